@@ -1,0 +1,117 @@
+//! The contract: what both sides must agree on before a byte is exchanged.
+
+use std::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A payload type that can be lent to the server and served as `&mut T`.
+///
+/// Both sides compare [`NAME`](Message::NAME), size, alignment and [`VERSION`](Message::VERSION) at connect; a
+/// difference is an error that shows both. The name is yours to choose, because the compiler's own differs between
+/// binaries. The type must be plain memory: `#[repr(C)]`, no padding, every bit pattern valid.
+///
+/// ```
+/// use wigwag::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+///
+/// #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Clone, Copy)]
+/// #[repr(C)]
+/// struct Order { id: u64, price: i64, quantity: u32, side: u32 }
+///
+/// impl wigwag::Message for Order {
+///     const NAME: &'static str = "Order";
+///     const VERSION: u32 = 2; // grows when a field changes its meaning
+/// }
+/// assert_eq!(wigwag::Contract::of::<Order>().to_string(), "Order version 2 (24 bytes, align 8)");
+/// ```
+pub trait Message: FromBytes + IntoBytes + KnownLayout + Immutable {
+    /// The name both sides know the type by, 1 to 128 bytes.
+    const NAME: &'static str;
+    /// The version of the type's meaning.
+    const VERSION: u32 = 0;
+}
+
+/// What a server serves and a client speaks; compared at connect.
+///
+/// ```
+/// use wigwag::Contract;
+/// assert_eq!(Contract::default(), Contract::bytes());
+/// assert_ne!(Contract::named("thumbnails", 1), Contract::named("thumbnails", 2));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contract {
+    pub(crate) name: String,
+    pub(crate) version: u32,
+    pub(crate) size: u32,
+    pub(crate) align: u32,
+}
+
+/// Longest name of a contract in bytes.
+pub const CONTRACT_NAME_MAX: usize = 128;
+
+impl Contract {
+    /// Plain bytes of any length: what [`Client::connect`](crate::Client::connect) and
+    /// [`Server::bind`](crate::Server::bind) use.
+    ///
+    /// ```
+    /// assert_eq!(wigwag::Contract::bytes().to_string(), "bytes version 0");
+    /// ```
+    pub fn bytes() -> Contract {
+        Contract::named("bytes", 0)
+    }
+
+    /// Bytes with a meaning of your own, under a name and a version.
+    ///
+    /// A name longer than 128 bytes, or empty, is refused at bind or connect.
+    ///
+    /// ```
+    /// let contract = wigwag::Contract::named("jpeg-thumbnails", 3);
+    /// assert_eq!(contract.to_string(), "jpeg-thumbnails version 3");
+    /// ```
+    pub fn named(name: impl Into<String>, version: u32) -> Contract {
+        Contract { name: name.into(), version, size: 0, align: 0 }
+    }
+
+    /// The contract of a typed payload.
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)] #[repr(C)] struct Tick { at: u64 }
+    /// impl wigwag::Message for Tick { const NAME: &'static str = "Tick"; }
+    /// assert_eq!(wigwag::Contract::of::<Tick>().to_string(), "Tick version 0 (8 bytes, align 8)");
+    /// ```
+    pub fn of<T: Message>() -> Contract {
+        Contract {
+            name: T::NAME.to_owned(),
+            version: T::VERSION,
+            size: size_of::<T>() as u32,
+            align: align_of::<T>() as u32,
+        }
+    }
+
+    /// FNV-1a over all parts (Fowler, Noll, Vo): an identity for the segment's header, not a defence.
+    pub(crate) fn hash(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let parts =
+            [self.name.as_bytes(), &self.version.to_le_bytes(), &self.size.to_le_bytes(), &self.align.to_le_bytes()];
+        for byte in parts.into_iter().flatten() {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash
+    }
+}
+
+impl Default for Contract {
+    fn default() -> Contract {
+        Contract::bytes()
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} version {}", self.name.escape_debug(), self.version)?;
+        if self.align != 0 {
+            write!(out, " ({} bytes, align {})", self.size, self.align)?;
+        }
+        Ok(())
+    }
+}

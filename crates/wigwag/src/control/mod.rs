@@ -1,0 +1,9 @@
+//! The control plane: names, the handshake over a seqpacket socket, policy and limits, and the steward that runs it all.
+//!
+//! It may allocate, block and fail with rich errors; nothing here runs while a call is under way.
+
+pub mod attach;
+pub mod policy;
+pub mod protocol;
+pub mod rendezvous;
+pub mod steward;

@@ -1,0 +1,238 @@
+//! Who may have a session, how much of it, and in which mode; decided by the server alone.
+
+use std::time::Duration;
+
+use super::protocol::{Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE};
+use crate::contract::Contract;
+use crate::layout::{Geometry, LAYOUT_VERSION};
+use crate::sys::socket::Credentials;
+
+/// How far the server trusts a session's peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The same user: the handler gets the shared memory itself.
+    SameUser,
+    /// Somebody else whom the policy lets in: the handler gets a private copy.
+    Stranger,
+}
+
+/// Who is let in besides the server's own user.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// These users.
+    pub users: Vec<u32>,
+    /// Members of these groups.
+    pub groups: Vec<u32>,
+    /// Everybody on the machine.
+    pub everyone: bool,
+}
+
+impl Policy {
+    /// Whether other users than the server's may come at all: then the socket must let them in.
+    pub fn admits_strangers(&self) -> bool {
+        self.everyone || !self.users.is_empty() || !self.groups.is_empty()
+    }
+
+    /// Decides on a peer. `groups` is asked only when it matters.
+    pub fn admit(&self, own_uid: u32, peer: &Credentials, groups: impl FnOnce() -> Vec<u32>) -> Result<Trust, String> {
+        if peer.uid == own_uid {
+            return Ok(Trust::SameUser);
+        }
+        let named = self.everyone || self.users.contains(&peer.uid) || self.groups.contains(&peer.gid);
+        if named || (!self.groups.is_empty() && groups().iter().any(|group| self.groups.contains(group))) {
+            return Ok(Trust::Stranger);
+        }
+        Err(format!(
+            "user {} is not among those whom the server, of user {own_uid}, lets in (ServerBuilder::allow_user)",
+            peer.uid
+        ))
+    }
+}
+
+/// What the server states as the most it gives.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Sessions at a time.
+    pub sessions: usize,
+    /// Sessions of one user at a time.
+    pub sessions_per_user: usize,
+    /// Slots of a session; what a client gets that does not ask.
+    pub slots: usize,
+    /// Capacity of a slot in bytes; what a client gets that does not ask.
+    pub capacity: usize,
+    /// Bytes of one session's segment.
+    pub bytes_per_session: usize,
+    /// Bytes of all segments together.
+    pub bytes_total: usize,
+    /// Handshakes under way at a time.
+    pub handshakes: usize,
+    /// The time a handshake may take.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            sessions: 4096,
+            sessions_per_user: 4096,
+            slots: 16,
+            capacity: 1 << 20,
+            bytes_per_session: 8 << 30,
+            bytes_total: 64 << 30,
+            handshakes: 256,
+            handshake_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What is in use when a client knocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Sessions alive.
+    pub sessions: usize,
+    /// Of these, the peer's user's.
+    pub sessions_of_user: usize,
+    /// Bytes of all segments.
+    pub bytes: usize,
+}
+
+/// A refusal: why, for programs and for people.
+pub type Refused = (Reason, String);
+
+impl Limits {
+    /// Decides on the wishes of a client that is let in. No memory has been made for it yet.
+    pub fn grant(&self, hello: &Hello, contract: &Contract, usage: Usage) -> Result<Geometry, Refused> {
+        let refused = |why: String| (Reason::Refused, why);
+        if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL_VERSION)
+            || hello.layout_version != LAYOUT_VERSION
+        {
+            return Err((
+                Reason::Version,
+                format!(
+                    "the server speaks protocol {PROTOCOL_VERSION} with layout {LAYOUT_VERSION}, the client protocols {} to {} with \
+                     layout {}: build both with the same version of wigwag",
+                    hello.protocol_min, hello.protocol_max, hello.layout_version
+                ),
+            ));
+        }
+        if hello.contract != *contract {
+            return Err((
+                Reason::Contract,
+                format!("the server serves {contract}, but the client speaks {}", hello.contract),
+            ));
+        }
+        if usage.sessions >= self.sessions {
+            return Err(refused(format!(
+                "all {} sessions the server allows are in use (ServerBuilder::max_sessions)",
+                self.sessions
+            )));
+        }
+        if usage.sessions_of_user >= self.sessions_per_user {
+            return Err(refused(format!(
+                "all {} sessions the server allows one user are in use (ServerBuilder::max_sessions_per_user)",
+                self.sessions_per_user
+            )));
+        }
+        let wish = |wanted: u32, stated: usize, what: &str, setter: &str| match wanted {
+            SERVERS_CHOICE => Ok(stated),
+            wanted if wanted as usize <= stated => Ok(wanted as usize),
+            wanted => Err(refused(format!(
+                "the client wants {wanted} {what}, the server allows {stated} (ServerBuilder::{setter})"
+            ))),
+        };
+        let slots = wish(hello.slots, self.slots, "slots", "slots")?;
+        let capacity = wish(hello.capacity, self.capacity, "bytes of capacity", "capacity")?;
+        let geometry = Geometry::new(slots, capacity)
+            .ok_or_else(|| refused(format!("{slots} slots are outside of what is possible")))?;
+        let size = geometry.segment_size;
+        if size > self.bytes_per_session {
+            return Err(refused(format!(
+                "{slots} slots of {capacity} bytes make {size} bytes, the server allows {} for a session \
+                 (ServerBuilder::max_bytes_per_session)",
+                self.bytes_per_session
+            )));
+        }
+        if usage.bytes.saturating_add(size) > self.bytes_total {
+            return Err(refused(format!(
+                "{} bytes are in use and {size} more would exceed the {} the server allows in total \
+                 (ServerBuilder::max_bytes_total)",
+                usage.bytes, self.bytes_total
+            )));
+        }
+        Ok(geometry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            protocol_min: 1,
+            protocol_max: 1,
+            layout_version: LAYOUT_VERSION,
+            slots: SERVERS_CHOICE,
+            capacity: SERVERS_CHOICE,
+            contract: Contract::bytes(),
+        }
+    }
+
+    fn grant(hello: &Hello, usage: Usage) -> Result<Geometry, Refused> {
+        let limits = Limits {
+            sessions: 3,
+            sessions_per_user: 2,
+            slots: 4,
+            capacity: 10_000,
+            bytes_per_session: 50_000,
+            bytes_total: 150_000,
+            ..Limits::default()
+        };
+        limits.grant(hello, &Contract::bytes(), usage)
+    }
+
+    #[test]
+    fn a_modest_wish_is_granted() {
+        let default = grant(&Hello { slots: 2, ..hello() }, Usage::default()).unwrap();
+        assert_eq!((default.slots, default.capacity), (2, 10_000));
+    }
+
+    #[test]
+    fn every_limit_refuses_with_its_numbers() {
+        let user_full = Usage { sessions_of_user: 2, ..Usage::default() };
+        let full = Usage { sessions: 3, ..Usage::default() };
+        let bytes_full = Usage { bytes: 140_000, ..Usage::default() };
+        let cases = [
+            (Hello { slots: 5, ..hello() }, Usage::default(), "wants 5 slots, the server allows 4"),
+            (Hello { capacity: 10_001, ..hello() }, Usage::default(), "wants 10001 bytes"),
+            (hello(), Usage::default(), "allows 50000 for a session"),
+            (Hello { slots: 1, ..hello() }, user_full, "all 2 sessions the server allows one user"),
+            (Hello { slots: 1, ..hello() }, full, "all 3 sessions"),
+            (Hello { slots: 1, ..hello() }, bytes_full, "140000 bytes are in use"),
+            (Hello { layout_version: 99, ..hello() }, Usage::default(), "layout 99"),
+            (Hello { protocol_min: 2, protocol_max: 7, ..hello() }, Usage::default(), "protocols 2 to 7"),
+            (Hello { contract: Contract::named("other", 3), ..hello() }, Usage::default(), "other version 3"),
+        ];
+        for (hello, usage, text) in cases {
+            let (_, why) = grant(&hello, usage).unwrap_err();
+            assert!(why.contains(text), "{why:?} lacks {text:?}");
+        }
+    }
+
+    #[test]
+    fn strangers_are_refused_unless_named() {
+        let peer = Credentials { uid: 7, gid: 8, pid: 1 };
+        let ask = |policy: &Policy, own: u32| policy.admit(own, &peer, || vec![9]).ok();
+        let nobody = Policy::default();
+        assert_eq!(ask(&nobody, 7), Some(Trust::SameUser));
+        assert_eq!(ask(&nobody, 1), None);
+        assert_eq!(ask(&Policy { users: vec![7], ..Policy::default() }, 1), Some(Trust::Stranger));
+        assert_eq!(ask(&Policy { groups: vec![8], ..Policy::default() }, 1), Some(Trust::Stranger));
+        assert_eq!(ask(&Policy { groups: vec![9], ..Policy::default() }, 1), Some(Trust::Stranger));
+        assert_eq!(ask(&Policy { groups: vec![10], ..Policy::default() }, 1), None);
+        assert_eq!(ask(&Policy { everyone: true, ..Policy::default() }, 1), Some(Trust::Stranger));
+        // Root gets no rights here that the policy does not give.
+        let root = Credentials { uid: 0, gid: 0, pid: 1 };
+        assert!(nobody.admit(1, &root, Vec::new).is_err());
+    }
+}

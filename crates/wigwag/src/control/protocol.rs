@@ -1,0 +1,336 @@
+//! The messages of the handshake, without any input or output: bytes in, values out, and back.
+//!
+//! ```text
+//!   client                                   server
+//!   HELLO   versions, wishes, contract  ---> checks user, versions, contract, limits
+//!           <--- WELCOME geometry + descriptors [memory, server's bell, client's bell]    or   REFUSAL reason
+//!   maps, checks, touches
+//!   READY                               ---> seals the memory for good; the session lives
+//!           <--- FAREWELL reason             when the server ends the session
+//!           <--- BELL                        to clients of other users, instead of an eventfd
+//! ```
+//!
+//! Integers are little-endian. The first byte is the kind. Every length is checked before it is used; what does not
+//! parse ends the handshake with a reason.
+
+use crate::contract::{CONTRACT_NAME_MAX, Contract};
+
+/// The first four bytes of a HELLO: whoever connects by mistake is told apart at once.
+const HELLO_MAGIC: u32 = u32::from_le_bytes(*b"WWHI");
+/// The one version of these messages so far.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// In a HELLO: whatever the server states.
+pub const SERVERS_CHOICE: u32 = u32::MAX;
+/// Longest text in a REFUSAL or a FAREWELL.
+const TEXT_MAX: usize = 2048;
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Lowest protocol version the client speaks.
+    pub protocol_min: u16,
+    /// Highest protocol version the client speaks.
+    pub protocol_max: u16,
+    /// Layout version of the segment.
+    pub layout_version: u32,
+    /// Slots wanted, or [`SERVERS_CHOICE`].
+    pub slots: u32,
+    /// Capacity wanted in bytes, or [`SERVERS_CHOICE`].
+    pub capacity: u32,
+    /// What the client speaks.
+    pub contract: Contract,
+}
+
+/// What the server grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// Protocol version of the session.
+    pub protocol: u16,
+    /// Slots granted.
+    pub slots: u32,
+    /// Capacity granted in bytes.
+    pub capacity: u32,
+    /// Size of the segment in bytes.
+    pub segment_size: u64,
+    /// Whether the client's doorbell is a descriptor of its own; otherwise rings are BELL messages.
+    pub has_client_bell: bool,
+}
+
+/// Why a session was refused or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// A policy or a limit.
+    Refused = 1,
+    /// The contracts differ.
+    Contract = 2,
+    /// The versions do not understand each other.
+    Version = 3,
+    /// The peer broke the protocol.
+    Violation = 4,
+    /// The server shuts down.
+    Shutdown = 5,
+}
+
+/// A message from the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromServer {
+    /// The session is granted.
+    Welcome(Welcome),
+    /// The session is refused.
+    Refusal(Reason, String),
+    /// The session is over.
+    Farewell(Reason, String),
+    /// Wake up.
+    Bell,
+}
+
+/// A message from the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromClient {
+    /// Asks for a session.
+    Hello(Hello),
+    /// Has mapped the memory.
+    Ready,
+}
+
+const KIND_HELLO: u8 = 1;
+const KIND_READY: u8 = 2;
+const KIND_WELCOME: u8 = 3;
+const KIND_REFUSAL: u8 = 4;
+const KIND_FAREWELL: u8 = 5;
+const KIND_BELL: u8 = 6;
+
+impl FromClient {
+    /// The bytes of the message.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            FromClient::Ready => vec![KIND_READY],
+            FromClient::Hello(hello) => {
+                let mut out = vec![KIND_HELLO];
+                out.extend(HELLO_MAGIC.to_le_bytes());
+                out.extend(hello.protocol_min.to_le_bytes());
+                out.extend(hello.protocol_max.to_le_bytes());
+                for word in [hello.layout_version, hello.slots, hello.capacity] {
+                    out.extend(word.to_le_bytes());
+                }
+                let contract = &hello.contract;
+                for word in [contract.version, contract.size, contract.align] {
+                    out.extend(word.to_le_bytes());
+                }
+                out.push(contract.name.len() as u8); // at most CONTRACT_NAME_MAX, checked by the builder
+                out.extend(contract.name.as_bytes());
+                out
+            }
+        }
+    }
+
+    /// Parses a message; the error says what is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<FromClient, &'static str> {
+        let mut reader = Reader(bytes);
+        let message = match reader.u8()? {
+            KIND_READY => FromClient::Ready,
+            KIND_HELLO => {
+                if reader.u32()? != HELLO_MAGIC {
+                    return Err("the greeting is not Wigwag's");
+                }
+                let hello = Hello {
+                    protocol_min: reader.u16()?,
+                    protocol_max: reader.u16()?,
+                    layout_version: reader.u32()?,
+                    slots: reader.u32()?,
+                    capacity: reader.u32()?,
+                    contract: reader.contract()?,
+                };
+                FromClient::Hello(hello)
+            }
+            _ => return Err("the message is of an unknown kind"),
+        };
+        reader.end(message)
+    }
+}
+
+impl FromServer {
+    /// The bytes of the message.
+    pub fn encode(&self) -> Vec<u8> {
+        let text = |kind: u8, reason: &Reason, text: &str| {
+            let mut out = vec![kind, *reason as u8];
+            out.extend(&text.as_bytes()[..text.floor_char_boundary(TEXT_MAX)]);
+            out
+        };
+        match self {
+            FromServer::Bell => vec![KIND_BELL],
+            FromServer::Refusal(reason, why) => text(KIND_REFUSAL, reason, why),
+            FromServer::Farewell(reason, why) => text(KIND_FAREWELL, reason, why),
+            FromServer::Welcome(welcome) => {
+                let mut out = vec![KIND_WELCOME, u8::from(welcome.has_client_bell)];
+                out.extend(welcome.protocol.to_le_bytes());
+                out.extend(welcome.slots.to_le_bytes());
+                out.extend(welcome.capacity.to_le_bytes());
+                out.extend(welcome.segment_size.to_le_bytes());
+                out
+            }
+        }
+    }
+
+    /// Parses a message; the error says what is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<FromServer, &'static str> {
+        let mut reader = Reader(bytes);
+        let message = match reader.u8()? {
+            KIND_BELL => FromServer::Bell,
+            KIND_REFUSAL => return Ok(FromServer::Refusal(reader.reason()?, reader.text())),
+            KIND_FAREWELL => return Ok(FromServer::Farewell(reader.reason()?, reader.text())),
+            KIND_WELCOME => {
+                let has_client_bell = match reader.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err("a flag is neither yes nor no"),
+                };
+                FromServer::Welcome(Welcome {
+                    has_client_bell,
+                    protocol: reader.u16()?,
+                    slots: reader.u32()?,
+                    capacity: reader.u32()?,
+                    segment_size: reader.u64()?,
+                })
+            }
+            _ => return Err("the message is of an unknown kind"),
+        };
+        reader.end(message)
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or("the message is too short")?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, &'static str> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Result<u16, &'static str> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, &'static str> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, &'static str> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn reason(&mut self) -> Result<Reason, &'static str> {
+        Ok(match self.u8()? {
+            1 => Reason::Refused,
+            2 => Reason::Contract,
+            3 => Reason::Version,
+            4 => Reason::Violation,
+            5 => Reason::Shutdown,
+            _ => return Err("the reason is of an unknown kind"),
+        })
+    }
+
+    /// The rest as text that is safe to print: no control characters reach a terminal.
+    fn text(&mut self) -> String {
+        let rest = &self.0[..self.0.len().min(TEXT_MAX)];
+        String::from_utf8_lossy(rest).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
+
+    fn contract(&mut self) -> Result<Contract, &'static str> {
+        let (version, size, align) = (self.u32()?, self.u32()?, self.u32()?);
+        let len = usize::from(self.u8()?);
+        if len == 0 || len > CONTRACT_NAME_MAX {
+            return Err("the contract's name is empty or too long");
+        }
+        let (name, rest) = self.0.split_at_checked(len).ok_or("the contract's name is cut off")?;
+        self.0 = rest;
+        let name = std::str::from_utf8(name).map_err(|_| "the contract's name is not UTF-8")?;
+        Ok(Contract { name: name.to_owned(), version, size, align })
+    }
+
+    fn end<T>(self, message: T) -> Result<T, &'static str> {
+        if self.0.is_empty() { Ok(message) } else { Err("the message is too long") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> FromClient {
+        FromClient::Hello(Hello {
+            protocol_min: 1,
+            protocol_max: 3,
+            layout_version: 9,
+            slots: 7,
+            capacity: SERVERS_CHOICE,
+            contract: Contract::named("pictures", 4),
+        })
+    }
+
+    fn from_server() -> [FromServer; 4] {
+        [
+            FromServer::Welcome(Welcome {
+                protocol: 1,
+                slots: 2,
+                capacity: 3,
+                segment_size: 1 << 40,
+                has_client_bell: true,
+            }),
+            FromServer::Refusal(Reason::Refused, "too many".into()),
+            FromServer::Farewell(Reason::Shutdown, "good night".into()),
+            FromServer::Bell,
+        ]
+    }
+
+    #[test]
+    fn messages_survive_the_journey() {
+        for message in [hello(), FromClient::Ready] {
+            assert_eq!(FromClient::decode(&message.encode()), Ok(message));
+        }
+        for message in from_server() {
+            assert_eq!(FromServer::decode(&message.encode()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_cut_off_or_too_long_is_refused() {
+        let whole = hello().encode();
+        for len in 0..whole.len() {
+            assert!(FromClient::decode(&whole[..len]).is_err(), "{len}");
+        }
+        assert!(FromClient::decode(&[whole, vec![0]].concat()).is_err());
+        let welcome = from_server()[0].encode();
+        for len in 0..welcome.len() {
+            assert!(FromServer::decode(&welcome[..len]).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn no_byte_makes_it_panic() {
+        for message in [hello().encode(), from_server()[0].encode(), from_server()[1].encode()] {
+            for index in 0..message.len() {
+                for value in 0..=255 {
+                    let mut bytes = message.clone();
+                    bytes[index] = value;
+                    let _ = FromClient::decode(&bytes);
+                    let _ = FromServer::decode(&bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn text_cannot_move_the_cursor_of_a_terminal_and_is_cut_on_a_character() {
+        let nasty = FromServer::Refusal(Reason::Refused, "\x1b[2Jx\n".into());
+        assert_eq!(FromServer::decode(&nasty.encode()), Ok(FromServer::Refusal(Reason::Refused, " [2Jx ".into())));
+        let long = FromServer::Refusal(Reason::Refused, "ä".repeat(2000)).encode();
+        assert!(std::str::from_utf8(&long[2..]).is_ok() && long.len() <= TEXT_MAX + 2);
+    }
+}

@@ -1,0 +1,364 @@
+//! Where a client and a server find each other: a name becomes a socket in a directory that only its owner can write to.
+//!
+//! | directory | when |
+//! |---|---|
+//! | `$XDG_RUNTIME_DIR/wigwag/` | the variable is set to an absolute path |
+//! | `/run/user/UID/wigwag/` | it is there and belongs to the user |
+//! | `TMPDIR/wigwag-UID/` | otherwise |
+//!
+//! `NAME.sock` and `NAME.lock` are all that ever exists in the file system. Who holds the lock may replace the socket; the
+//! kernel lets a lock go when its holder dies, however it dies, so a stale socket is replaced by the next server and never
+//! has to be cleaned up by a person.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
+
+use super::policy::Policy;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::directory::{Directory, Found, NameLock};
+use crate::sys::fork::ForkGuard;
+use crate::sys::socket;
+
+/// Longest name in bytes.
+pub const NAME_MAX: usize = 100;
+
+/// Where a name leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    directory: PathBuf,
+    /// Whether the directory is ours to make.
+    own_directory: bool,
+    socket: OsString,
+    lock: OsString,
+    /// What the user called it.
+    name: OsString,
+}
+
+impl Place {
+    /// Finds the place of a name, or of a path that begins with `/`, `./` or `../`.
+    pub fn find(name: &OsStr) -> Result<Place> {
+        let bytes = name.as_bytes();
+        if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+            return Err(invalid(name, format!("contains a NUL byte at position {at}")));
+        }
+        if ["/", "./", "../"].iter().any(|start| bytes.starts_with(start.as_bytes())) {
+            return Place::at_path(Path::new(name));
+        }
+        if bytes.is_empty() {
+            return Err(invalid(name, "is empty".into()));
+        }
+        if bytes.contains(&b'/') {
+            return Err(invalid(name, "contains a slash; if a path is meant, begin it with / or ./".into()));
+        }
+        if bytes.len() > NAME_MAX {
+            return Err(invalid(name, format!("has {} bytes, and {NAME_MAX} are allowed", bytes.len())));
+        }
+        if bytes == b"." || bytes == b".." {
+            return Err(invalid(name, "stands for a directory".into()));
+        }
+        let with = |ending: &str| {
+            let mut file = name.to_owned();
+            file.push(ending);
+            file
+        };
+        Ok(Place {
+            directory: runtime_directory(),
+            own_directory: true,
+            socket: with(".sock"),
+            lock: with(".lock"),
+            name: name.to_owned(),
+        })
+    }
+
+    fn at_path(path: &Path) -> Result<Place> {
+        let bad = |why: &str| Error::new(ErrorKind::PathInvalid, format!("the path {} {why}", path.display()));
+        let socket = path.file_name().ok_or_else(|| bad("does not end in a file name"))?.to_owned();
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(bad("ends in a slash; it must name the socket itself"));
+        }
+        if socket.len() > NAME_MAX {
+            return Err(bad(&format!("ends in a name of {} bytes, and {NAME_MAX} are allowed", socket.len())));
+        }
+        let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let mut lock = socket.clone();
+        lock.push(".lock");
+        Ok(Place { directory, own_directory: false, socket, lock, name: path.as_os_str().to_owned() })
+    }
+
+    /// The path of the socket.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(&self.socket)
+    }
+
+    /// Server: takes the name. The socket is bound, has its mode, and does not listen yet.
+    pub fn claim(&self, policy: &Policy) -> Result<Claim> {
+        let own_uid = rustix::process::geteuid().as_raw();
+        let directory = self.open_directory(own_uid, &[own_uid], true)?;
+        let Some(lock) = NameLock::try_take(&directory, &self.lock)? else {
+            return Err(self.taken());
+        };
+        match directory.look(&self.socket)? {
+            Found::Nothing => {}
+            Found::Socket { uid } if uid == own_uid => directory.remove(&self.socket), // its server is gone: we hold the lock
+            Found::Socket { uid } => {
+                return Err(self.bad_path(&format!("is a socket of user {uid}; remove it or take another name")));
+            }
+            Found::Other => return Err(self.bad_path("is there and is not a socket; remove it or take another name")),
+        }
+        let socket = socket::new_socket()?;
+        match socket::bind_to(&socket, &directory.address(&self.socket)?) {
+            Ok(()) => {}
+            Err(Errno::ADDRINUSE) => return Err(self.taken()),
+            Err(error) => return Err(Error::io(format_args!("bind a socket at {}", self.path().display()), error)),
+        }
+        // The directory lets nobody else in to race with this; the credentials of each client are checked besides.
+        directory.set_mode(&self.socket, if policy.admits_strangers() { 0o666 } else { 0o600 })?;
+        Ok(Claim { place: self.clone(), directory, socket: Some(socket), fork: ForkGuard::new(), _lock: lock })
+    }
+
+    /// Client: the address to connect to. `server_uid` is whose server is expected.
+    pub fn address(&self, server_uid: u32) -> Result<(Directory, SocketAddrUnix)> {
+        let own_uid = rustix::process::geteuid().as_raw();
+        let directory =
+            self.open_directory(own_uid, &[own_uid, server_uid], false).map_err(|error| match error.kind() {
+                ErrorKind::NotRunning => self.not_running("nothing is there"),
+                _ => error,
+            })?;
+        match directory.look(&self.socket)? {
+            Found::Nothing => Err(self.not_running("nothing is there")),
+            Found::Other => Err(self.bad_path("is not a socket")),
+            Found::Socket { uid } if uid != server_uid => Err(self.bad_path(&format!(
+                "is a socket of user {uid}, where user {server_uid} was expected (ClientBuilder::server_user)"
+            ))),
+            Found::Socket { .. } => {
+                let address = directory.address(&self.socket)?;
+                Ok((directory, address))
+            }
+        }
+    }
+
+    fn open_directory(&self, own_uid: u32, owners: &[u32], create: bool) -> Result<Directory> {
+        if !self.own_directory {
+            return Directory::open(&self.directory, owners);
+        }
+        if let Some(parent) = self.directory.parent().filter(|parent| is_runtime_directory(parent)) {
+            // Ours lies in a runtime directory; that one must be private too, or ours could be swapped for another's.
+            Directory::open(parent, owners).map_err(|error| match (error.kind(), create) {
+                (ErrorKind::NotRunning, true) => Error::new(
+                    ErrorKind::DirectoryUnsafe,
+                    format!(
+                        "the runtime directory {} does not exist: create it, or unset XDG_RUNTIME_DIR",
+                        parent.display()
+                    ),
+                ),
+                _ => error,
+            })?;
+        }
+        if create {
+            Directory::open_or_create(&self.directory, own_uid)
+        } else {
+            Directory::open(&self.directory, owners)
+        }
+    }
+
+    /// The error for a server that is not there.
+    pub fn not_running(&self, why: &str) -> Error {
+        let name = self.name.to_string_lossy();
+        let name = name.escape_debug();
+        Error::new(
+            ErrorKind::NotRunning,
+            format!(
+                "no server listens on `{name}` ({}: {why}); start one with Server::bind(\"{name}\"), or to try it: `wigwag serve {name} \
+                 --do echo`",
+                self.path().display()
+            ),
+        )
+    }
+
+    /// The error for a path that is not ours to use.
+    pub fn bad_path(&self, why: &str) -> Error {
+        Error::new(ErrorKind::PathInvalid, format!("{} {why}", self.path().display()))
+    }
+
+    fn taken(&self) -> Error {
+        let name = self.name.to_string_lossy();
+        Error::new(
+            ErrorKind::NameTaken,
+            format!(
+                "another server has the name `{}` ({}): stop it, or take another name",
+                name.escape_debug(),
+                self.path().display()
+            ),
+        )
+    }
+}
+
+fn invalid(name: &OsStr, why: String) -> Error {
+    let shown: String = name.to_string_lossy().escape_debug().take(60).collect();
+    let dots = if name.len() > 60 { "..." } else { "" };
+    Error::new(ErrorKind::NameInvalid, format!("the name `{shown}{dots}` {why}"))
+}
+
+fn runtime_directory() -> PathBuf {
+    if let Some(base) = xdg_runtime_directory() {
+        return base.join("wigwag");
+    }
+    let uid = rustix::process::geteuid().as_raw();
+    let base = PathBuf::from(format!("/run/user/{uid}"));
+    if Directory::open(&base, &[uid]).is_ok() {
+        return base.join("wigwag");
+    }
+    std::env::temp_dir().join(format!("wigwag-{uid}"))
+}
+
+fn xdg_runtime_directory() -> Option<PathBuf> {
+    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|base| base.is_absolute())
+}
+
+/// Whether `parent` is a runtime directory, as opposed to the temporary one, which everybody may write to.
+fn is_runtime_directory(parent: &Path) -> bool {
+    parent.starts_with("/run/user") || xdg_runtime_directory().is_some_and(|base| base == parent)
+}
+
+/// A name taken by this process. Dropping it gives the name back and removes its files.
+#[derive(Debug)]
+pub struct Claim {
+    place: Place,
+    directory: Directory,
+    socket: Option<OwnedFd>,
+    fork: ForkGuard,
+    _lock: NameLock,
+}
+
+impl Claim {
+    /// Where the name leads.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Starts to listen, once.
+    pub fn listen(&mut self) -> Result<OwnedFd> {
+        let socket = self.socket.take().expect("a claim listens once");
+        socket::start_listening(&socket)?;
+        Ok(socket)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.fork.is_forked() {
+            return; // the name is still the parent's
+        }
+        // The socket first: whoever finds the lock file gone must not find our socket.
+        self.directory.remove(&self.place.socket);
+        self.directory.remove(&self.place.lock);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn kind_of(name: &[u8]) -> (ErrorKind, String) {
+        let error = Place::find(OsStr::from_bytes(name)).unwrap_err();
+        (error.kind(), error.to_string())
+    }
+
+    #[test]
+    fn bad_names_are_told_what_is_wrong_with_them() {
+        for (name, text) in [
+            (&b""[..], "is empty"),
+            (b"a/b", "contains a slash"),
+            (b"a\0b", "NUL byte at position 1"),
+            (b"..", "stands for a directory"),
+            (&[b'x'; 200], "has 200 bytes, and 100 are allowed"),
+        ] {
+            let (kind, sentence) = kind_of(name);
+            assert_eq!(kind, ErrorKind::NameInvalid);
+            assert!(sentence.contains(text), "{sentence}");
+        }
+        for path in [&b"/"[..], b"./", b"/tmp/x/", b"/tmp/.."] {
+            assert_eq!(kind_of(path).0, ErrorKind::PathInvalid);
+        }
+    }
+
+    fn private_directory() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_name_is_claimed_once_and_leaves_nothing_behind() {
+        let directory = private_directory();
+        let place = Place::find(directory.path().join("here").as_os_str()).unwrap();
+        let mut claim = place.claim(&Policy::default()).unwrap();
+        let _listener = claim.listen().unwrap();
+        assert_eq!(place.claim(&Policy::default()).unwrap_err().kind(), ErrorKind::NameTaken);
+        drop(claim);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        place.claim(&Policy::default()).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_server_left_is_replaced() {
+        let directory = private_directory();
+        let path = directory.path().join("here");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        std::fs::write(directory.path().join("here.lock"), "").unwrap();
+        let place = Place::find(path.as_os_str()).unwrap();
+        drop(place.claim(&Policy::default()).unwrap());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_not_ours_is_left_alone() {
+        let directory = private_directory();
+        let path = directory.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        let place = Place::find(path.as_os_str()).unwrap();
+        assert_eq!(place.claim(&Policy::default()).unwrap_err().kind(), ErrorKind::PathInvalid);
+        let uid = rustix::process::geteuid().as_raw();
+        assert_eq!(place.address(uid).unwrap_err().kind(), ErrorKind::PathInvalid);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+    }
+
+    #[test]
+    fn a_directory_others_may_write_to_is_refused() {
+        let directory = private_directory();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let place = Place::find(directory.path().join("here").as_os_str()).unwrap();
+        let error = place.claim(&Policy::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DirectoryUnsafe);
+        assert!(error.to_string().contains("mode 777"), "{error}");
+    }
+
+    #[test]
+    fn a_symbolic_link_is_not_a_directory_of_ours() {
+        let directory = private_directory();
+        let real = directory.path().join("real");
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, directory.path().join("link")).unwrap();
+        let place = Place::find(directory.path().join("link/here").as_os_str()).unwrap();
+        assert_eq!(place.claim(&Policy::default()).unwrap_err().kind(), ErrorKind::DirectoryUnsafe);
+    }
+
+    #[test]
+    fn a_directory_with_a_very_long_path_works() {
+        let directory = private_directory();
+        let mut long = directory.path().to_owned();
+        for _ in 0..3 {
+            long.push("d".repeat(60));
+            std::fs::create_dir(&long).unwrap();
+            std::fs::set_permissions(&long, std::fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        let place = Place::find(long.join("here").as_os_str()).unwrap();
+        place.claim(&Policy::default()).unwrap();
+    }
+}

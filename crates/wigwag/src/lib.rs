@@ -1,0 +1,80 @@
+//! Wigwag: shared memory for programs that talk to each other on one machine.
+//!
+//! A **client** has data for a **server**; the server changes it and gives it back. With a socket, a pipe or a file the
+//! kernel carries that data across, twice, by copying. Here the client writes into memory that the server also has, a
+//! semaphore in that memory says whose turn it is, the server changes the data where it lies, and the semaphore says that
+//! it is ready. Nothing is copied and, while both are awake, the kernel is not asked for anything.
+//!
+//! ```no_run
+//! // server: runs until told to stop
+//! wigwag::Server::bind("invert")?.serve(|request| {
+//!     for byte in request.iter_mut() { *byte = !*byte; }   // the client's own bytes, where they lie
+//! })?;
+//! # Ok::<(), wigwag::Error>(())
+//! ```
+//!
+//! ```no_run
+//! // client
+//! let client = wigwag::Client::connect("invert")?;
+//! let mut loan = client.loan(4096)?;                       // memory that the server already has
+//! loan.fill(1);                                            // build the data right there
+//! let reply = loan.call()?;                                // the same memory, changed
+//! # Ok::<(), wigwag::Error>(())
+//! ```
+//!
+//! No runtime, no daemon, no configuration, and nothing to clean up: a name is a socket, everything else is anonymous
+//! memory that goes with its last owner, however that one ends. See ARCHITECTURE.md for how it works, SECURITY.md for what
+//! is promised to whom, docs/layout.md for the bytes and docs/ordering.md for every atomic and its partner.
+//!
+//! # The modules, top down
+//!
+//! ```text
+//! typed                      any plain-memory type as `&mut T`
+//! client  loan  server       the faces
+//! worker                     one serving thread: hot and cold sessions
+//! request  session           one call and one connection, as the server sees them
+//! control/                   steward, attach | policy | protocol, rendezvous
+//! segment  slot  doorbell    the shared memory: pointers, turns, wake-ups
+//! wait  free_slots  stats    private state machines
+//! layout  contract  error    shapes, agreements, sentences
+//! sys/  sync                 system calls; atomics, real or model
+//! ```
+
+#![deny(unsafe_code)]
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("Wigwag needs Linux: memfd, eventfd, pidfd and sealed shared memory");
+
+mod client;
+mod contract;
+mod control;
+pub(crate) mod doorbell;
+mod error;
+mod free_slots;
+mod layout;
+mod loan;
+mod request;
+mod segment;
+mod server;
+mod session;
+mod slot;
+mod stats;
+mod sync;
+mod sys;
+mod typed;
+mod wait;
+mod worker;
+
+pub use client::{Client, ClientBuilder};
+pub use contract::{Contract, Message};
+pub use error::{Error, ErrorKind, Result};
+pub use loan::{Loan, Pending, Reply};
+pub use request::{Peer, Request};
+pub use server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle};
+pub use stats::{ClientStats, ServerStats};
+pub use typed::{TypedClient, TypedLoan, TypedReply, TypedServer};
+pub use wait::Wait;
+
+/// The crate whose traits a [`Message`] implements.
+pub use zerocopy;

@@ -1,0 +1,259 @@
+//! A session's memory: all pointers into the mapping are made here, and nowhere else.
+//!
+//! **Invariant G1.** The mapping is at least `geometry.segment_size` bytes long; geometry comes from [`Geometry::new`],
+//! never from the segment, so every offset computed here lies inside and is aligned for its type.
+//!
+//! **Invariant G2.** Control words (turns, heads, deadlines, the two control lines) are only ever accessed as atomics, by
+//! both sides. A hostile peer can put any value into them, and nothing else.
+//!
+//! **Invariant G3.** Payload bytes of a slot (its inline part and its body) are touched through plain references only by
+//! the side whose turn it is (invariant S1 of [`crate::slot`]) and only when the peer is of the same user, which stands
+//! inside the boundary that Rust draws. For any other peer the server copies them, once, with [`Segment::copy_out`].
+
+#![allow(unsafe_code)]
+
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::error::Result;
+use crate::layout::{CLIENT_LINE_OFFSET, Geometry, Header, INLINE_OFFSET, LINE_SIZE, LINES_OFFSET, SERVER_LINE_OFFSET};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::memory::Mapping;
+
+/// A mapped segment.
+#[derive(Debug)]
+pub struct Segment {
+    base: NonNull<u8>,
+    geometry: Geometry,
+    mapping: Mapping,
+}
+
+// SAFETY: the addresses are valid in the whole process (M1), control words are atomics (G2), and payload bytes are given
+// out as raw pointers whose use is ruled by the turn (G3).
+unsafe impl Send for Segment {}
+// SAFETY: as above.
+unsafe impl Sync for Segment {}
+
+/// What the client says about itself: written by the client, rarely.
+#[repr(C, align(64))]
+pub struct ClientLine {
+    /// How many slot lines the server must look at: all slots in use have a smaller index.
+    pub depth: AtomicU32,
+    /// Nanoseconds between the client's last reply and the request that woke the server; `u32::MAX`: long, or not known.
+    pub think_ns: AtomicU32,
+    /// [`crate::sys::cpu::only_processor`] of the client's thread.
+    pub only_processor: AtomicU32,
+}
+
+/// What the server says about itself: written by the server, when it goes to sleep and when it wakes.
+#[repr(C, align(64))]
+pub struct ServerLine {
+    /// The server's `waiting` word; see [`crate::doorbell::Waiting`].
+    pub waiting: AtomicU32,
+    /// [`crate::sys::cpu::only_processor`] of the server's thread.
+    pub only_processor: AtomicU32,
+}
+
+const _: () = assert!(size_of::<ClientLine>() == LINE_SIZE && size_of::<ServerLine>() == LINE_SIZE || cfg!(loom));
+
+impl Segment {
+    /// Maps a memory object. Touches header, slot lines and deadlines; bodies stay virtual until somebody writes to them.
+    pub fn map(memory: impl AsFd, geometry: Geometry) -> Result<Segment> {
+        let mapping = Mapping::new(memory, geometry.segment_size, geometry.bodies_offset)?;
+        Ok(Segment { base: mapping.base(), geometry, mapping })
+    }
+
+    /// The geometry.
+    #[inline(always)]
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Bytes mapped.
+    pub fn size(&self) -> usize {
+        self.mapping.size()
+    }
+
+    /// Writes the header: server, before anybody else has the segment.
+    pub fn write_header(&self, header: &Header) {
+        for (index, chunk) in header.as_bytes().chunks_exact(8).enumerate() {
+            let word = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight"));
+            // Relaxed: the descriptor's journey through the socket orders it.
+            self.word(index * 8).store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// Copies the header out: client, once.
+    pub fn read_header(&self) -> Header {
+        let mut bytes = [0u8; size_of::<Header>()];
+        for (index, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+            chunk.copy_from_slice(&self.word(index * 8).load(Ordering::Relaxed).to_ne_bytes());
+        }
+        Header::read_from_bytes(&bytes).expect("the array has the header's size")
+    }
+
+    /// The client's control line.
+    #[inline(always)]
+    pub fn client_line(&self) -> &ClientLine {
+        // SAFETY: in bounds and aligned (G1), only atomics inside (G2).
+        unsafe { &*self.base.as_ptr().add(CLIENT_LINE_OFFSET).cast::<ClientLine>() }
+    }
+
+    /// The server's control line.
+    #[inline(always)]
+    pub fn server_line(&self) -> &ServerLine {
+        // SAFETY: in bounds and aligned (G1), only atomics inside (G2).
+        unsafe { &*self.base.as_ptr().add(SERVER_LINE_OFFSET).cast::<ServerLine>() }
+    }
+
+    /// The turn word of a slot.
+    ///
+    /// # Panics
+    /// If `slot` is out of range.
+    #[inline(always)]
+    pub fn turn(&self, slot: usize) -> &AtomicU64 {
+        self.word(self.line_offset(slot))
+    }
+
+    /// The head word of a slot: [`crate::layout::Head`].
+    #[inline(always)]
+    pub fn head(&self, slot: usize) -> &AtomicU64 {
+        self.word(self.line_offset(slot) + 8)
+    }
+
+    /// The deadline word of a slot.
+    #[inline(always)]
+    pub fn deadline(&self, slot: usize) -> &AtomicU64 {
+        assert!(slot < self.geometry.slots);
+        self.word(self.geometry.deadlines_offset + slot * 8)
+    }
+
+    /// The first payload byte of a slot: in its line, or its body.
+    #[inline(always)]
+    pub fn payload(&self, slot: usize, in_body: bool) -> NonNull<u8> {
+        let line = self.line_offset(slot); // checks the index for both
+        let offset =
+            if in_body { self.geometry.bodies_offset + slot * self.geometry.body_stride } else { line + INLINE_OFFSET };
+        // SAFETY: in bounds (G1).
+        unsafe { self.base.add(offset) }
+    }
+
+    /// Copies payload bytes into private memory, each word read exactly once: for peers that may write behind our back.
+    pub fn copy_out(&self, slot: usize, in_body: bool, into: &mut [u8]) {
+        let from = self.checked_payload(slot, in_body, into.len());
+        let words = into.len() / 8;
+        for index in 0..words {
+            // SAFETY: in bounds by `checked_payload`, and payloads begin at multiples of 16. Volatile, because the peer may
+            // write at the same time: the least bad way to read such memory (unsafe-code-guidelines issue 152).
+            let word = unsafe { from.as_ptr().cast::<u64>().add(index).read_volatile() };
+            into[index * 8..index * 8 + 8].copy_from_slice(&word.to_ne_bytes());
+        }
+        for (index, byte) in into.iter_mut().enumerate().skip(words * 8) {
+            // SAFETY: in bounds by `checked_payload`.
+            *byte = unsafe { from.as_ptr().add(index).read_volatile() };
+        }
+    }
+
+    /// Copies private bytes into a payload.
+    pub fn copy_in(&self, slot: usize, in_body: bool, from: &[u8]) {
+        let into = self.checked_payload(slot, in_body, from.len());
+        let (words, rest) = from.as_chunks::<8>();
+        for (index, word) in words.iter().enumerate() {
+            // SAFETY: in bounds by `checked_payload`, aligned as in `copy_out`; volatile for the same reason.
+            unsafe { into.as_ptr().cast::<u64>().add(index).write_volatile(u64::from_ne_bytes(*word)) };
+        }
+        for (index, byte) in rest.iter().enumerate() {
+            // SAFETY: in bounds by `checked_payload`.
+            unsafe { into.as_ptr().add(words.len() * 8 + index).write_volatile(*byte) };
+        }
+    }
+
+    fn checked_payload(&self, slot: usize, in_body: bool, len: usize) -> NonNull<u8> {
+        let room = if in_body { self.geometry.body_stride } else { LINE_SIZE - INLINE_OFFSET };
+        assert!(len <= room, "{len} bytes do not fit into {room}");
+        self.payload(slot, in_body)
+    }
+
+    #[inline(always)]
+    fn line_offset(&self, slot: usize) -> usize {
+        assert!(slot < self.geometry.slots);
+        LINES_OFFSET + slot * LINE_SIZE
+    }
+
+    #[inline(always)]
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        debug_assert!(offset % 8 == 0 && offset + 8 <= self.geometry.segment_size);
+        // SAFETY: every caller's offset is a constant or checked against the geometry: in bounds and aligned (G1); the words
+        // so reached are never part of a payload (G2).
+        unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU64>() }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::contract::Contract;
+    use crate::sys::memory::create_sealed;
+
+    fn segment(slots: usize, capacity: usize) -> Segment {
+        let geometry = Geometry::new(slots, capacity).unwrap();
+        Segment::map(create_sealed(geometry.segment_size).unwrap(), geometry).unwrap()
+    }
+
+    #[test]
+    fn the_header_goes_there_and_back() {
+        let segment = segment(3, 100);
+        let header = segment.geometry().header(&Contract::bytes());
+        segment.write_header(&header);
+        assert_eq!(segment.read_header(), header);
+    }
+
+    #[test]
+    fn no_two_parts_overlap() {
+        let segment = segment(3, 5000);
+        let mut parts = vec![
+            (0, 64),
+            (std::ptr::from_ref(segment.client_line()).addr() - segment.base.addr().get(), 64),
+            (std::ptr::from_ref(segment.server_line()).addr() - segment.base.addr().get(), 64),
+        ];
+        for slot in 0..3 {
+            parts.push((segment.turn(slot).as_ptr().addr() - segment.base.addr().get(), 8));
+            parts.push((segment.head(slot).as_ptr().addr() - segment.base.addr().get(), 8));
+            parts.push((segment.deadline(slot).as_ptr().addr() - segment.base.addr().get(), 8));
+            parts.push((segment.payload(slot, false).addr().get() - segment.base.addr().get(), 48));
+            parts.push((segment.payload(slot, true).addr().get() - segment.base.addr().get(), 8192));
+        }
+        parts.sort();
+        for pair in parts.windows(2) {
+            assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:?}");
+        }
+        let last = parts.last().unwrap();
+        assert_eq!(last.0 + last.1, segment.size());
+    }
+
+    #[test]
+    fn copies_are_exact_at_every_length() {
+        let segment = segment(1, 100);
+        let bytes: Vec<u8> = (0..100).collect();
+        for len in 0..=100 {
+            segment.copy_in(0, true, &bytes[..len]);
+            let mut back = vec![0xff; len];
+            segment.copy_out(0, true, &mut back);
+            assert_eq!(back, bytes[..len]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "do not fit")]
+    fn a_copy_beyond_the_line_panics() {
+        segment(1, 100).copy_in(0, false, &[0; 49]);
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_slot_out_of_range_panics() {
+        segment(2, 8).turn(2);
+    }
+}

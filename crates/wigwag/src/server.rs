@@ -1,0 +1,640 @@
+//! The server's face: bind a name, serve requests, shut down.
+
+use std::any::Any;
+use std::ffi::OsStr;
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::contract::{CONTRACT_NAME_MAX, Contract, Message};
+use crate::control::policy::{Limits, Policy};
+use crate::control::rendezvous::Place;
+use crate::control::steward::{self, Command, Core, Orders};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{CAPACITY_MAX, Kind, SLOTS_MAX};
+use crate::request::Request;
+use crate::stats::ServerStats;
+use crate::sys::fork::ForkGuard;
+use crate::typed::TypedServer;
+use crate::wait::Wait;
+use crate::worker::{Next, Until, Worker};
+
+/// A server: it owns a name, and changes what clients hand it.
+///
+/// ```
+/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("invert"); let name = &name;
+/// let mut server = wigwag::Server::bind(name)?;
+/// let stop = server.shutdown_handle();
+/// let thread = std::thread::spawn(move || {
+///     server.serve(|request| {
+///         for byte in request.iter_mut() { *byte = !*byte; } // the client's own bytes, where they lie
+///     })
+/// });
+/// let client = wigwag::Client::connect(name)?;
+/// assert_eq!(&client.call(&[0, 1, 2])?[..], [255, 254, 253]);
+/// stop.shutdown();
+/// thread.join().unwrap()?;
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+///
+/// A client that dies, stops or breaks the protocol costs its own session and nothing else. Dropping the server ends all
+/// sessions and removes the name; when it is killed, the kernel does the same, but for two empty files that the next server
+/// replaces.
+pub struct Server {
+    core: Arc<Core>,
+    steward: Option<JoinHandle<()>>,
+    path: PathBuf,
+    wait: Wait,
+    /// The worker of `recv` and `serve`, made at first use by the thread that uses it.
+    worker: Option<Worker>,
+    fork: ForkGuard,
+}
+
+impl Server {
+    /// Takes a name with the default policy (clients of the same user) and limits.
+    ///
+    /// A name becomes a socket in the user's runtime directory; a path that begins with `/`, `./` or `../` is taken as it is.
+    ///
+    /// # Errors
+    /// [`NameTaken`](ErrorKind::NameTaken) while another server has it, [`NameInvalid`](ErrorKind::NameInvalid),
+    /// [`PathInvalid`](ErrorKind::PathInvalid), [`DirectoryUnsafe`](ErrorKind::DirectoryUnsafe), [`Io`](ErrorKind::Io).
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("one"); let name = &name;
+    /// let server = wigwag::Server::bind(name)?;
+    /// assert_eq!(wigwag::Server::bind(name).unwrap_err().kind(), wigwag::ErrorKind::NameTaken);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn bind(name: impl AsRef<OsStr>) -> Result<Server> {
+        Server::builder().bind(name)
+    }
+
+    /// A server with a policy, limits or a contract of its own.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("frames"); let name = &name;
+    /// let server = wigwag::Server::builder().slots(4).capacity(8 << 20).max_sessions(10).bind(name)?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder {
+            policy: Policy::default(),
+            limits: Limits::default(),
+            contract: Contract::bytes(),
+            wait: Wait::default(),
+        }
+    }
+
+    /// Serves until [`ShutdownHandle::shutdown`], on this thread.
+    ///
+    /// What the handler leaves in the request is the reply. If it returns an error, the client gets its text; if it panics,
+    /// the client gets the message, and the server goes on. After a shutdown, what clients had passed until then is served
+    /// before this returns.
+    ///
+    /// # Errors
+    /// [`Io`](ErrorKind::Io) when the system refuses to let this thread wait, [`Forked`](ErrorKind::Forked) in a child
+    /// process. No client can make it return.
+    ///
+    /// ```no_run
+    /// wigwag::Server::bind("checked")?.serve(|request| match request.first() {
+    ///     Some(b'!') => Err("a request must not begin with an exclamation mark"),
+    ///     _ => Ok(()),
+    /// })?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn serve<F, R>(&mut self, mut handler: F) -> Result<()>
+    where
+        F: FnMut(&mut Request) -> R,
+        R: IntoOutcome,
+    {
+        let worker = self.worker()?;
+        serve_with(worker, &mut handler)?;
+        self.core.command(Command::EndAll);
+        Ok(())
+    }
+
+    /// Serves on `threads` threads until [`ShutdownHandle::shutdown`]. Each session belongs to one of them.
+    ///
+    /// # Errors
+    /// As [`serve`](Server::serve); [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) for no threads.
+    ///
+    /// ```no_run
+    /// wigwag::Server::bind("busy")?.serve_on(4, |request| request.reverse())?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn serve_on<F, R>(&mut self, threads: usize, handler: F) -> Result<()>
+    where
+        F: Fn(&mut Request) -> R + Sync,
+        R: IntoOutcome,
+    {
+        if threads == 0 {
+            return Err(Error::new(ErrorKind::InvalidConfiguration, "serve_on needs at least one thread"));
+        }
+        let ports = self.core.widen(threads)?;
+        let mut first = self.take_worker()?;
+        let (core, wait) = (&self.core, self.wait);
+        let handler = &handler;
+        std::thread::scope(|scope| {
+            let others: Vec<_> = ports[1..]
+                .iter()
+                .map(|port| {
+                    let mut worker = Worker::new(Arc::clone(core), Arc::clone(port), wait)?;
+                    let run = move || serve_with(&mut worker, &mut |request: &mut Request| handler(request));
+                    std::thread::Builder::new()
+                        .name("wigwag-serve".into())
+                        .spawn_scoped(scope, run)
+                        .map_err(|error| Error::io("start a serving thread", error))
+                })
+                .collect();
+            if others.iter().any(std::result::Result::is_err) {
+                core.shut_down(); // or the threads that did start would serve for ever
+            }
+            let mut outcome = serve_with(&mut first, &mut |request: &mut Request| handler(request));
+            for other in others {
+                let ended = other.and_then(|thread| thread.join().unwrap_or(Ok(())));
+                outcome = outcome.and(ended);
+            }
+            outcome
+        })?;
+        self.worker = Some(first);
+        self.core.command(Command::EndAll);
+        Ok(())
+    }
+
+    /// Waits for the next request, to be answered here or on another thread, now or later.
+    ///
+    /// # Errors
+    /// [`ServerClosed`](ErrorKind::ServerClosed) after [`ShutdownHandle::shutdown`]; otherwise as [`serve`](Server::serve).
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("later"); let name = &name;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// # let client = std::thread::spawn({ let name = name.clone(); move || wigwag::Client::connect(name)?.call(b"abc").map(|r| r.to_vec()) });
+    /// let mut request = server.recv()?;
+    /// std::thread::spawn(move || {
+    ///     request.reverse();
+    ///     request.reply();
+    /// });
+    /// # assert_eq!(client.join().unwrap()?, b"cba");
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn recv(&mut self) -> Result<Request> {
+        match self.next(Until::Forever)? {
+            Some(request) => Ok(request),
+            None => Err(Error::new(ErrorKind::ServerClosed { maybe_executed: false }, "the server is shutting down")),
+        }
+    }
+
+    /// The next request if one is there.
+    ///
+    /// # Errors
+    /// As [`recv`](Server::recv).
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("try"); let name = &name;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// assert!(server.try_recv()?.is_none());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn try_recv(&mut self) -> Result<Option<Request>> {
+        self.next(Until::Now)
+    }
+
+    /// The next request, or none within `timeout`.
+    ///
+    /// # Errors
+    /// As [`recv`](Server::recv).
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("timed"); let name = &name;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// assert!(server.recv_timeout(std::time::Duration::from_millis(1))?.is_none());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Request>> {
+        match Instant::now().checked_add(timeout) {
+            Some(at) => self.next(Until::Deadline(at)),
+            None => self.next(Until::Forever),
+        }
+    }
+
+    fn next(&mut self, until: Until) -> Result<Option<Request>> {
+        match self.worker()?.next(until)? {
+            Next::Request(request) => Ok(Some(request)),
+            Next::Nothing => Ok(None),
+            Next::Shutdown => {
+                self.core.command(Command::EndAll);
+                Err(Error::new(ErrorKind::ServerClosed { maybe_executed: false }, "the server is shutting down"))
+            }
+        }
+    }
+
+    /// A handle that ends this server from another thread.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("stop"); let name = &name;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// let stop = server.shutdown_handle();
+    /// std::thread::spawn(move || stop.shutdown());
+    /// server.serve(|_| ())?; // returns
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle { core: Arc::clone(&self.core) }
+    }
+
+    /// What has happened so far.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("stats"); let name = &name;
+    /// let server = wigwag::Server::bind(name)?;
+    /// assert_eq!(server.stats().sessions, 0);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn stats(&self) -> ServerStats {
+        // Relaxed throughout: counters, each right by itself.
+        let mut stats = ServerStats {
+            sessions: self.core.counts.sessions.load(Ordering::Relaxed),
+            sessions_accepted: self.core.counts.accepted.load(Ordering::Relaxed),
+            sessions_refused: self.core.counts.refused.load(Ordering::Relaxed),
+            violations: self.core.counts.violations.load(Ordering::Relaxed),
+            ..ServerStats::default()
+        };
+        for port in self.core.ports() {
+            stats.calls += port.calls.load(Ordering::Relaxed);
+            stats.doorbells_rung += port.rings.load(Ordering::Relaxed);
+            stats.sleeps += port.sleeps.load(Ordering::Relaxed);
+        }
+        stats
+    }
+
+    /// Where the socket is.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("here"); let name = &name;
+    /// assert_eq!(wigwag::Server::bind(name)?.path(), name);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn worker(&mut self) -> Result<&mut Worker> {
+        let worker = self.take_worker()?;
+        Ok(self.worker.insert(worker))
+    }
+
+    fn take_worker(&mut self) -> Result<Worker> {
+        if self.fork.is_forked() {
+            return Err(Error::forked());
+        }
+        match self.worker.take() {
+            Some(worker) => Ok(worker),
+            None => Worker::new(Arc::clone(&self.core), Arc::clone(&self.core.ports()[0]), self.wait),
+        }
+    }
+}
+
+/// The serving loop; the handler's outcome is the answer.
+fn serve_with<F, R>(worker: &mut Worker, handler: &mut F) -> Result<()>
+where
+    F: FnMut(&mut Request) -> R,
+    R: IntoOutcome,
+{
+    loop {
+        match worker.next(Until::Forever)? {
+            Next::Request(mut request) => {
+                // The handler's state after a panic is its own affair, as with any thread that catches one; ours is whole.
+                let outcome = catch_unwind(AssertUnwindSafe(|| handler(&mut request).into_outcome()));
+                let rang = match outcome {
+                    Ok(Ok(())) => request.answer(),
+                    Ok(Err(why)) => request.answer_with_text(Kind::Failed, &why),
+                    Err(panic) => request.answer_with_text(Kind::Panicked, panic_text(&*panic)),
+                };
+                if rang {
+                    worker.count_ring();
+                }
+                worker.recycle(request);
+            }
+            Next::Shutdown => return Ok(()),
+            Next::Nothing => {}
+        }
+    }
+}
+
+#[cold]
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.fork.is_forked() {
+            // The name, the sessions and the steward's thread are the parent's.
+            self.steward.take();
+            return;
+        }
+        self.core.shut_down();
+        self.core.command(Command::EndAll);
+        if let Some(steward) = self.steward.take() {
+            let _ = steward.join();
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Server").field("path", &self.path).field("stats", &self.stats()).finish()
+    }
+}
+
+/// What a handler may return: nothing, or a result whose error is sent to the client as text.
+///
+/// ```no_run
+/// let mut server = wigwag::Server::bind("parse")?;
+/// server.serve(|request| -> Result<(), std::str::Utf8Error> {
+///     std::str::from_utf8(request)?;
+///     Ok(())
+/// })?;
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+pub trait IntoOutcome {
+    /// `Ok` to answer with the payload as it is, `Err` with a text to fail.
+    fn into_outcome(self) -> std::result::Result<(), String>;
+}
+
+impl IntoOutcome for () {
+    #[inline(always)]
+    fn into_outcome(self) -> std::result::Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: fmt::Display> IntoOutcome for std::result::Result<(), E> {
+    #[inline(always)]
+    fn into_outcome(self) -> std::result::Result<(), String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Ends a [`Server`] from another thread, in good order: no new session, what was passed is served, farewell, name removed.
+///
+/// ```
+/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("bye"); let name = &name;
+/// let mut server = wigwag::Server::bind(name)?;
+/// server.shutdown_handle().shutdown();
+/// server.serve(|_| ())?; // returns at once
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct ShutdownHandle {
+    core: Arc<Core>,
+}
+
+impl ShutdownHandle {
+    /// Begins the end. Any number of times, from any thread; a handler that never returns delays it.
+    ///
+    /// ```no_run
+    /// let server = wigwag::Server::bind("example")?;
+    /// server.shutdown_handle().shutdown();
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn shutdown(&self) {
+        self.core.shut_down();
+    }
+}
+
+impl fmt::Debug for ShutdownHandle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ShutdownHandle").field("shutting_down", &self.core.is_shutting_down()).finish()
+    }
+}
+
+/// Builds a [`Server`] with a policy, limits or a contract of its own. What it does not set has the default shown.
+///
+/// ```
+/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("built"); let name = &name;
+/// let server = wigwag::Server::builder()
+///     .slots(32)                    // 16: calls in flight per session
+///     .capacity(4 << 20)            // 1 MiB: the largest payload
+///     .max_sessions(100)            // 4096
+///     .wait(wigwag::Wait::Park)     // Adaptive
+///     .contract(wigwag::Contract::named("frames", 1)) // plain bytes
+///     .bind(name)?;
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it binds"]
+pub struct ServerBuilder {
+    policy: Policy,
+    limits: Limits,
+    contract: Contract,
+    wait: Wait,
+}
+
+impl ServerBuilder {
+    /// The most calls in flight in one session, and what a client gets that does not ask: 1 to 4096, default 16.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().slots(64);
+    /// ```
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.limits.slots = slots;
+        self
+    }
+
+    /// The largest payload in bytes, and what a client gets that does not ask: 0 to 1 GiB, default 1 MiB.
+    ///
+    /// Memory is used for what is written, not for what is allowed.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().capacity(16 << 20);
+    /// ```
+    pub fn capacity(mut self, bytes: usize) -> Self {
+        self.limits.capacity = bytes;
+        self
+    }
+
+    /// How the serving threads wait, default [`Wait::Adaptive`].
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().wait(wigwag::Wait::Spin);
+    /// ```
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// The most sessions at a time, default 4096.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().max_sessions(8);
+    /// ```
+    pub fn max_sessions(mut self, sessions: usize) -> Self {
+        self.limits.sessions = sessions;
+        self
+    }
+
+    /// The most sessions of one user at a time, default 4096.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().allow_everyone().max_sessions_per_user(4);
+    /// ```
+    pub fn max_sessions_per_user(mut self, sessions: usize) -> Self {
+        self.limits.sessions_per_user = sessions;
+        self
+    }
+
+    /// The most bytes one session's segment may have, default 8 GiB. It bounds address space; memory is used as written.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().max_bytes_per_session(64 << 20);
+    /// ```
+    pub fn max_bytes_per_session(mut self, bytes: usize) -> Self {
+        self.limits.bytes_per_session = bytes;
+        self
+    }
+
+    /// The most bytes all segments may have together, default 64 GiB.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().max_bytes_total(1 << 30);
+    /// ```
+    pub fn max_bytes_total(mut self, bytes: usize) -> Self {
+        self.limits.bytes_total = bytes;
+        self
+    }
+
+    /// The most handshakes under way at a time, default 256.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().max_handshakes(16);
+    /// ```
+    pub fn max_handshakes(mut self, handshakes: usize) -> Self {
+        self.limits.handshakes = handshakes;
+        self
+    }
+
+    /// How long a client may take to shake hands, default 1 second.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().handshake_timeout(std::time::Duration::from_millis(200));
+    /// ```
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.handshake_timeout = timeout;
+        self
+    }
+
+    /// Lets another user in. The handler gets private copies of such a client's requests; see SECURITY.md.
+    ///
+    /// The runtime directory of a user is closed to all others: bind to an absolute path that they can reach.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().allow_user(1001);
+    /// ```
+    pub fn allow_user(mut self, uid: u32) -> Self {
+        self.policy.users.push(uid);
+        self
+    }
+
+    /// Lets the members of a group in, as [`allow_user`](ServerBuilder::allow_user).
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().allow_group(100);
+    /// ```
+    pub fn allow_group(mut self, gid: u32) -> Self {
+        self.policy.groups.push(gid);
+        self
+    }
+
+    /// Lets everybody in, as [`allow_user`](ServerBuilder::allow_user).
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().allow_everyone();
+    /// ```
+    pub fn allow_everyone(mut self) -> Self {
+        self.policy.everyone = true;
+        self
+    }
+
+    /// What the server serves, default plain bytes; a client with another contract is refused.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().contract(wigwag::Contract::named("frames", 2));
+    /// ```
+    pub fn contract(mut self, contract: Contract) -> Self {
+        self.contract = contract;
+        self
+    }
+
+    /// Takes the name and starts to accept sessions.
+    ///
+    /// # Errors
+    /// As [`Server::bind`]; [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) for a number outside of its limits.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("b"); let name = &name;
+    /// let server = wigwag::Server::builder().slots(4).bind(name)?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn bind(self, name: impl AsRef<OsStr>) -> Result<Server> {
+        self.check()?;
+        let place = Place::find(name.as_ref())?;
+        let claim = place.claim(&self.policy)?;
+        let core = Core::new()?;
+        let path = claim.place().path();
+        let orders = Orders { claim, policy: self.policy, limits: self.limits, contract: self.contract };
+        let steward = steward::start(Arc::clone(&core), orders)?;
+        Ok(Server { core, steward: Some(steward), path, wait: self.wait, worker: None, fork: ForkGuard::new() })
+    }
+
+    /// Takes the name for a typed payload: the contract and the capacity are the type's.
+    ///
+    /// # Errors
+    /// As [`bind`](ServerBuilder::bind).
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Message for Tick { const NAME: &'static str = "Tick"; }
+    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("t"); let name = &name;
+    /// let server = wigwag::Server::builder().slots(4).bind_typed::<Tick>(name)?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn bind_typed<T: Message>(mut self, name: impl AsRef<OsStr>) -> Result<TypedServer<T>> {
+        self.contract = Contract::of::<T>();
+        self.limits.capacity = size_of::<T>();
+        Ok(TypedServer { server: self.bind(name)?, message: PhantomData })
+    }
+
+    fn check(&self) -> Result<()> {
+        let invalid = |sentence: String| Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
+        if !(1..=SLOTS_MAX).contains(&self.limits.slots) {
+            return invalid(format!("{} slots are outside of 1 to {SLOTS_MAX}", self.limits.slots));
+        }
+        if self.limits.capacity > CAPACITY_MAX {
+            return invalid(format!(
+                "a capacity of {} bytes is above the most possible, {CAPACITY_MAX}",
+                self.limits.capacity
+            ));
+        }
+        check_contract(&self.contract)
+    }
+}
+
+/// A contract's name has a length that the handshake can carry.
+pub(crate) fn check_contract(contract: &Contract) -> Result<()> {
+    if (1..=CONTRACT_NAME_MAX).contains(&contract.name.len()) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidConfiguration,
+        format!("a contract's name of {} bytes is outside of 1 to {CONTRACT_NAME_MAX}", contract.name.len()),
+    ))
+}

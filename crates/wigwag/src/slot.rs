@@ -1,0 +1,187 @@
+//! The slot: one word that names whose turn it is.
+//!
+//! The [`Turn`] word is the semaphore of the exchange. It lies in the first eight bytes of the slot's own cache line, so
+//! that for a small payload one line's journey carries the signal *and* the data. All functions here are handed the
+//! word; they know nothing of mappings, so the same code runs under the model checker.
+//!
+//! ```text
+//!  63                                   8 7         3     2          1      0
+//! +--------------------------------------+-----------+-----------+------+--------+
+//! | sequence (56 bits, wraps)            | zero      | ABANDONED | WAKE | SERVER |
+//! +--------------------------------------+-----------+-----------+------+--------+
+//! ```
+//!
+//! | bit | meaning when set | who sets it | who clears it |
+//! |---|---|---|---|
+//! | SERVER | the server may touch line and body; the client may not | client, by [`pass_to_server`] | server, by [`pass_to_client`] |
+//! | WAKE | the client sleeps, or is about to, on its doorbell | client, by [`ask_for_wake`] | the next pass, either way |
+//! | ABANDONED | the client does not want the reply any more | client, by [`abandon`] | the next pass, either way |
+//!
+//! **Invariant S1.** With SERVER clear only the client writes the word, line and body; with SERVER set only the server
+//! does, but for the client's `fetch_or` of WAKE and ABANDONED. A process killed at any instruction therefore leaves the
+//! turn with one side or with the other; there is no third state to repair.
+//!
+//! **Invariant S2.** The sequence grows by one with each request and is the same in the reply. The server keeps the last
+//! one it took in private memory, so a slot it is still serving is never taken twice, whatever the word says.
+
+use crate::sync::{AtomicU64, Ordering};
+
+const SERVER: u64 = 1;
+const WAKE: u64 = 1 << 1;
+const ABANDONED: u64 = 1 << 2;
+const RESERVED: u64 = 0xf8;
+const SEQUENCE_SHIFT: u32 = 8;
+
+/// A turn word, read once into a local; only the local is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Turn(u64);
+
+impl Turn {
+    /// The 56-bit sequence number of the exchange.
+    #[inline(always)]
+    pub fn sequence(self) -> u64 {
+        self.0 >> SEQUENCE_SHIFT
+    }
+
+    /// Whether it is the server's turn.
+    #[inline(always)]
+    pub fn is_server(self) -> bool {
+        self.0 & SERVER != 0
+    }
+
+    /// Whether the client asked to be woken.
+    #[inline(always)]
+    pub fn wants_wake(self) -> bool {
+        self.0 & WAKE != 0
+    }
+
+    /// Whether the client gave the call up.
+    #[inline(always)]
+    pub fn is_abandoned(self) -> bool {
+        self.0 & ABANDONED != 0
+    }
+
+    /// Whether a bit is set that this layout version does not know.
+    #[inline(always)]
+    pub fn has_reserved_bits(self) -> bool {
+        self.0 & RESERVED != 0
+    }
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            out,
+            "turn {} ({}{}{})",
+            self.sequence(),
+            if self.is_server() { "server's" } else { "client's" },
+            if self.wants_wake() { ", wake wanted" } else { "" },
+            if self.is_abandoned() { ", abandoned" } else { "" },
+        )
+    }
+}
+
+/// The sequence after `sequence`, in its 56 bits.
+#[inline(always)]
+pub fn next_sequence(sequence: u64) -> u64 {
+    sequence.wrapping_add(1) & (u64::MAX >> SEQUENCE_SHIFT)
+}
+
+/// Reads the word. Acquire: partner of the passes below; what the other side wrote before it passed is visible after.
+#[inline(always)]
+pub fn load(turn: &AtomicU64) -> Turn {
+    Turn(turn.load(Ordering::Acquire))
+}
+
+/// Client: passes the slot to the server as request `sequence`.
+///
+/// SeqCst exchange: it releases line and body (partner: the server's [`load`]) and is the first half of the wake-up
+/// check; the caller looks at the server's `waiting` word next, through [`crate::doorbell::Waiting::claim`].
+#[inline(always)]
+pub fn pass_to_server(turn: &AtomicU64, sequence: u64) {
+    turn.swap(sequence << SEQUENCE_SHIFT | SERVER, Ordering::SeqCst);
+}
+
+/// Server: passes the slot back as the reply to `sequence` and returns the word it replaced.
+///
+/// AcqRel exchange: Release publishes the reply (partner: the client's [`load`]); Acquire pairs with [`ask_for_wake`].
+/// Whether the client sleeps is in the very word that is exchanged, so no fence and no second word is needed: a wake-up
+/// asked for before the exchange is seen by it, and one asked for after it sees the reply.
+#[inline(always)]
+pub fn pass_to_client(turn: &AtomicU64, sequence: u64) -> Turn {
+    Turn(turn.swap(sequence << SEQUENCE_SHIFT, Ordering::AcqRel))
+}
+
+/// Client: asks to be woken for the reply. Returns the word before: if that is not the server's turn, the reply is there.
+///
+/// AcqRel: Acquire because the caller may go on to read the reply; partner [`pass_to_client`].
+#[inline]
+pub fn ask_for_wake(turn: &AtomicU64) -> Turn {
+    Turn(turn.fetch_or(WAKE, Ordering::AcqRel))
+}
+
+/// Client: says that the reply is not wanted any more. Returns the word before.
+///
+/// When the reply had come already, the flag lands in the client's own idle word and the next pass clears it.
+#[inline]
+pub fn abandon(turn: &AtomicU64) -> Turn {
+    Turn(turn.fetch_or(ABANDONED, Ordering::AcqRel))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_goes_there_and_back() {
+        let word = AtomicU64::new(0);
+        pass_to_server(&word, 7);
+        let turn = load(&word);
+        assert!(turn.is_server() && !turn.wants_wake() && turn.sequence() == 7);
+        let replaced = pass_to_client(&word, 7);
+        assert_eq!(replaced, turn);
+        assert!(!load(&word).is_server());
+    }
+
+    #[test]
+    fn a_wake_asked_for_before_the_reply_is_seen_by_it() {
+        let word = AtomicU64::new(0);
+        pass_to_server(&word, 1);
+        assert!(ask_for_wake(&word).is_server());
+        assert!(pass_to_client(&word, 1).wants_wake());
+    }
+
+    #[test]
+    fn a_wake_asked_for_after_the_reply_sees_it() {
+        let word = AtomicU64::new(0);
+        pass_to_server(&word, 1);
+        assert!(!pass_to_client(&word, 1).wants_wake());
+        assert!(!ask_for_wake(&word).is_server());
+    }
+
+    #[test]
+    fn abandoning_tells_the_server() {
+        let word = AtomicU64::new(0);
+        pass_to_server(&word, 1);
+        abandon(&word);
+        assert!(load(&word).is_abandoned());
+        assert!(pass_to_client(&word, 1).is_abandoned());
+        assert!(!load(&word).is_abandoned());
+    }
+
+    #[test]
+    fn the_sequence_wraps_in_its_56_bits() {
+        let last = u64::MAX >> SEQUENCE_SHIFT;
+        let word = AtomicU64::new(0);
+        pass_to_server(&word, last);
+        assert_eq!(load(&word).sequence(), last);
+        assert!(!load(&word).has_reserved_bits());
+        assert_eq!(next_sequence(last), 0);
+    }
+
+    #[test]
+    fn reserved_bits_are_noticed() {
+        assert!(Turn(0x09).has_reserved_bits());
+        assert!(!Turn(0x107).has_reserved_bits());
+    }
+}

@@ -1,0 +1,35 @@
+//! The descriptor of a doorbell: an eventfd that is rung by writing and never read.
+//!
+//! The sleeper registers it edge-triggered, so a ring is one `write` and a sleep is one `epoll_wait`; no `read` puts the
+//! counter back, and with 2^64 rings of room none is needed. See eventfd(2) and epoll(7).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// An eventfd that wakes one sleeper.
+#[derive(Debug)]
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    /// Makes a bell: non-blocking, closed on exec.
+    pub fn new() -> rustix::io::Result<Bell> {
+        eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map(Bell)
+    }
+
+    /// Takes a descriptor that came over the socket.
+    pub fn from_fd(fd: OwnedFd) -> Bell {
+        Bell(fd)
+    }
+
+    /// Rings. A full counter means that it is ringing already, and an error has no other cure than the peer's death.
+    pub fn ring(&self) {
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

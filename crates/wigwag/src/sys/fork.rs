@@ -1,0 +1,63 @@
+//! Noticing a fork: a page that the kernel empties in every child (MADV_WIPEONFORK, Linux 4.14, madvise(2)).
+//!
+//! `pthread_atfork` would miss a raw `clone`, and a PID may be reused; the page misses nothing and costs one load.
+
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+
+/// Survives a fork with its value, so a child never repeats a generation of its parent.
+static LAST_GENERATION: AtomicU64 = AtomicU64::new(0);
+static PAGE: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
+
+/// What a handle keeps to learn whether a fork lies between its making and its use.
+#[derive(Clone, Copy, Debug)]
+pub struct ForkGuard {
+    page: Option<&'static AtomicU64>,
+    generation: u64,
+}
+
+impl ForkGuard {
+    /// Remembers the process of the caller.
+    pub fn new() -> ForkGuard {
+        let page = *PAGE.get_or_init(wiped_page);
+        let generation = page.map_or(0, |page| match page.load(Ordering::Relaxed) {
+            0 => {
+                // The first handle of this process, or of this child. Relaxed: two threads that race here agree through
+                // the compare-exchange, and the loser takes the winner's number.
+                let fresh = LAST_GENERATION.fetch_add(1, Ordering::Relaxed) + 1;
+                page.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed).err().unwrap_or(fresh)
+            }
+            generation => generation,
+        });
+        ForkGuard { page, generation }
+    }
+
+    /// Whether the caller is a child that inherited the handle.
+    #[inline(always)]
+    pub fn is_forked(&self) -> bool {
+        match self.page {
+            Some(page) => page.load(Ordering::Relaxed) != self.generation,
+            None => false,
+        }
+    }
+}
+
+/// One page for the life of the process; `None` on a kernel without MADV_WIPEONFORK, where a fork goes unnoticed here
+/// and the child's use ends in SIGSEGV instead, because segments are MADV_DONTFORK.
+fn wiped_page() -> Option<&'static AtomicU64> {
+    const SIZE: usize = 4096;
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice overlaps nothing.
+    let page =
+        unsafe { mmap_anonymous(ptr::null_mut(), SIZE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) }.ok()?;
+    // SAFETY: the range is the whole mapping made above, and nobody has a reference into it yet.
+    if unsafe { madvise(page, SIZE, Advice::LinuxWipeOnFork) }.is_err() {
+        // SAFETY: as above; it is not used after.
+        let _ = unsafe { rustix::mm::munmap(page, SIZE) };
+        return None;
+    }
+    // SAFETY: page-aligned, zeroed, never unmapped, and only ever accessed as this atomic.
+    Some(unsafe { &*page.cast::<AtomicU64>() })
+}

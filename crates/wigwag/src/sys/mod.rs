@@ -1,0 +1,23 @@
+//! All system calls, each behind a safe and typed function. One of the two addresses of unsafe code here (the other is
+//! [`crate::segment`]).
+
+#![allow(unsafe_code)]
+
+pub mod bell;
+pub mod clock;
+pub mod cpu;
+pub mod directory;
+pub mod fork;
+pub mod memory;
+pub mod poller;
+pub mod socket;
+
+/// Repeats a call for as long as a signal interrupts it.
+pub fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! One epoll instance (epoll(7)): where a thread sleeps.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use crate::error::{Error, Result};
+
+/// How a descriptor reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Once for each ring, never read: a doorbell.
+    Bell,
+    /// For as long as something is to be read, or the other end is gone: a socket, a pidfd.
+    Readable,
+}
+
+/// An epoll instance.
+#[derive(Debug)]
+pub struct Poller(OwnedFd);
+
+/// What one sleep brought.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// The number the descriptor was added under.
+    pub key: u64,
+    /// The other end hung up, or the descriptor is in error.
+    pub hung_up: bool,
+}
+
+/// Room for the events of one sleep, kept by the caller so that sleeping allocates nothing.
+pub struct Events {
+    buffer: Box<[MaybeUninit<epoll::Event>]>,
+    ready: Vec<Ready>,
+}
+
+// SAFETY: the buffer is only ever written by the kernel and read as numbers; the pointer that the kernel's union could
+// also hold is never stored in it.
+unsafe impl Send for Events {}
+
+impl Events {
+    /// Room for `most` events.
+    pub fn with_capacity(most: usize) -> Events {
+        Events { buffer: Box::new_uninit_slice(most.max(1)), ready: Vec::with_capacity(most.max(1)) }
+    }
+
+    /// The events of the last sleep.
+    pub fn iter(&self) -> impl Iterator<Item = Ready> + '_ {
+        self.ready.iter().copied()
+    }
+
+    /// How many events the last sleep brought.
+    pub fn len(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The event at `index`.
+    pub fn get(&self, index: usize) -> Ready {
+        self.ready[index]
+    }
+}
+
+impl Poller {
+    /// Makes an epoll instance, closed on exec.
+    pub fn new() -> Result<Poller> {
+        epoll::create(CreateFlags::CLOEXEC).map(Poller).map_err(|error| Error::io("create an epoll instance", error))
+    }
+
+    /// Adds a descriptor under a number.
+    pub fn add(&self, source: impl AsFd, key: u64, interest: Interest) -> Result<()> {
+        let flags = match interest {
+            Interest::Bell => EventFlags::IN | EventFlags::ET,
+            Interest::Readable => EventFlags::IN | EventFlags::RDHUP,
+        };
+        epoll::add(&self.0, source, EventData::new_u64(key), flags)
+            .map_err(|error| Error::io("watch a descriptor", error))
+    }
+
+    /// Removes a descriptor. Needed when another process may hold it open: only then does closing it not remove it.
+    pub fn remove(&self, source: impl AsFd) {
+        let _ = epoll::delete(&self.0, source);
+    }
+
+    /// Sleeps until something is ready or the deadline has passed. A signal ends the sleep early, with no events.
+    pub fn wait(&self, events: &mut Events, deadline: Option<Instant>) -> Result<()> {
+        events.ready.clear();
+        let timeout = deadline.map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: left.as_secs().min(86_400 * 365) as i64, tv_nsec: left.subsec_nanos().into() }
+        });
+        self.wait_raw(events, timeout.as_ref())
+    }
+
+    /// Looks without sleeping.
+    pub fn poll(&self, events: &mut Events) -> Result<()> {
+        events.ready.clear();
+        self.wait_raw(events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+    }
+
+    fn wait_raw(&self, events: &mut Events, timeout: Option<&Timespec>) -> Result<()> {
+        match epoll::wait(&self.0, &mut *events.buffer, timeout) {
+            Ok((got, _)) => {
+                let hang_up = EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR;
+                events.ready.extend(got.iter().map(|event| {
+                    let flags = event.flags;
+                    Ready { key: event.data.u64(), hung_up: flags.intersects(hang_up) }
+                }));
+                Ok(())
+            }
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(Error::io("wait for events", error)),
+        }
+    }
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

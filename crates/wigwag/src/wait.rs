@@ -1,0 +1,211 @@
+//! How long to spin before sleeping: the waiting policy, as small state machines without clock, memory or system calls.
+//!
+//! *Patience* is competitive spinning (Karlin, Li, Manasse, Owicki: "Empirical studies of competitive spinning for a
+//! shared-memory multiprocessor", SOSP 1991): whoever never spins longer than a sleep and a wake-up cost, is never more
+//! than twice as slow as one who knew the future. On top of that stand four rules that measuring taught:
+//!
+//! 1. Spin only on someone who is awake. Whoever rings a sleeper and then spins holds the very core that the sleeper
+//!    would be switched in on, and forces a wake-up across cores, which is ten times as dear.
+//! 2. Woken from sleep, answer and go back to sleep: a server that spins after its reply stands in its client's way.
+//! 3. The client knows how long it thought, and says so with the ring. The server's own clock cannot tell: the wake-up
+//!    hides the client's pace.
+//! 4. Who shares one single processor with the peer never spins.
+
+use std::time::Duration;
+
+/// How a side waits for the other.
+///
+/// ```
+/// use wigwag::{Client, Wait};
+/// let builder = Client::builder().wait(Wait::Park); // never burn a cycle; every reply costs a wake-up
+/// # let _ = builder;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// Spin while the answer is nearer than a wake-up is long, sleep otherwise; learned from what happens.
+    #[default]
+    Adaptive,
+    /// Never sleep: the least latency for the price of a core. For a core that is set aside for it.
+    Spin,
+    /// Never spin: the least processor time for the price of a wake-up each way.
+    Park,
+}
+
+/// Below this think time a client is quick: waking for it costs more than spinning until it comes back.
+pub const QUICK_NS: u32 = 30_000;
+/// So many quick wakes in a row make a session hot.
+pub const QUICK_WAKES_TO_HOT: u8 = 4;
+/// A hot session without a request for so long becomes cold.
+pub const HOT_PATIENCE: Duration = Duration::from_micros(40);
+/// The most a client spins for one reply: about one sleep and wake-up across cores.
+pub const REPLY_PATIENCE: Duration = Duration::from_micros(50);
+/// A think time that is long or not known.
+pub const THINK_UNKNOWN: u32 = u32::MAX;
+
+/// Server's side: whether a session is polled (hot) or rings (cold). One for each session.
+#[derive(Clone, Debug, Default)]
+pub struct Heat {
+    quick_wakes: u8,
+    hot: bool,
+}
+
+impl Heat {
+    /// Whether the session is polled.
+    #[inline(always)]
+    pub fn is_hot(&self) -> bool {
+        self.hot
+    }
+
+    /// The session rang. `think_ns` is the client's own word; a lie wastes at most [`HOT_PATIENCE`] a time. Returns
+    /// whether the session is hot now.
+    pub fn rang(&mut self, wait: Wait, think_ns: u32, one_processor: bool) -> bool {
+        self.quick_wakes = if think_ns < QUICK_NS { self.quick_wakes.saturating_add(1) } else { 0 };
+        self.hot = match wait {
+            Wait::Spin => true,
+            Wait::Park => false,
+            Wait::Adaptive => !one_processor && self.quick_wakes >= QUICK_WAKES_TO_HOT,
+        };
+        self.hot
+    }
+
+    /// The session waited beyond its patience.
+    pub fn cool(&mut self) {
+        self.hot = false;
+        self.quick_wakes = 0;
+    }
+
+    /// The session is polled from the beginning ([`Wait::Spin`]).
+    pub fn heat(&mut self) {
+        self.hot = true;
+    }
+}
+
+/// Client's side: how long to spin for a reply of a server that is awake.
+///
+/// A spin that did not pay halves the next one; five in a row, and only every sixteenth call still tries, in case the
+/// server became quicker. One that pays gives back the whole patience.
+#[derive(Clone, Debug, Default)]
+pub struct ReplyPatience {
+    failures: u8,
+    skipped: u8,
+}
+
+const FAILURES_TO_GIVE_UP: u8 = 5;
+const CALLS_BETWEEN_TRIES: u8 = 16;
+
+impl ReplyPatience {
+    /// How long to spin for the next reply; zero means to sleep at once.
+    pub fn next(&mut self) -> Duration {
+        if self.failures < FAILURES_TO_GIVE_UP {
+            return REPLY_PATIENCE / (1 << self.failures);
+        }
+        self.skipped += 1;
+        if self.skipped < CALLS_BETWEEN_TRIES {
+            return Duration::ZERO;
+        }
+        self.skipped = 0;
+        REPLY_PATIENCE
+    }
+
+    /// The reply came while spinning.
+    #[inline(always)]
+    pub fn paid(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The spin was in vain.
+    pub fn failed(&mut self) {
+        self.failures = (self.failures + 1).min(FAILURES_TO_GIVE_UP);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Replays a client that pauses for `pauses_us` between its calls against a server that needs 300 ns a call, and
+    /// returns how many calls found the server polling.
+    fn replay(pauses_us: &[u32]) -> usize {
+        let mut heat = Heat::default();
+        let mut polled = 0;
+        let mut last_was_cold = true;
+        for &pause_us in pauses_us {
+            if heat.is_hot() && u128::from(pause_us) > HOT_PATIENCE.as_micros() {
+                heat.cool();
+                last_was_cold = false; // the client read no clock while the server was hot
+            }
+            if heat.is_hot() {
+                polled += 1;
+                continue;
+            }
+            let think_ns = if last_was_cold { pause_us * 1000 } else { THINK_UNKNOWN };
+            heat.rang(Wait::Adaptive, think_ns, false);
+            last_was_cold = true;
+        }
+        polled
+    }
+
+    #[test]
+    fn a_closed_loop_becomes_hot_after_four_calls() {
+        assert_eq!(replay(&[0; 100]), 96);
+    }
+
+    #[test]
+    fn a_quick_pace_becomes_hot() {
+        for pause_us in [2, 5, 10, 20] {
+            assert_eq!(replay(&[pause_us; 100]), 96, "{pause_us} us");
+        }
+    }
+
+    #[test]
+    fn a_slow_pace_never_becomes_hot() {
+        for pause_us in [50, 100, 1_000, 10_000] {
+            assert_eq!(replay(&[pause_us; 100]), 0, "{pause_us} us");
+        }
+    }
+
+    #[test]
+    fn bursts_are_hot_but_for_their_first_calls() {
+        let mut burst = vec![10_000];
+        burst.extend([0; 63]);
+        let bursts = burst.repeat(10);
+        // One slow call and four quick ones, then the rest of each burst is polled.
+        assert_eq!(replay(&bursts), 10 * (64 - 5));
+    }
+
+    #[test]
+    fn who_shares_one_processor_is_never_hot() {
+        let mut heat = Heat::default();
+        for _ in 0..100 {
+            assert!(!heat.rang(Wait::Adaptive, 0, true));
+        }
+    }
+
+    #[test]
+    fn spin_is_always_hot_and_park_never() {
+        assert!(Heat::default().rang(Wait::Spin, THINK_UNKNOWN, true));
+        let mut heat = Heat::default();
+        for _ in 0..100 {
+            assert!(!heat.rang(Wait::Park, 0, false));
+        }
+    }
+
+    #[test]
+    fn spins_that_do_not_pay_are_given_up_and_tried_again_now_and_then() {
+        let mut patience = ReplyPatience::default();
+        let mut total = Duration::ZERO;
+        for _ in 0..1000 {
+            let spin = patience.next();
+            if !spin.is_zero() {
+                total += spin;
+                patience.failed();
+            }
+        }
+        // Two patiences of learning, then one in sixteen calls.
+        assert!(total < REPLY_PATIENCE * (2 + 1000 / 16), "{total:?}");
+        assert!(total > REPLY_PATIENCE * (1000 / 16 - 2), "{total:?}");
+        patience.paid();
+        assert_eq!(patience.next(), REPLY_PATIENCE);
+    }
+}

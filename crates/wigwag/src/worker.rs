@@ -1,0 +1,464 @@
+//! One serving thread: finds the next request among its sessions, fairly, and sleeps when there is none.
+//!
+//! *Hot* sessions are polled; *cold* ones have their doorbell armed and cost nothing until it rings. This is the kernel's
+//! own NAPI (Documentation/networking/napi.rst) between processes: cost follows the active sessions, not the connected.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering as StdOrdering;
+use std::time::{Duration, Instant};
+
+use crate::control::steward::{Core, Letter, Port};
+use crate::doorbell::Waiting;
+use crate::error::Result;
+use crate::layout::{Head, Kind};
+use crate::request::Request;
+use crate::session::Session;
+use crate::slot;
+use crate::sync::Ordering;
+use crate::sys::cpu;
+use crate::sys::poller::{Events, Interest, Poller};
+use crate::wait::{HOT_PATIENCE, Heat, Wait};
+
+/// Requests of one session before the next session has a turn.
+const BUDGET: usize = 16;
+/// How often, about, a busy thread looks at the clock and at the armed doorbells.
+const CHECKUP_INTERVAL: Duration = Duration::from_micros(40);
+/// Most requests between two looks at the clock, however short they are.
+const CHECKUP_STRIDE_MAX: i32 = 1024;
+/// An idle pass counts for so many requests: with nothing to do, looking at the clock is cheap.
+const IDLE_PASS_WEIGHT: i32 = 32;
+/// Sleeps between two looks at this thread's own affinity.
+const SLEEPS_PER_AFFINITY: u32 = 64;
+
+/// What looking for a request brought.
+#[derive(Debug)]
+pub enum Next {
+    /// A request.
+    Request(Request),
+    /// None within the time allowed.
+    Nothing,
+    /// The server shuts down, and everything that had been passed is served.
+    Shutdown,
+}
+
+/// How long to look.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// Once.
+    Now,
+    /// Up to a point in time.
+    Deadline(Instant),
+    /// As long as it takes.
+    Forever,
+}
+
+/// One serving thread's state.
+pub struct Worker {
+    core: Arc<Core>,
+    port: Arc<Port>,
+    poller: Poller,
+    events: Events,
+    wait: Wait,
+    /// [`cpu::only_processor`] of this thread.
+    only_processor: u32,
+    sleeps: u32,
+    entries: Vec<Option<Box<Entry>>>,
+    index_of: HashMap<u64, usize>,
+    /// Sessions to look at, in turn: the hot ones, and the cold ones that rang and are not armed again yet.
+    active: Vec<usize>,
+    /// Which of the active ones has its turn, and what is left of its budget.
+    position: usize,
+    budget: usize,
+    /// Whose request was the last.
+    last: usize,
+    /// Falls with every request and every idle pass; at zero it is time to look at the clock.
+    countdown: i32,
+    stride: i32,
+    checked_at: Instant,
+    /// Once the server shuts down: requests that may still be served, so that a busy client cannot keep it alive.
+    drain: Option<usize>,
+}
+
+struct Entry {
+    session: Arc<Session>,
+    /// The last sequence taken from each slot: private, so that no word of the peer's makes a slot be taken twice.
+    taken: Box<[u64]>,
+    cursor: usize,
+    heat: Heat,
+    idle_since: Option<Instant>,
+    is_active: bool,
+    /// A request object kept from call to call, so that a call costs no reference count.
+    spare: Option<Request>,
+}
+
+impl Entry {
+    fn waiting(&self) -> Waiting<'_> {
+        Waiting(&self.session.segment.server_line().waiting)
+    }
+
+    /// Looks at the slot lines from the cursor on, once around.
+    #[inline(always)]
+    fn look(&mut self) -> Option<Request> {
+        let segment = &self.session.segment;
+        // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number can
+        // make the scan shorter, never longer than what is ours.
+        let depth = (segment.client_line().depth.load(Ordering::Relaxed) as usize).min(self.taken.len());
+        for _ in 0..depth {
+            let slot = if self.cursor < depth { self.cursor } else { 0 };
+            self.cursor = slot + 1;
+            let turn = slot::load(segment.turn(slot));
+            if turn.is_server() && turn.sequence() != self.taken[slot] {
+                return self.take(slot, turn);
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn take(&mut self, slot: usize, turn: slot::Turn) -> Option<Request> {
+        let segment = &self.session.segment;
+        // Relaxed: acquired with the turn. Read once; only the local is looked at.
+        let word = segment.head(slot).load(Ordering::Relaxed);
+        let is_next = turn.sequence() == slot::next_sequence(self.taken[slot]) && !turn.has_reserved_bits();
+        let head = match Head::parse(word) {
+            Some(head) if is_next && head.kind == Kind::Request && head.fits(segment.geometry().capacity) => head,
+            _ => return self.violation(slot, turn, word),
+        };
+        self.taken[slot] = turn.sequence();
+        let mut request = match self.spare.take() {
+            Some(spare) => spare,
+            None => Request::closed(Arc::clone(&self.session)),
+        };
+        request.open(slot, turn.sequence(), head);
+        self.idle_since = None;
+        Some(request)
+    }
+
+    #[cold]
+    fn violation(&mut self, slot: usize, turn: slot::Turn, head: u64) -> Option<Request> {
+        self.session.condemn(format!(
+            "slot {slot} has {turn:?} with head {head:#x} after request {}: nothing this session allows",
+            self.taken[slot]
+        ));
+        // Nothing of it is looked at any more; the steward's letter removes it.
+        self.taken = Box::new([]);
+        None
+    }
+}
+
+impl Worker {
+    /// A thread that serves the sessions of `port`.
+    pub fn new(core: Arc<Core>, port: Arc<Port>, wait: Wait) -> Result<Worker> {
+        let poller = Poller::new()?;
+        poller.add(&port.bell, KEY_PORT, Interest::Bell)?;
+        Ok(Worker {
+            core,
+            port,
+            poller,
+            events: Events::with_capacity(64),
+            wait,
+            only_processor: cpu::only_processor(),
+            sleeps: 0,
+            entries: Vec::new(),
+            index_of: HashMap::new(),
+            active: Vec::new(),
+            position: 0,
+            budget: BUDGET,
+            last: 0,
+            countdown: CHECKUP_STRIDE_MAX,
+            stride: CHECKUP_STRIDE_MAX,
+            checked_at: Instant::now(),
+            drain: None,
+        })
+    }
+
+    /// Finds the next request.
+    #[inline(always)]
+    pub fn next(&mut self, until: Until) -> Result<Next> {
+        loop {
+            // Relaxed: acquired in `take_letters`.
+            if self.port.attention.load(StdOrdering::Relaxed) || self.countdown <= 0 {
+                self.checkup()?;
+            }
+            if let Some(request) = self.pass() {
+                self.countdown -= 1;
+                if self.drain.is_none() {
+                    return Ok(Next::Request(request));
+                }
+                return Ok(self.drained(request));
+            }
+            if let Some(next) = self.idle(until)? {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// Takes an answered request back, to be used again for the next one of the same session.
+    #[inline(always)]
+    pub fn recycle(&mut self, request: Request) {
+        // Relaxed, load and store: this thread is the only writer.
+        self.port.calls.store(self.port.calls.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
+        if let Some(Some(entry)) = self.entries.get_mut(self.last)
+            && !request.is_open()
+            && Arc::ptr_eq(request.session(), &entry.session)
+        {
+            entry.spare = Some(request);
+        }
+    }
+
+    /// Counts a doorbell that was rung for a reply.
+    #[cold]
+    pub fn count_ring(&self) {
+        self.port.rings.fetch_add(1, StdOrdering::Relaxed);
+    }
+
+    /// Once around the active sessions, up to the first request.
+    #[inline(always)]
+    fn pass(&mut self) -> Option<Request> {
+        // Who has used up its budget is looked at last.
+        let mut left = self.active.len() + usize::from(self.budget == 0);
+        while left > 0 {
+            left -= 1;
+            if self.position >= self.active.len() {
+                self.position = 0;
+            }
+            let index = *self.active.get(self.position)?;
+            let entry = self.entries[index].as_deref_mut()?;
+            if self.budget > 0 {
+                if let Some(request) = entry.look() {
+                    self.budget -= 1;
+                    self.last = index;
+                    return Some(request);
+                }
+                if !entry.heat.is_hot() {
+                    if let Some(request) = self.arm(index) {
+                        return Some(request);
+                    }
+                    continue; // another one stands at this position now
+                }
+            }
+            self.position += 1;
+            self.budget = BUDGET;
+        }
+        None
+    }
+
+    /// A cold session has nothing more: its doorbell is armed, and it is looked at a last time.
+    #[cold]
+    fn arm(&mut self, index: usize) -> Option<Request> {
+        let entry = self.entries[index].as_deref_mut()?;
+        entry.waiting().announce();
+        if let Some(request) = entry.look() {
+            self.last = index;
+            return Some(request); // it stays active, and is armed again after this
+        }
+        entry.is_active = false;
+        self.active.swap_remove(self.position);
+        self.budget = BUDGET;
+        None
+    }
+
+    /// Nothing was found in a whole pass.
+    #[inline(always)]
+    fn idle(&mut self, until: Until) -> Result<Option<Next>> {
+        if self.active.is_empty() || self.drain.is_some() || !matches!(until, Until::Forever) {
+            return self.idle_slow(until);
+        }
+        self.countdown -= IDLE_PASS_WEIGHT;
+        std::hint::spin_loop();
+        Ok(None)
+    }
+
+    #[cold]
+    fn idle_slow(&mut self, until: Until) -> Result<Option<Next>> {
+        if self.drain.is_some() {
+            return Ok(Some(Next::Shutdown));
+        }
+        match until {
+            Until::Now => {
+                self.hear(None)?;
+                return Ok(Some(self.pass().map_or(Next::Nothing, Next::Request)));
+            }
+            Until::Deadline(at) if Instant::now() >= at => return Ok(Some(Next::Nothing)),
+            _ => {}
+        }
+        if self.active.is_empty() {
+            self.sleep(until)?;
+        } else {
+            self.countdown -= IDLE_PASS_WEIGHT;
+            std::hint::spin_loop();
+        }
+        Ok(None)
+    }
+
+    fn sleep(&mut self, until: Until) -> Result<()> {
+        self.sleeps = self.sleeps.wrapping_add(1);
+        if self.sleeps % SLEEPS_PER_AFFINITY == 0 {
+            self.refresh_affinity();
+        }
+        self.port.sleeps.store(self.port.sleeps.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
+        self.hear(Some(until))?;
+        self.countdown = self.stride;
+        self.checked_at = Instant::now();
+        Ok(())
+    }
+
+    /// Hears which doorbells rang: now, or after a sleep.
+    fn hear(&mut self, sleep: Option<Until>) -> Result<()> {
+        match sleep {
+            None => self.poller.poll(&mut self.events)?,
+            Some(Until::Deadline(at)) => self.poller.wait(&mut self.events, Some(at))?,
+            Some(_) => self.poller.wait(&mut self.events, None)?,
+        }
+        for event in 0..self.events.len() {
+            let key = self.events.get(event).key;
+            if key != KEY_PORT {
+                self.wake((key - 1) as usize);
+            }
+        }
+        Ok(())
+    }
+
+    /// One more request while the server shuts down; the last one is the end.
+    #[cold]
+    fn drained(&mut self, request: Request) -> Next {
+        match self.drain {
+            Some(left) if left > 0 => {
+                self.drain = Some(left - 1);
+                Next::Request(request)
+            }
+            _ => Next::Shutdown, // dropped, so answered with "unanswered"
+        }
+    }
+
+    /// A session's doorbell rang.
+    fn wake(&mut self, index: usize) {
+        let Some(Some(entry)) = self.entries.get_mut(index) else { return };
+        if entry.is_active {
+            return;
+        }
+        let client = entry.session.segment.client_line();
+        // Relaxed: hints; a lie wastes one patience.
+        let think_ns = client.think_ns.load(Ordering::Relaxed);
+        let theirs = client.only_processor.load(Ordering::Relaxed);
+        let one_processor = cpu::share_one_processor(self.only_processor, theirs);
+        if entry.heat.rang(self.wait, think_ns, one_processor) {
+            entry.waiting().withdraw();
+        }
+        entry.is_active = true;
+        self.active.push(index);
+    }
+
+    /// Looks at the clock, the letters and the armed doorbells, and cools who has been silent for too long.
+    #[cold]
+    fn checkup(&mut self) -> Result<()> {
+        if self.port.attention.load(StdOrdering::Relaxed) {
+            self.read_letters()?;
+        }
+        if self.countdown > 0 {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.checked_at);
+        self.checked_at = now;
+        // Long handlers make the stride short, so that nobody who rings waits for hundreds of them.
+        self.stride = if elapsed > 2 * CHECKUP_INTERVAL {
+            let share = CHECKUP_INTERVAL.as_nanos() * self.stride as u128 / elapsed.as_nanos();
+            (share as i32).clamp(1, CHECKUP_STRIDE_MAX)
+        } else {
+            (self.stride * 2).min(CHECKUP_STRIDE_MAX)
+        };
+        self.countdown = self.stride;
+        if self.wait != Wait::Spin {
+            self.cool_the_silent(now);
+        }
+        if self.active.len() < self.index_of.len() {
+            self.hear(None)?;
+        }
+        Ok(())
+    }
+
+    fn cool_the_silent(&mut self, now: Instant) {
+        for &index in &self.active {
+            let Some(Some(entry)) = self.entries.get_mut(index) else { continue };
+            match entry.idle_since {
+                None => entry.idle_since = Some(now),
+                Some(since) if entry.heat.is_hot() && now.duration_since(since) >= HOT_PATIENCE => entry.heat.cool(),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn refresh_affinity(&mut self) {
+        let current = cpu::only_processor();
+        if current == self.only_processor {
+            return;
+        }
+        self.only_processor = current;
+        for entry in self.entries.iter().flatten() {
+            entry.session.segment.server_line().only_processor.store(current, Ordering::Relaxed); // a hint
+        }
+    }
+
+    fn read_letters(&mut self) -> Result<()> {
+        for letter in self.port.take_letters() {
+            match letter {
+                Letter::Adopt(session) => self.adopt(session),
+                Letter::Forget(id) => self.forget(id),
+            }
+        }
+        if self.core.is_shutting_down() && self.drain.is_none() {
+            self.begin_to_drain();
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, session: Arc<Session>) {
+        let index = self.entries.iter().position(Option::is_none).unwrap_or(self.entries.len());
+        if let Err(error) = self.poller.add(&session.server_bell, index as u64 + 1, Interest::Bell) {
+            session.condemn(format!("the server {error}"));
+            return;
+        }
+        session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed); // a hint
+        let mut heat = Heat::default();
+        if self.wait == Wait::Spin {
+            heat.heat();
+        }
+        self.index_of.insert(session.id, index);
+        let slots = session.segment.geometry().slots;
+        let taken = vec![0; slots].into_boxed_slice();
+        // Active at first: it is looked at, and armed if it is cold.
+        let entry = Entry { session, taken, cursor: 0, heat, idle_since: None, is_active: true, spare: None };
+        if index == self.entries.len() {
+            self.entries.push(None);
+        }
+        self.entries[index] = Some(Box::new(entry));
+        self.active.push(index);
+    }
+
+    fn forget(&mut self, id: u64) {
+        let Some(index) = self.index_of.remove(&id) else { return };
+        if let Some(entry) = self.entries[index].take() {
+            // A request may keep the descriptor open, so closing it is not enough.
+            self.poller.remove(&entry.session.server_bell);
+        }
+        self.active.retain(|&active| active != index);
+    }
+
+    /// The server shuts down: what has been passed is served, once around all sessions.
+    fn begin_to_drain(&mut self) {
+        let mut most = 0;
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            let Some(entry) = entry else { continue };
+            most += entry.taken.len();
+            if !entry.is_active {
+                entry.is_active = true;
+                self.active.push(index);
+            }
+        }
+        self.drain = Some(most);
+    }
+}
+
+const KEY_PORT: u64 = 0;
