@@ -55,7 +55,8 @@ pub struct Client {
     /// When the last reply came, if the clock had to be read anyway.
     last_reply_at: Cell<Option<Instant>>,
     patience: RefCell<ReplyPatience>,
-    only_processor: Cell<u32>,
+    /// Whether spinning can pay at all: not for [`Wait::Park`], and not on the one processor that both sides share.
+    may_spin: Cell<bool>,
     events: RefCell<Events>,
     ended: RefCell<Option<Ended>>,
     pub(crate) counters: Counters,
@@ -90,8 +91,8 @@ const SPINS_BEFORE_CLOCK: u32 = 128;
 const SPINS_PER_CLOCK: u32 = 64;
 /// Spins between two looks whether the server lives, for [`Wait::Spin`].
 const SPINS_PER_LIFE_SIGN: u32 = 1 << 16;
-/// Rings between two looks at this thread's own affinity.
-const RINGS_PER_AFFINITY: u64 = 64;
+/// Sleeps between two looks at this thread's own affinity.
+const SLEEPS_PER_AFFINITY: u64 = 64;
 
 impl Client {
     /// Connects to a server of the same user, and waits for it to answer for up to 5 seconds.
@@ -391,10 +392,6 @@ impl Client {
         };
         // Hints for the server, which reads them after the ring.
         line.think_ns.store(think_ns, Ordering::Relaxed);
-        if self.counters.doorbells_rung.get() % RINGS_PER_AFFINITY == 0 {
-            self.only_processor.set(cpu::only_processor());
-            line.only_processor.store(self.only_processor.get(), Ordering::Relaxed);
-        }
         self.server_slept.set(true);
         count(&self.counters.doorbells_rung);
         self.attachment.server_bell.ring();
@@ -438,7 +435,7 @@ impl Client {
     /// The reply of a server that is awake and quick comes here, without a clock.
     #[inline(always)]
     fn spin_briefly(&self, slot: usize) -> bool {
-        if self.server_slept.get() || self.wait == Wait::Park {
+        if self.server_slept.get() || !self.may_spin.get() {
             return false;
         }
         for _ in 0..SPINS_BEFORE_CLOCK {
@@ -481,11 +478,7 @@ impl Client {
         if self.wait == Wait::Spin {
             return self.spin_forever(slot, deadline);
         }
-        let theirs = self.attachment.segment.server_line().only_processor.load(Ordering::Relaxed);
-        if self.wait == Wait::Park
-            || self.server_slept.get()
-            || cpu::share_one_processor(self.only_processor.get(), theirs)
-        {
+        if self.server_slept.get() || !self.may_spin.get() {
             return Ok(false);
         }
         let budget = self.patience.borrow_mut().next();
@@ -610,7 +603,20 @@ impl Client {
         self.attachment.segment.client_line().depth.store(self.free.depth() as u32, Ordering::Relaxed);
     }
 
+    /// Tells the server which processors this thread may use, and learns the same of the server.
+    fn refresh_affinity(&self) {
+        let segment = &self.attachment.segment;
+        let mine = cpu::only_processor();
+        // Hints, on both sides.
+        segment.client_line().only_processor.store(mine, Ordering::Relaxed);
+        let theirs = segment.server_line().only_processor.load(Ordering::Relaxed);
+        self.may_spin.set(self.wait != Wait::Park && !cpu::share_one_processor(mine, theirs));
+    }
+
     fn sleep(&self, deadline: Option<Instant>) -> Result<()> {
+        if self.counters.sleeps.get() % SLEEPS_PER_AFFINITY == 0 {
+            self.refresh_affinity();
+        }
         count(&self.counters.sleeps);
         self.hear(deadline)
     }
@@ -824,8 +830,6 @@ impl ClientBuilder {
         let name = name.as_ref();
         let attachment = attach::attach(name, &self.wishes)?;
         let slots = attachment.segment.geometry().slots;
-        let only_processor = cpu::only_processor();
-        attachment.segment.client_line().only_processor.store(only_processor, Ordering::Relaxed); // a hint
         let client = Client {
             attachment,
             free: FreeSlots::new(slots),
@@ -835,7 +839,7 @@ impl ClientBuilder {
             server_slept: Cell::new(false),
             last_reply_at: Cell::new(None),
             patience: RefCell::default(),
-            only_processor: Cell::new(only_processor),
+            may_spin: Cell::new(true),
             events: RefCell::new(Events::with_capacity(4)),
             ended: RefCell::new(None),
             counters: Counters::default(),
@@ -843,6 +847,7 @@ impl ClientBuilder {
             builder: self,
         };
         client.publish_depth();
+        client.refresh_affinity();
         Ok(client)
     }
 

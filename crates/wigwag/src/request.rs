@@ -116,11 +116,6 @@ impl Request {
         self.data = NonNull::from(self.copy.as_mut_slice()).cast();
     }
 
-    /// Whether it has not been answered yet.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open
-    }
-
     /// The session it came from.
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session

@@ -224,8 +224,9 @@ impl Server {
     }
 
     fn next(&mut self, until: Until) -> Result<Option<Request>> {
-        match self.worker()?.next(until)? {
-            Next::Request(request) => Ok(Some(request)),
+        let worker = self.worker()?;
+        match worker.next(until)? {
+            Next::Request => Ok(Some(worker.take_request())),
             Next::Nothing => Ok(None),
             Next::Shutdown => {
                 self.core.command(Command::EndAll);
@@ -308,18 +309,19 @@ where
 {
     loop {
         match worker.next(Until::Forever)? {
-            Next::Request(mut request) => {
+            Next::Request => {
+                let request = worker.request();
                 // The handler's state after a panic is its own affair, as with any thread that catches one; ours is whole.
-                let outcome = catch_unwind(AssertUnwindSafe(|| handler(&mut request).into_outcome()));
+                let outcome = catch_unwind(AssertUnwindSafe(|| handler(request).into_outcome()));
                 let rang = match outcome {
                     Ok(Ok(())) => request.answer(),
                     Ok(Err(why)) => request.answer_with_text(Kind::Failed, &why),
                     Err(panic) => request.answer_with_text(Kind::Panicked, panic_text(&*panic)),
                 };
+                worker.count_call();
                 if rang {
                     worker.count_ring();
                 }
-                worker.recycle(request);
             }
             Next::Shutdown => return Ok(()),
             Next::Nothing => {}

@@ -26,16 +26,18 @@ const BUDGET: usize = 16;
 const CHECKUP_INTERVAL: Duration = Duration::from_micros(40);
 /// Most requests between two looks at the clock, however short they are.
 const CHECKUP_STRIDE_MAX: i32 = 1024;
-/// An idle pass counts for so many requests: with nothing to do, looking at the clock is cheap.
-const IDLE_PASS_WEIGHT: i32 = 32;
+/// Idle passes in a row between two looks at the clock. A closed loop never gets there, so it never reads the clock.
+const IDLE_PASSES_PER_CHECKUP: u32 = 16;
+/// Looks at the slots within one idle pass.
+const SPINS_PER_IDLE_PASS: u32 = 8;
 /// Sleeps between two looks at this thread's own affinity.
 const SLEEPS_PER_AFFINITY: u32 = 64;
 
 /// What looking for a request brought.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// A request.
-    Request(Request),
+    /// A request: [`Worker::request`] has it.
+    Request,
     /// None within the time allowed.
     Nothing,
     /// The server shuts down, and everything that had been passed is served.
@@ -72,8 +74,9 @@ pub struct Worker {
     budget: usize,
     /// Whose request was the last.
     last: usize,
-    /// Falls with every request and every idle pass; at zero it is time to look at the clock.
+    /// Falls with every request; at zero it is time to look at the clock.
     countdown: i32,
+    idle_passes: u32,
     stride: i32,
     checked_at: Instant,
     /// Once the server shuts down: requests that may still be served, so that a busy client cannot keep it alive.
@@ -88,8 +91,8 @@ struct Entry {
     heat: Heat,
     idle_since: Option<Instant>,
     is_active: bool,
-    /// A request object kept from call to call, so that a call costs no reference count.
-    spare: Option<Request>,
+    /// The request found last, opened in place: a call moves no object and counts no reference.
+    request: Request,
 }
 
 impl Entry {
@@ -97,9 +100,20 @@ impl Entry {
         Waiting(&self.session.segment.server_line().waiting)
     }
 
-    /// Looks at the slot lines from the cursor on, once around.
+    /// Whether a slot line seems to have a request: the tight loop of an idle thread.
     #[inline(always)]
-    fn look(&mut self) -> Option<Request> {
+    fn peek(&self) -> bool {
+        let segment = &self.session.segment;
+        let depth = (segment.client_line().depth.load(Ordering::Relaxed) as usize).min(self.taken.len());
+        (0..depth).any(|slot| {
+            let turn = slot::load(segment.turn(slot));
+            turn.is_server() && turn.sequence() != self.taken[slot]
+        })
+    }
+
+    /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
+    #[inline(always)]
+    fn look(&mut self) -> bool {
         let segment = &self.session.segment;
         // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number can
         // make the scan shorter, never longer than what is ours.
@@ -112,11 +126,11 @@ impl Entry {
                 return self.take(slot, turn);
             }
         }
-        None
+        false
     }
 
     #[inline(always)]
-    fn take(&mut self, slot: usize, turn: slot::Turn) -> Option<Request> {
+    fn take(&mut self, slot: usize, turn: slot::Turn) -> bool {
         let segment = &self.session.segment;
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = segment.head(slot).load(Ordering::Relaxed);
@@ -126,24 +140,20 @@ impl Entry {
             _ => return self.violation(slot, turn, word),
         };
         self.taken[slot] = turn.sequence();
-        let mut request = match self.spare.take() {
-            Some(spare) => spare,
-            None => Request::closed(Arc::clone(&self.session)),
-        };
-        request.open(slot, turn.sequence(), head);
+        self.request.open(slot, turn.sequence(), head);
         self.idle_since = None;
-        Some(request)
+        true
     }
 
     #[cold]
-    fn violation(&mut self, slot: usize, turn: slot::Turn, head: u64) -> Option<Request> {
+    fn violation(&mut self, slot: usize, turn: slot::Turn, head: u64) -> bool {
         self.session.condemn(format!(
             "slot {slot} has {turn:?} with head {head:#x} after request {}: nothing this session allows",
             self.taken[slot]
         ));
         // Nothing of it is looked at any more; the steward's letter removes it.
         self.taken = Box::new([]);
-        None
+        false
     }
 }
 
@@ -167,6 +177,7 @@ impl Worker {
             budget: BUDGET,
             last: 0,
             countdown: CHECKUP_STRIDE_MAX,
+            idle_passes: 0,
             stride: CHECKUP_STRIDE_MAX,
             checked_at: Instant::now(),
             drain: None,
@@ -181,12 +192,10 @@ impl Worker {
             if self.port.attention.load(StdOrdering::Relaxed) || self.countdown <= 0 {
                 self.checkup()?;
             }
-            if let Some(request) = self.pass() {
+            if self.pass() {
                 self.countdown -= 1;
-                if self.drain.is_none() {
-                    return Ok(Next::Request(request));
-                }
-                return Ok(self.drained(request));
+                self.idle_passes = 0;
+                return Ok(if self.drain.is_none() { Next::Request } else { self.drained() });
             }
             if let Some(next) = self.idle(until)? {
                 return Ok(next);
@@ -194,17 +203,25 @@ impl Worker {
         }
     }
 
-    /// Takes an answered request back, to be used again for the next one of the same session.
+    /// The request that [`Next::Request`] announced.
     #[inline(always)]
-    pub fn recycle(&mut self, request: Request) {
+    pub fn request(&mut self) -> &mut Request {
+        let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
+        &mut entry.request
+    }
+
+    /// The request that [`Next::Request`] announced, to keep.
+    pub fn take_request(&mut self) -> Request {
+        let request = self.request();
+        let next = Request::closed(Arc::clone(request.session()));
+        std::mem::replace(request, next)
+    }
+
+    /// Counts a request that was answered.
+    #[inline(always)]
+    pub fn count_call(&self) {
         // Relaxed, load and store: this thread is the only writer.
         self.port.calls.store(self.port.calls.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
-        if let Some(Some(entry)) = self.entries.get_mut(self.last)
-            && !request.is_open()
-            && Arc::ptr_eq(request.session(), &entry.session)
-        {
-            entry.spare = Some(request);
-        }
     }
 
     /// Counts a doorbell that was rung for a reply.
@@ -215,7 +232,7 @@ impl Worker {
 
     /// Once around the active sessions, up to the first request.
     #[inline(always)]
-    fn pass(&mut self) -> Option<Request> {
+    fn pass(&mut self) -> bool {
         // Who has used up its budget is looked at last.
         let mut left = self.active.len() + usize::from(self.budget == 0);
         while left > 0 {
@@ -223,17 +240,17 @@ impl Worker {
             if self.position >= self.active.len() {
                 self.position = 0;
             }
-            let index = *self.active.get(self.position)?;
-            let entry = self.entries[index].as_deref_mut()?;
+            let Some(&index) = self.active.get(self.position) else { return false };
+            let Some(entry) = self.entries[index].as_deref_mut() else { return false };
             if self.budget > 0 {
-                if let Some(request) = entry.look() {
+                if entry.look() {
                     self.budget -= 1;
                     self.last = index;
-                    return Some(request);
+                    return true;
                 }
                 if !entry.heat.is_hot() {
-                    if let Some(request) = self.arm(index) {
-                        return Some(request);
+                    if self.arm(index) {
+                        return true;
                     }
                     continue; // another one stands at this position now
                 }
@@ -241,22 +258,22 @@ impl Worker {
             self.position += 1;
             self.budget = BUDGET;
         }
-        None
+        false
     }
 
     /// A cold session has nothing more: its doorbell is armed, and it is looked at a last time.
     #[cold]
-    fn arm(&mut self, index: usize) -> Option<Request> {
-        let entry = self.entries[index].as_deref_mut()?;
+    fn arm(&mut self, index: usize) -> bool {
+        let Some(entry) = self.entries[index].as_deref_mut() else { return false };
         entry.waiting().announce();
-        if let Some(request) = entry.look() {
+        if entry.look() {
             self.last = index;
-            return Some(request); // it stays active, and is armed again after this
+            return true; // it stays active, and is armed again after this
         }
         entry.is_active = false;
         self.active.swap_remove(self.position);
         self.budget = BUDGET;
-        None
+        false
     }
 
     /// Nothing was found in a whole pass.
@@ -265,9 +282,29 @@ impl Worker {
         if self.active.is_empty() || self.drain.is_some() || !matches!(until, Until::Forever) {
             return self.idle_slow(until);
         }
-        self.countdown -= IDLE_PASS_WEIGHT;
-        std::hint::spin_loop();
+        self.spin();
         Ok(None)
+    }
+
+    /// A few looks at the one hot session there is, or one breath if there are more.
+    #[inline(always)]
+    fn spin(&mut self) {
+        self.idle_passes += 1;
+        if self.idle_passes % IDLE_PASSES_PER_CHECKUP == 0 {
+            self.countdown = 0;
+        }
+        if let [only] = self.active[..]
+            && let Some(entry) = self.entries[only].as_deref()
+        {
+            for _ in 0..SPINS_PER_IDLE_PASS {
+                std::hint::spin_loop();
+                if entry.peek() {
+                    return;
+                }
+            }
+        } else {
+            std::hint::spin_loop();
+        }
     }
 
     #[cold]
@@ -278,7 +315,7 @@ impl Worker {
         match until {
             Until::Now => {
                 self.hear(None)?;
-                return Ok(Some(self.pass().map_or(Next::Nothing, Next::Request)));
+                return Ok(Some(if self.pass() { Next::Request } else { Next::Nothing }));
             }
             Until::Deadline(at) if Instant::now() >= at => return Ok(Some(Next::Nothing)),
             _ => {}
@@ -286,8 +323,7 @@ impl Worker {
         if self.active.is_empty() {
             self.sleep(until)?;
         } else {
-            self.countdown -= IDLE_PASS_WEIGHT;
-            std::hint::spin_loop();
+            self.spin();
         }
         Ok(None)
     }
@@ -322,13 +358,16 @@ impl Worker {
 
     /// One more request while the server shuts down; the last one is the end.
     #[cold]
-    fn drained(&mut self, request: Request) -> Next {
+    fn drained(&mut self) -> Next {
         match self.drain {
             Some(left) if left > 0 => {
                 self.drain = Some(left - 1);
-                Next::Request(request)
+                Next::Request
             }
-            _ => Next::Shutdown, // dropped, so answered with "unanswered"
+            _ => {
+                drop(self.take_request()); // answered with "unanswered"
+                Next::Shutdown
+            }
         }
     }
 
@@ -429,7 +468,8 @@ impl Worker {
         let slots = session.segment.geometry().slots;
         let taken = vec![0; slots].into_boxed_slice();
         // Active at first: it is looked at, and armed if it is cold.
-        let entry = Entry { session, taken, cursor: 0, heat, idle_since: None, is_active: true, spare: None };
+        let request = Request::closed(Arc::clone(&session));
+        let entry = Entry { session, taken, cursor: 0, heat, idle_since: None, is_active: true, request };
         if index == self.entries.len() {
             self.entries.push(None);
         }
