@@ -55,7 +55,9 @@ pub struct Client {
     /// When the last reply came, if the clock had to be read anyway.
     last_reply_at: Cell<Option<Instant>>,
     patience: RefCell<ReplyPatience>,
-    /// Whether spinning can pay at all: not for [`Wait::Park`], and not on the one processor that both sides share.
+    /// Whether spinning can pay at all: not for [`Wait::Park`], and not on the one processor that both sides are pinned to.
+    may_ever_spin: Cell<bool>,
+    /// Whether it can pay now: not while the server was last seen on this very processor.
     may_spin: Cell<bool>,
     events: RefCell<Events>,
     ended: RefCell<Option<Ended>>,
@@ -392,6 +394,7 @@ impl Client {
         };
         // Hints for the server, which reads them after the ring.
         line.think_ns.store(think_ns, Ordering::Relaxed);
+        line.processor.store(cpu::current(), Ordering::Relaxed);
         self.server_slept.set(true);
         count(&self.counters.doorbells_rung);
         self.attachment.server_bell.ring();
@@ -415,9 +418,28 @@ impl Client {
         if !self.is_ready(slot) && !self.spin_briefly(slot) {
             return self.wait_slow(slot, deadline);
         }
-        self.last_reply_at.set(None);
-        count(&self.counters.spins_paid);
+        self.came_awake();
         Ok(())
+    }
+
+    /// A reply came while this thread was awake, so the server is awake too.
+    #[inline(always)]
+    fn came_awake(&self) {
+        if self.server_slept.get() {
+            self.reply_after_ring();
+        } else {
+            self.last_reply_at.set(None); // the clock was not read
+        }
+        count(&self.counters.spins_paid);
+    }
+
+    /// The server had been woken for this reply: the think time begins, and it may have moved.
+    #[cold]
+    fn reply_after_ring(&self) {
+        self.server_slept.set(false);
+        self.last_reply_at.set(Some(Instant::now()));
+        let theirs = self.attachment.segment.server_line().processor.load(Ordering::Relaxed); // a hint
+        self.may_spin.set(self.may_ever_spin.get() && theirs != cpu::current());
     }
 
     /// Waits for the reply of a slot and takes it; on an error the call is given up.
@@ -453,8 +475,7 @@ impl Client {
             return Err(Error::forked());
         }
         if self.spin_patiently(slot, deadline)? {
-            self.last_reply_at.set(None);
-            count(&self.counters.spins_paid);
+            self.came_awake();
             return Ok(());
         }
         let turn = self.attachment.segment.turn(slot);
@@ -468,8 +489,7 @@ impl Client {
             }
             self.sleep(deadline)?;
         }
-        self.server_slept.set(false);
-        self.last_reply_at.set(Some(Instant::now()));
+        self.reply_after_ring();
         Ok(())
     }
 
@@ -610,7 +630,8 @@ impl Client {
         // Hints, on both sides.
         segment.client_line().only_processor.store(mine, Ordering::Relaxed);
         let theirs = segment.server_line().only_processor.load(Ordering::Relaxed);
-        self.may_spin.set(self.wait != Wait::Park && !cpu::share_one_processor(mine, theirs));
+        self.may_ever_spin.set(self.wait != Wait::Park && !cpu::share_one_processor(mine, theirs));
+        self.may_spin.set(self.may_ever_spin.get());
     }
 
     fn sleep(&self, deadline: Option<Instant>) -> Result<()> {
@@ -839,6 +860,7 @@ impl ClientBuilder {
             server_slept: Cell::new(false),
             last_reply_at: Cell::new(None),
             patience: RefCell::default(),
+            may_ever_spin: Cell::new(true),
             may_spin: Cell::new(true),
             events: RefCell::new(Events::with_capacity(4)),
             ended: RefCell::new(None),

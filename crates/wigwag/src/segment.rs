@@ -45,6 +45,8 @@ pub struct ClientLine {
     pub think_ns: AtomicU32,
     /// [`crate::sys::cpu::only_processor`] of the client's thread.
     pub only_processor: AtomicU32,
+    /// [`crate::sys::cpu::current`] of the client's thread when it rang last.
+    pub processor: AtomicU32,
 }
 
 /// What the server says about itself: written by the server, when it goes to sleep and when it wakes.
@@ -54,6 +56,8 @@ pub struct ServerLine {
     pub waiting: AtomicU32,
     /// [`crate::sys::cpu::only_processor`] of the server's thread.
     pub only_processor: AtomicU32,
+    /// [`crate::sys::cpu::current`] of the server's thread when it woke last, or became hot.
+    pub processor: AtomicU32,
 }
 
 const _: () = assert!(size_of::<ClientLine>() == LINE_SIZE && size_of::<ServerLine>() == LINE_SIZE || cfg!(loom));

@@ -69,6 +69,12 @@ impl Heat {
         self.hot
     }
 
+    /// A request was there before the server slept again, so nobody had to ring: the client is quick. Returns whether the
+    /// session is hot now.
+    pub fn found(&mut self, wait: Wait, one_processor: bool) -> bool {
+        self.rang(wait, 0, one_processor)
+    }
+
     /// The session waited beyond its patience.
     pub fn cool(&mut self) {
         self.hot = false;

@@ -151,6 +151,9 @@ impl Core {
                 Letter::Forget(id) => ports.iter().for_each(|port| port.post(Letter::Forget(id))),
             }
         }
+        if self.is_shutting_down() {
+            ports.iter().for_each(|port| port.call_attention()); // the new ones have not been told
+        }
         Ok(ports.clone())
     }
 

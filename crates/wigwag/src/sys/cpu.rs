@@ -1,6 +1,6 @@
 //! Which processors a thread may use: one who shares its only processor with the peer must never spin.
 
-use rustix::thread::{CpuSet, sched_getaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Stands for "more than one processor" or "not known" in an affinity word.
 pub const MANY: u32 = 0;
@@ -20,9 +20,55 @@ pub fn share_one_processor(mine: u32, theirs: u32) -> bool {
     mine != MANY && mine == theirs
 }
 
+/// The processor this thread runs on just now, as `n + 1`.
+pub fn current() -> u32 {
+    rustix::thread::sched_getcpu() as u32 + 1
+}
+
+/// Moves the calling thread to a processor (`n + 1`), if it may run there. It is free to be moved again afterwards: the
+/// affinity that the user chose is as before.
+pub fn move_to(processor: u32) {
+    move_within(
+        |set, wanted| {
+            let may = set.is_set(wanted);
+            set.clear();
+            if may {
+                set.set(wanted);
+            }
+        },
+        processor,
+    );
+}
+
+/// Moves the calling thread off a processor (`n + 1`), if it may run on another.
+pub fn move_off(processor: u32) {
+    move_within(CpuSet::unset, processor);
+}
+
+/// Narrows the affinity for a moment, which makes the kernel move the thread, and restores it (sched_setaffinity(2)).
+fn move_within(narrow: impl FnOnce(&mut CpuSet, usize), processor: u32) {
+    let Some(wanted) = (processor as usize).checked_sub(1).filter(|&wanted| wanted < CpuSet::MAX_CPU) else { return };
+    let Ok(chosen) = sched_getaffinity(None) else { return };
+    let mut narrowed = chosen;
+    narrow(&mut narrowed, wanted);
+    if narrowed.count() > 0 && narrowed != chosen && sched_setaffinity(None, &narrowed).is_ok() {
+        let _ = sched_setaffinity(None, &chosen);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moving_leaves_the_affinity_as_it_was() {
+        let before = sched_getaffinity(None).unwrap();
+        for processor in [0, current(), current() + 1, u32::MAX] {
+            move_off(processor);
+            move_to(processor);
+            assert!(sched_getaffinity(None).unwrap() == before);
+        }
+    }
 
     #[test]
     fn a_pinned_thread_says_so() {
