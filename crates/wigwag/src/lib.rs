@@ -36,6 +36,7 @@
 //! control/                   steward, attach | policy | protocol, rendezvous
 //! segment  slot  doorbell    the shared memory: pointers, turns, wake-ups
 //! wait  free_slots  stats    private state machines
+//! hint                       cache hints
 //! layout  contract  error    shapes, agreements, sentences
 //! sys/  sync                 system calls; atomics, real or model
 //! ```
@@ -52,6 +53,7 @@ mod control;
 pub(crate) mod doorbell;
 mod error;
 mod free_slots;
+mod hint;
 mod layout;
 mod loan;
 mod request;

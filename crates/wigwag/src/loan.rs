@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint;
 use crate::layout::{Head, INLINE_CAPACITY};
 use crate::sys::clock;
 
@@ -153,6 +154,9 @@ impl<'c> Loan<'c> {
     fn pass(self, deadline: Option<Instant>) -> Result<(&'c Client, usize)> {
         if self.client.is_forked() {
             return Err(Error::forked());
+        }
+        if self.len > INLINE_CAPACITY {
+            hint::written(&self);
         }
         let this = ManuallyDrop::new(self); // the slot is the server's from here on
         this.client.send(this.slot, this.len, deadline);
@@ -347,7 +351,11 @@ pub struct Reply<'c> {
 impl<'c> Reply<'c> {
     #[inline(always)]
     pub(crate) fn new(client: &'c Client, slot: usize, head: Head) -> Reply<'c> {
-        Reply { client, slot, data: client.payload(slot, head.in_body), len: head.len as usize }
+        let reply = Reply { client, slot, data: client.payload(slot, head.in_body), len: head.len as usize };
+        if head.in_body {
+            hint::arrived(&reply);
+        }
+        reply
     }
 
     /// Makes the reply the next request, of `len` bytes, without copying: what is in it stays where it is, unless the new

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::control::policy::Trust;
 use crate::error::{Error, Result};
+use crate::hint;
 use crate::layout::{ERROR_TEXT_CAPACITY, Head, INLINE_CAPACITY, Kind};
 use crate::session::Session;
 use crate::slot;
@@ -104,7 +105,12 @@ impl Request {
         self.has_deadline = head.has_deadline;
         self.open = true;
         match self.session.trust {
-            Trust::SameUser => self.data = self.session.segment.payload(slot, head.in_body),
+            Trust::SameUser => {
+                self.data = self.session.segment.payload(slot, head.in_body);
+                if head.in_body {
+                    hint::arrived(self);
+                }
+            }
             Trust::Stranger => self.copy_out(),
         }
     }
@@ -272,6 +278,8 @@ impl Request {
         }
         if self.session.trust == Trust::Stranger {
             self.copy_in();
+        } else if self.in_body {
+            hint::written(self);
         }
         self.pass(Kind::Reply)
     }
