@@ -61,6 +61,10 @@ pub struct Client {
     may_spin: Cell<bool>,
     events: RefCell<Events>,
     ended: RefCell<Option<Ended>>,
+    /// Whether `ended` says something.
+    is_over: Cell<bool>,
+    /// Looks of those who poll; see [`Client::seems_alive`].
+    polls: Cell<u32>,
     pub(crate) counters: Counters,
     name: OsString,
     builder: ClientBuilder,
@@ -91,6 +95,10 @@ enum Ended {
 const SPINS_BEFORE_CLOCK: u32 = 128;
 /// Spins between two looks at the clock.
 const SPINS_PER_CLOCK: u32 = 64;
+/// Looks in vain of someone who polls, between two looks whether the server lives.
+const POLLS_PER_LIFE_SIGN: u32 = 256;
+/// Messages of the server that are read at a time: one that floods does not hold up a deadline.
+const NEWS_AT_A_TIME: usize = 64;
 /// Spins between two looks whether the server lives, for [`Wait::Spin`].
 const SPINS_PER_LIFE_SIGN: u32 = 1 << 16;
 /// Sleeps between two looks at this thread's own affinity.
@@ -264,9 +272,10 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn call_timeout(&self, request: &[u8], timeout: Duration) -> Result<Reply<'_>> {
-        let mut loan = self.loan_timeout(request.len(), timeout)?;
+        let deadline = clock::deadline_after(timeout);
+        let mut loan = self.loan_until(request.len(), deadline.map_or(Patience::Forever, Patience::Until))?;
         loan.copy_from_slice(request);
-        loan.call_timeout(timeout)
+        loan.call_until(deadline)
     }
 
     /// A new session to the same server, with the same wishes: for another thread, or to reconnect after
@@ -313,6 +322,12 @@ impl Client {
         if self.fork.is_forked() {
             return Err(Error::forked());
         }
+        if self.is_over.get() {
+            self.check_alive(false)?;
+        }
+        if self.free.has_abandoned() {
+            self.reclaim();
+        }
         let slot = match self.free.take() {
             Some(slot) => slot,
             None => self.wait_for_slot(patience)?,
@@ -328,11 +343,13 @@ impl Client {
     fn wait_for_slot(&self, patience: Patience) -> Result<usize> {
         loop {
             let segment = &self.attachment.segment;
-            self.free.reclaim(|slot| !slot::load(segment.turn(slot)).is_server());
+            self.reclaim();
             if let Some(slot) = self.free.take() {
                 return Ok(slot);
             }
             if !self.free.has_abandoned() || matches!(patience, Patience::None) {
+                self.hear(Some(Instant::now()))?;
+                self.check_alive(false)?;
                 return Err(self.full());
             }
             if let Patience::Until(at) = patience
@@ -347,6 +364,15 @@ impl Client {
             if !came {
                 self.sleep(patience.deadline())?;
             }
+        }
+    }
+
+    /// Takes back the slots of abandoned calls that the server is done with.
+    #[cold]
+    fn reclaim(&self) {
+        let segment = &self.attachment.segment;
+        if self.free.reclaim(|slot| !slot::load(segment.turn(slot)).is_server()) {
+            self.publish_depth();
         }
     }
 
@@ -404,6 +430,18 @@ impl Client {
     #[inline(always)]
     pub(crate) fn is_forked(&self) -> bool {
         self.fork.is_forked()
+    }
+
+    /// Whether nothing is known of an end, for those who poll. Now and then it costs a system call to look.
+    pub(crate) fn seems_alive(&self) -> bool {
+        if self.is_forked() {
+            return false;
+        }
+        self.polls.set(self.polls.get().wrapping_add(1));
+        if self.polls.get() % POLLS_PER_LIFE_SIGN == 0 && self.hear(Some(Instant::now())).is_err() {
+            return false;
+        }
+        !self.is_over.get()
     }
 
     /// Whether the reply of a slot is there.
@@ -568,7 +606,9 @@ impl Client {
             {
                 let mut text = vec![0; head.len as usize];
                 segment.copy_out(slot, head.in_body, &mut text);
-                let text = String::from_utf8_lossy(&text).into_owned();
+                // Whatever the server says, it does not steer a terminal.
+                let keep = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
+                let text: String = String::from_utf8_lossy(&text).chars().map(keep).collect();
                 match head.kind {
                     Kind::Failed => Error::new(ErrorKind::HandlerFailed, text),
                     Kind::Panicked => {
@@ -620,6 +660,9 @@ impl Client {
     /// a server that was woken by it or that looks a last time.
     #[cold]
     fn publish_depth(&self) {
+        if self.fork.is_forked() {
+            return; // the memory is not there
+        }
         self.attachment.segment.client_line().depth.store(self.free.depth() as u32, Ordering::Relaxed);
     }
 
@@ -658,12 +701,15 @@ impl Client {
 
     fn read_news(&self) {
         let mut buffer = [0u8; MESSAGE_MAX];
-        loop {
+        for _ in 0..NEWS_AT_A_TIME {
             match socket::receive(&self.attachment.socket, &mut buffer) {
                 Ok(received) if received.len == 0 => return self.end(Ended::Died),
                 Ok(received) => match FromServer::decode(&buffer[..received.len]) {
                     Ok(FromServer::Bell) => {}
-                    Ok(FromServer::Farewell(reason, why)) => self.end(Ended::Farewell(reason, why)),
+                    // A refusal after READY: the server changed its mind while the session was made.
+                    Ok(FromServer::Farewell(reason, why) | FromServer::Refusal(reason, why)) => {
+                        self.end(Ended::Farewell(reason, why))
+                    }
                     _ => self.end(Ended::Farewell(Reason::Violation, "it sent a message out of order".into())),
                 },
                 Err(rustix::io::Errno::AGAIN) => return,
@@ -673,6 +719,7 @@ impl Client {
     }
 
     fn end(&self, how: Ended) {
+        self.is_over.set(true);
         let mut ended = self.ended.borrow_mut();
         // A farewell says more than the hang-up that follows it, or that was seen first.
         if ended.is_none() || matches!((&*ended, &how), (Some(Ended::Died), Ended::Farewell(..))) {
@@ -864,6 +911,8 @@ impl ClientBuilder {
             may_spin: Cell::new(true),
             events: RefCell::new(Events::with_capacity(4)),
             ended: RefCell::new(None),
+            is_over: Cell::new(false),
+            polls: Cell::new(0),
             counters: Counters::default(),
             name: name.to_owned(),
             builder: self,

@@ -22,6 +22,8 @@ pub struct FreeSlots {
     returns: Cell<u32>,
     /// Slots whose caller gave up while the server has them; they count as out.
     abandoned: RefCell<Vec<u32>>,
+    /// How many they are, for the hot path.
+    abandoned_count: Cell<u32>,
 }
 
 impl FreeSlots {
@@ -35,6 +37,7 @@ impl FreeSlots {
             peak: Cell::new(0),
             returns: Cell::new(0),
             abandoned: RefCell::default(),
+            abandoned_count: Cell::new(0),
         };
         free.stack_in_order();
         free
@@ -77,11 +80,12 @@ impl FreeSlots {
     /// A slot stays out until the server is done with it.
     pub fn abandon(&self, slot: usize) {
         self.abandoned.borrow_mut().push(slot as u32);
+        self.abandoned_count.set(self.abandoned_count.get() + 1);
     }
 
     /// Whether slots may come back by themselves.
     pub fn has_abandoned(&self) -> bool {
-        !self.abandoned.borrow().is_empty()
+        self.abandoned_count.get() != 0
     }
 
     /// Looks at each abandoned slot.
@@ -89,8 +93,8 @@ impl FreeSlots {
         self.abandoned.borrow().iter().for_each(|&slot| look(slot as usize));
     }
 
-    /// Takes back those abandoned slots that the server is done with.
-    pub fn reclaim(&self, is_done: impl Fn(usize) -> bool) {
+    /// Takes back those abandoned slots that the server is done with. `true` when the depth became smaller.
+    pub fn reclaim(&self, is_done: impl Fn(usize) -> bool) -> bool {
         let mut done = Vec::new();
         self.abandoned.borrow_mut().retain(|&slot| {
             let keep = !is_done(slot as usize);
@@ -99,9 +103,8 @@ impl FreeSlots {
             }
             keep
         });
-        for slot in done {
-            self.give_back(slot);
-        }
+        self.abandoned_count.set(self.abandoned.borrow().len() as u32);
+        done.into_iter().fold(false, |flatter, slot| self.give_back(slot) | flatter)
     }
 
     /// How many slot lines the server must look at.

@@ -33,6 +33,7 @@
 //! client  loan  server       the faces
 //! worker                     one serving thread: hot and cold sessions
 //! request  session           one call and one connection, as the server sees them
+//! private_copy               payloads of clients that are not trusted
 //! control/                   steward, attach | policy | protocol, rendezvous
 //! segment  slot  doorbell    the shared memory: pointers, turns, wake-ups
 //! wait  free_slots  stats    private state machines
@@ -56,6 +57,7 @@ mod free_slots;
 mod hint;
 mod layout;
 mod loan;
+mod private_copy;
 mod request;
 mod segment;
 mod server;

@@ -103,7 +103,7 @@ impl<'c> Loan<'c> {
         self.call_until(Some(at))
     }
 
-    fn call_until(self, deadline: Option<Instant>) -> Result<Reply<'c>> {
+    pub(crate) fn call_until(self, deadline: Option<Instant>) -> Result<Reply<'c>> {
         let (client, slot) = self.pass(deadline)?;
         client.finish(slot, deadline)
     }
@@ -238,6 +238,9 @@ impl<'c> Pending<'c> {
             return Err(Error::new(ErrorKind::Unanswered, "the reply of this call has been taken before"));
         }
         self.is_taken = true;
+        if self.client.is_forked() {
+            return Err(Error::forked());
+        }
         self.client.finish(self.slot, None)
     }
 
@@ -251,11 +254,15 @@ impl<'c> Pending<'c> {
     /// ```
     #[inline]
     pub fn try_wait(&mut self) -> Option<Result<Reply<'c>>> {
-        if !self.is_ready() {
+        if self.is_ready() {
+            self.is_taken = true;
+            return Some(self.client.accept(self.slot));
+        }
+        if self.is_taken || self.client.seems_alive() {
             return None;
         }
-        self.is_taken = true;
-        Some(self.client.accept(self.slot))
+        // The server is gone, or this is a forked child: that takes no time to find out, and it is the answer.
+        self.wait_until(Some(Instant::now()))
     }
 
     /// Waits for the reply for up to `timeout`; `None` when it has not come by then, or has been taken before. The call
@@ -286,6 +293,10 @@ impl<'c> Pending<'c> {
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<Reply<'c>>> {
         if self.is_taken {
             return None;
+        }
+        if self.client.is_forked() {
+            self.is_taken = true;
+            return Some(Err(Error::forked()));
         }
         let outcome = match self.client.wait(self.slot, deadline) {
             Ok(()) => self.client.accept(self.slot),

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::control::policy::Trust;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::hint;
 use crate::layout::{ERROR_TEXT_CAPACITY, Head, INLINE_CAPACITY, Kind};
+use crate::private_copy::PrivateCopy;
 use crate::session::Session;
 use crate::slot;
 use crate::sync::Ordering;
-use crate::sys::clock;
+use crate::sys::{clock, memory};
 
 /// One request, to be changed in place and answered.
 ///
@@ -52,7 +53,7 @@ pub struct Request {
     has_deadline: bool,
     open: bool,
     /// Private copy for a client of another user, kept from request to request.
-    copy: Vec<u8>,
+    copy: PrivateCopy,
 }
 
 // SAFETY: the memory belongs to the session, which is Send and Sync; by Q1 nobody else uses the same bytes.
@@ -90,13 +91,14 @@ impl Request {
             in_body: false,
             has_deadline: false,
             open: false,
-            copy: Vec::new(),
+            copy: PrivateCopy::new(),
         }
     }
 
     /// Takes a slot whose turn word said "server" with a new `sequence`, and whose head was checked with [`Head::fits`].
+    /// `false` when it could not be, and has been answered with an error.
     #[inline(always)]
-    pub(crate) fn open(&mut self, slot: usize, sequence: u64, head: Head) {
+    pub(crate) fn open(&mut self, slot: usize, sequence: u64, head: Head) -> bool {
         debug_assert!(!self.open);
         self.slot = slot;
         self.sequence = sequence;
@@ -110,16 +112,43 @@ impl Request {
                 if head.in_body {
                     hint::arrived(self);
                 }
+                true
             }
             Trust::Stranger => self.copy_out(),
         }
     }
 
+    /// Copies the payload of a client of another user. `false` when that failed, and the request has been answered so.
     #[cold]
-    fn copy_out(&mut self) {
-        self.copy.resize(self.len, 0);
-        self.session.segment.copy_out(self.slot, self.in_body, &mut self.copy);
-        self.data = NonNull::from(self.copy.as_mut_slice()).cast();
+    fn copy_out(&mut self) -> bool {
+        if !self.copy.resize(self.len) {
+            self.answer_with_text(Kind::Failed, "the server has no memory for a copy of the request");
+            return false;
+        }
+        let into = self.copy.bytes_mut();
+        match (&self.session.memory, self.in_body) {
+            (Some(memory), true) => {
+                let offset = self.session.segment.body_offset(self.slot);
+                if !memory::read_exact(memory, offset as u64, into) {
+                    self.answer_with_text(Kind::Failed, "the server could not read the request");
+                    return false;
+                }
+            }
+            _ => self.session.segment.copy_out(self.slot, self.in_body, into),
+        }
+        self.data = NonNull::from(self.copy.bytes_mut()).cast();
+        true
+    }
+
+    /// Whether it has not been answered yet.
+    #[inline(always)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether it came from a client of another user.
+    pub(crate) fn is_of_stranger(&self) -> bool {
+        self.session.trust == Trust::Stranger
     }
 
     /// The session it came from.
@@ -166,8 +195,10 @@ impl Request {
         let old = self.len;
         match self.session.trust {
             Trust::Stranger => {
-                self.copy.resize(len, 0);
-                self.data = NonNull::from(self.copy.as_mut_slice()).cast();
+                if !self.copy.resize(len) {
+                    return Err(Error::new(ErrorKind::Io, format!("there is no memory for a reply of {len} bytes")));
+                }
+                self.data = NonNull::from(self.copy.bytes_mut()).cast();
             }
             Trust::SameUser => {
                 if len > INLINE_CAPACITY && !self.in_body {
@@ -273,7 +304,7 @@ impl Request {
     /// Passes the turn back with the payload as the reply. Returns whether a doorbell was rung.
     #[inline(always)]
     pub(crate) fn answer(&mut self) -> bool {
-        if !self.open {
+        if !self.open || self.is_inherited() {
             return false;
         }
         if self.session.trust == Trust::Stranger {
@@ -284,16 +315,22 @@ impl Request {
         self.pass(Kind::Reply)
     }
 
+    /// Whether this is a child process that inherited the request, but not its memory.
+    #[inline(always)]
+    fn is_inherited(&self) -> bool {
+        self.session.segment.is_forked()
+    }
+
     #[cold]
     fn copy_in(&mut self) {
         self.in_body = self.len > INLINE_CAPACITY;
-        self.session.segment.copy_in(self.slot, self.in_body, &self.copy[..self.len]);
+        self.session.segment.copy_in(self.slot, self.in_body, self.copy.bytes());
     }
 
     /// Passes the turn back with a text instead of a reply.
     #[cold]
     pub(crate) fn answer_with_text(&mut self, kind: Kind, text: &str) -> bool {
-        if !self.open {
+        if !self.open || self.is_inherited() {
             return false;
         }
         let text = &text.as_bytes()[..text.floor_char_boundary(ERROR_TEXT_CAPACITY)];
@@ -309,6 +346,7 @@ impl Request {
         let segment = &self.session.segment;
         let head = Head { len: self.len as u32, kind, in_body: self.in_body, has_deadline: false };
         segment.head(self.slot).store(head.pack(), Ordering::Relaxed); // published by the turn
+        self.session.set_answered(self.slot, self.sequence);
         let replaced = slot::pass_to_client(segment.turn(self.slot), self.sequence);
         if !replaced.is_server() || replaced.sequence() != self.sequence {
             self.session

@@ -75,6 +75,19 @@ impl Segment {
         &self.geometry
     }
 
+    /// Whether this is a child process that inherited the address, but not the memory behind it.
+    #[inline(always)]
+    pub fn is_forked(&self) -> bool {
+        self.mapping.is_forked()
+    }
+
+    /// Where the body of a slot begins in the memory object.
+    #[inline(always)]
+    pub fn body_offset(&self, slot: usize) -> usize {
+        assert!(slot < self.geometry.slots);
+        self.geometry.bodies_offset + slot * self.geometry.body_stride
+    }
+
     /// Bytes mapped.
     pub fn size(&self) -> usize {
         self.mapping.size()
@@ -138,8 +151,7 @@ impl Segment {
     #[inline(always)]
     pub fn payload(&self, slot: usize, in_body: bool) -> NonNull<u8> {
         let line = self.line_offset(slot); // checks the index for both
-        let offset =
-            if in_body { self.geometry.bodies_offset + slot * self.geometry.body_stride } else { line + INLINE_OFFSET };
+        let offset = if in_body { self.body_offset(slot) } else { line + INLINE_OFFSET };
         // SAFETY: in bounds (G1).
         unsafe { self.base.add(offset) }
     }

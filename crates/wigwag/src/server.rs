@@ -12,9 +12,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::contract::{CONTRACT_NAME_MAX, Contract, Message};
+use crate::control::core::{Command, Core};
 use crate::control::policy::{Limits, Policy};
 use crate::control::rendezvous::Place;
-use crate::control::steward::{self, Command, Core, Orders};
+use crate::control::steward::{self, Orders};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CAPACITY_MAX, Kind, SLOTS_MAX};
 use crate::request::Request;
@@ -112,10 +113,9 @@ impl Server {
         F: FnMut(&mut Request) -> R,
         R: IntoOutcome,
     {
-        let worker = self.worker()?;
-        serve_with(worker, &mut handler)?;
+        let outcome = serve_with(self.worker()?, &mut handler);
         self.core.command(Command::EndAll);
-        Ok(())
+        outcome
     }
 
     /// Serves on `threads` threads until [`ShutdownHandle::shutdown`]. Each session belongs to one of them.
@@ -135,38 +135,63 @@ impl Server {
         if threads == 0 {
             return Err(Error::new(ErrorKind::InvalidConfiguration, "serve_on needs at least one thread"));
         }
-        let ports = self.core.widen(threads)?;
+        let ports = self.core.prepare(threads)?;
         let mut first = self.take_worker()?;
-        let (core, wait) = (&self.core, self.wait);
-        let handler = &handler;
-        std::thread::scope(|scope| {
-            let others: Vec<_> = ports[1..]
-                .iter()
-                .map(|port| {
-                    let mut worker = Worker::new(Arc::clone(core), Arc::clone(port), wait)?;
-                    let run = move || serve_with(&mut worker, &mut |request: &mut Request| handler(request));
-                    std::thread::Builder::new()
-                        .name("wigwag-serve".into())
-                        .spawn_scoped(scope, run)
-                        .map_err(|error| Error::io("start a serving thread", error))
-                })
-                .collect();
-            if others.iter().any(std::result::Result::is_err) {
-                core.shut_down(); // or the threads that did start would serve for ever
+        let others: Result<Vec<Worker>> =
+            ports[1..].iter().map(|port| Worker::new(Arc::clone(&self.core), Arc::clone(port), self.wait)).collect();
+        let others = match others {
+            Ok(others) => others,
+            Err(error) => {
+                self.worker = Some(first); // nothing has been dealt to the others yet
+                return Err(error);
             }
-            let mut outcome = serve_with(&mut first, &mut |request: &mut Request| handler(request));
-            for other in others {
-                let ended = other.and_then(|thread| thread.join().unwrap_or(Ok(())));
-                outcome = outcome.and(ended);
-            }
-            outcome
-        })?;
+        };
+        self.core.open(ports);
+        let outcome = self.serve_side_by_side(&mut first, others, &handler);
         self.worker = Some(first);
         self.core.command(Command::EndAll);
-        Ok(())
+        outcome
+    }
+
+    /// One thread for each worker, this one included. If one of them fails, all of them end.
+    fn serve_side_by_side<F, R>(&self, first: &mut Worker, others: Vec<Worker>, handler: &F) -> Result<()>
+    where
+        F: Fn(&mut Request) -> R + Sync,
+        R: IntoOutcome,
+    {
+        let core = &self.core;
+        let serve = |worker: &mut Worker| {
+            let outcome = serve_with(worker, &mut |request: &mut Request| handler(request));
+            if outcome.is_err() {
+                core.shut_down();
+            }
+            outcome
+        };
+        let serve = &serve;
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            let mut outcome = Ok(());
+            for mut worker in others {
+                let thread = std::thread::Builder::new().name("wigwag-serve".into());
+                match thread.spawn_scoped(scope, move || serve(&mut worker)) {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        core.shut_down();
+                        outcome = Err(Error::io("start a serving thread", error));
+                    }
+                }
+            }
+            outcome = outcome.and(serve(first));
+            for thread in threads {
+                outcome = outcome.and(thread.join().unwrap_or(Ok(())));
+            }
+            outcome
+        })
     }
 
     /// Waits for the next request, to be answered here or on another thread, now or later.
+    ///
+    /// After a shutdown, requests that are still held can be answered until the server is dropped: answer them first.
     ///
     /// # Errors
     /// [`ServerClosed`](ErrorKind::ServerClosed) after [`ShutdownHandle::shutdown`]; otherwise as [`serve`](Server::serve).
@@ -229,7 +254,6 @@ impl Server {
             Next::Request => Ok(Some(worker.take_request())),
             Next::Nothing => Ok(None),
             Next::Shutdown => {
-                self.core.command(Command::EndAll);
                 Err(Error::new(ErrorKind::ServerClosed { maybe_executed: false }, "the server is shutting down"))
             }
         }
@@ -316,7 +340,7 @@ where
                 let rang = match outcome {
                     Ok(Ok(())) => request.answer(),
                     Ok(Err(why)) => request.answer_with_text(Kind::Failed, &why),
-                    Err(panic) => request.answer_with_text(Kind::Panicked, panic_text(&*panic)),
+                    Err(panic) => request.answer_with_text(Kind::Panicked, panic_text(request, &*panic)),
                 };
                 worker.count_call();
                 if rang {
@@ -329,8 +353,12 @@ where
     }
 }
 
+/// What a panic said; clients of other users learn that there was one, and no more.
 #[cold]
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+fn panic_text<'a>(request: &Request, panic: &'a (dyn Any + Send)) -> &'a str {
+    if request.is_of_stranger() {
+        return "(the server does not tell other users why)";
+    }
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
 }
@@ -347,6 +375,7 @@ impl Drop for Server {
         if let Some(steward) = self.steward.take() {
             let _ = steward.join();
         }
+        self.core.clear();
     }
 }
 
@@ -483,13 +512,14 @@ impl ServerBuilder {
         self
     }
 
-    /// The most sessions of one user at a time, default 4096.
+    /// The most sessions of one user at a time, default 4096 for the server's own user and 256 for each other.
     ///
     /// ```
     /// let builder = wigwag::Server::builder().allow_everyone().max_sessions_per_user(4);
     /// ```
     pub fn max_sessions_per_user(mut self, sessions: usize) -> Self {
         self.limits.sessions_per_user = sessions;
+        self.limits.sessions_per_stranger = sessions;
         self
     }
 

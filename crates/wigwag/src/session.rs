@@ -1,23 +1,29 @@
 //! The server's side of one client's connection: the unit of isolation, of accounting and of failure.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::control::core::{Command, Core};
+use crate::control::ledger::Entry;
 use crate::control::policy::Trust;
-use crate::control::protocol::FromServer;
-use crate::control::steward::{Command, Core};
+use crate::control::protocol::{FromServer, Reason};
 use crate::segment::Segment;
 use crate::sys::bell::Bell;
 use crate::sys::socket::{self, Credentials};
 
 /// A session as the threads that serve it see it. The steward has it too, and decides when it is over.
+///
+/// It does not own the server: a request that outlives the server keeps its memory, not the server's.
 #[derive(Debug)]
 pub struct Session {
     /// Number of the session, never used twice in a server's life.
     pub id: u64,
     /// The shared memory.
     pub segment: Segment,
+    /// The memory object, kept for clients of other users only: their payloads are read with `pread`, which neither makes
+    /// pages that were never written nor can fault.
+    pub memory: Option<OwnedFd>,
     /// The control socket, also the sign of life.
     pub socket: OwnedFd,
     /// Rung by the client.
@@ -28,27 +34,19 @@ pub struct Session {
     pub peer: Credentials,
     /// How far it is trusted.
     pub trust: Trust,
-    /// Set once, by whoever finds the violation; the steward ends the session.
-    condemned: AtomicBool,
-    core: Arc<Core>,
+    /// What it costs the server, given back when the last owner lets go.
+    pub _charged: Entry,
+    /// The last sequence answered in each slot, in private memory: until then the slot is not taken again (invariant S2).
+    pub answered: Box<[AtomicU64]>,
+    /// Which serving thread has it: written under the lock of the ports.
+    pub port: AtomicU64,
+    /// Whether somebody has asked for its end already.
+    pub is_ending: AtomicBool,
+    /// The server, while it lives.
+    pub core: Weak<Core>,
 }
 
 impl Session {
-    /// Puts a session together.
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        id: u64,
-        segment: Segment,
-        socket: OwnedFd,
-        server_bell: Bell,
-        client_bell: Option<Bell>,
-        peer: Credentials,
-        trust: Trust,
-        core: Arc<Core>,
-    ) -> Session {
-        Session { id, segment, socket, server_bell, client_bell, peer, trust, condemned: AtomicBool::new(false), core }
-    }
-
     /// Wakes the client.
     ///
     /// An eventfd's write can be made to block by whoever shares the descriptor (fill the counter, clear O_NONBLOCK), so a
@@ -63,12 +61,34 @@ impl Session {
         }
     }
 
+    /// Whether request `sequence` of a slot has been answered, so that the slot may be taken again.
+    #[inline(always)]
+    pub fn is_answered(&self, slot: usize, sequence: u64) -> bool {
+        // Acquire, partner: `set_answered`; the request may have been answered on another thread.
+        self.answered[slot].load(Ordering::Acquire) == sequence
+    }
+
+    /// The request `sequence` of a slot is being answered: its bytes are not touched here any more.
+    #[inline(always)]
+    pub fn set_answered(&self, slot: usize, sequence: u64) {
+        self.answered[slot].store(sequence, Ordering::Release);
+    }
+
     /// Ends the session because of what the peer did. The process and all other sessions go on.
     #[cold]
     pub fn condemn(&self, why: String) {
-        // Relaxed: only decides who of several reporters is the first.
-        if !self.condemned.swap(true, Ordering::Relaxed) {
-            self.core.command(Command::EndSession { id: self.id, why });
+        self.end(Reason::Violation, why);
+    }
+
+    /// Asks the steward to end the session, with a reason for the client.
+    #[cold]
+    pub fn end(&self, reason: Reason, why: String) {
+        // Relaxed: only decides who of several is the first.
+        if self.is_ending.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(core) = self.core.upgrade() {
+            core.command(Command::EndSession { id: self.id, reason, why });
         }
     }
 }

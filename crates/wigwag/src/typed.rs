@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::client::Client;
 use crate::contract::Message;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::loan::{Loan, Reply};
 use crate::request::Request;
 use crate::server::{IntoOutcome, Server, ShutdownHandle};
@@ -115,9 +115,7 @@ impl<T: Message> TypedClient<T> {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn call_timeout(&self, message: &T, timeout: Duration) -> Result<TypedReply<'_, T>> {
-        let mut loan = self.loan()?;
-        loan.loan.copy_from_slice(message.as_bytes());
-        loan.loan.call_timeout(timeout).map(TypedReply::new)
+        self.client.call_timeout(message.as_bytes(), timeout).and_then(TypedReply::new)
     }
 
     /// The client underneath.
@@ -168,7 +166,7 @@ impl<'c, T: Message> TypedLoan<'c, T> {
     /// ```
     #[inline]
     pub fn call(self) -> Result<TypedReply<'c, T>> {
-        self.loan.call().map(TypedReply::new)
+        self.loan.call().and_then(TypedReply::new)
     }
 
     /// The loan underneath, for the forms with a timeout and for sending without waiting.
@@ -179,7 +177,7 @@ impl<'c, T: Message> TypedLoan<'c, T> {
     /// # impl wigwag::Message for Tick { const NAME: &'static str = "Tick"; }
     /// # let client = wigwag::TypedClient::<Tick>::connect("ticks")?;
     /// let pending = client.loan()?.into_loan().send()?;
-    /// let reply = wigwag::TypedReply::<Tick>::new(pending.wait()?);
+    /// let reply = wigwag::TypedReply::<Tick>::new(pending.wait()?)?;
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn into_loan(self) -> Loan<'c> {
@@ -222,8 +220,8 @@ pub struct TypedReply<'c, T> {
 impl<'c, T: Message> TypedReply<'c, T> {
     /// Looks at a reply as a `T`.
     ///
-    /// # Panics
-    /// If the reply does not have the type's size; a [`TypedServer`]'s always has.
+    /// # Errors
+    /// [`Violation`](crate::ErrorKind::Violation) if the reply does not have the type's size; a [`TypedServer`]'s always has.
     ///
     /// ```no_run
     /// # use wigwag::zerocopy::*;
@@ -231,14 +229,21 @@ impl<'c, T: Message> TypedReply<'c, T> {
     /// # impl wigwag::Message for Tick { const NAME: &'static str = "Tick"; }
     /// # let client = wigwag::TypedClient::<Tick>::connect("ticks")?;
     /// let pending = client.loan()?.into_loan().send()?;
-    /// let reply = wigwag::TypedReply::<Tick>::new(pending.wait()?);
+    /// let reply = wigwag::TypedReply::<Tick>::new(pending.wait()?)?;
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     #[inline]
-    pub fn new(reply: Reply<'c>) -> TypedReply<'c, T> {
-        assert_eq!(reply.len(), size_of::<T>(), "the reply is not a {}", T::NAME);
-        TypedReply { reply, message: PhantomData }
+    pub fn new(reply: Reply<'c>) -> Result<TypedReply<'c, T>> {
+        if reply.len() != size_of::<T>() {
+            return Err(not_of_size(reply.len(), T::NAME, size_of::<T>()));
+        }
+        Ok(TypedReply { reply, message: PhantomData })
     }
+}
+
+#[cold]
+fn not_of_size(len: usize, name: &str, size: usize) -> Error {
+    Error::new(ErrorKind::Violation, format!("a reply of {len} bytes is not a {name} of {size}"))
 }
 
 impl<T: Message> Deref for TypedReply<'_, T> {

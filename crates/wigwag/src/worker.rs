@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering as StdOrdering;
 use std::time::{Duration, Instant};
 
-use crate::control::steward::{Core, Letter, Port};
+use crate::control::core::{Command, Core, Letter, Port};
+use crate::control::policy::Trust;
+use crate::control::protocol::Reason;
 use crate::doorbell::Waiting;
 use crate::error::Result;
 use crate::layout::{Head, Kind};
@@ -22,10 +24,11 @@ use crate::wait::{HOT_PATIENCE, Heat, Wait};
 
 /// Requests of one session before the next session has a turn.
 const BUDGET: usize = 16;
-/// How often, about, a busy thread looks at the clock and at the armed doorbells.
+/// How often, about, a busy thread looks at the armed doorbells.
 const CHECKUP_INTERVAL: Duration = Duration::from_micros(40);
-/// Most requests between two looks at the clock, however short they are.
-const CHECKUP_STRIDE_MAX: i32 = 1024;
+/// Most requests between two looks at the clock: a client whose requests suddenly become slow delays the others by so many
+/// of them, once.
+const CHECKUP_STRIDE_MAX: i32 = 32;
 /// Idle passes in a row between two looks at the clock. A closed loop never gets there, so it never reads the clock.
 const IDLE_PASSES_PER_CHECKUP: u32 = 16;
 /// Looks at the slots within one idle pass.
@@ -79,6 +82,8 @@ pub struct Worker {
     idle_passes: u32,
     stride: i32,
     checked_at: Instant,
+    /// When the doorbells were last heard.
+    heard_at: Instant,
     /// Once the server shuts down: requests that may still be served, so that a busy client cannot keep it alive.
     drain: Option<usize>,
 }
@@ -111,9 +116,17 @@ impl Entry {
     /// The session is polled from now on; two who spin on one processor would only stand in each other's way.
     fn become_hot(&self) {
         self.waiting().withdraw();
-        let processor = self.session.segment.client_line().processor.load(Ordering::Relaxed); // a hint
+        let processor = self.client_processor();
         if processor == cpu::current() {
             cpu::move_off(processor);
+        }
+    }
+
+    /// The processor the client rang from last; only a client of the same user has a say in where this thread runs.
+    fn client_processor(&self) -> u32 {
+        match self.session.trust {
+            Trust::SameUser => self.session.segment.client_line().processor.load(Ordering::Relaxed), // a hint
+            Trust::Stranger => 0,
         }
     }
 
@@ -151,15 +164,20 @@ impl Entry {
         let segment = &self.session.segment;
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = segment.head(slot).load(Ordering::Relaxed);
-        let is_next = turn.sequence() == slot::next_sequence(self.taken[slot]) && !turn.has_reserved_bits();
+        let is_next = turn.sequence() == slot::next_sequence(self.taken[slot])
+            && self.session.is_answered(slot, self.taken[slot])
+            && !turn.has_reserved_bits();
         let head = match Head::parse(word) {
             Some(head) if is_next && head.kind == Kind::Request && head.fits(segment.geometry().capacity) => head,
             _ => return self.violation(slot, turn, word),
         };
         self.taken[slot] = turn.sequence();
-        self.request.open(slot, turn.sequence(), head);
+        if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
+            // The handler swapped it for another one, to keep it: that is allowed, and this one is not ours to open.
+            self.request = Request::closed(Arc::clone(&self.session));
+        }
         self.idle_since = None;
-        true
+        self.request.open(slot, turn.sequence(), head)
     }
 
     #[cold]
@@ -197,6 +215,7 @@ impl Worker {
             idle_passes: 0,
             stride: CHECKUP_STRIDE_MAX,
             checked_at: Instant::now(),
+            heard_at: Instant::now(),
             drain: None,
         })
     }
@@ -229,9 +248,8 @@ impl Worker {
 
     /// The request that [`Next::Request`] announced, to keep.
     pub fn take_request(&mut self) -> Request {
-        let request = self.request();
-        let next = Request::closed(Arc::clone(request.session()));
-        std::mem::replace(request, next)
+        let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
+        std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
     }
 
     /// Counts a request that was answered.
@@ -276,7 +294,8 @@ impl Worker {
                 }
             }
             self.position += 1;
-            self.budget = BUDGET;
+            // Slow handlers: one request each in turn.
+            self.budget = BUDGET.min(self.stride as usize);
         }
         false
     }
@@ -287,9 +306,10 @@ impl Worker {
         let Some(entry) = self.entries[index].as_deref_mut() else { return false };
         entry.waiting().announce();
         if entry.look() {
+            entry.waiting().withdraw(); // nobody need ring: it stays active, and is armed again after this
             self.found_cold(index);
             self.last = index;
-            return true; // it stays active, and is armed again after this
+            return true;
         }
         entry.is_active = false;
         self.active.swap_remove(self.position);
@@ -335,6 +355,9 @@ impl Worker {
         }
         match until {
             Until::Now => {
+                if self.active.len() == self.index_of.len() {
+                    return Ok(Some(Next::Nothing)); // all are polled, and have been
+                }
                 self.hear(None)?;
                 return Ok(Some(if self.pass() { Next::Request } else { Next::Nothing }));
             }
@@ -350,6 +373,11 @@ impl Worker {
     }
 
     fn sleep(&mut self, until: Until) -> Result<()> {
+        // A look at the bells earlier in this pass may have taken the port's ring: never sleep on an unread letter. Relaxed:
+        // whoever sets it after this look rings after it, too.
+        if self.port.attention.load(StdOrdering::Relaxed) {
+            return Ok(());
+        }
         self.sleeps = self.sleeps.wrapping_add(1);
         if self.sleeps % SLEEPS_PER_AFFINITY == 0 {
             self.refresh_affinity();
@@ -447,7 +475,8 @@ impl Worker {
         if self.wait != Wait::Spin {
             self.cool_the_silent(now);
         }
-        if self.active.len() < self.index_of.len() {
+        if self.active.len() < self.index_of.len() && now.duration_since(self.heard_at) >= CHECKUP_INTERVAL {
+            self.heard_at = now;
             self.hear(None)?;
         }
         Ok(())
@@ -462,7 +491,7 @@ impl Worker {
                 None => entry.idle_since = Some(now),
                 Some(since) if entry.heat.is_hot() && now.duration_since(since) >= HOT_PATIENCE => {
                     entry.heat.cool();
-                    processor = Some(entry.session.segment.client_line().processor.load(Ordering::Relaxed));
+                    processor = Some(entry.client_processor());
                 }
                 Some(_) => {}
             }
@@ -505,7 +534,7 @@ impl Worker {
     fn adopt(&mut self, session: Arc<Session>) {
         let index = self.entries.iter().position(Option::is_none).unwrap_or(self.entries.len());
         if let Err(error) = self.poller.add(&session.server_bell, index as u64 + 1, Interest::Bell) {
-            session.condemn(format!("the server {error}"));
+            session.end(Reason::Refused, format!("the server {error}"));
             return;
         }
         session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed); // a hint
@@ -532,6 +561,8 @@ impl Worker {
         if let Some(entry) = self.entries[index].take() {
             // A request may keep the descriptor open, so closing it is not enough.
             self.poller.remove(&entry.session.server_bell);
+            // Giving back a large segment takes long: not on this thread.
+            self.core.command(Command::Bury(Arc::clone(&entry.session)));
         }
         self.active.retain(|&active| active != index);
     }

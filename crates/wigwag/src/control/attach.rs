@@ -124,10 +124,16 @@ fn read_welcome(
     wishes: &Wishes,
 ) -> Result<(Welcome, Received)> {
     let mut buffer = [0u8; MESSAGE_MAX];
+    let mut was_reset = false;
     let received = loop {
         match socket::receive(socket, &mut buffer) {
             Ok(received) => break received,
             Err(Errno::AGAIN) => {}
+            // A server that refused at once had not read our greeting; its reason is still there to be read.
+            Err(Errno::CONNRESET) if !was_reset => {
+                was_reset = true;
+                continue;
+            }
             Err(error) => return Err(gone(place, Some(error))),
         }
         if !socket::wait_readable(socket, deadline)? {

@@ -34,11 +34,21 @@ impl Policy {
     }
 
     /// Decides on a peer. `groups` is asked only when it matters.
-    pub fn admit(&self, own_uid: u32, peer: &Credentials, groups: impl FnOnce() -> Vec<u32>) -> Result<Trust, String> {
-        if peer.uid == own_uid {
+    pub fn admit(
+        &self,
+        own_uid: u32,
+        overflow_uid: u32,
+        peer: &Credentials,
+        groups: impl FnOnce() -> Vec<u32>,
+    ) -> Result<Trust, String> {
+        // A user that our namespace does not know shows as the overflow user, and so does every other such user: it is
+        // nobody's own, whoever we are.
+        let is_known = peer.uid != overflow_uid;
+        if peer.uid == own_uid && is_known {
             return Ok(Trust::SameUser);
         }
-        let named = self.everyone || self.users.contains(&peer.uid) || self.groups.contains(&peer.gid);
+        let is_listed = self.users.contains(&peer.uid) || self.groups.contains(&peer.gid);
+        let named = self.everyone || (is_known && is_listed);
         if named || (!self.groups.is_empty() && groups().iter().any(|group| self.groups.contains(group))) {
             return Ok(Trust::Stranger);
         }
@@ -56,6 +66,8 @@ pub struct Limits {
     pub sessions: usize,
     /// Sessions of one user at a time.
     pub sessions_per_user: usize,
+    /// Sessions of one other user at a time.
+    pub sessions_per_stranger: usize,
     /// Slots of a session; what a client gets that does not ask.
     pub slots: usize,
     /// Capacity of a slot in bytes; what a client gets that does not ask.
@@ -75,6 +87,7 @@ impl Default for Limits {
         Limits {
             sessions: 4096,
             sessions_per_user: 4096,
+            sessions_per_stranger: 256,
             slots: 16,
             capacity: 1 << 20,
             bytes_per_session: 8 << 30,
@@ -101,7 +114,7 @@ pub type Refused = (Reason, String);
 
 impl Limits {
     /// Decides on the wishes of a client that is let in. No memory has been made for it yet.
-    pub fn grant(&self, hello: &Hello, contract: &Contract, usage: Usage) -> Result<Geometry, Refused> {
+    pub fn grant(&self, hello: &Hello, contract: &Contract, trust: Trust, usage: Usage) -> Result<Geometry, Refused> {
         let refused = |why: String| (Reason::Refused, why);
         if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL_VERSION)
             || hello.layout_version != LAYOUT_VERSION
@@ -127,10 +140,13 @@ impl Limits {
                 self.sessions
             )));
         }
-        if usage.sessions_of_user >= self.sessions_per_user {
+        let per_user = match trust {
+            Trust::SameUser => self.sessions_per_user,
+            Trust::Stranger => self.sessions_per_stranger,
+        };
+        if usage.sessions_of_user >= per_user {
             return Err(refused(format!(
-                "all {} sessions the server allows one user are in use (ServerBuilder::max_sessions_per_user)",
-                self.sessions_per_user
+                "all {per_user} sessions the server allows one user are in use (ServerBuilder::max_sessions_per_user)"
             )));
         }
         let wish = |wanted: u32, stated: usize, what: &str, setter: &str| match wanted {
@@ -188,7 +204,7 @@ mod tests {
             bytes_total: 150_000,
             ..Limits::default()
         };
-        limits.grant(hello, &Contract::bytes(), usage)
+        limits.grant(hello, &Contract::bytes(), Trust::SameUser, usage)
     }
 
     #[test]
@@ -222,7 +238,7 @@ mod tests {
     #[test]
     fn strangers_are_refused_unless_named() {
         let peer = Credentials { uid: 7, gid: 8, pid: 1 };
-        let ask = |policy: &Policy, own: u32| policy.admit(own, &peer, || vec![9]).ok();
+        let ask = |policy: &Policy, own: u32| policy.admit(own, 65534, &peer, || vec![9]).ok();
         let nobody = Policy::default();
         assert_eq!(ask(&nobody, 7), Some(Trust::SameUser));
         assert_eq!(ask(&nobody, 1), None);
@@ -231,8 +247,11 @@ mod tests {
         assert_eq!(ask(&Policy { groups: vec![9], ..Policy::default() }, 1), Some(Trust::Stranger));
         assert_eq!(ask(&Policy { groups: vec![10], ..Policy::default() }, 1), None);
         assert_eq!(ask(&Policy { everyone: true, ..Policy::default() }, 1), Some(Trust::Stranger));
+        // Whom the kernel cannot name is not the server's own user, even where the server itself is nobody.
+        let unmapped = Credentials { uid: 65534, gid: 65534, pid: 1 };
+        assert!(nobody.admit(65534, 65534, &unmapped, Vec::new).is_err());
         // Root gets no rights here that the policy does not give.
         let root = Credentials { uid: 0, gid: 0, pid: 1 };
-        assert!(nobody.admit(1, &root, Vec::new).is_err());
+        assert!(nobody.admit(1, 65534, &root, Vec::new).is_err());
     }
 }

@@ -7,13 +7,15 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::policy::{Limits, Policy, Trust, Usage};
+use super::core::{Command, Core};
+use super::ledger::Entry;
+use super::policy::{Limits, Policy, Trust};
 use super::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, Welcome};
 use super::rendezvous::Claim;
 use crate::contract::Contract;
@@ -24,172 +26,6 @@ use crate::sys::bell::Bell;
 use crate::sys::memory;
 use crate::sys::poller::{Events, Interest, Poller, Ready};
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX};
-
-/// What the serving threads and the steward share.
-#[derive(Debug)]
-pub struct Core {
-    /// The serving threads' letter boxes.
-    ports: Mutex<Vec<Arc<Port>>>,
-    /// Set once: no new session from then on, and the serving threads finish what they have.
-    shutdown: AtomicBool,
-    commands: Mutex<Vec<Command>>,
-    bell: Bell,
-    /// Counted by the steward.
-    pub counts: Counts,
-}
-
-/// What the steward counts.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Sessions alive.
-    pub sessions: AtomicU64,
-    /// Sessions ever granted.
-    pub accepted: AtomicU64,
-    /// Handshakes refused or failed.
-    pub refused: AtomicU64,
-    /// Sessions ended because the peer broke the protocol.
-    pub violations: AtomicU64,
-}
-
-/// What a serving thread asks of the steward.
-#[derive(Debug)]
-pub enum Command {
-    /// The peer broke the protocol.
-    EndSession {
-        /// The session.
-        id: u64,
-        /// The reason.
-        why: String,
-    },
-    /// Say farewell to everybody; the steward's thread ends after that.
-    EndAll,
-}
-
-/// The letter box of one serving thread.
-#[derive(Debug)]
-pub struct Port {
-    letters: Mutex<Vec<Letter>>,
-    /// Set when there is a letter, or the server shuts down; looked at between any two requests.
-    pub attention: AtomicBool,
-    /// Rung when `attention` is set, for a thread that sleeps.
-    pub bell: Bell,
-    /// Requests answered: written by the serving thread alone.
-    pub calls: AtomicU64,
-    /// Doorbells rung: written by the serving thread alone.
-    pub rings: AtomicU64,
-    /// Times the serving thread slept: written by it alone.
-    pub sleeps: AtomicU64,
-}
-
-/// News for a serving thread.
-#[derive(Debug)]
-pub enum Letter {
-    /// A new session to serve.
-    Adopt(Arc<Session>),
-    /// A session is over.
-    Forget(u64),
-}
-
-impl Port {
-    fn new() -> Result<Arc<Port>> {
-        Ok(Arc::new(Port {
-            letters: Mutex::default(),
-            attention: AtomicBool::new(false),
-            bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
-            calls: AtomicU64::new(0),
-            rings: AtomicU64::new(0),
-            sleeps: AtomicU64::new(0),
-        }))
-    }
-
-    fn post(&self, letter: Letter) {
-        lock(&self.letters).push(letter);
-        self.call_attention();
-    }
-
-    /// Makes the thread look.
-    pub fn call_attention(&self) {
-        // Release: what was done before is visible to who acquires it in `take_letters`.
-        self.attention.store(true, Ordering::Release);
-        self.bell.ring();
-    }
-
-    /// Takes all letters.
-    pub fn take_letters(&self) -> Vec<Letter> {
-        self.attention.swap(false, Ordering::Acquire); // partner: `call_attention`
-        std::mem::take(&mut *lock(&self.letters))
-    }
-}
-
-impl Core {
-    /// A core with one port.
-    pub fn new() -> Result<Arc<Core>> {
-        Ok(Arc::new(Core {
-            ports: Mutex::new(vec![Port::new()?]),
-            shutdown: AtomicBool::new(false),
-            commands: Mutex::default(),
-            bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
-            counts: Counts::default(),
-        }))
-    }
-
-    /// The ports there are.
-    pub fn ports(&self) -> Vec<Arc<Port>> {
-        lock(&self.ports).clone()
-    }
-
-    /// Makes `count` ports in all and deals out the sessions that nobody has taken yet.
-    pub fn widen(&self, count: usize) -> Result<Vec<Arc<Port>>> {
-        let mut ports = lock(&self.ports);
-        while ports.len() < count {
-            ports.push(Port::new()?);
-        }
-        let waiting = std::mem::take(&mut *lock(&ports[0].letters));
-        for (index, letter) in waiting.into_iter().enumerate() {
-            match letter {
-                Letter::Adopt(_) => ports[index % count].post(letter),
-                Letter::Forget(id) => ports.iter().for_each(|port| port.post(Letter::Forget(id))),
-            }
-        }
-        if self.is_shutting_down() {
-            ports.iter().for_each(|port| port.call_attention()); // the new ones have not been told
-        }
-        Ok(ports.clone())
-    }
-
-    /// Tells all serving threads that a session is over; those that do not have it do not mind.
-    ///
-    /// Under the lock, so that no session is dealt out anew between the look and the letter.
-    fn forget(&self, id: u64) {
-        lock(&self.ports).iter().for_each(|port| port.post(Letter::Forget(id)));
-    }
-
-    /// Asks the steward for something.
-    pub fn command(&self, command: Command) {
-        lock(&self.commands).push(command);
-        self.bell.ring();
-    }
-
-    /// Begins the end; safe from any thread, any number of times.
-    pub fn shut_down(&self) {
-        // Release, partner: `is_shutting_down`.
-        self.shutdown.store(true, Ordering::Release);
-        self.bell.ring();
-        for port in self.ports() {
-            port.call_attention();
-        }
-    }
-
-    /// Whether the end has begun.
-    pub fn is_shutting_down(&self) -> bool {
-        self.shutdown.load(Ordering::Acquire)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing here panics while it holds a lock, and a list of letters is whole at every moment.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What a new server's steward is told.
 #[derive(Debug)]
@@ -213,6 +49,7 @@ pub fn start(core: Arc<Core>, mut orders: Orders) -> Result<std::thread::JoinHan
     poller.add(&core.bell, KEY_BELL, Interest::Bell)?;
     let steward = Steward {
         own_uid: rustix::process::geteuid().as_raw(),
+        overflow_uid: socket::overflow_uid(),
         reserve: spare_descriptor(),
         core,
         listener: Some(listener),
@@ -223,16 +60,27 @@ pub fn start(core: Arc<Core>, mut orders: Orders) -> Result<std::thread::JoinHan
         poller,
         handshakes: HashMap::new(),
         sessions: HashMap::new(),
-        sessions_of_user: HashMap::new(),
-        bytes: 0,
         last_id: 0,
-        next_port: 0,
         accept_again_at: None,
     };
     std::thread::Builder::new()
         .name("wigwag-steward".into())
-        .spawn(move || steward.run())
+        .spawn(move || {
+            let _alarm = Alarm(Arc::clone(&steward.core));
+            steward.run();
+        })
         .map_err(|error| Error::io("start the steward's thread", error))
+}
+
+/// A steward that panicked would leave a server that hears of no death and lets nobody in: end it in good order instead.
+struct Alarm(Arc<Core>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.shut_down();
+        }
+    }
 }
 
 const KEY_LISTENER: u64 = 0;
@@ -248,6 +96,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Steward {
     core: Arc<Core>,
     own_uid: u32,
+    overflow_uid: u32,
     listener: Option<OwnedFd>,
     claim: Option<Claim>,
     policy: Policy,
@@ -256,10 +105,7 @@ struct Steward {
     poller: Poller,
     handshakes: HashMap<u64, Handshake>,
     sessions: HashMap<u64, Live>,
-    sessions_of_user: HashMap<u32, usize>,
-    bytes: usize,
     last_id: u64,
-    next_port: usize,
     /// Kept open to have one descriptor for refusing when all others are gone.
     reserve: Option<OwnedFd>,
     accept_again_at: Option<Instant>,
@@ -270,7 +116,8 @@ struct Handshake {
     socket: OwnedFd,
     peer: Credentials,
     trust: Trust,
-    deadline: Instant,
+    /// `None`: longer than the clock can say.
+    deadline: Option<Instant>,
     offer: Option<Offer>,
 }
 
@@ -280,6 +127,7 @@ struct Offer {
     segment: Segment,
     server_bell: Bell,
     client_bell: Option<Bell>,
+    charged: Entry,
 }
 
 struct Live {
@@ -303,10 +151,10 @@ impl Steward {
             if self.core.is_shutting_down() {
                 self.stop_listening();
             }
-            let commands = std::mem::take(&mut *lock(&self.core.commands));
-            for command in commands {
+            for command in self.core.take_commands() {
                 match command {
-                    Command::EndSession { id, why } => self.end_for_violation(id, &why),
+                    Command::EndSession { id, reason, why } => self.end(id, Some((reason, &why))),
+                    Command::Bury(session) => bury(session),
                     Command::EndAll => return self.end_all(),
                 }
             }
@@ -314,7 +162,7 @@ impl Steward {
     }
 
     fn nearest_deadline(&self) -> Option<Instant> {
-        self.handshakes.values().map(|handshake| handshake.deadline).chain(self.accept_again_at).min()
+        self.handshakes.values().filter_map(|handshake| handshake.deadline).chain(self.accept_again_at).min()
     }
 
     fn handle(&mut self, ready: Ready) {
@@ -365,11 +213,11 @@ impl Steward {
             Ok(peer) => peer,
             Err(error) => return self.refuse(&socket, Reason::Refused, &error.to_string()),
         };
-        let trust = match self.policy.admit(self.own_uid, &peer, || socket::groups(&socket)) {
+        let trust = match self.policy.admit(self.own_uid, self.overflow_uid, &peer, || socket::groups(&socket)) {
             Ok(trust) => trust,
             Err(why) => return self.refuse(&socket, Reason::Refused, &why),
         };
-        if self.handshakes.len() >= self.limits.handshakes {
+        if self.handshakes.len() >= self.limits.handshakes && !self.make_room(peer.uid) {
             let why =
                 format!("{} handshakes are under way, as many as the server allows: try again", self.limits.handshakes);
             return self.refuse(&socket, Reason::Refused, &why);
@@ -379,9 +227,25 @@ impl Steward {
         if let Err(error) = self.poller.add(&socket, id * KEY_KINDS + KEY_SOCKET, Interest::Readable) {
             return self.refuse(&socket, Reason::Refused, &error.to_string());
         }
-        let deadline = Instant::now() + self.limits.handshake_timeout;
+        let deadline = Instant::now().checked_add(self.limits.handshake_timeout);
         self.handshakes.insert(id, Handshake { socket, peer, trust, deadline, offer: None });
         self.advance(id); // the greeting is often there already
+    }
+
+    /// All places for handshakes are taken. Whoever holds most of them loses the oldest, unless it is the newcomer's own user:
+    /// so a user who only knocks cannot shut the others out.
+    fn make_room(&mut self, newcomer: u32) -> bool {
+        let mut of_user: HashMap<u32, usize> = HashMap::new();
+        for handshake in self.handshakes.values() {
+            *of_user.entry(handshake.peer.uid).or_default() += 1;
+        }
+        let most = of_user.iter().max_by_key(|(_, count)| **count).map(|(&uid, _)| uid);
+        let Some(crowd) = most.filter(|&uid| uid != newcomer) else { return false };
+        let oldest = self.handshakes.iter().filter(|(_, h)| h.peer.uid == crowd).map(|(&id, _)| id).min();
+        if let Some(handshake) = oldest.and_then(|id| self.handshakes.remove(&id)) {
+            self.turn_away(handshake, Reason::Refused, "another user's handshake needed the place: try again");
+        }
+        true
     }
 
     /// Moves a handshake on by one message.
@@ -394,10 +258,10 @@ impl Steward {
                 self.handshakes.insert(id, handshake);
                 return;
             }
-            Err(_) => return self.count_refusal(),
+            Err(_) => return self.left(handshake),
         };
         if received.len == 0 {
-            return self.count_refusal(); // it left
+            return self.left(handshake);
         }
         // Descriptors are never expected; those that came are closed here, with `received`.
         let message = if received.truncated {
@@ -411,33 +275,22 @@ impl Steward {
                     handshake.offer = Some(offer);
                     self.handshakes.insert(id, handshake);
                 }
-                Err((reason, why)) => self.refuse(&handshake.socket, reason, &why),
+                Err((reason, why)) => self.turn_away(handshake, reason, &why),
             },
             (Ok(FromClient::Ready), Some(offer)) => self.establish(id, handshake, offer),
             (Ok(_), _) => {
-                self.refuse(&handshake.socket, Reason::Violation, "the messages of the handshake came out of order")
+                self.turn_away(handshake, Reason::Violation, "the messages of the handshake came out of order")
             }
-            (Err(why), _) => self.refuse(&handshake.socket, Reason::Violation, why),
+            (Err(why), _) => self.turn_away(handshake, Reason::Violation, why),
         }
     }
 
     fn offer(&mut self, handshake: &Handshake, hello: &Hello) -> std::result::Result<Offer, (Reason, String)> {
-        // What is offered and not yet established counts too, or a crowd could pass the limits in one turn.
-        let offered =
-            |of: &dyn Fn(&Handshake) -> bool| self.handshakes.values().filter(|h| h.offer.is_some() && of(h)).count();
         let uid = handshake.peer.uid;
-        let usage = Usage {
-            sessions: self.sessions.len() + offered(&|_| true),
-            sessions_of_user: self.sessions_of_user.get(&uid).copied().unwrap_or(0) + offered(&|h| h.peer.uid == uid),
-            bytes: self.bytes
-                + self
-                    .handshakes
-                    .values()
-                    .filter_map(|h| h.offer.as_ref())
-                    .map(|offer| offer.segment.size())
-                    .sum::<usize>(),
-        };
-        let geometry = self.limits.grant(hello, &self.contract, usage)?;
+        let usage = self.core.ledger.usage(uid);
+        let geometry = self.limits.grant(hello, &self.contract, handshake.trust, usage)?;
+        // Charged from here on: a crowd cannot pass the limits by coming all at once.
+        let charged = self.core.ledger.charge(uid, geometry.segment_size);
         let failed = |error: Error| (Reason::Refused, format!("the server {error}"));
         let bell = || Bell::new().map_err(|error| failed(Error::io("create a doorbell", error)));
         let memory = memory::create_sealed(geometry.segment_size).map_err(failed)?;
@@ -456,28 +309,37 @@ impl Steward {
         fds.extend(client_bell.as_ref().map(Bell::as_fd));
         socket::send(&handshake.socket, &welcome.encode(), &fds)
             .map_err(|error| failed(Error::io("greet the client", error)))?;
-        Ok(Offer { memory, segment, server_bell, client_bell })
+        Ok(Offer { memory, segment, server_bell, client_bell, charged })
     }
 
     fn establish(&mut self, id: u64, handshake: Handshake, offer: Offer) {
         if let Err(error) = memory::seal_finally(&offer.memory) {
-            return self.refuse(&handshake.socket, Reason::Refused, &error.to_string());
+            return self.turn_away(handshake, Reason::Refused, &error.to_string());
         }
-        let Handshake { socket, peer, trust, .. } = handshake;
-        let pidfd = socket::peer_pidfd(&socket, &peer);
+        let pidfd = socket::peer_pidfd(&handshake.socket, &handshake.peer);
         if let Some(pidfd) = &pidfd
             && let Err(error) = self.poller.add(pidfd, id * KEY_KINDS + KEY_PIDFD, Interest::Readable)
         {
-            return self.refuse(&socket, Reason::Refused, &error.to_string());
+            return self.turn_away(handshake, Reason::Refused, &error.to_string());
         }
-        self.bytes += offer.segment.size();
-        *self.sessions_of_user.entry(peer.uid).or_default() += 1;
-        let core = Arc::clone(&self.core);
-        let session =
-            Arc::new(Session::new(id, offer.segment, socket, offer.server_bell, offer.client_bell, peer, trust, core));
-        let ports = self.core.ports();
-        self.next_port = (self.next_port + 1) % ports.len();
-        ports[self.next_port].post(Letter::Adopt(Arc::clone(&session)));
+        let Handshake { socket, peer, trust, .. } = handshake;
+        let slots = offer.segment.geometry().slots;
+        let session = Arc::new(Session {
+            id,
+            segment: offer.segment,
+            memory: (trust == Trust::Stranger).then_some(offer.memory),
+            socket,
+            server_bell: offer.server_bell,
+            client_bell: offer.client_bell,
+            peer,
+            trust,
+            _charged: offer.charged,
+            answered: (0..slots).map(|_| AtomicU64::new(0)).collect(),
+            port: AtomicU64::new(0),
+            is_ending: AtomicBool::new(false),
+            core: Arc::downgrade(&self.core),
+        });
+        self.core.deal(&session);
         self.sessions.insert(id, Live { session, pidfd });
         self.core.counts.accepted.fetch_add(1, Ordering::Relaxed);
         self.core.counts.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
@@ -489,21 +351,19 @@ impl Steward {
         let mut buffer = [0u8; MESSAGE_MAX];
         match socket::receive(&live.session.socket, &mut buffer) {
             Ok(received) if received.len == 0 => self.end(id, None),
-            Ok(_) => self.end_for_violation(id, "it sent a message after the handshake"),
+            Ok(_) => self.end(id, Some((Reason::Violation, "it sent a message after the handshake"))),
             Err(Errno::AGAIN) if !hung_up => {}
             Err(_) => self.end(id, None),
         }
-    }
-
-    fn end_for_violation(&mut self, id: u64, why: &str) {
-        self.core.counts.violations.fetch_add(1, Ordering::Relaxed);
-        self.end(id, Some((Reason::Violation, why)));
     }
 
     fn end(&mut self, id: u64, farewell: Option<(Reason, &str)>) {
         let Some(live) = self.sessions.remove(&id) else { return };
         let session = &live.session;
         if let Some((reason, why)) = farewell {
+            if reason == Reason::Violation {
+                self.core.counts.violations.fetch_add(1, Ordering::Relaxed);
+            }
             let _ = socket::send(&session.socket, &FromServer::Farewell(reason, why.to_owned()).encode(), &[]);
         }
         // A request may keep the session, and so its descriptors, for a while: unwatch and hang up by name.
@@ -512,24 +372,19 @@ impl Steward {
             self.poller.remove(pidfd);
         }
         socket::hang_up(&session.socket);
-        self.bytes -= session.segment.size();
-        if let Some(count) = self.sessions_of_user.get_mut(&session.peer.uid) {
-            *count -= 1;
-            if *count == 0 {
-                self.sessions_of_user.remove(&session.peer.uid);
-            }
-        }
-        self.core.forget(id);
+        self.core.forget(session);
         self.core.counts.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
+        bury(live.session);
     }
 
     fn expire(&mut self) {
         let now = Instant::now();
-        let late: Vec<u64> = self.handshakes.iter().filter(|(_, h)| h.deadline <= now).map(|(id, _)| *id).collect();
+        let late: Vec<u64> =
+            self.handshakes.iter().filter(|(_, h)| h.deadline.is_some_and(|at| at <= now)).map(|(id, _)| *id).collect();
         for id in late {
             if let Some(handshake) = self.handshakes.remove(&id) {
                 let why = format!("the handshake took longer than {:?}", self.limits.handshake_timeout);
-                self.refuse(&handshake.socket, Reason::Refused, &why);
+                self.turn_away(handshake, Reason::Refused, &why);
             }
         }
         if self.accept_again_at.is_some_and(|at| at <= now) {
@@ -541,7 +396,27 @@ impl Steward {
         }
     }
 
+    /// Ends a handshake with a reason.
+    fn turn_away(&self, handshake: Handshake, reason: Reason, why: &str) {
+        self.refuse(&handshake.socket, reason, why);
+        self.let_go(handshake);
+    }
+
+    /// The client of a handshake left by itself.
+    fn left(&self, handshake: Handshake) {
+        self.count_refusal();
+        self.let_go(handshake);
+    }
+
+    /// A forked child of ours may hold the descriptor open: unwatch and hang up by name.
+    fn let_go(&self, handshake: Handshake) {
+        self.poller.remove(&handshake.socket);
+        socket::hang_up(&handshake.socket);
+    }
+
     fn refuse(&self, socket: &OwnedFd, reason: Reason, why: &str) {
+        // What the client said and nobody read would reset the connection before the reason is read there.
+        let _ = socket::receive(socket, &mut [0u8; MESSAGE_MAX]);
         let _ = socket::send(socket, &FromServer::Refusal(reason, why.to_owned()).encode(), &[]);
         self.count_refusal();
     }
@@ -556,7 +431,7 @@ impl Steward {
             self.accept_again_at = None;
             self.claim = None; // removes the name
             for handshake in std::mem::take(&mut self.handshakes).into_values() {
-                self.refuse(&handshake.socket, Reason::Shutdown, "the server is shutting down");
+                self.turn_away(handshake, Reason::Shutdown, "the server is shutting down");
             }
         }
     }
@@ -568,6 +443,18 @@ impl Steward {
             self.end(id, Some((Reason::Shutdown, "the server shut down")));
         }
     }
+}
+
+/// Segments above this size are given back by a thread of their own: it takes a second for 10 GiB.
+const BURIAL_ALONE: usize = 64 << 20;
+
+/// Lets go of a session that is over. Whoever is the last owner gives the memory back.
+fn bury(session: Arc<Session>) {
+    if session.segment.size() <= BURIAL_ALONE {
+        return;
+    }
+    // Without a thread, the session went with the closure: here and now.
+    let _ = std::thread::Builder::new().name("wigwag-burial".into()).spawn(move || drop(session));
 }
 
 fn spare_descriptor() -> Option<OwnedFd> {

@@ -73,6 +73,22 @@ pub fn check_sealed(memory: impl AsFd, size: usize) -> Result<()> {
     Ok(())
 }
 
+/// Reads bytes of a memory object without mapping them: holes read as zeros and stay holes, and nothing can fault.
+pub fn read_exact(memory: impl AsFd, mut offset: u64, mut into: &mut [u8]) -> bool {
+    while !into.is_empty() {
+        match rustix::io::pread(&memory, &mut *into, offset) {
+            Ok(0) => return false,
+            Ok(count) => {
+                into = &mut into[count..];
+                offset += count as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
 /// A shared, writable mapping that is unmapped on drop.
 ///
 /// **Invariant M1.** `base` is page-aligned and `[base, base + size)` stays mapped until drop, in the process that made
@@ -133,6 +149,12 @@ impl Mapping {
     #[inline(always)]
     pub fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// Whether this is a child process, which does not have the mapping.
+    #[inline(always)]
+    pub fn is_forked(&self) -> bool {
+        self.fork.is_forked()
     }
 
     /// The number of bytes.

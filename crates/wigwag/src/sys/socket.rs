@@ -127,6 +127,12 @@ pub fn credentials(socket: impl AsFd) -> Result<Credentials> {
     Ok(Credentials { uid: ucred.uid, gid: ucred.gid, pid: ucred.pid })
 }
 
+/// The user as whom every user shows that our namespace does not know (user_namespaces(7)).
+pub fn overflow_uid() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
+    text.trim().parse().unwrap_or(65534)
+}
+
 /// The supplementary groups of the other end; empty where the kernel cannot tell.
 pub fn groups(socket: impl AsFd) -> Vec<u32> {
     let mut groups = vec![0u32; 64];

@@ -1,0 +1,230 @@
+//! What the steward and the serving threads share: letters one way, commands the other, and counters.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::ledger::Ledger;
+use super::protocol::Reason;
+use crate::error::{Error, Result};
+use crate::session::Session;
+use crate::sys::bell::Bell;
+
+/// What the serving threads and the steward share.
+#[derive(Debug)]
+pub struct Core {
+    /// The serving threads' letter boxes.
+    ports: Mutex<Vec<Arc<Port>>>,
+    /// Set once: no new session from then on, and the serving threads finish what they have.
+    shutdown: AtomicBool,
+    commands: Mutex<Vec<Command>>,
+    /// Wakes the steward.
+    pub bell: Bell,
+    /// Counted by the steward.
+    pub counts: Counts,
+    /// What the clients cost.
+    pub ledger: Arc<Ledger>,
+}
+
+/// What the steward counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Sessions alive.
+    pub sessions: AtomicU64,
+    /// Sessions ever granted.
+    pub accepted: AtomicU64,
+    /// Handshakes refused or failed.
+    pub refused: AtomicU64,
+    /// Sessions ended because the peer broke the protocol.
+    pub violations: AtomicU64,
+}
+
+/// What a serving thread asks of the steward.
+#[derive(Debug)]
+pub enum Command {
+    /// A session must end.
+    EndSession {
+        /// The session.
+        id: u64,
+        /// For programs.
+        reason: Reason,
+        /// For people.
+        why: String,
+    },
+    /// A session that is over: let go of its memory, which may take long.
+    Bury(Arc<Session>),
+    /// Say farewell to everybody; the steward's thread ends after that.
+    EndAll,
+}
+
+/// The letter box of one serving thread.
+#[derive(Debug)]
+pub struct Port {
+    letters: Mutex<Vec<Letter>>,
+    /// Set when there is a letter, or the server shuts down; looked at between any two requests.
+    pub attention: AtomicBool,
+    /// Rung when `attention` is set, for a thread that sleeps.
+    pub bell: Bell,
+    /// Requests answered: written by the serving thread alone.
+    pub calls: AtomicU64,
+    /// Doorbells rung: written by the serving thread alone.
+    pub rings: AtomicU64,
+    /// Times the serving thread slept: written by it alone.
+    pub sleeps: AtomicU64,
+}
+
+/// News for a serving thread.
+#[derive(Debug)]
+pub enum Letter {
+    /// A new session to serve.
+    Adopt(Arc<Session>),
+    /// A session is over.
+    Forget(u64),
+}
+
+impl Port {
+    fn new() -> Result<Arc<Port>> {
+        Ok(Arc::new(Port {
+            letters: Mutex::default(),
+            attention: AtomicBool::new(false),
+            bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
+            calls: AtomicU64::new(0),
+            rings: AtomicU64::new(0),
+            sleeps: AtomicU64::new(0),
+        }))
+    }
+
+    fn post(&self, letter: Letter) {
+        lock(&self.letters).push(letter);
+        self.call_attention();
+    }
+
+    /// Makes the thread look.
+    pub fn call_attention(&self) {
+        // Release: what was done before is visible to who acquires it in `take_letters`.
+        self.attention.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    /// Takes all letters.
+    pub fn take_letters(&self) -> Vec<Letter> {
+        self.attention.swap(false, Ordering::Acquire); // partner: `call_attention`
+        std::mem::take(&mut *lock(&self.letters))
+    }
+
+    /// Takes back the letter that a session is to be adopted, if it has not been read.
+    fn cancel(&self, id: u64) -> Option<Letter> {
+        let mut letters = lock(&self.letters);
+        let unread = letters.iter().position(|letter| matches!(letter, Letter::Adopt(session) if session.id == id))?;
+        Some(letters.remove(unread))
+    }
+}
+
+impl Core {
+    /// A core with one port.
+    pub fn new() -> Result<Arc<Core>> {
+        Ok(Arc::new(Core {
+            ports: Mutex::new(vec![Port::new()?]),
+            shutdown: AtomicBool::new(false),
+            commands: Mutex::default(),
+            bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
+            counts: Counts::default(),
+            ledger: Arc::default(),
+        }))
+    }
+
+    /// The ports there are.
+    pub fn ports(&self) -> Vec<Arc<Port>> {
+        lock(&self.ports).clone()
+    }
+
+    /// New ports for `count` serving threads in all; nobody is dealt to them before [`Core::open`].
+    pub fn prepare(&self, count: usize) -> Result<Vec<Arc<Port>>> {
+        let mut ports = self.ports();
+        while ports.len() < count {
+            ports.push(Port::new()?);
+        }
+        Ok(ports)
+    }
+
+    /// Publishes the ports, and deals out the sessions that nobody has taken yet.
+    pub fn open(&self, ports: Vec<Arc<Port>>) {
+        let mut current = lock(&self.ports);
+        *current = ports;
+        let waiting = std::mem::take(&mut *lock(&current[0].letters));
+        for (number, letter) in waiting.into_iter().enumerate() {
+            let index = match &letter {
+                Letter::Adopt(session) => {
+                    let index = number % current.len();
+                    session.port.store(index as u64, Ordering::Relaxed); // under the lock of the ports
+                    index
+                }
+                Letter::Forget(_) => 0,
+            };
+            current[index].post(letter);
+        }
+        if self.is_shutting_down() {
+            current.iter().for_each(|port| port.call_attention()); // the new ones have not been told
+        }
+    }
+
+    /// Gives a session to the serving thread whose turn it is.
+    pub fn deal(&self, session: &Arc<Session>) {
+        let ports = lock(&self.ports);
+        let index = session.id as usize % ports.len();
+        session.port.store(index as u64, Ordering::Relaxed); // under the lock of the ports
+        ports[index].post(Letter::Adopt(Arc::clone(session)));
+    }
+
+    /// Tells the serving thread of a session that it is over; a letter it has not read is taken back instead, so that
+    /// clients who come and go while a handler runs leave nothing behind.
+    pub fn forget(&self, session: &Session) {
+        let unread = {
+            let ports = lock(&self.ports);
+            let port = &ports[session.port.load(Ordering::Relaxed) as usize];
+            let unread = port.cancel(session.id);
+            if unread.is_none() {
+                port.post(Letter::Forget(session.id));
+            }
+            unread
+        };
+        drop(unread); // may be the last owner of the memory: not under the lock
+    }
+
+    /// Throws away what nobody will read any more.
+    pub fn clear(&self) {
+        let letters: Vec<Letter> = self.ports().iter().flat_map(|port| port.take_letters()).collect();
+        let commands = self.take_commands();
+        drop((letters, commands)); // not under a lock
+    }
+
+    /// Asks the steward for something.
+    pub fn command(&self, command: Command) {
+        lock(&self.commands).push(command);
+        self.bell.ring();
+    }
+
+    /// Takes all commands: the steward.
+    pub fn take_commands(&self) -> Vec<Command> {
+        std::mem::take(&mut *lock(&self.commands))
+    }
+
+    /// Begins the end; safe from any thread, any number of times.
+    pub fn shut_down(&self) {
+        // Release, partner: `is_shutting_down`.
+        self.shutdown.store(true, Ordering::Release);
+        self.bell.ring();
+        for port in self.ports() {
+            port.call_attention();
+        }
+    }
+
+    /// Whether the end has begun.
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutdown.load(Ordering::Acquire)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing here panics while it holds a lock, and a list of letters is whole at every moment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

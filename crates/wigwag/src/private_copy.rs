@@ -1,0 +1,63 @@
+//! A private copy of a payload, for clients that may write behind the server's back.
+
+use zerocopy::IntoBytes;
+
+/// Bytes aligned as payloads are (16), kept from request to request.
+#[derive(Debug, Default)]
+pub struct PrivateCopy {
+    words: Vec<u128>,
+    len: usize,
+}
+
+impl PrivateCopy {
+    /// Nothing, and no memory used.
+    pub const fn new() -> PrivateCopy {
+        PrivateCopy { words: Vec::new(), len: 0 }
+    }
+
+    /// Makes it `len` bytes long: what was there stays, what is added is zero. `false` when there is no memory for it.
+    #[must_use]
+    pub fn resize(&mut self, len: usize) -> bool {
+        let words = len.div_ceil(size_of::<u128>());
+        if words > self.words.len() && self.words.try_reserve_exact(words - self.words.len()).is_err() {
+            return false;
+        }
+        self.words.resize(words, 0);
+        let old = std::mem::replace(&mut self.len, len);
+        if len > old {
+            self.bytes_mut()[old..].fill(0);
+        }
+        true
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.words.as_bytes()[..self.len]
+    }
+
+    /// The bytes, to be changed.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.words.as_mut_bytes()[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growing_adds_zeros_and_keeps_the_rest() {
+        let mut copy = PrivateCopy::new();
+        assert!(copy.resize(20));
+        copy.bytes_mut().fill(7);
+        assert!(copy.resize(3) && copy.resize(40));
+        assert_eq!(copy.bytes()[..3], [7; 3]);
+        assert_eq!(copy.bytes()[3..], [0; 37]);
+        assert_eq!(copy.bytes().as_ptr().addr() % 16, 0);
+    }
+
+    #[test]
+    fn no_memory_is_no_abort() {
+        assert!(!PrivateCopy::new().resize(isize::MAX as usize / 2 * 2));
+    }
+}
