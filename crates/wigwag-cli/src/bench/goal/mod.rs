@@ -1,0 +1,225 @@
+//! The project's goals as presets: each measures what it needs, beside its baseline, and says whether it is met.
+//!
+//! What a goal asks for stands in the table of `docs/benchmarks.md`; the numbers here are those numbers. A preset is
+//! given time, not counts, so that it ends within 40 seconds on any machine.
+
+use std::fmt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::case::{Case, Contender, WaitMode};
+use super::meter::Extent;
+use super::options::BenchArgs;
+use super::output::Output;
+use super::phase::Stage;
+use super::progress::Progress;
+use super::series::{Plan, Rounds, Series};
+use super::table::{self, Table};
+use crate::output;
+
+mod closed;
+mod connect;
+mod pace;
+mod sessions;
+mod sizes;
+mod verdict;
+
+use verdict::Verdict;
+
+/// Seconds for a preset where nobody says otherwise.
+const SECONDS: f64 = 34.0;
+/// What starting and ending the processes of a phase takes, about.
+const OVERHEAD: f64 = 0.015;
+/// The least that a phase is given, however little time there is.
+const SHORTEST_PHASE: f64 = 0.004;
+
+/// A goal, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub enum Goal {
+    /// 48 B, busy waiting, two processors
+    P1,
+    /// 48 B, default waiting, closed loop
+    P2,
+    /// 128 B to 1 MiB, busy waiting
+    P3,
+    /// 48 B, 64 in flight
+    P4,
+    /// Both on one processor, default waiting
+    P5,
+    /// Paced calls, default waiting, nobody pinned
+    P6,
+    /// Bursts, default waiting, nobody pinned
+    #[value(name = "P6b")]
+    #[serde(rename = "P6b")]
+    P6B,
+    /// No trap at any pause between calls, nobody pinned
+    #[value(name = "P6c")]
+    #[serde(rename = "P6c")]
+    P6C,
+    /// One busy session beside 1,000 idle ones
+    P7,
+    /// Eight busy sessions and one server thread
+    P8,
+    /// Idle means idle
+    P9,
+    /// Connecting
+    P10,
+    /// Each of them, one after the other
+    #[value(name = "all")]
+    All,
+}
+
+impl Goal {
+    const EACH: [Goal; 12] = [
+        Goal::P1,
+        Goal::P2,
+        Goal::P3,
+        Goal::P4,
+        Goal::P5,
+        Goal::P6,
+        Goal::P6B,
+        Goal::P6C,
+        Goal::P7,
+        Goal::P8,
+        Goal::P9,
+        Goal::P10,
+    ];
+
+    fn measure(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
+        match self {
+            Goal::P1 => closed::one_call(attempt, self, WaitMode::Spin, 1.15),
+            Goal::P2 => closed::one_call(attempt, self, WaitMode::Adaptive, 1.25),
+            Goal::P3 => sizes::bodies(attempt),
+            Goal::P4 => closed::in_flight(attempt),
+            Goal::P5 => closed::one_processor(attempt),
+            Goal::P6 => pace::paced(attempt),
+            Goal::P6B => pace::bursts(attempt),
+            Goal::P6C => pace::pauses(attempt),
+            Goal::P7 => sessions::beside_idle_ones(attempt),
+            Goal::P8 => sessions::fairness(attempt),
+            Goal::P9 => sessions::idleness(attempt),
+            Goal::P10 => connect::connecting(attempt),
+            Goal::All => anyhow::bail!("all goals are not one goal"),
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.to_possible_value();
+        out.write_str(name.as_ref().map_or("", |name| name.get_name()))
+    }
+}
+
+/// What a preset has to work with.
+struct Attempt<'a> {
+    stage: &'a Stage,
+    progress: &'a Progress,
+    seconds: f64,
+    rounds: Option<usize>,
+}
+
+impl Attempt<'_> {
+    /// Measures some cases in rounds, each case with its share of the time.
+    fn series(&self, shares: Vec<(Case, f64)>, rounds: usize) -> anyhow::Result<Series> {
+        let rounds = self.rounds.unwrap_or(rounds);
+        let whole: f64 = shares.iter().map(|(_, share)| share).sum();
+        let per_round = (self.seconds / rounds as f64 - OVERHEAD * shares.len() as f64).max(0.0);
+        let plan = |(case, share): (Case, f64)| {
+            // The warm-up takes a tenth on top.
+            let seconds = per_round * share / whole / 1.1;
+            Plan { case, extent: Extent::seconds(seconds.max(SHORTEST_PHASE)) }
+        };
+        let plans = shares.into_iter().map(plan).collect();
+        let limit = Rounds { most: rounds, budget: Duration::from_secs_f64(self.seconds * 1.1) };
+        Series::run(self.stage, plans, limit, self.progress).whole()
+    }
+
+    /// The same with equal shares.
+    fn equal_series(&self, cases: &[Case], rounds: usize) -> anyhow::Result<Series> {
+        self.series(cases.iter().map(|case| (*case, 1.0)).collect(), rounds)
+    }
+}
+
+/// Measures a goal, or all, and prints figures and verdicts; the verdict comes last.
+pub fn run(goal: Goal, args: &BenchArgs, stage: &Stage, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let progress = Progress::new();
+    let attempt = Attempt {
+        stage,
+        progress: &progress,
+        seconds: args.seconds.unwrap_or(SECONDS),
+        rounds: args.rounds.map(|rounds| rounds as usize),
+    };
+    let met = match goal {
+        Goal::All => run_all(&attempt, output)?,
+        one => {
+            let verdict = one.measure(&attempt)?;
+            show(&verdict, output)?;
+            verdict.met
+        }
+    };
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All goals. One that cannot be measured does not keep the others from it.
+fn run_all(attempt: &Attempt, output: &mut Output) -> anyhow::Result<bool> {
+    let mut verdicts = Vec::new();
+    for goal in Goal::EACH {
+        let verdict = goal.measure(attempt).unwrap_or_else(|error| Verdict::unmeasured(goal, &error));
+        show(&verdict, output)?;
+        verdicts.push(verdict);
+    }
+    if output.is_human() {
+        output::line("")?;
+        for verdict in &verdicts {
+            output::line(&verdict.line())?;
+        }
+    }
+    Ok(verdicts.iter().all(|verdict| verdict.met))
+}
+
+fn show(verdict: &Verdict, output: &mut Output) -> anyhow::Result<()> {
+    output.rows(&verdict.rows)?;
+    output.object(verdict)?;
+    if !output.is_human() {
+        return Ok(());
+    }
+    if !verdict.rows.is_empty() {
+        table::of_rows(&verdict.rows).print()?;
+    }
+    if verdict.checks.len() > 1 {
+        let mut table = Table::new(["what", "figure", "goal", "verdict"]);
+        for check in &verdict.checks {
+            table.push([check.what.clone(), check.figure(), check.target(), verdict::word(check.met).to_owned()]);
+        }
+        table.print()?;
+    }
+    for note in &verdict.notes {
+        output::line(note)?;
+    }
+    output::line(&verdict.line())
+}
+
+/// One session of Wigwag in a closed loop on two processors.
+fn wigwag(wait: WaitMode, size: usize) -> Case {
+    Case::new(Contender::Wigwag, wait, size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_goal_has_the_name_of_the_design() {
+        let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
+        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10");
+        for goal in Goal::EACH {
+            assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
+            assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! P3: bodies of 128 B to 1 MiB against the same work in place and in two buffers.
+
+use super::verdict::{Check, Verdict};
+use super::{Attempt, Goal, wigwag};
+use crate::bench::case::{Case, Contender, WaitMode};
+use crate::bench::row::Row;
+
+const SIZES: [usize; 9] = [128, 256, 512, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
+/// Per size: the two baselines, copying for information, Wigwag.
+const CONTENDERS: [Contender; 4] = [Contender::Raw, Contender::TwoBuffers, Contender::Copy, Contender::Wigwag];
+
+/// What may be used of plain in-place's time.
+fn limit_in_place(size: usize) -> f64 {
+    match size {
+        ..=512 => 0.85,
+        513..=65_536 => 0.95,
+        _ => 1.03,
+    }
+}
+
+/// What may be used of two buffers' time.
+const LIMIT_TWO_BUFFERS: f64 = 0.85;
+
+/// Both ratios at every size; each has to keep its limit.
+pub fn bodies(attempt: &Attempt) -> anyhow::Result<Verdict> {
+    let case = |size: usize, contender: Contender| match contender {
+        Contender::Wigwag => wigwag(WaitMode::Spin, size),
+        raw => Case::new(raw, WaitMode::Spin, size),
+    };
+    let cases: Vec<Case> = SIZES.iter().flat_map(|size| CONTENDERS.map(|contender| case(*size, contender))).collect();
+    let series = attempt.equal_series(&cases, 10)?;
+    let (mut checks, mut rows) = (Vec::new(), Vec::new());
+    for (position, size) in SIZES.into_iter().enumerate() {
+        let raw = position * CONTENDERS.len();
+        let [two_buffers, copy, ours] = [raw + 1, raw + 2, raw + 3];
+        let ratio = |baseline: usize| series.ratio(ours, baseline, |report| report.percentile(50.0));
+        checks.push(Check::at_most(format!("{size} B in place"), ratio(raw), limit_in_place(size), "x raw"));
+        let limit = LIMIT_TWO_BUFFERS;
+        checks.push(Check::at_most(format!("{size} B two buffers"), ratio(two_buffers), limit, "x two-buffers"));
+        rows.extend([raw, two_buffers, copy, ours].map(|index| Row::new(&series, index).against(&series, index, raw)));
+    }
+    Ok(Verdict::new(Goal::P3, checks, rows))
+}

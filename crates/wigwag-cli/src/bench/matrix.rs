@@ -1,0 +1,129 @@
+//! A run without a goal: every case that the options span, in interleaved rounds.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use super::case::{Case, Contender, Load};
+use super::meter::Extent;
+use super::options::BenchArgs;
+use super::output::Output;
+use super::phase::Stage;
+use super::placement::Pin;
+use super::progress::Progress;
+use super::row::Row;
+use super::series::{Plan, Rounds, Series};
+use super::system_calls;
+use super::table;
+
+/// Rounds where nobody says otherwise.
+const ROUNDS: u32 = 5;
+/// Time per case and round where nobody says otherwise.
+const SECONDS: f64 = 0.1;
+/// The same where a number of calls is given: the number ends the phase.
+const SECONDS_FOR_CALLS: f64 = 30.0;
+
+/// Measures and prints.
+pub fn run(args: &BenchArgs, stage: &Stage, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let (cases, left_out) = cases(args, stage)?;
+    for why in left_out {
+        eprintln!("wigwag bench: {why}");
+    }
+    ensure!(!cases.is_empty(), "no case is left to measure");
+    let default = if args.calls.is_some() { SECONDS_FOR_CALLS } else { SECONDS };
+    let extent = Extent::seconds(args.seconds.unwrap_or(default)).at_most(args.calls.unwrap_or(u64::MAX));
+    let extent = Extent { warm_up: extent.warm_up.min(50_000_000), ..extent };
+    let plans = cases.into_iter().map(|case| Plan { case, extent }).collect();
+    let rounds = Rounds { most: args.rounds.unwrap_or(ROUNDS) as usize, budget: Duration::MAX };
+    let progress = Progress::new();
+    let series = Series::run(stage, plans, rounds, &progress);
+    for error in series.failures() {
+        eprintln!("wigwag bench: not measured: {error:#}");
+    }
+    let mut rows = rows(&series, args.baseline);
+    ensure!(!rows.is_empty(), "nothing could be measured");
+    count_system_calls(stage, &mut rows, &progress);
+    output.rows(&rows)?;
+    if output.is_human() {
+        table::of_rows(&rows).print()?;
+    }
+    let complete = series.failures().next().is_none();
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All cases, and why some are not among them.
+fn cases(args: &BenchArgs, stage: &Stage) -> anyhow::Result<(Vec<Case>, Vec<String>)> {
+    let load = args.load()?;
+    let (mut cases, mut left_out) = (Vec::new(), Vec::new());
+    let contenders: &[Contender] = if args.only.is_empty() { &Contender::ALL } else { &args.only };
+    for &pin in &args.pin {
+        for &size in &args.size {
+            for &contender in contenders {
+                for wait in contender.waits(&args.wait) {
+                    let case = Case::new(contender, wait, size)
+                        .pinned(pin)
+                        .loaded(load)
+                        .in_flight(args.in_flight as usize)
+                        .sessions(args.sessions as usize, args.busy as usize);
+                    match obstacle(&case, stage) {
+                        None => cases.push(case),
+                        // What a full matrix leaves out goes without saying.
+                        Some(_) if args.only.is_empty() => {}
+                        Some(why) => left_out.push(format!("left out: {case}: {why}")),
+                    }
+                }
+            }
+        }
+    }
+    Ok((cases, left_out))
+}
+
+fn obstacle(case: &Case, stage: &Stage) -> Option<&'static str> {
+    if !stage.can_place(case) {
+        return Some("needs two processors, and this process may use one");
+    }
+    if case.spins_on_one_processor() {
+        return Some("would stand on the only processor that the other side needs");
+    }
+    case.obstacle()
+}
+
+/// The rows, each with its ratio to the baseline among its equals.
+fn rows(series: &Series, named: Option<Contender>) -> Vec<Row> {
+    let row = |index: usize| {
+        let row = Row::new(series, index);
+        match baseline(series, index, named) {
+            Some(baseline) => row.against(series, index, baseline),
+            None => row,
+        }
+    };
+    series.indexes().map(row).collect()
+}
+
+/// Counts where it means something and the machine allows it; the other rows keep their `null`.
+fn count_system_calls(stage: &Stage, rows: &mut [Row], progress: &Progress) {
+    for row in rows.iter_mut().filter(|row| system_calls::is_countable(&row.case)) {
+        progress.show(&format!("counting system calls: {}", row.case));
+        row.system_calls_per_call = stage.system_calls(&row.case).ok();
+    }
+    progress.clear();
+}
+
+/// The case to compare with: the same work in the same place, by the contender that was named or that fits best.
+fn baseline(series: &Series, index: usize, named: Option<Contender>) -> Option<usize> {
+    let case = series.case(index);
+    let same_work = |other: &Case| {
+        (other.pin, other.size, other.in_flight) == (case.pin, case.size, case.in_flight) && other.load == case.load
+    };
+    let preferred: Vec<Contender> = match (named, case.pin, case.load) {
+        (Some(contender), ..) => vec![contender],
+        (None, Pin::Two, Load::Closed) => vec![Contender::Limit, Contender::Raw64, Contender::Raw, Contender::Futex],
+        (None, Pin::One, _) => vec![Contender::Futex, Contender::Unix],
+        (None, ..) => vec![Contender::Unix, Contender::Futex],
+    };
+    let find = |contender: Contender| {
+        series.indexes().find(|other| series.case(*other).contender == contender && same_work(series.case(*other)))
+    };
+    preferred.into_iter().find_map(find)
+}

@@ -1,0 +1,83 @@
+//! `wigwag bench`: the exchange measured beside what the hardware allows and what the kernel's services reach.
+//!
+//! ```text
+//! options ── matrix ──┐                         ┌── role (server) ── raw, ring, futex, exchange, transport
+//!         └─ goal ────┴── series ── phase ──────┤
+//!                         rounds    2 processes └── role (client) ── meter ── work
+//!                                                        report ──> row ──> table, output
+//! ```
+//!
+//! `docs/benchmarks.md` has the method and its reasons.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+mod case;
+mod clock;
+mod exchange;
+mod futex;
+mod goal;
+mod handshake;
+mod matrix;
+mod memory;
+mod meter;
+mod options;
+mod output;
+mod phase;
+mod placement;
+mod progress;
+mod raw;
+mod report;
+mod ring;
+mod role;
+mod row;
+mod series;
+mod system_calls;
+mod table;
+mod usage;
+mod work;
+
+pub use options::BenchArgs;
+
+/// Measures what the options ask for and prints it.
+pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
+    if let Err(error) = args.check() {
+        eprintln!("wigwag: {error:#}.");
+        return Ok(ExitCode::from(crate::exit::USAGE));
+    }
+    let root = crate::transport::private_directory()?;
+    end_on_signals(root.path().to_owned())?;
+    let stage = phase::Stage::new(placement::Processors::choose(&args.processors)?, root.path())?;
+    let mut output = output::Output::open(args.json.as_deref())?;
+    match args.goal {
+        Some(goal) => goal::run(goal, &args, &stage, &mut output),
+        None => matrix::run(&args, &stage, &mut output),
+    }
+}
+
+/// Plays one part of a phase, in a process of its own; `orders` is JSON.
+pub fn peer(orders: String) -> anyhow::Result<()> {
+    let orders = serde_json::from_str(&orders).context("these are not the orders of a bench's process")?;
+    role::play(&orders).or_else(|error| crate::peer::say_failed(&error))
+}
+
+/// Leaves nothing behind when somebody has seen enough. The other processes end with this one.
+fn end_on_signals(root: PathBuf) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            leave(&root, 128 + signal);
+        }
+    });
+    Ok(())
+}
+
+fn leave(root: &Path, code: i32) -> ! {
+    // There is nobody left to tell when this fails.
+    let _ = std::fs::remove_dir_all(root);
+    std::process::exit(code)
+}

@@ -1,0 +1,179 @@
+//! `wigwag call`: one request from the command line, or the same one many times.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::{exit, output};
+
+const EXAMPLES: &str = "\
+Examples:
+  wigwag call shout hello
+  wigwag call sort --input words.txt --output sorted.txt
+  date | wigwag call shout --input -
+  wigwag call shout hello --repeat 10000 --json
+  wigwag call shout hello --timeout 0.5 || echo \"code $?\"
+";
+
+/// Call a server and print its reply
+///
+/// The request is TEXT, a file, or standard input. The reply goes to standard output or into a file, byte for byte.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n{}", exit::CODES))]
+pub struct Args {
+    /// The server's name, or the path of its socket
+    pub name: OsString,
+    /// The request [default: standard input]
+    #[arg(conflicts_with = "input")]
+    pub text: Option<OsString>,
+    /// A file with the request; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// The file for the reply; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// Send the request so many times; the last reply counts, and the times are printed
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub repeat: u64,
+    /// Print what was done as JSON instead of the reply
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Summary {
+    name: String,
+    calls: u64,
+    request_bytes: usize,
+    reply_bytes: usize,
+    /// The reply, where it is text and does not go into a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<String>,
+    p50_ns: u64,
+    p99_ns: u64,
+    max_ns: u64,
+    calls_per_second: f64,
+}
+
+/// Calls and prints.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let request = request(args)?;
+    let client = connect(args)?;
+    let mut times = Histogram::<u64>::new(3)?;
+    let mut reply = Vec::new();
+    let start = Instant::now();
+    for remaining in (0..args.repeat).rev() {
+        let sent = Instant::now();
+        let answer = match args.timeout {
+            Some(timeout) => client.call_timeout(&request, timeout)?,
+            None => client.call(&request)?,
+        };
+        times.saturating_record(u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        if remaining == 0 {
+            reply = answer.to_vec();
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    deliver(args, &request, &reply, &times, seconds)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn connect(args: &Args) -> anyhow::Result<wigwag::Client> {
+    let mut builder = wigwag::Client::builder();
+    if let Some(timeout) = args.timeout {
+        builder = builder.timeout(timeout);
+    }
+    Ok(builder.connect(&args.name)?)
+}
+
+fn request(args: &Args) -> anyhow::Result<Vec<u8>> {
+    if let Some(text) = &args.text {
+        return Ok(text.as_bytes().to_vec());
+    }
+    match &args.input {
+        Some(path) if path.as_os_str() != "-" => {
+            std::fs::read(path).with_context(|| format!("the file {} cannot be read", path.display()))
+        }
+        given => {
+            let mut input = std::io::stdin().lock();
+            let silent = given.is_none() && input.is_terminal();
+            ensure!(!silent, "there is nothing to send: give a text, --input FILE, or --input - for standard input");
+            let mut request = Vec::new();
+            input.read_to_end(&mut request).context("standard input cannot be read")?;
+            Ok(request)
+        }
+    }
+}
+
+fn deliver(args: &Args, request: &[u8], reply: &[u8], times: &Histogram<u64>, seconds: f64) -> anyhow::Result<()> {
+    let file = args.output.as_deref().filter(|path| *path != Path::new("-"));
+    if let Some(path) = file {
+        std::fs::write(path, reply).with_context(|| format!("the file {} cannot be written", path.display()))?;
+    }
+    let summary = Summary {
+        name: args.name.to_string_lossy().into_owned(),
+        calls: args.repeat,
+        request_bytes: request.len(),
+        reply_bytes: reply.len(),
+        reply: if file.is_none() { String::from_utf8(reply.to_vec()).ok() } else { None },
+        p50_ns: times.value_at_quantile(0.5),
+        p99_ns: times.value_at_quantile(0.99),
+        max_ns: times.max(),
+        calls_per_second: args.repeat as f64 / seconds,
+    };
+    if args.json {
+        return output::json(&summary);
+    }
+    if file.is_none() {
+        output::bytes(reply)?;
+        if std::io::stdout().is_terminal() && !reply.ends_with(b"\n") {
+            output::bytes(b"\n")?;
+        }
+    }
+    if args.repeat > 1 {
+        eprintln!("{}", summary.sentence());
+    }
+    Ok(())
+}
+
+impl Summary {
+    fn sentence(&self) -> String {
+        format!(
+            "{} calls: p50 {}, p99 {}, longest {}, {} calls a second.",
+            output::count(self.calls),
+            output::duration(self.p50_ns as f64),
+            output::duration(self.p99_ns as f64),
+            output::duration(self.max_ns as f64),
+            output::count(self.calls_per_second as u64),
+        )
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse().ok().and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
+    number.filter(|duration| !duration.is_zero()).ok_or_else(|| "a number of seconds above 0 is needed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_understood() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["0", "-1", "NaN", "inf", "soon", "1e300"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! `wigwag`: try, use and measure shared-memory calls between programs on one machine.
+//!
+//! Each subcommand is a file of the same name. What they share: `transport` (Wigwag and the kernel's own services
+//! behind one trait), `peer` (the other process), `tracer` (counts system calls), `output`, `exit`, `waiting`.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser};
+
+mod bench;
+mod call;
+mod command;
+mod demo;
+mod exit;
+mod output;
+mod peer;
+mod serve;
+mod tracer;
+mod transport;
+mod waiting;
+
+const EXAMPLES: &str = "\
+Examples:
+  wigwag                                   # the demo: pictures through shared memory, checked and measured
+  wigwag serve shout --do upper            # a server; then, in another terminal:
+  wigwag call shout hello                  # prints HELLO
+  wigwag bench --goal P1                   # a measured goal and its verdict
+  wigwag completions bash > wigwag.bash
+";
+
+/// Shared memory for programs that talk to each other on one machine
+///
+/// A client has data for a server; the server changes it where it lies and gives the same memory back. Nothing is
+/// copied, and while both are awake the kernel is not asked for anything. Without a subcommand the demo runs.
+#[derive(Debug, Parser)]
+#[command(name = "wigwag", version, after_help = format!("{EXAMPLES}\n{}", exit::CODES))]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Serve(serve::Args),
+    Call(call::Args),
+    Bench(bench::BenchArgs),
+    /// Print the completions for a shell
+    #[command(
+        after_help = "Examples:\n  wigwag completions bash > ~/.local/share/bash-completion/completions/wigwag\n  \
+                            wigwag completions fish | source"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The other processes of the demo and the bench: `wigwag peer ROLE ...`. No business of a person, so that neither
+/// help nor completions know of them.
+#[derive(Debug, Parser)]
+#[command(name = "wigwag peer")]
+struct PeerArguments {
+    #[command(subcommand)]
+    role: Peer,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Peer {
+    #[command(flatten)]
+    Demo(demo::Role),
+    /// Plays a part in the bench.
+    Bench {
+        /// What to do, in JSON.
+        orders: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1).peekable();
+    let result = match words.peek() {
+        Some(word) if word == "peer" => play(PeerArguments::parse_from(words)),
+        _ => run(Arguments::parse()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if error.is::<output::Unread>() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wigwag: {}", sentence(&error));
+            ExitCode::from(exit::code(&error))
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command.unwrap_or_else(|| Command::Demo(demo::Args::default())) {
+        Command::Demo(args) => demo::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Call(args) => call::run(&args),
+        Command::Bench(args) => bench::run(args),
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+fn play(arguments: PeerArguments) -> anyhow::Result<ExitCode> {
+    match arguments.role {
+        Peer::Demo(role) => role.play()?,
+        Peer::Bench { orders } => bench::peer(orders)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    // Into memory first: the generator does not survive a reader that goes away.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "wigwag", &mut script);
+    output::bytes(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An error and its causes, as one sentence with one full stop.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = format!("{error:#}");
+    text.truncate(text.trim_end().len());
+    if !text.ends_with(['.', '!', '?']) {
+        text.push('.');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_is_one_sentence() {
+        let error = anyhow::anyhow!("no such file\n").context("the picture cannot be opened");
+        assert_eq!(sentence(&error), "the picture cannot be opened: no such file.");
+    }
+}

@@ -1,0 +1,83 @@
+//! What the program prints for people and scripts, on standard output.
+//!
+//! A reader that goes away (`wigwag demo | head -1`) is not a failure of ours: it is told apart from every other
+//! broken pipe by a type of its own, so that `main` can end quietly.
+
+use std::io::{ErrorKind, Write as _};
+
+/// Nobody reads our standard output any more.
+#[derive(Debug)]
+pub struct Unread;
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("nobody reads the output any more")
+    }
+}
+
+impl std::error::Error for Unread {}
+
+/// Prints a line.
+pub fn line(text: &str) -> anyhow::Result<()> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Prints bytes as they are.
+pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(bytes).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Unread.into()),
+        result => Ok(result?),
+    }
+}
+
+/// Prints a value as JSON.
+pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    line(&serde_json::to_string_pretty(value)?)
+}
+
+/// A duration in the unit that suits it, with three digits that mean something.
+pub fn duration(nanoseconds: f64) -> String {
+    let size = nanoseconds.abs();
+    let (value, unit) = match size {
+        _ if size < 1e3 => (nanoseconds, "ns"),
+        _ if size < 1e6 => (nanoseconds / 1e3, "us"),
+        _ if size < 1e9 => (nanoseconds / 1e6, "ms"),
+        _ => (nanoseconds / 1e9, "s"),
+    };
+    let decimals = match value.abs() {
+        value if value >= 100.0 => 0,
+        value if value >= 10.0 => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$} {unit}")
+}
+
+/// A count with its thousands set apart.
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_the_unit_that_suits_them() {
+        let texts = [0.0, 417.0, 2_740.0, 53_100.0, 1_234_567.0, -2e6, 3e9].map(duration);
+        assert_eq!(texts, ["0.00 ns", "417 ns", "2.74 us", "53.1 us", "1.23 ms", "-2.00 ms", "3.00 s"]);
+    }
+
+    #[test]
+    fn counts_have_their_thousands_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,128 @@
+//! What the tests of the program share: a private runtime directory, the program itself, and servers that end with
+//! the test that started them.
+
+#![allow(dead_code)] // each test file uses its own part
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A runtime directory that only this test knows.
+pub struct Runtime {
+    directory: tempfile::TempDir,
+}
+
+impl Runtime {
+    pub fn new() -> Runtime {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("wigwag-test-").permissions(std::fs::Permissions::from_mode(0o700));
+        Runtime { directory: builder.tempdir().unwrap() }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The program with these arguments, without any input.
+    pub fn wigwag<I, S>(&self, arguments: I) -> Command
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wigwag"));
+        command.args(arguments).env("XDG_RUNTIME_DIR", self.path()).current_dir(self.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        Ended::from(self.wigwag(arguments).output().unwrap())
+    }
+
+    /// Starts `wigwag serve NAME ARGUMENTS` and waits until it listens.
+    pub fn serve(&self, name: &str, arguments: &[&str]) -> Serving {
+        let mut command = self.wigwag(["serve", name, "--json"]);
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let listening: serde_json::Value = serde_json::from_str(&line).expect("the server says that it listens");
+        let socket = listening["listening"].as_str().unwrap().into();
+        Serving { child, output, socket }
+    }
+}
+
+/// A server process. Dropping it kills it.
+pub struct Serving {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    pub socket: PathBuf,
+}
+
+impl Serving {
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Waits for its end: the exit code and what it still printed.
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It has ended already in most tests.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a program that has ended left.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Ended {
+    pub fn text(&self) -> String {
+        String::from_utf8(self.stdout.clone()).unwrap()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout).unwrap()
+    }
+
+    /// It succeeded and had nothing to complain about.
+    #[track_caller]
+    pub fn succeeded(self) -> Ended {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        assert_eq!(self.stderr, "", "{self:?}");
+        self
+    }
+
+    /// It failed with this code and one plain sentence.
+    #[track_caller]
+    pub fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.stderr.starts_with("wigwag: ") && self.stderr.ends_with(".\n"), "{self:?}");
+        assert!(!self.stderr.contains("panicked") && !self.stderr.contains("backtrace"), "{self:?}");
+        self.stderr
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Ended {
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        Ended { code: output.status.code(), stdout: output.stdout, stderr }
+    }
+}

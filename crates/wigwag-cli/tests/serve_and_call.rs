@@ -1,0 +1,213 @@
+//! `wigwag serve` and `wigwag call` as two processes: every transformation, commands, and how each can fail.
+
+mod harness;
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use harness::{Ended, Runtime};
+use nix::sys::signal::Signal;
+
+#[test]
+fn every_transformation_does_what_it_says() {
+    let runtime = Runtime::new();
+    let cases: [(&str, &str, &[u8]); 6] = [
+        ("echo", "Wigwag 1", b"Wigwag 1"),
+        ("invert", "AB", &[!b'A', !b'B']),
+        ("upper", "Wigwag 1", b"WIGWAG 1"),
+        ("reverse", "abc", b"cba"),
+        ("sum", "abc", b"294"),
+        ("sum", "", b"0"),
+    ];
+    for (number, (transformation, request, reply)) in cases.into_iter().enumerate() {
+        let name = format!("{transformation}-{number}");
+        let _server = runtime.serve(&name, &["--do", transformation]);
+        let ended = runtime.run(&["call", &name, request]).succeeded();
+        assert_eq!(ended.stdout, reply, "{transformation} of {request:?}");
+    }
+}
+
+#[test]
+fn a_command_answers() {
+    let runtime = Runtime::new();
+    let _server = runtime.serve("sort", &["--exec", "sort -u"]);
+    let mut command = runtime.wigwag(["call", "sort", "--input", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"b\na\nb\n").unwrap();
+    let ended = Ended::from(child.wait_with_output().unwrap()).succeeded();
+    assert_eq!(ended.text(), "a\nb\n");
+}
+
+#[test]
+fn large_files_go_through_built_in_work_and_through_commands() {
+    let runtime = Runtime::new();
+    let request: Vec<u8> = (0..3_000_000_u32).map(|index| (index % 251) as u8).collect();
+    std::fs::write(runtime.path().join("request"), &request).unwrap();
+    for (name, work) in [("invert", ["--do", "invert"]), ("cat", ["--exec", "cat"])] {
+        let _server = runtime.serve(name, &[&work[..], &["--capacity", "4M", "--slots", "2"]].concat());
+        runtime.run(&["call", name, "--input", "request", "--output", "reply"]).succeeded();
+        let reply = std::fs::read(runtime.path().join("reply")).unwrap();
+        let expected = if name == "cat" { request.clone() } else { request.iter().map(|byte| !byte).collect() };
+        assert!(reply == expected, "{name}: {} bytes came back", reply.len());
+    }
+}
+
+#[test]
+fn threads_answer_side_by_side() {
+    let runtime = Runtime::new();
+    // Each command waits for the other one: with a single thread neither would ever end.
+    let meet = "name=$(cat); touch $name; for i in $(seq 3000); do
+        [ -e one ] && [ -e two ] && echo $name met && exit
+        sleep 0.01
+    done; exit 1";
+    let _server = runtime.serve("meet", &["--exec", meet, "--threads", "2"]);
+    let calls = ["one", "two"].map(|name| {
+        let mut command = runtime.wigwag(["call", "meet", name, "--timeout", "60"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for (call, name) in calls.into_iter().zip(["one", "two"]) {
+        let ended = Ended::from(call.wait_with_output().unwrap()).succeeded();
+        assert_eq!(ended.text(), format!("{name} met\n"));
+    }
+}
+
+#[test]
+fn repeated_calls_are_counted_by_both_sides() {
+    let runtime = Runtime::new();
+    for wait in ["adaptive", "spin", "park"] {
+        let server = runtime.serve(wait, &["--do", "upper", "--wait", wait]);
+        let summary = runtime.run(&["call", wait, "hello", "--repeat", "100", "--json"]).succeeded().json();
+        assert_eq!(summary["calls"], 100);
+        assert_eq!(summary["reply"], "HELLO");
+        assert!(summary["p99_ns"].as_u64() >= summary["p50_ns"].as_u64(), "{summary}");
+        server.signal(Signal::SIGTERM);
+        let (code, rest) = server.wait();
+        assert_eq!((code, rest.as_str()), (Some(0), "{\"served\":100}\n"), "{wait}");
+    }
+}
+
+#[test]
+fn limits_and_permissions_are_taken() {
+    let runtime = Runtime::new();
+    let permissions = ["--allow-uid", "12345", "--allow-uid", "12346", "--allow-gid", "12345", "--allow-everyone"];
+    let limits = ["--slots", "3", "--capacity", "64", "--threads", "2", "--wait", "park"];
+    let _server = runtime.serve("open", &[&["--do", "upper"], &permissions[..], &limits[..]].concat());
+    assert_eq!(runtime.run(&["call", "open", "hello"]).succeeded().text(), "HELLO");
+    let complaint = runtime.run(&["call", "open", &"x".repeat(65)]).failed(1);
+    assert!(complaint.contains("64") && complaint.contains("65"), "{complaint}");
+}
+
+#[test]
+fn a_signal_ends_a_server_in_order() {
+    let runtime = Runtime::new();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let server = runtime.serve("ending", &["--do", "echo"]);
+        let socket = server.socket.clone();
+        assert!(socket.exists(), "{}", socket.display());
+        runtime.run(&["call", "ending", "x"]).succeeded();
+        server.signal(signal);
+        assert_eq!(server.wait(), (Some(0), "{\"served\":1}\n".into()));
+        assert!(!socket.exists(), "{} is still there after {signal}", socket.display());
+        runtime.run(&["call", "ending", "x"]).failed(3);
+    }
+}
+
+#[test]
+fn a_server_tells_people_how_to_call_it() {
+    let runtime = Runtime::new();
+    let mut command = runtime.wigwag(["serve", "./here.sock", "--do", "upper"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.starts_with("Listening as ./here.sock"), "{first}");
+    assert!(lines.next().unwrap().unwrap().contains("wigwag call ./here.sock 'hello'"));
+    assert_eq!(runtime.run(&["call", "./here.sock", "hello"]).succeeded().text(), "HELLO");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(lines.map(Result::unwrap).last().unwrap(), "Served 1 call.");
+}
+
+#[test]
+fn no_server_is_code_3_and_says_how_to_start_one() {
+    let complaint = Runtime::new().run(&["call", "nobody", "hello"]).failed(3);
+    assert!(complaint.contains("nobody"), "{complaint}");
+}
+
+#[test]
+fn a_second_server_on_a_name_is_code_1() {
+    let runtime = Runtime::new();
+    let _server = runtime.serve("taken", &["--do", "echo"]);
+    let complaint = runtime.run(&["serve", "taken", "--do", "upper"]).failed(1);
+    assert!(complaint.contains("taken"), "{complaint}");
+    assert_eq!(runtime.run(&["call", "taken", "still here"]).succeeded().text(), "still here");
+}
+
+#[test]
+fn a_command_that_fails_is_code_1_with_its_error_text() {
+    let runtime = Runtime::new();
+    let _server = runtime.serve("broken", &["--exec", "echo no luck today >&2; exit 7"]);
+    let complaint = runtime.run(&["call", "broken", "x"]).failed(1);
+    assert!(complaint.contains("no luck today") && complaint.contains('7'), "{complaint}");
+}
+
+#[test]
+fn what_does_not_fit_is_code_1_with_both_numbers() {
+    let runtime = Runtime::new();
+    std::fs::write(runtime.path().join("large"), vec![0; 10_000]).unwrap();
+    let server = runtime.serve("small", &["--do", "echo", "--capacity", "4K"]);
+    let complaint = runtime.run(&["call", "small", "--input", "large"]).failed(1);
+    assert!(complaint.contains("10000") || complaint.contains("10,000"), "{complaint}");
+    drop(server);
+    let _server = runtime.serve("talkative", &["--exec", "yes", "--capacity", "4K"]);
+    let complaint = runtime.run(&["call", "talkative", "x"]).failed(1);
+    assert!(complaint.contains("--capacity"), "{complaint}");
+    // The server has survived it.
+    runtime.run(&["call", "talkative", "x"]).failed(1);
+}
+
+#[test]
+fn a_refusal_is_code_4() {
+    let runtime = Runtime::new();
+    let socket = runtime.path().join("full.sock");
+    let mut server = wigwag::Server::builder().max_sessions(1).bind(&socket).unwrap();
+    let shutdown = server.shutdown_handle();
+    std::thread::scope(|scope| {
+        scope.spawn(move || server.serve(|_: &mut wigwag::Request| ()).unwrap());
+        let only = wigwag::Client::connect(&socket).unwrap();
+        let refused = runtime.run(&["call", socket.to_str().unwrap(), "x"]);
+        drop(only);
+        shutdown.shutdown();
+        refused.failed(4);
+    });
+}
+
+#[test]
+fn no_reply_in_time_is_code_5() {
+    let runtime = Runtime::new();
+    let _server = runtime.serve("slow", &["--exec", "sleep 2"]);
+    runtime.run(&["call", "slow", "x", "--timeout", "0.1"]).failed(5);
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_of_a_call_is_code_5() {
+    let runtime = Runtime::new();
+    let server = runtime.serve("dying", &["--exec", "touch begun; sleep 2"]);
+    let mut command = runtime.wigwag(["call", "dying", "x"]);
+    let call = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !runtime.path().join("begun").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.signal(Signal::SIGKILL);
+    Ended::from(call.wait_with_output().unwrap()).failed(5);
+}
+
+#[test]
+fn files_that_are_not_there_are_named() {
+    let runtime = Runtime::new();
+    let _server = runtime.serve("echo", &["--do", "echo"]);
+    let complaint = runtime.run(&["call", "echo", "--input", "no-such-file"]).failed(1);
+    assert!(complaint.contains("no-such-file"), "{complaint}");
+    let complaint = runtime.run(&["call", "echo", "x", "--output", "no/such/directory"]).failed(1);
+    assert!(complaint.contains("no/such/directory"), "{complaint}");
+}
