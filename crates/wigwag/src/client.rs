@@ -77,7 +77,6 @@ pub(crate) struct Counters {
     doorbells_rung: Cell<u64>,
     sleeps: Cell<u64>,
     abandoned: Cell<u64>,
-    spins_paid: Cell<u64>,
 }
 
 fn count(counter: &Cell<u64>) {
@@ -308,7 +307,6 @@ impl Client {
         ClientStats {
             calls: self.counters.calls.get(),
             doorbells_rung: self.counters.doorbells_rung.get(),
-            spins_paid: self.counters.spins_paid.get(),
             sleeps: self.counters.sleeps.get(),
             abandoned: self.counters.abandoned.get(),
         }
@@ -438,7 +436,7 @@ impl Client {
             return false;
         }
         self.polls.set(self.polls.get().wrapping_add(1));
-        if self.polls.get() % POLLS_PER_LIFE_SIGN == 0 && self.hear(Some(Instant::now())).is_err() {
+        if self.polls.get().is_multiple_of(POLLS_PER_LIFE_SIGN) && self.hear(Some(Instant::now())).is_err() {
             return false;
         }
         !self.is_over.get()
@@ -468,7 +466,6 @@ impl Client {
         } else {
             self.last_reply_at.set(None); // the clock was not read
         }
-        count(&self.counters.spins_paid);
     }
 
     /// The server had been woken for this reply: the think time begins, and it may have moved.
@@ -678,7 +675,7 @@ impl Client {
     }
 
     fn sleep(&self, deadline: Option<Instant>) -> Result<()> {
-        if self.counters.sleeps.get() % SLEEPS_PER_AFFINITY == 0 {
+        if self.counters.sleeps.get().is_multiple_of(SLEEPS_PER_AFFINITY) {
             self.refresh_affinity();
         }
         count(&self.counters.sleeps);

@@ -167,7 +167,7 @@ impl Head {
     /// The word in memory.
     #[inline(always)]
     pub fn pack(self) -> u64 {
-        let flags = u32::from(self.in_body) * IN_BODY | u32::from(self.has_deadline) * HAS_DEADLINE;
+        let flags = (u32::from(self.in_body) * IN_BODY) | (u32::from(self.has_deadline) * HAS_DEADLINE);
         u64::from(self.len) | u64::from(self.kind as u32 | flags) << 32
     }
 

@@ -200,7 +200,7 @@ impl Segment {
 
     #[inline(always)]
     fn word(&self, offset: usize) -> &AtomicU64 {
-        debug_assert!(offset % 8 == 0 && offset + 8 <= self.geometry.segment_size);
+        debug_assert!(offset.is_multiple_of(8) && offset + 8 <= self.geometry.segment_size);
         // SAFETY: every caller's offset is a constant or checked against the geometry: in bounds and aligned (G1); the words
         // so reached are never part of a payload (G2).
         unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU64>() }

@@ -29,7 +29,6 @@ use crate::sync::{AtomicU64, Ordering};
 const SERVER: u64 = 1;
 const WAKE: u64 = 1 << 1;
 const ABANDONED: u64 = 1 << 2;
-const RESERVED: u64 = 0xf8;
 const SEQUENCE_SHIFT: u32 = 8;
 
 /// A turn word, read once into a local; only the local is looked at.
@@ -60,12 +59,6 @@ impl Turn {
     pub fn is_abandoned(self) -> bool {
         self.0 & ABANDONED != 0
     }
-
-    /// Whether a bit is set that this layout version does not know.
-    #[inline(always)]
-    pub fn has_reserved_bits(self) -> bool {
-        self.0 & RESERVED != 0
-    }
 }
 
 impl std::fmt::Debug for Turn {
@@ -78,6 +71,33 @@ impl std::fmt::Debug for Turn {
             if self.wants_wake() { ", wake wanted" } else { "" },
             if self.is_abandoned() { ", abandoned" } else { "" },
         )
+    }
+}
+
+/// What a turn word must be for the server to take the slot: its own knowledge, in private memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected(u64);
+
+impl Expected {
+    /// The first request of a slot.
+    pub const FIRST: Expected = Expected(1 << SEQUENCE_SHIFT | SERVER);
+
+    /// Whether the word is the request expected: the server's turn, this very sequence, no bit that is not known.
+    #[inline(always)]
+    pub fn is(self, turn: Turn) -> bool {
+        turn.0 & !(WAKE | ABANDONED) == self.0
+    }
+
+    /// What is expected after this one was taken.
+    #[inline(always)]
+    pub fn next(self) -> Expected {
+        Expected(self.0.wrapping_add(1 << SEQUENCE_SHIFT))
+    }
+
+    /// The sequence of the request taken last.
+    #[inline(always)]
+    pub fn taken(self) -> u64 {
+        self.0.wrapping_sub(1 << SEQUENCE_SHIFT) >> SEQUENCE_SHIFT
     }
 }
 
@@ -175,13 +195,30 @@ mod tests {
         let word = AtomicU64::new(0);
         pass_to_server(&word, last);
         assert_eq!(load(&word).sequence(), last);
-        assert!(!load(&word).has_reserved_bits());
         assert_eq!(next_sequence(last), 0);
     }
 
     #[test]
-    fn reserved_bits_are_noticed() {
-        assert!(Turn(0x09).has_reserved_bits());
-        assert!(!Turn(0x107).has_reserved_bits());
+    fn only_the_next_request_is_expected() {
+        let expected = Expected::FIRST;
+        assert_eq!(expected.taken(), 0);
+        let turn = |sequence: u64, bits: u64| Turn(sequence << SEQUENCE_SHIFT | bits);
+        for bits in [SERVER, SERVER | WAKE, SERVER | ABANDONED, SERVER | WAKE | ABANDONED] {
+            assert!(expected.is(turn(1, bits)));
+            assert!(!expected.is(turn(0, bits)) && !expected.is(turn(2, bits)));
+            assert!(!expected.next().is(turn(1, bits)) && expected.next().is(turn(2, bits)));
+        }
+        for unknown in 3..8 {
+            assert!(!expected.is(turn(1, SERVER | 1 << unknown)), "bit {unknown}");
+        }
+        assert!(!expected.is(turn(1, 0)));
+    }
+
+    #[test]
+    fn what_is_expected_wraps_as_the_sequence_does() {
+        let last = u64::MAX >> SEQUENCE_SHIFT;
+        let expected = Expected(last << SEQUENCE_SHIFT | SERVER);
+        assert_eq!(expected.next().next(), Expected::FIRST);
+        assert_eq!(expected.next().taken(), last);
     }
 }

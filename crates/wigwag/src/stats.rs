@@ -16,8 +16,6 @@ pub struct ClientStats {
     pub calls: u64,
     /// Of these, with a system call because the server slept.
     pub doorbells_rung: u64,
-    /// Replies that came while spinning, or were there already.
-    pub spins_paid: u64,
     /// Times this client slept until a doorbell rang.
     pub sleeps: u64,
     /// Calls given up before their reply came.

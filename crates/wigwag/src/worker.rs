@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::layout::{Head, Kind};
 use crate::request::Request;
 use crate::session::Session;
-use crate::slot;
+use crate::slot::{self, Expected};
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::poller::{Events, Interest, Poller};
@@ -90,8 +90,8 @@ pub struct Worker {
 
 struct Entry {
     session: Arc<Session>,
-    /// The last sequence taken from each slot: private, so that no word of the peer's makes a slot be taken twice.
-    taken: Box<[u64]>,
+    /// What each slot's turn must be to be taken: private, so that no word of the peer's makes a slot be taken twice.
+    expected: Box<[Expected]>,
     cursor: usize,
     heat: Heat,
     idle_since: Option<Instant>,
@@ -130,30 +130,22 @@ impl Entry {
         }
     }
 
-    /// Whether a slot line seems to have a request: the tight loop of an idle thread.
-    #[inline(always)]
-    fn peek(&self) -> bool {
-        let segment = &self.session.segment;
-        let depth = (segment.client_line().depth.load(Ordering::Relaxed) as usize).min(self.taken.len());
-        (0..depth).any(|slot| {
-            let turn = slot::load(segment.turn(slot));
-            turn.is_server() && turn.sequence() != self.taken[slot]
-        })
-    }
-
     /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
     #[inline(always)]
     fn look(&mut self) -> bool {
         let segment = &self.session.segment;
         // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number can
         // make the scan shorter, never longer than what is ours.
-        let depth = (segment.client_line().depth.load(Ordering::Relaxed) as usize).min(self.taken.len());
+        let depth = (segment.client_line().depth.load(Ordering::Relaxed) as usize).min(self.expected.len());
         for _ in 0..depth {
             let slot = if self.cursor < depth { self.cursor } else { 0 };
             self.cursor = slot + 1;
             let turn = slot::load(segment.turn(slot));
-            if turn.is_server() && turn.sequence() != self.taken[slot] {
+            if self.expected[slot].is(turn) {
                 return self.take(slot, turn);
+            }
+            if turn.is_server() && turn.sequence() != self.expected[slot].taken() {
+                return self.violation(slot, turn);
             }
         }
         false
@@ -164,14 +156,17 @@ impl Entry {
         let segment = &self.session.segment;
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = segment.head(slot).load(Ordering::Relaxed);
-        let is_next = turn.sequence() == slot::next_sequence(self.taken[slot])
-            && self.session.is_answered(slot, self.taken[slot])
-            && !turn.has_reserved_bits();
         let head = match Head::parse(word) {
-            Some(head) if is_next && head.kind == Kind::Request && head.fits(segment.geometry().capacity) => head,
-            _ => return self.violation(slot, turn, word),
+            Some(head)
+                if head.kind == Kind::Request
+                    && head.fits(segment.geometry().capacity)
+                    && self.session.is_answered(slot, self.expected[slot].taken()) =>
+            {
+                head
+            }
+            _ => return self.violation(slot, turn),
         };
-        self.taken[slot] = turn.sequence();
+        self.expected[slot] = self.expected[slot].next();
         if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
             // The handler swapped it for another one, to keep it: that is allowed, and this one is not ours to open.
             self.request = Request::closed(Arc::clone(&self.session));
@@ -181,13 +176,14 @@ impl Entry {
     }
 
     #[cold]
-    fn violation(&mut self, slot: usize, turn: slot::Turn, head: u64) -> bool {
+    fn violation(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        let head = self.session.segment.head(slot).load(Ordering::Relaxed);
         self.session.condemn(format!(
             "slot {slot} has {turn:?} with head {head:#x} after request {}: nothing this session allows",
-            self.taken[slot]
+            self.expected[slot].taken()
         ));
         // Nothing of it is looked at any more; the steward's letter removes it.
-        self.taken = Box::new([]);
+        self.expected = Box::new([]);
         false
     }
 }
@@ -323,29 +319,32 @@ impl Worker {
         if self.active.is_empty() || self.drain.is_some() || !matches!(until, Until::Forever) {
             return self.idle_slow(until);
         }
-        self.spin();
-        Ok(None)
+        Ok(self.spin().then_some(Next::Request))
     }
 
-    /// A few looks at the one hot session there is, or one breath if there are more.
+    /// A few looks at the one hot session there is, or one breath if there are more. Whether there is a request now.
     #[inline(always)]
-    fn spin(&mut self) {
+    fn spin(&mut self) -> bool {
         self.idle_passes += 1;
-        if self.idle_passes % IDLE_PASSES_PER_CHECKUP == 0 {
+        if self.idle_passes.is_multiple_of(IDLE_PASSES_PER_CHECKUP) {
             self.countdown = 0;
         }
         if let [only] = self.active[..]
-            && let Some(entry) = self.entries[only].as_deref()
+            && let Some(entry) = self.entries[only].as_deref_mut()
         {
             for _ in 0..SPINS_PER_IDLE_PASS {
                 std::hint::spin_loop();
-                if entry.peek() {
-                    return;
+                if entry.look() {
+                    self.last = only;
+                    self.countdown -= 1;
+                    self.idle_passes = 0;
+                    return true;
                 }
             }
         } else {
             std::hint::spin_loop();
         }
+        false
     }
 
     #[cold]
@@ -366,10 +365,9 @@ impl Worker {
         }
         if self.active.is_empty() {
             self.sleep(until)?;
-        } else {
-            self.spin();
+            return Ok(None);
         }
-        Ok(None)
+        Ok(self.spin().then_some(Next::Request))
     }
 
     fn sleep(&mut self, until: Until) -> Result<()> {
@@ -379,7 +377,7 @@ impl Worker {
             return Ok(());
         }
         self.sleeps = self.sleeps.wrapping_add(1);
-        if self.sleeps % SLEEPS_PER_AFFINITY == 0 {
+        if self.sleeps.is_multiple_of(SLEEPS_PER_AFFINITY) {
             self.refresh_affinity();
         }
         self.port.sleeps.store(self.port.sleeps.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
@@ -544,11 +542,11 @@ impl Worker {
         }
         self.index_of.insert(session.id, index);
         let slots = session.segment.geometry().slots;
-        let taken = vec![0; slots].into_boxed_slice();
+        let expected = vec![Expected::FIRST; slots].into_boxed_slice();
         // Active at first: it is looked at, and armed if it is cold.
         let request = Request::closed(Arc::clone(&session));
         let entry =
-            Entry { session, taken, cursor: 0, heat, idle_since: None, is_active: true, just_rang: true, request };
+            Entry { session, expected, cursor: 0, heat, idle_since: None, is_active: true, just_rang: true, request };
         if index == self.entries.len() {
             self.entries.push(None);
         }
@@ -572,7 +570,7 @@ impl Worker {
         let mut most = 0;
         for (index, entry) in self.entries.iter_mut().enumerate() {
             let Some(entry) = entry else { continue };
-            most += entry.taken.len();
+            most += entry.expected.len();
             if !entry.is_active {
                 entry.is_active = true;
                 self.active.push(index);
