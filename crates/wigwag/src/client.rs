@@ -99,7 +99,7 @@ const POLLS_PER_LIFE_SIGN: u32 = 256;
 /// Messages of the server that are read at a time: one that floods does not hold up a deadline.
 const NEWS_AT_A_TIME: usize = 64;
 /// Spins between two looks whether the server lives, for [`Wait::Spin`].
-const SPINS_PER_LIFE_SIGN: u32 = 1 << 16;
+const SPINS_PER_LIFE_SIGN: u32 = 1 << 13;
 /// Sleeps between two looks at this thread's own affinity.
 const SLEEPS_PER_AFFINITY: u64 = 64;
 
@@ -565,6 +565,11 @@ impl Client {
                 if spin % SPINS_PER_CLOCK == 0 && deadline.is_some_and(|at| at <= Instant::now()) {
                     return Err(Error::timed_out(true));
                 }
+            }
+            // Two who spin on one processor only stand in each other's way, for whole time slices.
+            let theirs = self.attachment.segment.server_line().processor.load(Ordering::Relaxed); // a hint
+            if theirs == cpu::current() {
+                cpu::move_off(theirs);
             }
             self.hear(Some(Instant::now()))?;
             if let Err(error) = self.check_alive(true) {

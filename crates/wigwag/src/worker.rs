@@ -67,6 +67,8 @@ pub struct Worker {
     wait: Wait,
     /// [`cpu::only_processor`] of this thread.
     only_processor: u32,
+    /// [`cpu::current`] as published last, for [`Wait::Spin`].
+    processor: u32,
     sleeps: u32,
     entries: Vec<Option<Box<Entry>>>,
     index_of: HashMap<u64, usize>,
@@ -200,6 +202,7 @@ impl Worker {
             events: Events::with_capacity(64),
             wait,
             only_processor: cpu::only_processor(),
+            processor: 0,
             sleeps: 0,
             entries: Vec::new(),
             index_of: HashMap::new(),
@@ -470,7 +473,9 @@ impl Worker {
             (self.stride * 2).min(CHECKUP_STRIDE_MAX)
         };
         self.countdown = self.stride;
-        if self.wait != Wait::Spin {
+        if self.wait == Wait::Spin {
+            self.publish_processor();
+        } else {
             self.cool_the_silent(now);
         }
         if self.active.len() < self.index_of.len() && now.duration_since(self.heard_at) >= CHECKUP_INTERVAL {
@@ -505,6 +510,18 @@ impl Worker {
         }
     }
 
+    /// [`Wait::Spin`]: lets clients know where this thread runs, so that none that spins too stays on the same processor.
+    fn publish_processor(&mut self) {
+        let current = cpu::current();
+        if current == self.processor {
+            return;
+        }
+        self.processor = current;
+        for entry in self.entries.iter().flatten() {
+            entry.session.segment.server_line().processor.store(current, Ordering::Relaxed); // a hint
+        }
+    }
+
     fn refresh_affinity(&mut self) {
         let current = cpu::only_processor();
         if current == self.only_processor {
@@ -535,7 +552,9 @@ impl Worker {
             session.end(Reason::Refused, format!("the server {error}"));
             return;
         }
-        session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed); // a hint
+        // Hints.
+        session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed);
+        session.segment.server_line().processor.store(cpu::current(), Ordering::Relaxed);
         let mut heat = Heat::default();
         if self.wait == Wait::Spin {
             heat.heat();
