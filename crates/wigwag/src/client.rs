@@ -3,18 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use crate::contract::{Contract, Message};
-use crate::control::attach::{self, Attachment, KEY_BELL, KEY_SOCKET, Wishes};
+use crate::control::attach::{Attachment, KEY_BELL, KEY_SOCKET};
 use crate::control::protocol::{FromServer, Reason};
 use crate::doorbell::Waiting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::free_slots::FreeSlots;
-use crate::layout::{CAPACITY_MAX, Head, INLINE_CAPACITY, Kind, SLOTS_MAX};
+use crate::layout::{Head, INLINE_CAPACITY, Kind};
 use crate::loan::{Loan, Reply};
-use crate::server::check_contract;
 use crate::slot;
 use crate::stats::ClientStats;
 use crate::sync::Ordering;
@@ -22,13 +19,16 @@ use crate::sys::fork::ForkGuard;
 use crate::sys::poller::Events;
 use crate::sys::socket::{self, MESSAGE_MAX};
 use crate::sys::{clock, cpu};
-use crate::typed::TypedClient;
 use crate::wait::{ReplyPatience, THINK_UNKNOWN, Wait};
+
+mod builder;
+
+pub use builder::ClientBuilder;
 
 /// A connection to a server: one session, with memory that only the two share.
 ///
 /// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("invert"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("invert"); let name = &name;
 /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
 /// # let thread = std::thread::spawn(move || server.serve(|r| for b in r.iter_mut() { *b = !*b }));
 /// let client = wigwag::Client::connect(name)?;
@@ -115,7 +115,7 @@ impl Client {
     /// [`DirectoryUnsafe`](ErrorKind::DirectoryUnsafe), [`Violation`](ErrorKind::Violation), [`Io`](ErrorKind::Io).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("none"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("none"); let name = &name;
     /// let error = wigwag::Client::connect(name).unwrap_err();
     /// assert_eq!(error.kind(), wigwag::ErrorKind::NotRunning);
     /// ```
@@ -129,7 +129,7 @@ impl Client {
     /// As [`connect`](Client::connect).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("quick"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("quick"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?;
     /// let client = wigwag::Client::connect_timeout(name, std::time::Duration::from_secs(1))?;
     /// # Ok::<(), wigwag::Error>(())
@@ -141,20 +141,20 @@ impl Client {
     /// A client with wishes of its own.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("small"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("small"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?;
     /// let client = wigwag::Client::builder().slots(2).capacity(4096).connect(name)?;
     /// assert_eq!((client.slots(), client.capacity()), (2, 4096));
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn builder() -> ClientBuilder {
-        ClientBuilder { wishes: ClientBuilder::default_wishes(), wait: Wait::default() }
+        ClientBuilder::new()
     }
 
     /// The largest payload in bytes, request or reply.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("c"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("c"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?;
     /// assert_eq!(wigwag::Client::connect(name)?.capacity(), 1 << 20);
     /// # Ok::<(), wigwag::Error>(())
@@ -166,7 +166,7 @@ impl Client {
     /// How many calls can be in flight at a time.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("c"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("c"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?;
     /// assert_eq!(wigwag::Client::connect(name)?.slots(), 16);
     /// # Ok::<(), wigwag::Error>(())
@@ -186,7 +186,7 @@ impl Client {
     /// [`ServerClosed`](ErrorKind::ServerClosed), [`Forked`](ErrorKind::Forked).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?;
     /// let client = wigwag::Client::connect(name)?;
     /// let mut loan = client.loan(5)?;
@@ -207,7 +207,7 @@ impl Client {
     /// As [`loan`](Client::loan); [`Full`](ErrorKind::Full) while all slots are out.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?;
     /// let client = wigwag::Client::builder().slots(1).connect(name)?;
     /// let held = client.try_loan(8)?;
@@ -225,7 +225,7 @@ impl Client {
     /// As [`loan`](Client::loan); [`TimedOut`](ErrorKind::TimedOut).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?;
     /// let client = wigwag::Client::builder().slots(1).connect(name)?;
     /// drop(client.loan(8)?.send()?); // abandoned, and nobody serves it
@@ -243,7 +243,7 @@ impl Client {
     /// As [`loan`](Client::loan) and [`Loan::call`].
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("u"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("u"); let name = &name;
     /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
     /// # let thread = std::thread::spawn(move || server.serve(|r| r.make_ascii_uppercase()));
     /// let client = wigwag::Client::connect(name)?;
@@ -263,7 +263,7 @@ impl Client {
     /// As [`call`](Client::call); [`TimedOut`](ErrorKind::TimedOut).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("t"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("t"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?; // and nobody serves
     /// let client = wigwag::Client::connect(name)?;
     /// let error = client.call_timeout(b"hello", std::time::Duration::from_millis(5)).unwrap_err();
@@ -284,7 +284,7 @@ impl Client {
     /// As [`connect`](Client::connect).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("cl"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("cl"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?;
     /// let client = wigwag::Client::connect(name)?;
     /// let other = client.try_clone()?;
@@ -298,7 +298,7 @@ impl Client {
     /// What has happened so far.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("st"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("st"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?;
     /// assert_eq!(wigwag::Client::connect(name)?.stats().calls, 0);
     /// # Ok::<(), wigwag::Error>(())
@@ -339,6 +339,7 @@ impl Client {
     /// All slots are out. Those of abandoned calls come back when the server is done with them.
     #[cold]
     fn wait_for_slot(&self, patience: Patience) -> Result<usize> {
+        let mut was_last_look = false;
         loop {
             let segment = &self.attachment.segment;
             self.reclaim();
@@ -350,12 +351,11 @@ impl Client {
                 self.check_alive(false)?;
                 return Err(self.full());
             }
-            if let Patience::Until(at) = patience
-                && at <= Instant::now()
-            {
+            self.check_alive(false)?;
+            if was_last_look {
                 return Err(Error::timed_out(false));
             }
-            self.check_alive(false)?;
+            was_last_look = patience.deadline().is_some_and(|at| at <= Instant::now());
             // Asked before sleeping: a reply that came before shows in the word, one that comes after rings.
             let mut came = false;
             self.free.for_each_abandoned(|slot| came |= !slot::ask_for_wake(segment.turn(slot)).is_server());
@@ -514,14 +514,17 @@ impl Client {
             return Ok(());
         }
         let turn = self.attachment.segment.turn(slot);
+        let mut was_last_look = false;
         while slot::ask_for_wake(turn).is_server() {
-            if deadline.is_some_and(|at| at <= Instant::now()) {
-                return Err(Error::timed_out(true));
-            }
             if let Err(error) = self.check_alive(true) {
                 // A reply that was passed before the end counts.
                 return if self.is_ready(slot) { Ok(()) } else { Err(error) };
             }
+            if was_last_look {
+                return Err(Error::timed_out(true));
+            }
+            // Even without time left there is one look, so that who polls learns of the end.
+            was_last_look = deadline.is_some_and(|at| at <= Instant::now());
             self.sleep(deadline)?;
         }
         self.reply_after_ring();
@@ -563,7 +566,7 @@ impl Client {
                     return Ok(true);
                 }
                 if spin % SPINS_PER_CLOCK == 0 && deadline.is_some_and(|at| at <= Instant::now()) {
-                    return Err(Error::timed_out(true));
+                    return Ok(false); // it is looked at a last time as by all others
                 }
             }
             // Two who spin on one processor only stand in each other's way, for whole time slices.
@@ -790,168 +793,5 @@ impl fmt::Debug for Client {
             .field("capacity", &self.capacity())
             .field("ended", &self.ended)
             .finish()
-    }
-}
-
-/// Builds a [`Client`] with wishes of its own. What it does not set, the server states.
-///
-/// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("b"); let name = &name;
-/// # let server = wigwag::Server::bind(name)?;
-/// let client = wigwag::Client::builder()
-///     .slots(4)                                      // calls in flight
-///     .capacity(64 << 10)                            // largest payload in bytes
-///     .wait(wigwag::Wait::Park)                      // never spin
-///     .timeout(std::time::Duration::from_secs(1))    // for the handshake; 5 seconds
-///     .connect(name)?;
-/// # Ok::<(), wigwag::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-#[must_use = "a builder does nothing until it connects"]
-pub struct ClientBuilder {
-    wishes: Wishes,
-    wait: Wait,
-}
-
-impl ClientBuilder {
-    fn default_wishes() -> Wishes {
-        Wishes {
-            slots: None,
-            capacity: None,
-            contract: Contract::bytes(),
-            server_uid: None,
-            timeout: Duration::from_secs(5),
-        }
-    }
-
-    /// How many calls can be in flight; refused above what the server allows.
-    ///
-    /// ```
-    /// let builder = wigwag::Client::builder().slots(64);
-    /// ```
-    pub fn slots(mut self, slots: usize) -> Self {
-        self.wishes.slots = Some(slots);
-        self
-    }
-
-    /// The largest payload in bytes, request or reply; refused above what the server allows.
-    ///
-    /// ```
-    /// let builder = wigwag::Client::builder().capacity(4096);
-    /// ```
-    pub fn capacity(mut self, bytes: usize) -> Self {
-        self.wishes.capacity = Some(bytes);
-        self
-    }
-
-    /// How this client waits for replies, default [`Wait::Adaptive`].
-    ///
-    /// ```
-    /// let builder = wigwag::Client::builder().wait(wigwag::Wait::Spin);
-    /// ```
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// How long the handshake may take, default 5 seconds.
-    ///
-    /// ```
-    /// let builder = wigwag::Client::builder().timeout(std::time::Duration::from_millis(300));
-    /// ```
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.wishes.timeout = timeout;
-        self
-    }
-
-    /// What this client speaks, default plain bytes; a server with another contract refuses.
-    ///
-    /// ```
-    /// let builder = wigwag::Client::builder().contract(wigwag::Contract::named("frames", 2));
-    /// ```
-    pub fn contract(mut self, contract: Contract) -> Self {
-        self.wishes.contract = contract;
-        self
-    }
-
-    /// Expects a server of another user. Its memory is then as trustworthy as that user: it may change while you read it.
-    ///
-    /// ```
-    /// let builder = wigwag::Client::builder().server_user(1001);
-    /// ```
-    pub fn server_user(mut self, uid: u32) -> Self {
-        self.wishes.server_uid = Some(uid);
-        self
-    }
-
-    /// Connects.
-    ///
-    /// # Errors
-    /// As [`Client::connect`]; [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) for a number outside of its limits.
-    ///
-    /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("b"); let name = &name;
-    /// # let server = wigwag::Server::bind(name)?;
-    /// let client = wigwag::Client::builder().connect(name)?;
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn connect(self, name: impl AsRef<OsStr>) -> Result<Client> {
-        self.check()?;
-        let name = name.as_ref();
-        let attachment = attach::attach(name, &self.wishes)?;
-        let slots = attachment.segment.geometry().slots;
-        let client = Client {
-            attachment,
-            free: FreeSlots::new(slots),
-            sequences: (0..slots).map(|_| Cell::new(0)).collect(),
-            wait: self.wait,
-            fork: ForkGuard::new(),
-            server_slept: Cell::new(false),
-            last_reply_at: Cell::new(None),
-            patience: RefCell::default(),
-            may_ever_spin: Cell::new(true),
-            may_spin: Cell::new(true),
-            events: RefCell::new(Events::with_capacity(4)),
-            ended: RefCell::new(None),
-            is_over: Cell::new(false),
-            polls: Cell::new(0),
-            counters: Counters::default(),
-            name: name.to_owned(),
-            builder: self,
-        };
-        client.publish_depth();
-        client.refresh_affinity();
-        Ok(client)
-    }
-
-    /// Connects with a typed payload: the contract and the capacity are the type's.
-    ///
-    /// # Errors
-    /// As [`connect`](ClientBuilder::connect).
-    ///
-    /// ```
-    /// # use wigwag::zerocopy::*;
-    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)] #[repr(C)] struct Tick { at: u64 }
-    /// # impl wigwag::Message for Tick { const NAME: &'static str = "Tick"; }
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("t"); let name = &name;
-    /// # let server = wigwag::TypedServer::<Tick>::bind(name)?;
-    /// let client = wigwag::Client::builder().connect_typed::<Tick>(name)?;
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn connect_typed<T: Message>(mut self, name: impl AsRef<OsStr>) -> Result<TypedClient<T>> {
-        self.wishes.contract = Contract::of::<T>();
-        self.wishes.capacity = Some(size_of::<T>());
-        Ok(TypedClient { client: self.connect(name)?, message: PhantomData })
-    }
-
-    fn check(&self) -> Result<()> {
-        let invalid = |sentence: String| Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
-        if let Some(slots) = self.wishes.slots.filter(|slots| !(1..=SLOTS_MAX).contains(slots)) {
-            return invalid(format!("{slots} slots are outside of 1 to {SLOTS_MAX}"));
-        }
-        if let Some(capacity) = self.wishes.capacity.filter(|&capacity| capacity > CAPACITY_MAX) {
-            return invalid(format!("a capacity of {capacity} bytes is above the most possible, {CAPACITY_MAX}"));
-        }
-        check_contract(&self.wishes.contract)
     }
 }

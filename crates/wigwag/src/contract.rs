@@ -4,6 +4,8 @@ use std::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::error::{Error, ErrorKind, Result};
+
 /// A payload type that can be lent to the server and served as `&mut T`.
 ///
 /// Both sides compare [`NAME`](Message::NAME), size, alignment and [`VERSION`](Message::VERSION) at connect; a
@@ -86,6 +88,17 @@ impl Contract {
             size: size_of::<T>() as u32,
             align: align_of::<T>() as u32,
         }
+    }
+
+    /// The name has a length that the handshake can carry.
+    pub(crate) fn check(&self) -> Result<()> {
+        if (1..=CONTRACT_NAME_MAX).contains(&self.name.len()) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidConfiguration,
+            format!("a contract's name of {} bytes is outside of 1 to {CONTRACT_NAME_MAX}", self.name.len()),
+        ))
     }
 
     /// FNV-1a over all parts (Fowler, Noll, Vo): an identity for the segment's header, not a defence.

@@ -280,3 +280,235 @@ mod tests {
         assert!(!head(Kind::Failed, 1025, true).fits(1 << 20));
     }
 }
+
+/// `docs/layout.md` says the same as the code: every offset, size, bit and number of its tables.
+#[cfg(all(test, not(loom)))]
+mod documented {
+    use std::mem::offset_of;
+
+    use super::*;
+    use crate::control::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, Welcome};
+    use crate::segment::{ClientLine, ServerLine};
+    use crate::slot;
+    use crate::sync::AtomicU64;
+
+    const DOCUMENT: &str = include_str!("../../../docs/layout.md");
+
+    /// The rows of all tables below a heading, up to the next one; drawings are left out, column titles are not.
+    fn rows(heading: &str) -> Vec<Vec<String>> {
+        let is_heading = |line: &&str| line.starts_with('#');
+        let below = DOCUMENT.lines().skip_while(|line| !is_heading(line) || line.trim_matches(['#', ' ']) != heading);
+        let (mut rows, mut in_drawing) = (Vec::new(), false);
+        for line in below.skip(1).take_while(|line| !is_heading(line)) {
+            in_drawing ^= line.starts_with("```");
+            if line.starts_with('|') && !in_drawing {
+                let cells = line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned());
+                rows.push(cells.collect());
+            }
+        }
+        assert!(!rows.is_empty(), "docs/layout.md has no table below `{heading}`");
+        rows
+    }
+
+    /// The table "offset, size, name" below a heading.
+    fn fields(heading: &str) -> Vec<(usize, String, String)> {
+        let parsed =
+            rows(heading).into_iter().filter_map(|row| Some((row[0].parse().ok()?, row[1].clone(), row[2].clone())));
+        let fields: Vec<_> = parsed.collect();
+        assert!(!fields.is_empty(), "docs/layout.md has no fields below `{heading}`");
+        fields
+    }
+
+    fn assert_fields(heading: &str, expected: &[(usize, usize, &str)]) {
+        let documented = fields(heading);
+        let expected: Vec<_> =
+            expected.iter().map(|(offset, size, name)| (*offset, size.to_string(), (*name).to_owned())).collect();
+        assert_eq!(documented, expected, "docs/layout.md, `{heading}`");
+    }
+
+    /// The table "name, value" below a heading, whatever stands behind the value.
+    fn values(heading: &str) -> Vec<(String, u64)> {
+        rows(heading).into_iter().filter_map(|row| Some((row[0].clone(), row[1].parse().ok()?))).collect()
+    }
+
+    fn expect_values(heading: &str, expected: &[(&str, u64)]) {
+        let expected: Vec<_> = expected.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        assert_eq!(values(heading), expected, "docs/layout.md, `{heading}`");
+    }
+
+    #[test]
+    fn constants() {
+        expect_values(
+            "The layout",
+            &[("LAYOUT_VERSION", LAYOUT_VERSION.into()), ("PROTOCOL_VERSION", PROTOCOL_VERSION.into())],
+        );
+        expect_values(
+            "The segment",
+            &[
+                ("PAGE_SIZE", PAGE_SIZE as u64),
+                ("LINE_SIZE", LINE_SIZE as u64),
+                ("CLIENT_LINE_OFFSET", CLIENT_LINE_OFFSET as u64),
+                ("SERVER_LINE_OFFSET", SERVER_LINE_OFFSET as u64),
+                ("LINES_OFFSET", LINES_OFFSET as u64),
+                ("INLINE_OFFSET", INLINE_OFFSET as u64),
+                ("INLINE_CAPACITY", INLINE_CAPACITY as u64),
+                ("ERROR_TEXT_CAPACITY", ERROR_TEXT_CAPACITY as u64),
+                ("SLOTS_MAX", SLOTS_MAX as u64),
+                ("CAPACITY_MAX", CAPACITY_MAX as u64),
+            ],
+        );
+        let example = Geometry::new(16, 1 << 20).unwrap();
+        let sentence = format!(
+            "the deadlines begin at {}, the bodies at {}, and the segment has {} bytes",
+            example.deadlines_offset, example.bodies_offset, example.segment_size
+        );
+        assert!(DOCUMENT.contains(&sentence), "docs/layout.md lacks: {sentence}");
+    }
+
+    macro_rules! places {
+        ($type:ty: $($field:ident: $size:expr),+ $(,)?) => {
+            &[$((offset_of!($type, $field), $size, stringify!($field))),+]
+        };
+    }
+
+    #[test]
+    fn header_and_control_lines() {
+        let header = places!(Header: magic: 8, layout_version: 4, page_size: 4, slots: 4, capacity: 4, body_stride: 8,
+            deadlines_offset: 8, bodies_offset: 8, segment_size: 8, contract_hash: 8);
+        assert_fields("Header", header);
+        assert_eq!(header.iter().map(|(_, size, _)| size).sum::<usize>(), size_of::<Header>());
+        assert_fields("Client line", places!(ClientLine: depth: 4, think_ns: 4, only_processor: 4, processor: 4));
+        assert_fields("Server line", places!(ServerLine: waiting: 4, only_processor: 4, processor: 4));
+        assert_fields("Slot line", &[(0, 8, "turn"), (8, 8, "head"), (INLINE_OFFSET, INLINE_CAPACITY, "inline")]);
+    }
+
+    /// The bits a table names, as a mask.
+    fn bits(heading: &str, name: &str) -> u64 {
+        let row = rows(heading).into_iter().find(|row| row[1] == name);
+        let row = row.unwrap_or_else(|| panic!("docs/layout.md, `{heading}`: no bits `{name}`"));
+        let (low, high) = row[0].split_once('-').unwrap_or((&row[0], &row[0]));
+        let (low, high): (u32, u32) = (low.parse().unwrap(), high.parse().unwrap());
+        (u64::MAX >> (63 - high)) & (u64::MAX << low)
+    }
+
+    #[test]
+    fn turn_and_head() {
+        let word = AtomicU64::new(0);
+        let value = || word.load(crate::sync::Ordering::Relaxed);
+        let (all, sequence) = (u64::MAX, bits("Turn", "sequence"));
+        slot::pass_to_server(&word, all >> sequence.trailing_zeros());
+        assert_eq!(value(), sequence | bits("Turn", "SERVER"));
+        slot::ask_for_wake(&word);
+        assert_eq!(value(), sequence | bits("Turn", "SERVER") | bits("Turn", "WAKE"));
+        slot::abandon(&word);
+        assert_eq!(value(), all & !bits("Turn", "zero"));
+        assert_eq!(value(), sequence | bits("Turn", "SERVER") | bits("Turn", "WAKE") | bits("Turn", "ABANDONED"));
+        slot::pass_to_client(&word, 1);
+        assert_eq!(value(), 1 << sequence.trailing_zeros());
+
+        let plain = Head { len: u32::MAX, kind: Kind::Request, in_body: false, has_deadline: false };
+        let shift = bits("Head", "kind").trailing_zeros();
+        let kinds = [
+            ("Request", Kind::Request),
+            ("Reply", Kind::Reply),
+            ("Failed", Kind::Failed),
+            ("Panicked", Kind::Panicked),
+            ("Unanswered", Kind::Unanswered),
+        ];
+        expect_values("Head", &kinds.map(|(name, kind)| (name, kind as u64)));
+        for (_, kind) in kinds {
+            assert_eq!(Head { kind, ..plain }.pack(), bits("Head", "len") | (kind as u64) << shift);
+        }
+        assert_eq!(Head { in_body: true, ..plain }.pack() ^ plain.pack(), bits("Head", "IN_BODY"));
+        assert_eq!(Head { has_deadline: true, ..plain }.pack() ^ plain.pack(), bits("Head", "HAS_DEADLINE"));
+        for bit in 0..64 {
+            let zero = bits("Head", "zero") & 1 << bit;
+            assert!(zero == 0 || Head::parse(plain.pack() | zero).is_none(), "bit {bit}");
+        }
+    }
+
+    /// Each field of a message stands where the document says, and nothing else is in it.
+    fn assert_message(heading: &str, bytes: &[u8], expected: &[(&str, &[u8])]) {
+        let documented = fields(heading);
+        let names: Vec<_> = documented.iter().map(|(_, _, name)| name.as_str()).collect();
+        assert_eq!(names, expected.iter().map(|(name, _)| *name).collect::<Vec<_>>(), "docs/layout.md, `{heading}`");
+        let mut end = 0;
+        for ((offset, size, name), (_, value)) in documented.iter().zip(expected) {
+            assert!(
+                size.parse().is_ok_and(|size: usize| size == value.len())
+                    || !size.starts_with(|c: char| c.is_ascii_digit())
+            );
+            assert_eq!(*offset, end, "docs/layout.md, `{heading}`: `{name}` leaves a gap");
+            end += value.len();
+            assert_eq!(&bytes[*offset..end], *value, "docs/layout.md, `{heading}`: `{name}`");
+        }
+        assert_eq!(end, bytes.len(), "docs/layout.md, `{heading}`: bytes that no row names");
+    }
+
+    #[test]
+    fn messages() {
+        let contract = Contract { name: "name".into(), version: 0x0102_0304, size: 0x0506_0708, align: 0x090a_0b0c };
+        let hello = FromClient::Hello(Hello {
+            protocol_min: 0x1112,
+            protocol_max: 0x1314,
+            layout_version: 0x2122_2324,
+            slots: 0x3132_3334,
+            capacity: 0x4142_4344,
+            contract,
+        });
+        let number = |value: u32| value.to_le_bytes();
+        assert_message(
+            "HELLO",
+            &hello.encode(),
+            &[
+                ("kind", &[1]),
+                ("magic", b"WWHI"),
+                ("protocol_min", &[0x12, 0x11]),
+                ("protocol_max", &[0x14, 0x13]),
+                ("layout_version", &number(0x2122_2324)),
+                ("slots", &number(0x3132_3334)),
+                ("capacity", &number(0x4142_4344)),
+                ("contract_version", &number(0x0102_0304)),
+                ("contract_size", &number(0x0506_0708)),
+                ("contract_align", &number(0x090a_0b0c)),
+                ("name_len", &[4]),
+                ("name", b"name"),
+            ],
+        );
+        assert_message("READY", &FromClient::Ready.encode(), &[("kind", &[2])]);
+        let welcome = FromServer::Welcome(Welcome {
+            protocol: 0x0102,
+            slots: 0x1112_1314,
+            capacity: 0x2122_2324,
+            segment_size: 0x3132_3334_3536_3738,
+            has_client_bell: true,
+        });
+        assert_message(
+            "WELCOME",
+            &welcome.encode(),
+            &[
+                ("kind", &[3]),
+                ("has_client_bell", &[1]),
+                ("protocol", &[0x02, 0x01]),
+                ("slots", &number(0x1112_1314)),
+                ("capacity", &number(0x2122_2324)),
+                ("segment_size", &0x3132_3334_3536_3738_u64.to_le_bytes()),
+            ],
+        );
+        let refusal = FromServer::Refusal(Reason::Contract, "why".into());
+        assert_message("REFUSAL", &refusal.encode(), &[("kind", &[4]), ("reason", &[2]), ("text", b"why")]);
+        let farewell = FromServer::Farewell(Reason::Shutdown, "why".into());
+        assert_message("FAREWELL", &farewell.encode(), &[("kind", &[5]), ("reason", &[5]), ("text", b"why")]);
+        assert_message("BELL", &FromServer::Bell.encode(), &[("kind", &[6])]);
+        expect_values(
+            "Reasons",
+            &[
+                ("Refused", Reason::Refused as u64),
+                ("Contract", Reason::Contract as u64),
+                ("Version", Reason::Version as u64),
+                ("Violation", Reason::Violation as u64),
+                ("Shutdown", Reason::Shutdown as u64),
+            ],
+        );
+    }
+}

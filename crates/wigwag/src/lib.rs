@@ -29,17 +29,20 @@
 //! # The modules, top down
 //!
 //! ```text
-//! typed                      any plain-memory type as `&mut T`
-//! client  loan  server       the faces
-//! worker                     one serving thread: hot and cold sessions
-//! request  session           one call and one connection, as the server sees them
-//! private_copy               payloads of clients that are not trusted
-//! control/                   steward, attach | policy | protocol, rendezvous
-//! segment  slot  doorbell    the shared memory: pointers, turns, wake-ups
-//! wait  free_slots  stats    private state machines
-//! hint                       cache hints
-//! layout  contract  error    shapes, agreements, sentences
-//! sys/  sync                 system calls; atomics, real or model
+//! typed                                 any plain-memory type as `&mut T`
+//! client  loan  server                  the faces
+//! worker                                one serving thread: hot and cold sessions
+//! request                               one call, as the server sees it
+//! private_copy                          payloads of clients that are not trusted
+//! session  control/{core steward}       one connection, as the server sees it, and the thread that ends it
+//! control/attach                        the client's side of the handshake
+//! control/{rendezvous ledger policy protocol}   names, accounts, who gets what, messages
+//! segment  slot  doorbell               the shared memory: pointers, turns, wake-ups
+//! wait  free_slots  stats               private state machines
+//! hint                                  cache hints
+//! layout  contract                      shapes, agreements
+//! sys/                                  system calls
+//! error  sync                           sentences; atomics, real or model
 //! ```
 
 #![deny(unsafe_code)]
@@ -82,3 +85,8 @@ pub use wait::Wait;
 
 /// The crate whose traits a [`Message`] implements.
 pub use zerocopy;
+
+/// The README's examples are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -18,7 +18,7 @@ use crate::sys::clock;
 /// Memory borrowed from the session, to be filled and passed to the server. Dropping it gives the slot back unsent.
 ///
 /// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
 /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
 /// # let thread = std::thread::spawn(move || server.serve(|r| r.reverse()));
 /// let client = wigwag::Client::connect(name)?;
@@ -56,7 +56,7 @@ impl<'c> Loan<'c> {
     /// executed; [`Violation`](ErrorKind::Violation), [`Forked`](ErrorKind::Forked).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
     /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
     /// # let thread = std::thread::spawn(move || server.serve(|r| r.fill(7)));
     /// let client = wigwag::Client::connect(name)?;
@@ -76,7 +76,7 @@ impl<'c> Loan<'c> {
     /// As [`call`](Loan::call); [`TimedOut`](ErrorKind::TimedOut). The slot comes back when the server is done with it.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
     /// # let server = wigwag::Server::bind(name)?; // and nobody serves
     /// let client = wigwag::Client::connect(name)?;
     /// let error = client.loan(2)?.call_timeout(std::time::Duration::from_millis(5)).unwrap_err();
@@ -114,7 +114,7 @@ impl<'c> Loan<'c> {
     /// [`Forked`](ErrorKind::Forked). That the server is gone shows when the reply is waited for.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
     /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
     /// # let thread = std::thread::spawn(move || server.serve(|r| r.make_ascii_uppercase()));
     /// let client = wigwag::Client::connect(name)?;
@@ -197,7 +197,7 @@ impl fmt::Debug for Loan<'_> {
 /// A call under way. Dropping it abandons the call: the server is told, and the slot comes back when it is done with it.
 ///
 /// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
 /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
 /// # let thread = std::thread::spawn(move || server.serve(|r| r.reverse()));
 /// let client = wigwag::Client::connect(name)?;
@@ -342,7 +342,7 @@ impl fmt::Debug for Pending<'_> {
 /// The same memory, changed by the server. Dropping it frees the slot.
 ///
 /// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
 /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
 /// # let thread = std::thread::spawn(move || server.serve(|r| r.make_ascii_uppercase()));
 /// let client = wigwag::Client::connect(name)?;
@@ -373,10 +373,10 @@ impl<'c> Reply<'c> {
     /// length moves it between line and body (48 bytes).
     ///
     /// # Errors
-    /// [`CapacityExceeded`](ErrorKind::CapacityExceeded); the slot is free then.
+    /// [`CapacityExceeded`](ErrorKind::CapacityExceeded); the slot is free then. [`Forked`](ErrorKind::Forked).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("l"); let name = &name;
     /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
     /// # let thread = std::thread::spawn(move || server.serve(|r| for b in r.iter_mut() { *b += 1 }));
     /// let client = wigwag::Client::connect(name)?;
@@ -387,6 +387,9 @@ impl<'c> Reply<'c> {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn into_loan(self, len: usize) -> Result<Loan<'c>> {
+        if self.client.is_forked() {
+            return Err(Error::forked());
+        }
         let capacity = self.client.capacity();
         if len > capacity {
             return Err(Error::capacity(len, capacity));

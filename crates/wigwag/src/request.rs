@@ -29,7 +29,7 @@ use crate::sys::{clock, memory};
 /// [`ErrorKind::Unanswered`](crate::ErrorKind::Unanswered). If the client dies first, answering does nothing.
 ///
 /// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("upper"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("upper"); let name = &name;
 /// let mut server = wigwag::Server::bind(name)?;
 /// let client = std::thread::spawn({
 ///     let name = name.clone();
@@ -174,7 +174,7 @@ impl Request {
     /// [`CapacityExceeded`](crate::ErrorKind::CapacityExceeded) beyond [`capacity`](Request::capacity); nothing has changed then.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("twice"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("twice"); let name = &name;
     /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
     /// # let client = wigwag::Client::connect(name)?;
     /// # let thread = std::thread::spawn(move ||
@@ -247,7 +247,7 @@ impl Request {
     /// ```
     pub fn deadline(&self) -> Option<Instant> {
         // Relaxed: ordered by the turn. Any number is a valid deadline.
-        self.has_deadline
+        (self.has_deadline && !self.is_inherited())
             .then(|| clock::ns_to_instant(self.session.segment.deadline(self.slot).load(Ordering::Relaxed)))
     }
 
@@ -264,7 +264,7 @@ impl Request {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn is_abandoned(&self) -> bool {
-        self.open && slot::load(self.session.segment.turn(self.slot)).is_abandoned()
+        self.open && !self.is_inherited() && slot::load(self.session.segment.turn(self.slot)).is_abandoned()
     }
 
     /// Who sent it.

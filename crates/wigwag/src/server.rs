@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::ffi::OsStr;
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::contract::{CONTRACT_NAME_MAX, Contract, Message};
+use crate::contract::Contract;
 use crate::control::core::{Command, Core};
 use crate::control::policy::{Limits, Policy};
 use crate::control::rendezvous::Place;
@@ -21,14 +20,13 @@ use crate::layout::{CAPACITY_MAX, Kind, SLOTS_MAX};
 use crate::request::Request;
 use crate::stats::ServerStats;
 use crate::sys::fork::ForkGuard;
-use crate::typed::TypedServer;
 use crate::wait::Wait;
 use crate::worker::{Next, Until, Worker};
 
 /// A server: it owns a name, and changes what clients hand it.
 ///
 /// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("invert"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("invert"); let name = &name;
 /// let mut server = wigwag::Server::bind(name)?;
 /// let stop = server.shutdown_handle();
 /// let thread = std::thread::spawn(move || {
@@ -66,7 +64,7 @@ impl Server {
     /// [`PathInvalid`](ErrorKind::PathInvalid), [`DirectoryUnsafe`](ErrorKind::DirectoryUnsafe), [`Io`](ErrorKind::Io).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("one"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("one"); let name = &name;
     /// let server = wigwag::Server::bind(name)?;
     /// assert_eq!(wigwag::Server::bind(name).unwrap_err().kind(), wigwag::ErrorKind::NameTaken);
     /// # Ok::<(), wigwag::Error>(())
@@ -78,7 +76,7 @@ impl Server {
     /// A server with a policy, limits or a contract of its own.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("frames"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("frames"); let name = &name;
     /// let server = wigwag::Server::builder().slots(4).capacity(8 << 20).max_sessions(10).bind(name)?;
     /// # Ok::<(), wigwag::Error>(())
     /// ```
@@ -197,7 +195,7 @@ impl Server {
     /// [`ServerClosed`](ErrorKind::ServerClosed) after [`ShutdownHandle::shutdown`]; otherwise as [`serve`](Server::serve).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("later"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("later"); let name = &name;
     /// let mut server = wigwag::Server::bind(name)?;
     /// # let client = std::thread::spawn({ let name = name.clone(); move || wigwag::Client::connect(name)?.call(b"abc").map(|r| r.to_vec()) });
     /// let mut request = server.recv()?;
@@ -221,7 +219,7 @@ impl Server {
     /// As [`recv`](Server::recv).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("try"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("try"); let name = &name;
     /// let mut server = wigwag::Server::bind(name)?;
     /// assert!(server.try_recv()?.is_none());
     /// # Ok::<(), wigwag::Error>(())
@@ -236,7 +234,7 @@ impl Server {
     /// As [`recv`](Server::recv).
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("timed"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("timed"); let name = &name;
     /// let mut server = wigwag::Server::bind(name)?;
     /// assert!(server.recv_timeout(std::time::Duration::from_millis(1))?.is_none());
     /// # Ok::<(), wigwag::Error>(())
@@ -262,7 +260,7 @@ impl Server {
     /// A handle that ends this server from another thread.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("stop"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("stop"); let name = &name;
     /// let mut server = wigwag::Server::bind(name)?;
     /// let stop = server.shutdown_handle();
     /// std::thread::spawn(move || stop.shutdown());
@@ -276,7 +274,7 @@ impl Server {
     /// What has happened so far.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("stats"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("stats"); let name = &name;
     /// let server = wigwag::Server::bind(name)?;
     /// assert_eq!(server.stats().sessions, 0);
     /// # Ok::<(), wigwag::Error>(())
@@ -301,7 +299,7 @@ impl Server {
     /// Where the socket is.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("here"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("here"); let name = &name;
     /// assert_eq!(wigwag::Server::bind(name)?.path(), name);
     /// # Ok::<(), wigwag::Error>(())
     /// ```
@@ -417,7 +415,7 @@ impl<E: fmt::Display> IntoOutcome for std::result::Result<(), E> {
 /// Ends a [`Server`] from another thread, in good order: no new session, what was passed is served, farewell, name removed.
 ///
 /// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("bye"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("bye"); let name = &name;
 /// let mut server = wigwag::Server::bind(name)?;
 /// server.shutdown_handle().shutdown();
 /// server.serve(|_| ())?; // returns at once
@@ -450,7 +448,7 @@ impl fmt::Debug for ShutdownHandle {
 /// Builds a [`Server`] with a policy, limits or a contract of its own. What it does not set has the default shown.
 ///
 /// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("built"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("built"); let name = &name;
 /// let server = wigwag::Server::builder()
 ///     .slots(32)                    // 16: calls in flight per session
 ///     .capacity(4 << 20)            // 1 MiB: the largest payload
@@ -611,7 +609,7 @@ impl ServerBuilder {
     /// As [`Server::bind`]; [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) for a number outside of its limits.
     ///
     /// ```
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("b"); let name = &name;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("b"); let name = &name;
     /// let server = wigwag::Server::builder().slots(4).bind(name)?;
     /// # Ok::<(), wigwag::Error>(())
     /// ```
@@ -626,25 +624,6 @@ impl ServerBuilder {
         Ok(Server { core, steward: Some(steward), path, wait: self.wait, worker: None, fork: ForkGuard::new() })
     }
 
-    /// Takes the name for a typed payload: the contract and the capacity are the type's.
-    ///
-    /// # Errors
-    /// As [`bind`](ServerBuilder::bind).
-    ///
-    /// ```
-    /// # use wigwag::zerocopy::*;
-    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)] #[repr(C)] struct Tick { at: u64 }
-    /// # impl wigwag::Message for Tick { const NAME: &'static str = "Tick"; }
-    /// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("t"); let name = &name;
-    /// let server = wigwag::Server::builder().slots(4).bind_typed::<Tick>(name)?;
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn bind_typed<T: Message>(mut self, name: impl AsRef<OsStr>) -> Result<TypedServer<T>> {
-        self.contract = Contract::of::<T>();
-        self.limits.capacity = size_of::<T>();
-        Ok(TypedServer { server: self.bind(name)?, message: PhantomData })
-    }
-
     fn check(&self) -> Result<()> {
         let invalid = |sentence: String| Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
         if !(1..=SLOTS_MAX).contains(&self.limits.slots) {
@@ -656,17 +635,6 @@ impl ServerBuilder {
                 self.limits.capacity
             ));
         }
-        check_contract(&self.contract)
+        self.contract.check()
     }
-}
-
-/// A contract's name has a length that the handshake can carry.
-pub(crate) fn check_contract(contract: &Contract) -> Result<()> {
-    if (1..=CONTRACT_NAME_MAX).contains(&contract.name.len()) {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::InvalidConfiguration,
-        format!("a contract's name of {} bytes is outside of 1 to {CONTRACT_NAME_MAX}", contract.name.len()),
-    ))
 }

@@ -3,7 +3,7 @@
 /// What a [`Client`](crate::Client) has counted since it connected.
 ///
 /// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
 /// # let server = wigwag::Server::bind(name)?;
 /// let client = wigwag::Client::connect(name)?;
 /// assert_eq!(client.stats().calls, 0);
@@ -25,7 +25,7 @@ pub struct ClientStats {
 /// What a [`Server`](crate::Server) has counted since it was bound.
 ///
 /// ```
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
 /// let server = wigwag::Server::bind(name)?;
 /// assert_eq!(server.stats(), wigwag::ServerStats::default());
 /// # Ok::<(), wigwag::Error>(())

@@ -6,12 +6,12 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use crate::client::Client;
-use crate::contract::Message;
+use crate::client::{Client, ClientBuilder};
+use crate::contract::{Contract, Message};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loan::{Loan, Reply};
 use crate::request::Request;
-use crate::server::{IntoOutcome, Server, ShutdownHandle};
+use crate::server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle};
 use crate::stats::ServerStats;
 
 /// A [`Client`] whose requests and replies are `T`.
@@ -24,7 +24,7 @@ use crate::stats::ServerStats;
 /// struct Point { x: f64, y: f64 }
 /// impl wigwag::Message for Point { const NAME: &'static str = "Point"; }
 ///
-/// # let directory = tempfile::tempdir().unwrap(); let name = directory.path().join("mirror"); let name = &name;
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("mirror"); let name = &name;
 /// let mut server = wigwag::TypedServer::<Point>::bind(name)?;
 /// # let stop = server.shutdown_handle();
 /// let thread = std::thread::spawn(move || server.serve(|point| std::mem::swap(&mut point.x, &mut point.y)));
@@ -39,8 +39,8 @@ use crate::stats::ServerStats;
 /// ```
 #[derive(Debug)]
 pub struct TypedClient<T> {
-    pub(crate) client: Client,
-    pub(crate) message: PhantomData<fn() -> T>,
+    client: Client,
+    message: PhantomData<fn() -> T>,
 }
 
 impl<T: Message> TypedClient<T> {
@@ -130,6 +130,47 @@ impl<T: Message> TypedClient<T> {
     /// ```
     pub fn as_client(&self) -> &Client {
         &self.client
+    }
+}
+
+impl ClientBuilder {
+    /// Connects with a typed payload: the contract and the capacity are the type's.
+    ///
+    /// # Errors
+    /// As [`connect`](ClientBuilder::connect).
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Message for Tick { const NAME: &'static str = "Tick"; }
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("t"); let name = &name;
+    /// # let server = wigwag::TypedServer::<Tick>::bind(name)?;
+    /// let client = wigwag::Client::builder().connect_typed::<Tick>(name)?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn connect_typed<T: Message>(self, name: impl AsRef<OsStr>) -> Result<TypedClient<T>> {
+        let client = self.contract(Contract::of::<T>()).capacity(size_of::<T>()).connect(name)?;
+        Ok(TypedClient { client, message: PhantomData })
+    }
+}
+
+impl ServerBuilder {
+    /// Takes the name for a typed payload: the contract and the capacity are the type's.
+    ///
+    /// # Errors
+    /// As [`bind`](ServerBuilder::bind).
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Message for Tick { const NAME: &'static str = "Tick"; }
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("t"); let name = &name;
+    /// let server = wigwag::Server::builder().slots(4).bind_typed::<Tick>(name)?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn bind_typed<T: Message>(self, name: impl AsRef<OsStr>) -> Result<TypedServer<T>> {
+        let server = self.contract(Contract::of::<T>()).capacity(size_of::<T>()).bind(name)?;
+        Ok(TypedServer { server, message: PhantomData })
     }
 }
 
@@ -277,8 +318,8 @@ fn view_mut<T: Message>(bytes: &mut [u8]) -> Option<&mut T> {
 /// ```
 #[derive(Debug)]
 pub struct TypedServer<T> {
-    pub(crate) server: Server,
-    pub(crate) message: PhantomData<fn() -> T>,
+    server: Server,
+    message: PhantomData<fn() -> T>,
 }
 
 impl<T: Message> TypedServer<T> {

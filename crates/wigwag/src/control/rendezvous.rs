@@ -24,8 +24,9 @@ use crate::sys::directory::{Directory, Found, NameLock};
 use crate::sys::fork::ForkGuard;
 use crate::sys::socket;
 
-/// Longest name in bytes.
-pub const NAME_MAX: usize = 100;
+/// Longest name in bytes: with `.sock` behind it and a directory's descriptor before it, it fits into the 107 bytes that
+/// the kernel allows a socket's path.
+pub const NAME_MAX: usize = 80;
 
 /// Where a name leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,13 +99,16 @@ impl Place {
     /// Server: takes the name. The socket is bound, has its mode, and does not listen yet.
     pub fn claim(&self, policy: &Policy) -> Result<Claim> {
         let own_uid = rustix::process::geteuid().as_raw();
-        let directory = self.open_directory(own_uid, &[own_uid], true)?;
+        let directory = self.open_directory(own_uid, &[own_uid], true).map_err(|error| match error.kind() {
+            ErrorKind::NotRunning => self.bad_path("lies in a directory that does not exist; create it first"),
+            _ => error,
+        })?;
         let Some(lock) = NameLock::try_take(&directory, &self.lock)? else {
             return Err(self.taken());
         };
         match directory.look(&self.socket)? {
             Found::Nothing => {}
-            Found::Socket { uid } if uid == own_uid => directory.remove(&self.socket), // its server is gone: we hold the lock
+            Found::Socket { uid } if uid == own_uid => self.remove_stale(&directory)?,
             Found::Socket { uid } => {
                 return Err(self.bad_path(&format!("is a socket of user {uid}; remove it or take another name")));
             }
@@ -119,6 +123,21 @@ impl Place {
         // The directory lets nobody else in to race with this; the credentials of each client are checked besides.
         directory.set_mode(&self.socket, if policy.admits_strangers() { 0o666 } else { 0o600 })?;
         Ok(Claim { place: self.clone(), directory, socket: Some(socket), fork: ForkGuard::new(), _lock: lock })
+    }
+
+    /// We hold the lock, so no server of ours has the socket that is there. Another program may: only what nobody listens
+    /// on is removed.
+    fn remove_stale(&self, directory: &Directory) -> Result<()> {
+        match socket::connect_to(&socket::new_socket()?, &directory.address(&self.socket)?) {
+            Err(Errno::CONNREFUSED) => directory.remove(&self.socket),
+            Err(Errno::NOENT) => {}
+            _ => {
+                return Err(
+                    self.bad_path("is a socket that another program listens on; remove it or take another name")
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Client: the address to connect to. `server_uid` is whose server is expected.
@@ -277,7 +296,7 @@ mod tests {
             (b"a/b", "contains a slash"),
             (b"a\0b", "NUL byte at position 1"),
             (b"..", "stands for a directory"),
-            (&[b'x'; 200], "has 200 bytes, and 100 are allowed"),
+            (&[b'x'; 200], "has 200 bytes, and 80 are allowed"),
         ] {
             let (kind, sentence) = kind_of(name);
             assert_eq!(kind, ErrorKind::NameInvalid);

@@ -1,5 +1,5 @@
-//! All system calls, each behind a safe and typed function. One of the two addresses of unsafe code here (the other is
-//! [`crate::segment`]).
+//! All system calls, each behind a safe and typed function. One of the addresses of unsafe code; the others are
+//! [`crate::segment`], [`crate::hint`], and [`crate::request`] and [`crate::loan`], which lend payloads.
 
 #![allow(unsafe_code)]
 
