@@ -90,3 +90,18 @@ pub use zerocopy;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The state machines on which `tests/loom.rs` runs the model checker.
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod models {
+    pub mod slot {
+        pub use crate::slot::*;
+    }
+    pub mod doorbell {
+        pub use crate::doorbell::*;
+    }
+    pub mod sync {
+        pub use crate::sync::*;
+    }
+}

@@ -133,8 +133,14 @@ impl Server {
         if threads == 0 {
             return Err(Error::new(ErrorKind::InvalidConfiguration, "serve_on needs at least one thread"));
         }
-        let ports = self.core.prepare(threads)?;
         let mut first = self.take_worker()?;
+        let ports = match self.core.prepare(threads) {
+            Ok(ports) => ports,
+            Err(error) => {
+                self.worker = Some(first);
+                return Err(error);
+            }
+        };
         let others: Result<Vec<Worker>> =
             ports[1..].iter().map(|port| Worker::new(Arc::clone(&self.core), Arc::clone(port), self.wait)).collect();
         let others = match others {
@@ -364,7 +370,8 @@ fn panic_text<'a>(request: &Request, panic: &'a (dyn Any + Send)) -> &'a str {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.fork.is_forked() {
-            // The name, the sessions and the steward's thread are the parent's.
+            // The name, the sessions and the steward's thread are the parent's; a lock of its may be held for ever here.
+            std::mem::forget(self.worker.take());
             self.steward.take();
             return;
         }

@@ -135,18 +135,23 @@ impl Entry {
     /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
     #[inline(always)]
     fn look(&mut self) -> bool {
-        let segment = &self.session.segment;
         // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number can
         // make the scan shorter, never longer than what is ours.
-        let depth = (segment.client_line().depth.load(Ordering::Relaxed) as usize).min(self.expected.len());
+        let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed) as usize;
+        let depth = depth.min(self.expected.len());
         for _ in 0..depth {
             let slot = if self.cursor < depth { self.cursor } else { 0 };
             self.cursor = slot + 1;
-            let turn = slot::load(segment.turn(slot));
+            let turn = slot::load(self.session.segment.turn(slot));
             if self.expected[slot].is(turn) {
-                return self.take(slot, turn);
-            }
-            if turn.is_server() && turn.sequence() != self.expected[slot].taken() {
+                if self.take(slot, turn) {
+                    return true;
+                }
+                if self.expected.is_empty() {
+                    return false; // condemned
+                }
+                // Answered with an error already: the other slots count all the same.
+            } else if turn.is_server() && turn.sequence() != self.expected[slot].taken() {
                 return self.violation(slot, turn);
             }
         }
@@ -226,11 +231,17 @@ impl Worker {
             // Relaxed: acquired in `take_letters`.
             if self.port.attention.load(StdOrdering::Relaxed) || self.countdown <= 0 {
                 self.checkup()?;
+                if self.drain == Some(0) {
+                    return Ok(Next::Shutdown);
+                }
             }
             if self.pass() {
                 self.countdown -= 1;
                 self.idle_passes = 0;
-                return Ok(if self.drain.is_none() { Next::Request } else { self.drained() });
+                if self.drain.is_some() {
+                    self.count_drained();
+                }
+                return Ok(Next::Request);
             }
             if let Some(next) = self.idle(until)? {
                 return Ok(next);
@@ -287,6 +298,7 @@ impl Worker {
                 }
                 if !entry.heat.is_hot() {
                     if self.arm(index) {
+                        self.budget -= 1;
                         return true;
                     }
                     continue; // another one stands at this position now
@@ -355,6 +367,10 @@ impl Worker {
         if self.drain.is_some() {
             return Ok(Some(Next::Shutdown));
         }
+        let until = match until {
+            Until::Deadline(at) if Instant::now() >= at => Until::Now, // no time left: one look
+            other => other,
+        };
         match until {
             Until::Now => {
                 if self.active.len() == self.index_of.len() {
@@ -363,8 +379,7 @@ impl Worker {
                 self.hear(None)?;
                 return Ok(Some(if self.pass() { Next::Request } else { Next::Nothing }));
             }
-            Until::Deadline(at) if Instant::now() >= at => return Ok(Some(Next::Nothing)),
-            _ => {}
+            Until::Deadline(_) | Until::Forever => {}
         }
         if self.active.is_empty() {
             self.sleep(until)?;
@@ -406,19 +421,11 @@ impl Worker {
         Ok(())
     }
 
-    /// One more request while the server shuts down; the last one is the end.
+    /// One more request while the server shuts down; see `next` for the last one.
     #[cold]
-    fn drained(&mut self) -> Next {
-        match self.drain {
-            Some(left) if left > 0 => {
-                self.drain = Some(left - 1);
-                Next::Request
-            }
-            _ => {
-                drop(self.take_request()); // answered with "unanswered"
-                Next::Shutdown
-            }
-        }
+    fn count_drained(&mut self) {
+        self.drain = self.drain.map(|left| left.saturating_sub(1));
+        self.countdown = 0; // so that the end is looked for
     }
 
     /// A session's doorbell rang.
@@ -578,8 +585,10 @@ impl Worker {
         if let Some(entry) = self.entries[index].take() {
             // A request may keep the descriptor open, so closing it is not enough.
             self.poller.remove(&entry.session.server_bell);
-            // Giving back a large segment takes long: not on this thread.
-            self.core.command(Command::Bury(Arc::clone(&entry.session)));
+            // Giving back a large segment takes long: not on this thread, so all it has of it goes first.
+            let session = Arc::clone(&entry.session);
+            drop(entry);
+            self.core.command(Command::Bury(session));
         }
         self.active.retain(|&active| active != index);
     }

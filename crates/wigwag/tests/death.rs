@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use snapshot::Snapshot;
 use support::{Ground, Process, check_inverted, eventually, fill, role, word};
 use wigwag::{Client, ErrorKind, Server};
@@ -137,7 +137,7 @@ fn is_back(server: &mut Workshop, baseline: &Snapshot, sessions: u64) {
         server.process.tell("stats");
         server.process.hear().split(' ').next() == Some(&sessions.to_string())
     });
-    baseline.is_back(server.process.id());
+    baseline.is_back(server.process.child.id());
 }
 
 #[test]
@@ -145,8 +145,7 @@ fn a_client_that_is_killed_in_any_state_leaves_nothing_behind() {
     let ground = Ground::new();
     let mut server = Workshop::start(&ground, &["recv", "slots=4"]);
     drop(Client::connect(ground.socket()).unwrap());
-    let baseline = Snapshot::when_settled(server.process.id());
-    assert_eq!(baseline.segments, 0);
+    let baseline = Snapshot::when_settled(server.process.child.id(), 0);
     for state in ["idles", "holds a loan", "holds a reply", "holds all slots", "calls", "gives up"] {
         beside_a_steady_client(&ground, || {
             for _ in 0..3 {
@@ -199,17 +198,19 @@ fn beside_a_server_thread(server: &mut Server, ground: &Ground, run: impl FnOnce
     });
 }
 
+/// `WIGWAG_TEST_KILLS` makes it as many as there is time for.
 #[test]
 fn two_hundred_kills_leave_no_trace() {
     const AT_A_TIME: usize = 8;
+    let kills = std::env::var("WIGWAG_TEST_KILLS").map_or(200, |kills| kills.parse().unwrap());
     let ground = Ground::new();
     let mut server = Workshop::start(&ground, &["recv", "slots=4"]);
     drop(Client::connect(ground.socket()).unwrap());
-    let baseline = Snapshot::when_settled(server.process.id());
+    let baseline = Snapshot::when_settled(server.process.child.id(), 0);
     let states = ["calls", "gives up", "holds all slots", "calls", "holds a reply", "calls", "idles", "holds a loan"];
     let begin = Instant::now();
     beside_a_steady_client(&ground, || {
-        for round in 0..200 / AT_A_TIME {
+        for round in 0..kills / AT_A_TIME {
             let mut victims: Vec<_> = states
                 .iter()
                 .map(|state| Process::start("victim", [ground.socket().as_os_str(), state.as_ref()]))
@@ -227,7 +228,7 @@ fn two_hundred_kills_leave_no_trace() {
         }
     });
     is_back(&mut server, &baseline, 0);
-    println!("200 clients killed in {:?}", begin.elapsed());
+    println!("{kills} clients killed in {:?}", begin.elapsed());
     server.process.tell("stats");
     let stats = server.process.hear();
     assert!(stats.ends_with(" 0"), "a death is no violation: {stats}");
@@ -239,7 +240,7 @@ fn many_deaths_at_once_are_all_noticed() {
     let ground = Ground::new();
     let mut server = Workshop::start(&ground, &["recv"]);
     drop(Client::connect(ground.socket()).unwrap());
-    let baseline = Snapshot::when_settled(server.process.id());
+    let baseline = Snapshot::when_settled(server.process.child.id(), 0);
     let victims: Vec<_> = (0..12)
         .map(|_| {
             let mut victim = Process::start("victim", [ground.socket().as_os_str(), "holds all slots".as_ref()]);
@@ -260,7 +261,7 @@ fn a_death_is_noticed_although_a_forked_child_holds_the_socket() {
     let ground = Ground::new();
     let mut server = Workshop::start(&ground, &["recv"]);
     drop(Client::connect(ground.socket()).unwrap());
-    let baseline = Snapshot::when_settled(server.process.id());
+    let baseline = Snapshot::when_settled(server.process.child.id(), 0);
     let mut parent = Process::start("client_with_child", [ground.socket()]);
     let child = Orphan::new(&parent.hear());
     let begin = Instant::now();
@@ -322,6 +323,14 @@ impl Drop for Orphan {
 
 // ---- clients that stop ----------------------------------------------------------------------------------------------
 
+/// SIGSTOP, and waits until it stands still.
+fn stop(process: &Process) {
+    process.signal(Signal::STOP);
+    let pid = Pid::from_raw(process.child.id() as i32);
+    let (_, status) = waitpid(pid, WaitOptions::UNTRACED).unwrap().unwrap();
+    assert!(status.stopped(), "{status:?}");
+}
+
 #[test]
 #[ignore = "a role: other tests start it as a process"]
 fn caller() {
@@ -352,7 +361,7 @@ fn a_stopped_client_harms_nobody_and_goes_on_where_it_was() {
         for round in 1..=5 {
             stopped.tell("many");
             std::thread::sleep(Duration::from_micros(300 * round)); // in the middle of a call
-            stopped.stop();
+            stop(&stopped);
             beside_a_steady_client(&ground, || std::thread::sleep(Duration::from_millis(5)));
             stopped.signal(Signal::CONT);
             stopped.expect(&(500 * round).to_string());
@@ -368,7 +377,7 @@ fn a_stopped_server_is_not_a_dead_one() {
     for wait in ["adaptive", "spin", "park"] {
         let client = Client::builder().wait(workshop::wait(wait)).connect(ground.socket()).unwrap();
         invert(&client, 100, 1);
-        server.process.stop();
+        stop(&server.process);
         let error = client.call_timeout(b"is anybody there", Duration::from_millis(20)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut { maybe_executed: true });
         let mut pending = client.loan(100).unwrap();
@@ -612,7 +621,7 @@ fn a_signal_that_a_waiting_client_handles_does_not_end_its_call() {
     let mut caller = Process::start("interrupted", [ground.socket()]);
     caller.expect("there");
     for _ in 0..20 {
-        kill_process(Pid::from_raw(caller.id() as i32).unwrap(), Signal::USR1).unwrap();
+        kill_process(Pid::from_raw(caller.child.id() as i32).unwrap(), Signal::USR1).unwrap();
         std::thread::sleep(Duration::from_millis(2));
     }
     caller.expect("answered");

@@ -594,10 +594,9 @@ fn limits_refuse_with_their_numbers() {
 fn half_open_handshakes_are_limited_and_dropped_at_their_deadline() {
     let ground = Ground::new();
     let server = Workshop::start(&ground, &["max_handshakes=3", "handshake_ms=250"]);
-    let id = server.process.id();
+    let id = server.process.child.id();
     drop(Client::connect(ground.socket()).unwrap());
-    let baseline = Snapshot::when_settled(id);
-    assert_eq!(baseline.segments, 0);
+    let baseline = Snapshot::when_settled(id, 0);
     // On a slow machine the deadline may come before the fourth client: then all is tried again.
     let refused = (0..50).any(|_| {
         let silent: Vec<_> = (0..3).map(|_| wire::connect_to(&ground.socket())).collect();
@@ -626,8 +625,8 @@ fn half_open_handshakes_are_limited_and_dropped_at_their_deadline() {
 fn a_server_without_descriptors_says_so_and_recovers() {
     let ground = Ground::new();
     let server = Workshop::start(&ground, &["nofile=40", "slots=1"]);
-    let id = server.process.id();
-    let baseline = Snapshot::when_settled(id);
+    let id = server.process.child.id();
+    let baseline = Snapshot::when_settled(id, 0);
     let mut clients = Vec::new();
     let error = loop {
         match Client::connect(ground.socket()) {
@@ -696,10 +695,10 @@ fn poor_client() {
 fn a_handshake_that_is_none_is_refused_and_leaves_nothing() {
     let ground = Ground::new();
     let server = Workshop::start(&ground, &["recv", "handshake_ms=20000"]);
-    let id = server.process.id();
+    let id = server.process.child.id();
     let honest = Client::connect(ground.socket()).unwrap();
     invert(&honest, 100, 0);
-    let baseline = Snapshot::when_settled(id);
+    let baseline = Snapshot::when_settled(id, 1);
 
     let mut truncated = hello();
     truncated.truncate(20);
@@ -740,7 +739,8 @@ fn a_handshake_that_is_none_is_refused_and_leaves_nothing() {
         let socket = wire::connect_to(&ground.socket());
         for message in said {
             wire::send(&socket, &message, &[]).unwrap();
-            wire::receive(&socket).expect("a welcome");
+            let welcome = wire::receive(&socket).expect("a welcome");
+            assert_eq!((welcome.bytes[0], welcome.descriptors.len()), (3, 3));
         }
     }
     baseline.is_back(id);
@@ -756,10 +756,10 @@ fn a_handshake_that_is_none_is_refused_and_leaves_nothing() {
 fn descriptors_that_nobody_asked_for_are_not_kept() {
     let ground = Ground::new();
     let server = Workshop::start(&ground, &[]);
-    let id = server.process.id();
+    let id = server.process.child.id();
     let honest = Client::connect(ground.socket()).unwrap();
     invert(&honest, 100, 0);
-    let baseline = Snapshot::when_settled(id);
+    let baseline = Snapshot::when_settled(id, 1);
     let unwanted = rustix::fs::memfd_create("unwanted", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     for (greeting, count) in [(hello(), 1), (hello(), 4), (hello(), 5), (hello(), 60), (vec![0xff], 60)] {
         let socket = wire::connect_to(&ground.socket());

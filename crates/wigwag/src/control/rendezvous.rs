@@ -131,7 +131,8 @@ impl Place {
         match socket::connect_to(&socket::new_socket()?, &directory.address(&self.socket)?) {
             Err(Errno::CONNREFUSED) => directory.remove(&self.socket),
             Err(Errno::NOENT) => {}
-            _ => {
+            Ok(()) | Err(Errno::AGAIN) => return Err(self.taken()), // of our kind, though its lock file is gone
+            Err(_) => {
                 return Err(
                     self.bad_path("is a socket that another program listens on; remove it or take another name")
                 );

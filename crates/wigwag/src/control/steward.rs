@@ -154,7 +154,7 @@ impl Steward {
             for command in self.core.take_commands() {
                 match command {
                     Command::EndSession { id, reason, why } => self.end(id, Some((reason, &why))),
-                    Command::Bury(session) => bury(session),
+                    Command::Bury(session) => bury(session.segment.size(), session),
                     Command::EndAll => return self.end_all(),
                 }
             }
@@ -194,13 +194,16 @@ impl Steward {
     /// All descriptors are in use. The spare one takes the caller off the queue, to be told so, instead of spinning.
     fn accept_without_descriptors(&mut self) {
         drop(self.reserve.take());
-        if let Some(listener) = &self.listener
-            && let Ok(socket) = socket::accept(listener)
-        {
-            self.refuse(&socket, Reason::Refused, "the server has all the descriptors it may have (`ulimit -n`)");
-        }
+        let is_queue_shorter = match self.listener.as_ref().map(socket::accept) {
+            Some(Ok(socket)) => {
+                self.refuse(&socket, Reason::Refused, "the server has all the descriptors it may have (`ulimit -n`)");
+                true
+            }
+            Some(Err(Errno::AGAIN)) | None => true,
+            Some(Err(_)) => false,
+        };
         self.reserve = spare_descriptor();
-        if self.reserve.is_none()
+        if (!is_queue_shorter || self.reserve.is_none())
             && let Some(listener) = &self.listener
         {
             self.poller.remove(listener);
@@ -374,7 +377,7 @@ impl Steward {
         socket::hang_up(&session.socket);
         self.core.forget(session);
         self.core.counts.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
-        bury(live.session);
+        bury(live.session.segment.size(), live.session);
     }
 
     fn expire(&mut self) {
@@ -412,6 +415,9 @@ impl Steward {
     fn let_go(&self, handshake: Handshake) {
         self.poller.remove(&handshake.socket);
         socket::hang_up(&handshake.socket);
+        if let Some(offer) = handshake.offer {
+            bury(offer.segment.size(), offer);
+        }
     }
 
     fn refuse(&self, socket: &OwnedFd, reason: Reason, why: &str) {
@@ -448,13 +454,13 @@ impl Steward {
 /// Segments above this size are given back by a thread of their own: it takes a second for 10 GiB.
 const BURIAL_ALONE: usize = 64 << 20;
 
-/// Lets go of a session that is over. Whoever is the last owner gives the memory back.
-fn bury(session: Arc<Session>) {
-    if session.segment.size() <= BURIAL_ALONE {
+/// Lets go of something with a segment of `size` bytes in it. Whoever is the last owner gives the memory back.
+fn bury<T: Send + 'static>(size: usize, what: T) {
+    if size <= BURIAL_ALONE {
         return;
     }
-    // Without a thread, the session went with the closure: here and now.
-    let _ = std::thread::Builder::new().name("wigwag-burial".into()).spawn(move || drop(session));
+    // If there is no thread to be had, it goes with the closure: here and now.
+    let _ = std::thread::Builder::new().name("wigwag-burial".into()).spawn(move || drop(what));
 }
 
 fn spare_descriptor() -> Option<OwnedFd> {
