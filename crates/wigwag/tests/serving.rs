@@ -162,16 +162,28 @@ fn a_session_that_comes_while_the_server_goes_to_sleep_is_served() {
     let mut server = Server::bind(ground.path("doze")).unwrap();
     let stop = server.shutdown_handle();
     let serving = std::thread::spawn(move || server.serve(|request| request.reverse()));
-    let busy = Client::connect(ground.path("doze")).unwrap();
-    for _ in 0..300 {
-        // Hot, then silent: about now the server cools the session, hears its bells and goes to sleep.
-        for _ in 0..8 {
-            busy.call(b"ab").unwrap();
+    // One cold session, so that the server hears doorbells while another one is hot.
+    let cold = Client::connect(ground.path("doze")).unwrap();
+    cold.call(b"ab").unwrap();
+    let path = ground.path("doze");
+    let knocking = std::thread::spawn(move || {
+        for _ in 0..1500 {
+            let late = Client::connect(&path).unwrap();
+            let reply = late.call_timeout(b"cd", Duration::from_secs(5)).expect("a new session is served");
+            assert_eq!(reply[..], *b"dc");
         }
-        std::thread::sleep(Duration::from_micros(30));
-        let late = Client::connect(ground.path("doze")).unwrap();
-        assert_eq!(late.call_timeout(b"cd", LIMIT).unwrap()[..], *b"dc");
+    });
+    // Hot, then silent, over and over: the server cools the session, hears its bells and goes to sleep.
+    let hot = Client::connect(ground.path("doze")).unwrap();
+    let mut round = 0;
+    while !knocking.is_finished() {
+        for _ in 0..8 {
+            hot.call(b"ab").unwrap();
+        }
+        round += 1;
+        std::thread::sleep(Duration::from_micros(20 + round % 100));
     }
+    knocking.join().unwrap();
     stop.shutdown();
     serving.join().unwrap().unwrap();
 }
