@@ -14,6 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
@@ -55,6 +56,9 @@ impl Place {
         }
         if bytes.contains(&b'/') {
             return Err(invalid(name, "contains a slash; if a path is meant, begin it with / or ./".into()));
+        }
+        if bytes.iter().any(u8::is_ascii_control) {
+            return Err(invalid(name, "contains a control character".into()));
         }
         if bytes.len() > NAME_MAX {
             return Err(invalid(name, format!("has {} bytes, and {NAME_MAX} are allowed", bytes.len())));
@@ -103,9 +107,10 @@ impl Place {
             ErrorKind::NotRunning => self.bad_path("lies in a directory that does not exist; create it first"),
             _ => error,
         })?;
-        let Some(lock) = NameLock::try_take(&directory, &self.lock)? else {
-            return Err(self.taken());
-        };
+        if self.own_directory {
+            sweep(&directory);
+        }
+        let lock = self.take_lock(&directory)?;
         match directory.look(&self.socket)? {
             Found::Nothing => {}
             Found::Socket { uid } if uid == own_uid => self.remove_stale(&directory)?,
@@ -123,6 +128,17 @@ impl Place {
         // The directory lets nobody else in to race with this; the credentials of each client are checked besides.
         directory.set_mode(&self.socket, if policy.admits_strangers() { 0o666 } else { 0o600 })?;
         Ok(Claim { place: self.clone(), directory, socket: Some(socket), fork: ForkGuard::new(), _lock: lock })
+    }
+
+    /// Takes the lock; somebody who sweeps may have it for a moment.
+    fn take_lock(&self, directory: &Directory) -> Result<NameLock> {
+        for _ in 0..SWEEPER_PATIENCE_MS {
+            if let Some(lock) = NameLock::try_take(directory, &self.lock)? {
+                return Ok(lock);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(self.taken())
     }
 
     /// We hold the lock, so no server of ours has the socket that is there. Another program may: only what nobody listens
@@ -189,11 +205,11 @@ impl Place {
     /// The error for a server that is not there.
     pub fn not_running(&self, why: &str) -> Error {
         let name = self.name.to_string_lossy();
-        let name = name.escape_debug();
+        let (name, quoted) = (name.escape_debug(), shell_quoted(&name));
         Error::new(
             ErrorKind::NotRunning,
             format!(
-                "no server listens on `{name}` ({}: {why}); start one with Server::bind(\"{name}\"), or to try it: `wigwag serve {name} \
+                "no server listens on `{name}` ({}: {why}); start one with Server::bind(\"{name}\"), or to try it: `wigwag serve {quoted} \
                  --do echo`",
                 self.path().display()
             ),
@@ -216,6 +232,37 @@ impl Place {
             ),
         )
     }
+}
+
+/// How long a name that seems taken is tried again.
+const SWEEPER_PATIENCE_MS: u32 = 10;
+/// Names looked at in one sweep.
+const SWEEP_MAX: usize = 256;
+
+/// Removes what killed servers left in our own runtime directory: their locks are free. Whatever goes wrong here, the next
+/// server tries again.
+fn sweep(directory: &Directory) {
+    for lock in directory.names().into_iter().filter(|name| name.as_bytes().ends_with(b".lock")).take(SWEEP_MAX) {
+        let Ok(Some(_held)) = NameLock::try_take(directory, &lock) else { continue };
+        let stem = &lock.as_bytes()[..lock.len() - b".lock".len()];
+        let socket = OsStr::from_bytes(&[stem, b".sock"].concat()).to_owned();
+        if matches!(directory.look(&socket), Ok(Found::Socket { .. })) {
+            let nobody_listens = socket::new_socket().and_then(|probe| {
+                Ok(socket::connect_to(&probe, &directory.address(&socket)?) == Err(Errno::CONNREFUSED))
+            });
+            if !matches!(nobody_listens, Ok(true)) {
+                continue;
+            }
+            directory.remove(&socket);
+        }
+        directory.remove(&lock);
+    }
+}
+
+/// A name as a shell takes it.
+fn shell_quoted(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._/-@%+=:".contains(c);
+    if name.chars().all(is_plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', "'\\''")) }
 }
 
 fn invalid(name: &OsStr, why: String) -> Error {
@@ -335,6 +382,36 @@ mod tests {
         let place = Place::find(path.as_os_str()).unwrap();
         drop(place.claim(&Policy::default()).unwrap());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_sweep_takes_what_is_dead_and_leaves_what_lives() {
+        let directory = private_directory();
+        let file = |name: &str| directory.path().join(name);
+        // Dead: a socket nobody listens on, and locks nobody holds. Alive: a claim. Not ours: a file.
+        drop(std::os::unix::net::UnixListener::bind(file("dead.sock")).unwrap());
+        for lock in ["dead.lock", "alone.lock"] {
+            std::fs::write(file(lock), "").unwrap();
+        }
+        std::fs::write(file("notes.txt"), "").unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let opened = Directory::open(directory.path(), &[uid]).unwrap();
+        let _alive = NameLock::try_take(&opened, OsStr::new("alive.lock")).unwrap().unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(file("alive.sock")).unwrap();
+        // A listener whose lock file is free, of another program: spared.
+        let _other = std::os::unix::net::UnixListener::bind(file("other.sock")).unwrap();
+        std::fs::write(file("other.lock"), "").unwrap();
+        sweep(&opened);
+        let mut left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["alive.lock", "alive.sock", "notes.txt", "other.lock", "other.sock"]);
+    }
+
+    #[test]
+    fn names_are_quoted_for_the_shell_where_they_must_be() {
+        assert_eq!(shell_quoted("camera-1"), "camera-1");
+        assert_eq!(shell_quoted("a b"), "'a b'");
+        assert_eq!(shell_quoted("it's"), "'it'\\''s'");
     }
 
     #[test]

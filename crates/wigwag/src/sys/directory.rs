@@ -1,6 +1,6 @@
 //! Directories and lock files, looked at by descriptor so that nothing changes between the look and the use.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -77,6 +77,12 @@ impl Directory {
             Err(Errno::NOENT) => Ok(Found::Nothing),
             Err(error) => Err(Error::io(format_args!("look at {}", self.path.join(name).display()), error)),
         }
+    }
+
+    /// The names in it; none if they cannot be read.
+    pub fn names(&self) -> Vec<OsString> {
+        let Ok(entries) = std::fs::read_dir(&self.path) else { return Vec::new() };
+        entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect()
     }
 
     /// Removes `name` if it is there.
