@@ -61,7 +61,7 @@ fn beside_a_steady_client(ground: &Ground, run: impl FnOnce()) {
             while !is_over.load(Ordering::Relaxed) {
                 let call = calls.fetch_add(1, Ordering::Relaxed);
                 invert(&client, word(1, call) as usize % 3000, call);
-                if call % 16 == 0 {
+                if call.is_multiple_of(16) {
                     std::thread::sleep(Duration::from_micros(200)); // there are only so many processors
                 }
             }

@@ -621,6 +621,16 @@ fn half_open_handshakes_are_limited_and_dropped_at_their_deadline() {
     baseline.is_back(id);
 }
 
+/// A client whose `connect` has returned is no handshake any more, as far as the next client is concerned.
+#[test]
+fn clients_that_come_one_after_the_other_never_meet_the_limit_of_handshakes() {
+    let ground = Ground::new();
+    let _server = Server::builder().max_handshakes(1).slots(1).bind(ground.socket()).unwrap();
+    for _ in 0..500 {
+        drop(Client::connect(ground.socket()).unwrap());
+    }
+}
+
 #[test]
 fn a_server_without_descriptors_says_so_and_recovers() {
     let ground = Ground::new();
@@ -776,7 +786,7 @@ fn descriptors_that_nobody_asked_for_are_not_kept() {
     wire::send(&socket, &hello(), &[]).unwrap();
     drop(wire::receive(&socket).unwrap());
     wire::send(&socket, READY, &[]).unwrap();
-    let _ = wire::send(&socket, b"more", &vec![unwanted.as_fd(); 10]);
+    let _ = wire::send(&socket, b"more", &[unwanted.as_fd(); 10]);
     invert(&honest, 100, 99);
     drop(socket);
     baseline.is_back(id);

@@ -220,6 +220,11 @@ impl Steward {
             Ok(trust) => trust,
             Err(why) => return self.refuse(&socket, Reason::Refused, &why),
         };
+        if self.handshakes.len() >= self.limits.handshakes {
+            // Some may be done but for a message that lies here unread, as a client is once it has said READY.
+            let ids: Vec<u64> = self.handshakes.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.advance(id));
+        }
         if self.handshakes.len() >= self.limits.handshakes && !self.make_room(peer.uid) {
             let why =
                 format!("{} handshakes are under way, as many as the server allows: try again", self.limits.handshakes);

@@ -15,7 +15,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, WaitOptions};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// The longest that anything here may take. Only a hang, or a lost wake-up, is longer; no test asserts less.
@@ -82,7 +82,8 @@ impl Link {
 /// Another process, playing a role of this test binary. It is killed when this is dropped.
 pub struct Process {
     name: String,
-    child: Child,
+    /// The process itself.
+    pub child: Child,
     link: Link,
 }
 
@@ -120,23 +121,10 @@ impl Process {
         assert_eq!(self.hear(), line, "from the process `{}`", self.name);
     }
 
-    /// Its id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) -> ExitStatus {
         self.signal(Signal::KILL);
         self.child.wait().unwrap()
-    }
-
-    /// SIGSTOP, and waits until it stands still.
-    pub fn stop(&self) {
-        self.signal(Signal::STOP);
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let (_, status) = rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
-        assert!(status.stopped(), "the process `{}`: {status:?}", self.name);
     }
 
     /// Sends a signal. It cannot reach another process: the id is ours until we have waited for it.

@@ -39,15 +39,14 @@ impl Snapshot {
         snapshot
     }
 
-    /// Looks at a process until it holds the same for a while: threads start, sessions that ended are let go.
-    pub fn when_settled(pid: u32) -> Snapshot {
+    /// Looks at a process until it holds that many segments, and the same of everything for a while: threads start, and
+    /// sessions that ended are let go.
+    pub fn when_settled(pid: u32, segments: usize) -> Snapshot {
         let mut last = Snapshot::of(pid);
         crate::support::eventually("the process settles", || {
             std::thread::sleep(Duration::from_millis(20));
-            let now = Snapshot::of(pid);
-            let is_settled = now == last;
-            last = now;
-            is_settled
+            let before = std::mem::replace(&mut last, Snapshot::of(pid));
+            last == before && last.segments == segments
         });
         last
     }
