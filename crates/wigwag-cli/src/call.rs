@@ -1,7 +1,8 @@
 //! `wigwag call`: one request from the command line, or the same one many times.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Read as _};
+use std::fs::{File, Metadata};
+use std::io::{IsTerminal as _, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,6 +13,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{exit, output};
+
+/// The longest call that is told apart from a longer one, in nanoseconds: an hour.
+const LONGEST: u64 = 3_600_000_000_000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,12 +44,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Give up after so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub timeout: Option<Duration>,
     /// Send the request so many times; the last reply counts, and the times are printed
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub repeat: u64,
-    /// Print what was done as JSON instead of the reply
+    /// Print what was done as JSON instead of the reply; it has the reply as `reply` where that is UTF-8 text and not in
+    /// a file of --output
     #[arg(long)]
     pub json: bool,
 }
@@ -68,9 +73,9 @@ struct Summary {
 
 /// Calls and prints.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let request = request(args)?;
     let client = connect(args)?;
-    let mut times = Histogram::<u64>::new(3)?;
+    let request = request(args, client.capacity())?;
+    let mut times = Histogram::<u64>::new_with_bounds(1, LONGEST, 3)?;
     let mut reply = Vec::new();
     let start = Instant::now();
     for remaining in (0..args.repeat).rev() {
@@ -97,23 +102,53 @@ fn connect(args: &Args) -> anyhow::Result<wigwag::Client> {
     Ok(builder.connect(&args.name)?)
 }
 
-fn request(args: &Args) -> anyhow::Result<Vec<u8>> {
+/// The request; never more of it in memory than the server takes.
+fn request(args: &Args, capacity: usize) -> anyhow::Result<Vec<u8>> {
     if let Some(text) = &args.text {
+        ensure!(text.len() <= capacity, too_long(args, Some(text.len() as u64), capacity));
         return Ok(text.as_bytes().to_vec());
     }
     match &args.input {
         Some(path) if path.as_os_str() != "-" => {
-            std::fs::read(path).with_context(|| format!("the file {} cannot be read", path.display()))
+            let describe = || format!("the file {} cannot be read", path.display());
+            let file = File::open(path).with_context(describe)?;
+            let length = length(&file);
+            read(file, capacity).with_context(describe)?.ok_or_else(|| too_long(args, length, capacity))
         }
         given => {
-            let mut input = std::io::stdin().lock();
+            let input = std::io::stdin().lock();
             let silent = given.is_none() && input.is_terminal();
             ensure!(!silent, "there is nothing to send: give a text, --input FILE, or --input - for standard input");
-            let mut request = Vec::new();
-            input.read_to_end(&mut request).context("standard input cannot be read")?;
-            Ok(request)
+            let whole = read(input, capacity).context("standard input cannot be read")?;
+            whole.ok_or_else(|| too_long(args, None, capacity))
         }
     }
+}
+
+/// All that `source` has; `None` where that is more than `capacity`.
+fn read(source: impl Read, capacity: usize) -> std::io::Result<Option<Vec<u8>>> {
+    let mut request = Vec::new();
+    source.take((capacity as u64).saturating_add(1)).read_to_end(&mut request)?;
+    Ok((request.len() <= capacity).then_some(request))
+}
+
+/// The length of a regular file. A device or a pipe tells nobody what is to come.
+fn length(file: &File) -> Option<u64> {
+    file.metadata().ok().filter(Metadata::is_file).map(|metadata| metadata.len())
+}
+
+fn too_long(args: &Args, length: Option<u64>, capacity: usize) -> anyhow::Error {
+    // A file of /proc, or one that was growing, has said less than it has.
+    let known = length.filter(|length| *length > capacity as u64);
+    let (extent, wanted) = match known {
+        Some(length) => (format!("{length} bytes"), length.to_string()),
+        None => (format!("more than {capacity} bytes"), "BYTES".to_owned()),
+    };
+    let name = output::shell_word(&args.name);
+    anyhow::anyhow!(
+        "the request has {extent}, and this server takes {capacity} bytes at most: \
+         start it with more, `wigwag serve {name} --capacity {wanted} ...`"
+    )
 }
 
 fn deliver(args: &Args, request: &[u8], reply: &[u8], times: &Histogram<u64>, seconds: f64) -> anyhow::Result<()> {
@@ -130,15 +165,15 @@ fn deliver(args: &Args, request: &[u8], reply: &[u8], times: &Histogram<u64>, se
         p50_ns: times.value_at_quantile(0.5),
         p99_ns: times.value_at_quantile(0.99),
         max_ns: times.max(),
-        calls_per_second: args.repeat as f64 / seconds,
+        calls_per_second: (args.repeat as f64 / seconds * 10.0).round() / 10.0,
     };
     if args.json {
         return output::json(&summary);
     }
     if file.is_none() {
-        output::bytes(reply)?;
+        output::named("the reply", reply)?;
         if std::io::stdout().is_terminal() && !reply.ends_with(b"\n") {
-            output::bytes(b"\n")?;
+            output::named("the reply", b"\n")?;
         }
     }
     if args.repeat > 1 {

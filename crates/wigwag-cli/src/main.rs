@@ -21,10 +21,10 @@ mod waiting;
 
 const EXAMPLES: &str = "\
 Examples:
-  wigwag                                   # the demo: pictures through shared memory, checked and measured
-  wigwag serve shout --do upper            # a server; then, in another terminal:
-  wigwag call shout hello                  # prints HELLO
-  wigwag bench --goal P1                   # a measured goal and its verdict
+  wigwag                           # the demo: pictures, checked and measured
+  wigwag serve shout --do upper    # a server; then, in another terminal:
+  wigwag call shout hello          # prints HELLO
+  wigwag bench --goal P1           # a measured goal and its verdict
   wigwag completions bash > wigwag.bash
 ";
 
@@ -114,7 +114,7 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     // Into memory first: the generator does not survive a reader that goes away.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "wigwag", &mut script);
-    output::bytes(&script)?;
+    output::named("the completions", &script)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,7 +3,10 @@
 //! A reader that goes away (`wigwag demo | head -1`) is not a failure of ours: it is told apart from every other
 //! broken pipe by a type of its own, so that `main` can end quietly.
 
+use std::ffi::OsStr;
 use std::io::{ErrorKind, Write as _};
+
+use anyhow::Context as _;
 
 /// Nobody reads our standard output any more.
 #[derive(Debug)]
@@ -24,16 +27,31 @@ pub fn line(text: &str) -> anyhow::Result<()> {
 
 /// Prints bytes as they are.
 pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    named("the text", bytes)
+}
+
+/// Prints bytes as they are; `what` they are is for the error.
+pub fn named(what: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let mut output = std::io::stdout().lock();
     match output.write_all(bytes).and_then(|()| output.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Unread.into()),
-        result => Ok(result?),
+        result => result.with_context(|| format!("could not write {what} to standard output")),
     }
 }
 
 /// Prints a value as JSON.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
+}
+
+/// A word as a shell takes it, for commands that people copy.
+pub fn shell_word(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._/@%+=:-".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// A duration in the unit that suits it, with three digits that mean something.
@@ -74,6 +92,12 @@ mod tests {
     fn durations_have_the_unit_that_suits_them() {
         let texts = [0.0, 417.0, 2_740.0, 53_100.0, 1_234_567.0, -2e6, 3e9].map(duration);
         assert_eq!(texts, ["0.00 ns", "417 ns", "2.74 us", "53.1 us", "1.23 ms", "-2.00 ms", "3.00 s"]);
+    }
+
+    #[test]
+    fn words_for_a_shell_are_quoted_where_they_must_be() {
+        let words = ["shout", "./a-b.sock", "two words", "it's", "$(id)", ""].map(|word| shell_word(word.as_ref()));
+        assert_eq!(words, ["shout", "./a-b.sock", "'two words'", r"'it'\''s'", "'$(id)'", "''"]);
     }
 
     #[test]

@@ -13,10 +13,10 @@ use crate::{command, exit, output};
 
 const EXAMPLES: &str = "\
 Examples:
-  wigwag serve shout --do upper          # then, elsewhere: wigwag call shout hello
-  wigwag serve sort --exec 'sort -u'     # then: wigwag call sort --input words.txt
+  wigwag serve shout --do upper         # then: wigwag call shout hello
+  wigwag serve sort --exec 'sort -u'    # then: date | wigwag call sort
   wigwag serve frames --do invert --capacity 8M --threads 4
-  wigwag serve ./here.sock --do echo     # a path instead of a name
+  wigwag serve ./here.sock --do echo    # a path instead of a name
 
 SIGTERM and Ctrl-C end it: calls under way are still answered, and the exit code is 0. A second one \
 ends it at once.
@@ -51,10 +51,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     pub wait: Waiting,
     /// Another user who may call, by number (may be repeated)
-    #[arg(long, value_name = "UID")]
+    #[arg(long, value_name = "UID", allow_negative_numbers = true, value_parser = user)]
     pub allow_uid: Vec<u32>,
     /// A group whose members may call, by number (may be repeated)
-    #[arg(long, value_name = "GID")]
+    #[arg(long, value_name = "GID", allow_negative_numbers = true, value_parser = group)]
     pub allow_gid: Vec<u32>,
     /// Let every user of this machine call
     #[arg(long)]
@@ -88,7 +88,11 @@ impl Transformation {
             Transformation::Reverse => request.reverse(),
             Transformation::Sum => {
                 let sum: u64 = request.iter().map(|byte| u64::from(*byte)).sum();
-                request.set_reply(sum.to_string().as_bytes()).map_err(|error| error.to_string())?;
+                let (sum, capacity) = (sum.to_string(), request.capacity());
+                request.set_reply(sum.as_bytes()).map_err(|_| {
+                    let digits = sum.len();
+                    format!("{digits} digits do not fit into {capacity} bytes; the server's --capacity raises that")
+                })?;
             }
         }
         Ok(())
@@ -167,7 +171,9 @@ fn announcement(args: &Args, server: &wigwag::Server) -> String {
     if args.json {
         return json!({ "listening": path, "name": name }).to_string();
     }
-    format!("Listening as {name} ({}).\nCall it:  wigwag call {name} 'hello'\nStop it with Ctrl-C.", path.display())
+    let options_end = if name.starts_with('-') { "-- " } else { "" };
+    let call = format!("wigwag call {options_end}{} 'hello'", output::shell_word(&args.name));
+    format!("Listening as {name} ({}).\nCall it:  {call}\nStop it with Ctrl-C.", path.display())
 }
 
 fn farewell(args: &Args, served: u64) -> String {
@@ -197,6 +203,20 @@ fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "that is more than this machine can address".to_owned())
 }
 
+fn user(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("a user number is needed, for example from `id -u {}`", account(text)))
+}
+
+fn group(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("a group number is needed, for example from `getent group {}`", account(text)))
+}
+
+/// What was given, where it can be somebody's name.
+fn account(text: &str) -> String {
+    let named = text.starts_with(|first: char| first.is_alphabetic() || first == '_');
+    if named { output::shell_word(text.as_ref()) } else { "NAME".to_owned() }
+}
+
 fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1024) => Ok(number),
@@ -207,6 +227,15 @@ fn threads(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_and_groups_are_numbers() {
+        assert_eq!((user("1000"), group("0")), (Ok(1000), Ok(0)));
+        let sentences = [user("root"), user("-1"), group("video")].map(Result::unwrap_err);
+        for (sentence, cure) in sentences.iter().zip(["`id -u root`", "`id -u NAME`", "`getent group video`"]) {
+            assert!(sentence.contains(cure), "{sentence}");
+        }
+    }
 
     #[test]
     fn sizes_are_understood() {

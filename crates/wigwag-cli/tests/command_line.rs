@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use harness::{Ended, Runtime};
@@ -14,12 +15,23 @@ fn every_help_has_examples() {
     for subcommand in SUBCOMMANDS {
         let help = runtime.run(&[subcommand, "--help"]).succeeded().text();
         assert!(help.contains("Examples:") && help.contains(&format!("wigwag {subcommand}")), "{help}");
+        examples_are_lines(&help);
     }
     let help = runtime.run(&["--help"]).succeeded().text();
-    for expected in SUBCOMMANDS.into_iter().chain(["Examples:", "Exit codes:", "no server is running"]) {
+    examples_are_lines(&help);
+    for expected in SUBCOMMANDS.into_iter().chain(["Examples:", "Exit codes:", "no server is running", "  6  another"])
+    {
         assert!(help.contains(expected), "{expected} is missing in {help}");
     }
     assert!(!help.contains("peer"), "what is for ourselves is hidden: {help}");
+}
+
+/// Each example is a command on a line of its own, on a terminal of 80 columns too.
+fn examples_are_lines(help: &str) {
+    let examples = help.split("Examples:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    for line in examples.lines() {
+        assert!(line.starts_with("  ") && line.contains("wigwag") && line.len() < 80, "{line}");
+    }
 }
 
 #[test]
@@ -41,7 +53,7 @@ fn there_are_completions_for_every_shell() {
 #[test]
 fn a_wrong_command_line_is_code_2() {
     let runtime = Runtime::new();
-    let wrong: [&[&str]; 10] = [
+    let wrong: [&[&str]; 12] = [
         &["nonsense"],
         &["demo", "--frames", "0"],
         &["demo", "--frames", "many"],
@@ -52,12 +64,47 @@ fn a_wrong_command_line_is_code_2() {
         &["call"],
         &["call", "name", "text", "--input", "file"],
         &["call", "name", "text", "--timeout", "soon"],
+        &["call", "name", "text", "--timeout", "-1"],
+        &["serve", "name", "--do", "echo", "--allow-uid", "root"],
     ];
     for arguments in wrong {
         let ended = runtime.run(arguments);
         assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
         assert!(ended.stdout.is_empty(), "{arguments:?}: {ended:?}");
     }
+}
+
+#[test]
+fn a_wrong_value_is_told_what_is_needed() {
+    let runtime = Runtime::new();
+    let cases: [(&[&str], &str); 2] = [
+        (&["call", "name", "text", "--timeout", "-1"], "a number of seconds above 0 is needed"),
+        (
+            &["serve", "name", "--do", "echo", "--allow-uid", "root"],
+            "a user number is needed, for example from `id -u root`",
+        ),
+    ];
+    for (arguments, sentence) in cases {
+        let ended = runtime.run(arguments);
+        assert!(ended.stderr.contains(sentence), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_code_2() {
+    let runtime = Runtime::new();
+    let open = runtime.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    runtime.run(&["serve", "./open/socket", "--do", "echo"]).failed(2);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_named() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = Runtime::new().wigwag(["completions", "bash"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    let complaint = Ended::from(output).failed(1);
+    assert!(complaint.contains("could not write the completions to standard output: "), "{complaint}");
 }
 
 #[test]

@@ -54,6 +54,28 @@ fn large_files_go_through_built_in_work_and_through_commands() {
 }
 
 #[test]
+fn a_plain_call_has_the_capacity_of_the_server() {
+    let runtime = Runtime::new();
+    let request = vec![b'w'; 5_000_000];
+    std::fs::write(runtime.path().join("request"), &request).unwrap();
+    let _server = runtime.serve("large", &["--do", "upper", "--capacity", "8M"]);
+    let ended = runtime.run(&["call", "large", "--input", "request"]).succeeded();
+    assert!(ended.stdout == request.to_ascii_uppercase(), "{} bytes came back", ended.stdout.len());
+}
+
+#[test]
+fn the_times_are_those_of_the_calls() {
+    let runtime = Runtime::new();
+    let _server = runtime.serve("slow", &["--exec", "sleep 0.01; cat"]);
+    let summary = runtime.run(&["call", "slow", "hello", "--repeat", "3", "--json"]).succeeded().json();
+    for figure in ["p50_ns", "p99_ns", "max_ns"] {
+        assert!(summary[figure].as_u64().unwrap() >= 10_000_000, "{figure}: {summary}");
+    }
+    let rate = summary["calls_per_second"].as_f64().unwrap();
+    assert!(rate > 0.0 && rate <= 100.0, "{summary}");
+}
+
+#[test]
 fn threads_answer_side_by_side() {
     let runtime = Runtime::new();
     // Each command waits for the other one: with a single thread neither would ever end.
@@ -130,15 +152,18 @@ fn a_server_tells_people_how_to_call_it() {
 
 #[test]
 fn no_server_is_code_3_and_says_how_to_start_one() {
-    let complaint = Runtime::new().run(&["call", "nobody", "hello"]).failed(3);
+    let runtime = Runtime::new();
+    let complaint = runtime.run(&["call", "nobody", "hello"]).failed(3);
     assert!(complaint.contains("nobody"), "{complaint}");
+    // Nothing is read before there is somebody to send it to: this input never ends.
+    runtime.run(&["call", "nobody", "--input", "/dev/zero"]).failed(3);
 }
 
 #[test]
-fn a_second_server_on_a_name_is_code_1() {
+fn a_second_server_on_a_name_is_code_6() {
     let runtime = Runtime::new();
     let _server = runtime.serve("taken", &["--do", "echo"]);
-    let complaint = runtime.run(&["serve", "taken", "--do", "upper"]).failed(1);
+    let complaint = runtime.run(&["serve", "taken", "--do", "upper"]).failed(6);
     assert!(complaint.contains("taken"), "{complaint}");
     assert_eq!(runtime.run(&["call", "taken", "still here"]).succeeded().text(), "still here");
 }
@@ -157,7 +182,10 @@ fn what_does_not_fit_is_code_1_with_both_numbers() {
     std::fs::write(runtime.path().join("large"), vec![0; 10_000]).unwrap();
     let server = runtime.serve("small", &["--do", "echo", "--capacity", "4K"]);
     let complaint = runtime.run(&["call", "small", "--input", "large"]).failed(1);
-    assert!(complaint.contains("10000") || complaint.contains("10,000"), "{complaint}");
+    assert!(complaint.contains("10000 bytes") && complaint.contains("4096 bytes"), "{complaint}");
+    assert!(complaint.contains("`wigwag serve small --capacity 10000 ...`"), "{complaint}");
+    let complaint = runtime.run(&["call", "small", "--input", "/dev/zero"]).failed(1);
+    assert!(complaint.contains("more than 4096 bytes") && complaint.contains("--capacity"), "{complaint}");
     drop(server);
     let _server = runtime.serve("talkative", &["--exec", "yes", "--capacity", "4K"]);
     let complaint = runtime.run(&["call", "talkative", "x"]).failed(1);

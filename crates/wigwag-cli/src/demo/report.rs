@@ -205,6 +205,12 @@ impl Report {
                  bound.\n",
             );
         }
+        if self.services.iter().any(|row| row.service == "wigwag" && row.system_calls_per_exchange > Some(0.0)) {
+            text.push_str(
+                "Wigwag's calls here are sleeping and waking: while the other side works for milliseconds, a side\n\
+                 sleeps instead of spinning. A closed loop of small calls makes none (`wigwag bench`).\n",
+            );
+        }
         for row in self.services.iter().filter(|row| row.unavailable.is_none()) {
             if let Some(reason) = &row.not_counted {
                 let _ = writeln!(text, "System calls over {} were not counted: {reason}.", row.label);
@@ -307,6 +313,7 @@ mod tests {
     fn a_service_that_is_missing_says_why() {
         let text = report(Some("no such system call")).text();
         assert!(text.contains("POSIX message queue  not available here: no such system call"), "{text}");
+        assert!(text.contains("sleeping and waking"), "{text}");
         assert!(text.contains("all are right") && text.contains("out/after.png"), "{text}");
     }
 
