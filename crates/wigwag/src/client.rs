@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::free_slots::FreeSlots;
 use crate::layout::{Head, INLINE_CAPACITY, Kind};
 use crate::loan::{Loan, Reply};
+use crate::segment::{Line, Segment};
 use crate::slot;
 use crate::stats::ClientStats;
 use crate::sync::Ordering;
@@ -358,7 +359,7 @@ impl Client {
             was_last_look = patience.deadline().is_some_and(|at| at <= Instant::now());
             // Asked before sleeping: a reply that came before shows in the word, one that comes after rings.
             let mut came = false;
-            self.free.for_each_abandoned(|slot| came |= !slot::ask_for_wake(segment.turn(slot)).is_server());
+            self.free.for_each_abandoned(|slot| came |= !slot::ask_for_wake(&segment.line(slot).turn).is_server());
             if !came {
                 self.sleep(patience.deadline())?;
             }
@@ -369,7 +370,7 @@ impl Client {
     #[cold]
     fn reclaim(&self) {
         let segment = &self.attachment.segment;
-        if self.free.reclaim(|slot| !slot::load(segment.turn(slot)).is_server()) {
+        if self.free.reclaim(|slot| !slot::load(&segment.line(slot).turn).is_server()) {
             self.publish_depth();
         }
     }
@@ -388,7 +389,7 @@ impl Client {
 
     /// Passes a slot to the server and rings if it sleeps. `deadline` is for the server to see.
     #[inline(always)]
-    pub(crate) fn send(&self, slot: usize, len: usize, deadline: Option<Instant>) {
+    pub(crate) fn send(&self, slot: usize, line: &Line, len: usize, deadline: Option<Instant>) {
         let segment = &self.attachment.segment;
         if let Some(at) = deadline {
             segment.deadline(slot).store(clock::instant_to_ns(at), Ordering::Relaxed); // published by the turn
@@ -399,10 +400,10 @@ impl Client {
             in_body: len > INLINE_CAPACITY,
             has_deadline: deadline.is_some(),
         };
-        segment.head(slot).store(head.pack(), Ordering::Relaxed); // published by the turn
+        line.head.store(head.pack(), Ordering::Relaxed); // published by the turn
         let sequence = slot::next_sequence(self.sequences[slot].get());
         self.sequences[slot].set(sequence);
-        slot::pass_to_server(segment.turn(slot), sequence);
+        slot::pass_to_server(&line.turn, sequence);
         if Waiting(&segment.server_line().waiting).claim() {
             self.ring();
         }
@@ -444,15 +445,15 @@ impl Client {
 
     /// Whether the reply of a slot is there.
     #[inline(always)]
-    pub(crate) fn is_ready(&self, slot: usize) -> bool {
-        !slot::load(self.attachment.segment.turn(slot)).is_server()
+    pub(crate) fn is_ready(&self, line: &Line) -> bool {
+        !slot::load(&line.turn).is_server()
     }
 
     /// Waits until the reply of a slot is there; [`accept`](Client::accept) takes it. On an error the slot is still out.
     #[inline(always)]
-    pub(crate) fn wait(&self, slot: usize, deadline: Option<Instant>) -> Result<()> {
-        if !self.is_ready(slot) && !self.spin_briefly(slot) {
-            return self.wait_slow(slot, deadline);
+    pub(crate) fn wait(&self, line: &Line, deadline: Option<Instant>) -> Result<()> {
+        if !self.is_ready(line) && !self.spin_briefly(line) {
+            return self.wait_slow(line, deadline);
         }
         self.came_awake();
         Ok(())
@@ -479,9 +480,9 @@ impl Client {
 
     /// Waits for the reply of a slot and takes it; on an error the call is given up.
     #[inline(always)]
-    pub(crate) fn finish(&self, slot: usize, deadline: Option<Instant>) -> Result<Reply<'_>> {
-        match self.wait(slot, deadline) {
-            Ok(()) => self.accept(slot),
+    pub(crate) fn finish(&self, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<Reply<'_>> {
+        match self.wait(line, deadline) {
+            Ok(()) => self.accept(slot, line),
             Err(error) => {
                 self.abandon(slot);
                 Err(error)
@@ -491,13 +492,13 @@ impl Client {
 
     /// The reply of a server that is awake and quick comes here, without a clock.
     #[inline(always)]
-    fn spin_briefly(&self, slot: usize) -> bool {
+    fn spin_briefly(&self, line: &Line) -> bool {
         if self.server_slept.get() || !self.may_spin.get() {
             return false;
         }
         for _ in 0..SPINS_BEFORE_CLOCK {
             std::hint::spin_loop();
-            if self.is_ready(slot) {
+            if self.is_ready(line) {
                 return true;
             }
         }
@@ -505,20 +506,20 @@ impl Client {
     }
 
     #[cold]
-    fn wait_slow(&self, slot: usize, deadline: Option<Instant>) -> Result<()> {
+    fn wait_slow(&self, line: &Line, deadline: Option<Instant>) -> Result<()> {
         if self.fork.is_forked() {
             return Err(Error::forked());
         }
-        if self.spin_patiently(slot, deadline)? {
+        if self.spin_patiently(line, deadline)? {
             self.came_awake();
             return Ok(());
         }
-        let turn = self.attachment.segment.turn(slot);
+        let turn = &line.turn;
         let mut was_last_look = false;
         while slot::ask_for_wake(turn).is_server() {
             if let Err(error) = self.check_alive(true) {
                 // A reply that was passed before the end counts.
-                return if self.is_ready(slot) { Ok(()) } else { Err(error) };
+                return if self.is_ready(line) { Ok(()) } else { Err(error) };
             }
             if was_last_look {
                 return Err(Error::timed_out(true));
@@ -532,9 +533,9 @@ impl Client {
     }
 
     /// Spins for as long as the policy says. `false`: time to sleep.
-    fn spin_patiently(&self, slot: usize, deadline: Option<Instant>) -> Result<bool> {
+    fn spin_patiently(&self, line: &Line, deadline: Option<Instant>) -> Result<bool> {
         if self.wait == Wait::Spin {
-            return self.spin_forever(slot, deadline);
+            return self.spin_forever(line, deadline);
         }
         if self.server_slept.get() || !self.may_spin.get() {
             return Ok(false);
@@ -547,7 +548,7 @@ impl Client {
         while begin.elapsed() < budget {
             for _ in 0..SPINS_PER_CLOCK {
                 std::hint::spin_loop();
-                if self.is_ready(slot) {
+                if self.is_ready(line) {
                     self.patience.borrow_mut().paid();
                     return Ok(true);
                 }
@@ -558,11 +559,11 @@ impl Client {
     }
 
     /// [`Wait::Spin`]: sleeps never, but notices the server's death and the deadline.
-    fn spin_forever(&self, slot: usize, deadline: Option<Instant>) -> Result<bool> {
+    fn spin_forever(&self, line: &Line, deadline: Option<Instant>) -> Result<bool> {
         loop {
             for spin in 0..SPINS_PER_LIFE_SIGN {
                 std::hint::spin_loop();
-                if self.is_ready(slot) {
+                if self.is_ready(line) {
                     return Ok(true);
                 }
                 if spin % SPINS_PER_CLOCK == 0 && deadline.is_some_and(|at| at <= Instant::now()) {
@@ -576,18 +577,17 @@ impl Client {
             }
             self.hear(Some(Instant::now()))?;
             if let Err(error) = self.check_alive(true) {
-                return if self.is_ready(slot) { Ok(true) } else { Err(error) };
+                return if self.is_ready(line) { Ok(true) } else { Err(error) };
             }
         }
     }
 
     /// Checks and takes the reply in a slot whose turn has come back. On an error the slot is free again.
     #[inline(always)]
-    pub(crate) fn accept(&self, slot: usize) -> Result<Reply<'_>> {
-        let segment = &self.attachment.segment;
-        let turn = slot::load(segment.turn(slot));
+    pub(crate) fn accept(&self, slot: usize, line: &Line) -> Result<Reply<'_>> {
+        let turn = slot::load(&line.turn);
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
-        let word = segment.head(slot).load(Ordering::Relaxed);
+        let word = line.head.load(Ordering::Relaxed);
         match Head::parse(word) {
             Some(head)
                 if head.kind == Kind::Reply
@@ -646,17 +646,17 @@ impl Client {
             return;
         }
         count(&self.counters.abandoned);
-        if slot::abandon(self.attachment.segment.turn(slot)).is_server() {
+        if slot::abandon(&self.attachment.segment.line(slot).turn).is_server() {
             self.free.abandon(slot);
         } else {
             self.release(slot);
         }
     }
 
-    /// The first payload byte of a slot.
+    /// The memory of the session.
     #[inline(always)]
-    pub(crate) fn payload(&self, slot: usize, in_body: bool) -> std::ptr::NonNull<u8> {
-        self.attachment.segment.payload(slot, in_body)
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.attachment.segment
     }
 
     /// Tells the server how many slot lines to look at.

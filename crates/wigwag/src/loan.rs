@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint;
 use crate::layout::{Head, INLINE_CAPACITY};
+use crate::segment::Line;
 use crate::sys::clock;
 
 /// Memory borrowed from the session, to be filled and passed to the server. Dropping it gives the slot back unsent.
@@ -32,6 +33,7 @@ use crate::sys::clock;
 pub struct Loan<'c> {
     client: &'c Client,
     slot: usize,
+    line: &'c Line,
     /// **Invariant L1.** The slot's turn is the client's, no other `Loan` or `Reply` of this client has it, and `data`
     /// points to `len` bytes of its payload.
     data: NonNull<u8>,
@@ -41,7 +43,9 @@ pub struct Loan<'c> {
 impl<'c> Loan<'c> {
     #[inline(always)]
     pub(crate) fn new(client: &'c Client, slot: usize, len: usize) -> Loan<'c> {
-        Loan { client, slot, data: client.payload(slot, len > INLINE_CAPACITY), len }
+        let line = client.segment().line(slot);
+        let data = if len > INLINE_CAPACITY { client.segment().body(slot) } else { line.inline() };
+        Loan { client, slot, line, data, len }
     }
 
     /// Passes the memory to the server and waits until it comes back.
@@ -66,8 +70,8 @@ impl<'c> Loan<'c> {
     /// ```
     #[inline]
     pub fn call(self) -> Result<Reply<'c>> {
-        let (client, slot) = self.pass(None)?;
-        client.finish(slot, None)
+        let (client, slot, line) = self.pass(None)?;
+        client.finish(slot, line, None)
     }
 
     /// As [`call`](Loan::call), but gives up after `timeout`; the server sees the deadline.
@@ -104,8 +108,8 @@ impl<'c> Loan<'c> {
     }
 
     pub(crate) fn call_until(self, deadline: Option<Instant>) -> Result<Reply<'c>> {
-        let (client, slot) = self.pass(deadline)?;
-        client.finish(slot, deadline)
+        let (client, slot, line) = self.pass(deadline)?;
+        client.finish(slot, line, deadline)
     }
 
     /// Passes the memory to the server and goes on: several calls can be under way at a time, answered in any order.
@@ -131,8 +135,8 @@ impl<'c> Loan<'c> {
     /// ```
     #[inline]
     pub fn send(self) -> Result<Pending<'c>> {
-        let (client, slot) = self.pass(None)?;
-        Ok(Pending { client, slot, is_taken: false })
+        let (client, slot, line) = self.pass(None)?;
+        Ok(Pending { client, slot, line, is_taken: false })
     }
 
     /// As [`send`](Loan::send), with a deadline for the server to see. Waiting for the reply is not bounded by it.
@@ -146,12 +150,12 @@ impl<'c> Loan<'c> {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn send_timeout(self, timeout: Duration) -> Result<Pending<'c>> {
-        let (client, slot) = self.pass(clock::deadline_after(timeout))?;
-        Ok(Pending { client, slot, is_taken: false })
+        let (client, slot, line) = self.pass(clock::deadline_after(timeout))?;
+        Ok(Pending { client, slot, line, is_taken: false })
     }
 
     #[inline(always)]
-    fn pass(self, deadline: Option<Instant>) -> Result<(&'c Client, usize)> {
+    fn pass(self, deadline: Option<Instant>) -> Result<(&'c Client, usize, &'c Line)> {
         if self.client.is_forked() {
             return Err(Error::forked());
         }
@@ -159,8 +163,8 @@ impl<'c> Loan<'c> {
             hint::written(&self);
         }
         let this = ManuallyDrop::new(self); // the slot is the server's from here on
-        this.client.send(this.slot, this.len, deadline);
-        Ok((this.client, this.slot))
+        this.client.send(this.slot, this.line, this.len, deadline);
+        Ok((this.client, this.slot, this.line))
     }
 }
 
@@ -217,6 +221,7 @@ impl fmt::Debug for Loan<'_> {
 pub struct Pending<'c> {
     client: &'c Client,
     slot: usize,
+    line: &'c Line,
     /// The reply, or its error, has been given out; the slot is not ours any more.
     is_taken: bool,
 }
@@ -241,7 +246,7 @@ impl<'c> Pending<'c> {
         if self.client.is_forked() {
             return Err(Error::forked());
         }
-        self.client.finish(self.slot, None)
+        self.client.finish(self.slot, self.line, None)
     }
 
     /// The reply, or its error, if it is there; `None` if it is not, or has been taken before.
@@ -256,7 +261,7 @@ impl<'c> Pending<'c> {
     pub fn try_wait(&mut self) -> Option<Result<Reply<'c>>> {
         if self.is_ready() {
             self.is_taken = true;
-            return Some(self.client.accept(self.slot));
+            return Some(self.client.accept(self.slot, self.line));
         }
         if self.is_taken || self.client.seems_alive() {
             return None;
@@ -298,8 +303,8 @@ impl<'c> Pending<'c> {
             self.is_taken = true;
             return Some(Err(Error::forked()));
         }
-        let outcome = match self.client.wait(self.slot, deadline) {
-            Ok(()) => self.client.accept(self.slot),
+        let outcome = match self.client.wait(self.line, deadline) {
+            Ok(()) => self.client.accept(self.slot, self.line),
             Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) => return None,
             Err(error) => {
                 self.client.abandon(self.slot);
@@ -320,7 +325,7 @@ impl<'c> Pending<'c> {
     /// ```
     #[inline]
     pub fn is_ready(&self) -> bool {
-        !self.is_taken && !self.client.is_forked() && self.client.is_ready(self.slot)
+        !self.is_taken && !self.client.is_forked() && self.client.is_ready(self.line)
     }
 }
 
@@ -362,7 +367,7 @@ pub struct Reply<'c> {
 impl<'c> Reply<'c> {
     #[inline(always)]
     pub(crate) fn new(client: &'c Client, slot: usize, head: Head) -> Reply<'c> {
-        let reply = Reply { client, slot, data: client.payload(slot, head.in_body), len: head.len as usize };
+        let reply = Reply { client, slot, data: client.segment().payload(slot, head.in_body), len: head.len as usize };
         if head.in_body {
             hint::arrived(&reply);
         }

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hint;
 use crate::layout::{ERROR_TEXT_CAPACITY, Head, INLINE_CAPACITY, Kind};
 use crate::private_copy::PrivateCopy;
+use crate::segment::Line;
 use crate::session::Session;
 use crate::slot;
 use crate::sync::Ordering;
@@ -47,6 +48,8 @@ pub struct Request {
     /// points to `len` bytes that nobody else touches: the slot's payload (same user), or `copy`'s memory (others).
     data: NonNull<u8>,
     len: usize,
+    /// The slot's line in the session's segment (Q1); meaningless while closed.
+    line: NonNull<Line>,
     slot: usize,
     sequence: u64,
     in_body: bool,
@@ -86,6 +89,7 @@ impl Request {
             session,
             data: NonNull::dangling(),
             len: 0,
+            line: NonNull::dangling(),
             slot: 0,
             sequence: 0,
             in_body: false,
@@ -100,6 +104,8 @@ impl Request {
     #[inline(always)]
     pub(crate) fn open(&mut self, slot: usize, sequence: u64, head: Head) -> bool {
         debug_assert!(!self.open);
+        let line = self.session.segment.line(slot);
+        self.line = NonNull::from(line);
         self.slot = slot;
         self.sequence = sequence;
         self.len = head.len as usize;
@@ -108,7 +114,7 @@ impl Request {
         self.open = true;
         match self.session.trust {
             Trust::SameUser => {
-                self.data = self.session.segment.payload(slot, head.in_body);
+                self.data = if head.in_body { self.session.segment.body(slot) } else { line.inline() };
                 if head.in_body {
                     hint::arrived(self);
                 }
@@ -202,7 +208,7 @@ impl Request {
             }
             Trust::SameUser => {
                 if len > INLINE_CAPACITY && !self.in_body {
-                    let body = self.session.segment.payload(self.slot, true);
+                    let body = self.session.segment.body(self.slot);
                     // SAFETY: by Q1 both the inline part and the body of the slot are ours; they do not overlap (G1), and
                     // `old` bytes fit into either.
                     unsafe { body.copy_from_nonoverlapping(self.data, old) };
@@ -264,7 +270,7 @@ impl Request {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn is_abandoned(&self) -> bool {
-        self.open && !self.is_inherited() && slot::load(self.session.segment.turn(self.slot)).is_abandoned()
+        self.open && !self.is_inherited() && slot::load(&self.line().turn).is_abandoned()
     }
 
     /// Who sent it.
@@ -315,6 +321,14 @@ impl Request {
         self.pass(Kind::Reply)
     }
 
+    /// The slot's line; only of a request that is or was just open.
+    #[inline(always)]
+    fn line(&self) -> &Line {
+        // SAFETY: set by `open` to a line of the session's segment, which `self.session` keeps mapped; only atomics are
+        // touched through it. Callers have seen `open`.
+        unsafe { self.line.as_ref() }
+    }
+
     /// Whether this is a child process that inherited the request, but not its memory.
     #[inline(always)]
     fn is_inherited(&self) -> bool {
@@ -343,11 +357,10 @@ impl Request {
     #[inline(always)]
     fn pass(&mut self, kind: Kind) -> bool {
         self.open = false; // before the turn goes: from then on the bytes are the client's
-        let segment = &self.session.segment;
         let head = Head { len: self.len as u32, kind, in_body: self.in_body, has_deadline: false };
-        segment.head(self.slot).store(head.pack(), Ordering::Relaxed); // published by the turn
+        self.line().head.store(head.pack(), Ordering::Relaxed); // published by the turn
         self.session.set_answered(self.slot, self.sequence);
-        let replaced = slot::pass_to_client(segment.turn(self.slot), self.sequence);
+        let replaced = slot::pass_to_client(&self.line().turn, self.sequence);
         if !replaced.is_server() || replaced.sequence() != self.sequence {
             self.session
                 .condemn(format!("it wrote to a turn that was the server's: {replaced:?} where {} was", self.sequence));

@@ -12,13 +12,16 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::UnsafeCell;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::Result;
-use crate::layout::{CLIENT_LINE_OFFSET, Geometry, Header, INLINE_OFFSET, LINE_SIZE, LINES_OFFSET, SERVER_LINE_OFFSET};
+use crate::layout::{
+    CLIENT_LINE_OFFSET, Geometry, Header, INLINE_CAPACITY, INLINE_OFFSET, LINE_SIZE, LINES_OFFSET, SERVER_LINE_OFFSET,
+};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::memory::Mapping;
 
@@ -60,6 +63,26 @@ pub struct ServerLine {
     pub processor: AtomicU32,
 }
 
+/// A slot's line.
+#[repr(C, align(64))]
+pub struct Line {
+    /// Whose turn it is; see [`crate::slot`].
+    pub turn: AtomicU64,
+    /// What lies there: [`crate::layout::Head`].
+    pub head: AtomicU64,
+    inline: UnsafeCell<[u8; INLINE_CAPACITY]>,
+}
+
+impl Line {
+    /// The first inline payload byte.
+    #[inline(always)]
+    pub fn inline(&self) -> NonNull<u8> {
+        NonNull::from(&self.inline).cast()
+    }
+}
+
+const _: () =
+    assert!(size_of::<Line>() == LINE_SIZE && std::mem::offset_of!(Line, inline) == INLINE_OFFSET || cfg!(loom));
 const _: () = assert!(size_of::<ClientLine>() == LINE_SIZE && size_of::<ServerLine>() == LINE_SIZE || cfg!(loom));
 
 impl Segment {
@@ -125,19 +148,14 @@ impl Segment {
         unsafe { &*self.base.as_ptr().add(SERVER_LINE_OFFSET).cast::<ServerLine>() }
     }
 
-    /// The turn word of a slot.
+    /// A slot's line: looked up once for a call, and handed on.
     ///
     /// # Panics
     /// If `slot` is out of range.
     #[inline(always)]
-    pub fn turn(&self, slot: usize) -> &AtomicU64 {
-        self.word(self.line_offset(slot))
-    }
-
-    /// The head word of a slot: [`crate::layout::Head`].
-    #[inline(always)]
-    pub fn head(&self, slot: usize) -> &AtomicU64 {
-        self.word(self.line_offset(slot) + 8)
+    pub fn line(&self, slot: usize) -> &Line {
+        // SAFETY: in bounds and aligned (G1); atomics (G2) and bytes behind an UnsafeCell, which a reference does not touch.
+        unsafe { &*self.base.as_ptr().add(self.line_offset(slot)).cast::<Line>() }
     }
 
     /// The deadline word of a slot.
@@ -150,10 +168,14 @@ impl Segment {
     /// The first payload byte of a slot: in its line, or its body.
     #[inline(always)]
     pub fn payload(&self, slot: usize, in_body: bool) -> NonNull<u8> {
-        let line = self.line_offset(slot); // checks the index for both
-        let offset = if in_body { self.body_offset(slot) } else { line + INLINE_OFFSET };
+        if in_body { self.body(slot) } else { self.line(slot).inline() }
+    }
+
+    /// The first byte of a slot's body.
+    #[inline(always)]
+    pub fn body(&self, slot: usize) -> NonNull<u8> {
         // SAFETY: in bounds (G1).
-        unsafe { self.base.add(offset) }
+        unsafe { self.base.add(self.body_offset(slot)) }
     }
 
     /// Copies payload bytes into private memory, each word read exactly once: for peers that may write behind our back.
@@ -235,8 +257,8 @@ mod tests {
             (std::ptr::from_ref(segment.server_line()).addr() - segment.base.addr().get(), 64),
         ];
         for slot in 0..3 {
-            parts.push((segment.turn(slot).as_ptr().addr() - segment.base.addr().get(), 8));
-            parts.push((segment.head(slot).as_ptr().addr() - segment.base.addr().get(), 8));
+            parts.push((std::ptr::from_ref(&segment.line(slot).turn).addr() - segment.base.addr().get(), 8));
+            parts.push((std::ptr::from_ref(&segment.line(slot).head).addr() - segment.base.addr().get(), 8));
             parts.push((segment.deadline(slot).as_ptr().addr() - segment.base.addr().get(), 8));
             parts.push((segment.payload(slot, false).addr().get() - segment.base.addr().get(), 48));
             parts.push((segment.payload(slot, true).addr().get() - segment.base.addr().get(), 8192));
@@ -270,6 +292,6 @@ mod tests {
     #[test]
     #[should_panic]
     fn a_slot_out_of_range_panics() {
-        segment(2, 8).turn(2);
+        segment(2, 8).line(2);
     }
 }

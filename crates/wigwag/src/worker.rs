@@ -142,7 +142,7 @@ impl Entry {
         for _ in 0..depth {
             let slot = if self.cursor < depth { self.cursor } else { 0 };
             self.cursor = slot + 1;
-            let turn = slot::load(self.session.segment.turn(slot));
+            let turn = slot::load(&self.session.segment.line(slot).turn);
             if self.expected[slot].is(turn) {
                 if self.take(slot, turn) {
                     return true;
@@ -162,7 +162,7 @@ impl Entry {
     fn take(&mut self, slot: usize, turn: slot::Turn) -> bool {
         let segment = &self.session.segment;
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
-        let word = segment.head(slot).load(Ordering::Relaxed);
+        let word = segment.line(slot).head.load(Ordering::Relaxed);
         let head = match Head::parse(word) {
             Some(head)
                 if head.kind == Kind::Request
@@ -184,7 +184,7 @@ impl Entry {
 
     #[cold]
     fn violation(&mut self, slot: usize, turn: slot::Turn) -> bool {
-        let head = self.session.segment.head(slot).load(Ordering::Relaxed);
+        let head = self.session.segment.line(slot).head.load(Ordering::Relaxed);
         self.session.condemn(format!(
             "slot {slot} has {turn:?} with head {head:#x} after request {}: nothing this session allows",
             self.expected[slot].taken()

@@ -801,6 +801,8 @@ fn in_child(what: &str, run: impl FnOnce()) {
     match unsafe { libc::fork() } {
         -1 => panic!("fork failed"),
         0 => {
+            // SAFETY: no memory is involved. A child that hangs fails the test instead of hanging it.
+            unsafe { libc::alarm(LIMIT.as_secs() as libc::c_uint) };
             let outcome = catch_unwind(AssertUnwindSafe(run));
             // SAFETY: ends the process at once; destructors and buffers are the parent's affair.
             unsafe { libc::_exit(i32::from(outcome.is_err())) }
@@ -951,6 +953,7 @@ fn forking_server() {
             let taken = Server::bind(name).unwrap_err();
             assert_eq!(taken.kind(), ErrorKind::NameTaken);
             server.shutdown_handle().shutdown();
+            assert!(format!("{server:?} {:?}", server.stats()).contains("sessions"));
             drop(server);
             assert!(fs::exists(name).unwrap(), "the name is still the parent's");
             // A child can be a client of its parent, and a server of its own.

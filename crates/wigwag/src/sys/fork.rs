@@ -10,20 +10,23 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
 /// Survives a fork with its value, so a child never repeats a generation of its parent.
 static LAST_GENERATION: AtomicU64 = AtomicU64::new(0);
-static PAGE: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
+static PAGE: OnceLock<&'static AtomicU64> = OnceLock::new();
+/// Stands in where the kernel cannot empty a page: it is never emptied, so a fork goes unnoticed here, and the child's use
+/// ends in SIGSEGV instead, because segments are MADV_DONTFORK.
+static NEVER_WIPED: AtomicU64 = AtomicU64::new(0);
 
 /// What a handle keeps to learn whether a fork lies between its making and its use.
 #[derive(Clone, Copy, Debug)]
 pub struct ForkGuard {
-    page: Option<&'static AtomicU64>,
+    page: &'static AtomicU64,
     generation: u64,
 }
 
 impl ForkGuard {
     /// Remembers the process of the caller.
     pub fn new() -> ForkGuard {
-        let page = *PAGE.get_or_init(wiped_page);
-        let generation = page.map_or(0, |page| match page.load(Ordering::Relaxed) {
+        let page = *PAGE.get_or_init(|| wiped_page().unwrap_or(&NEVER_WIPED));
+        let generation = match page.load(Ordering::Relaxed) {
             0 => {
                 // The first handle of this process, or of this child. Relaxed: two threads that race here agree through
                 // the compare-exchange, and the loser takes the winner's number.
@@ -31,22 +34,18 @@ impl ForkGuard {
                 page.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed).err().unwrap_or(fresh)
             }
             generation => generation,
-        });
+        };
         ForkGuard { page, generation }
     }
 
     /// Whether the caller is a child that inherited the handle.
     #[inline(always)]
     pub fn is_forked(&self) -> bool {
-        match self.page {
-            Some(page) => page.load(Ordering::Relaxed) != self.generation,
-            None => false,
-        }
+        self.page.load(Ordering::Relaxed) != self.generation
     }
 }
 
-/// One page for the life of the process; `None` on a kernel without MADV_WIPEONFORK, where a fork goes unnoticed here
-/// and the child's use ends in SIGSEGV instead, because segments are MADV_DONTFORK.
+/// One page for the life of the process; `None` on a kernel without MADV_WIPEONFORK.
 fn wiped_page() -> Option<&'static AtomicU64> {
     const SIZE: usize = 4096;
     // SAFETY: a fresh anonymous mapping at an address of the kernel's choice overlaps nothing.
