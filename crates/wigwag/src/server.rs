@@ -277,7 +277,7 @@ impl Server {
         ShutdownHandle { core: Arc::clone(&self.core) }
     }
 
-    /// What has happened so far.
+    /// What has happened so far; nothing, in a forked child.
     ///
     /// ```
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("stats"); let name = &name;
@@ -286,6 +286,9 @@ impl Server {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> ServerStats {
+        if self.fork.is_forked() {
+            return ServerStats::default();
+        }
         // Relaxed throughout: counters, each right by itself.
         let mut stats = ServerStats {
             sessions: self.core.counts.sessions.load(Ordering::Relaxed),

@@ -8,6 +8,7 @@ use super::protocol::Reason;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sys::bell::Bell;
+use crate::sys::fork::ForkGuard;
 
 /// What the serving threads and the steward share.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Core {
     pub counts: Counts,
     /// What the clients cost.
     pub ledger: Arc<Ledger>,
+    /// A child inherits the locks as they were, held perhaps by a thread that it does not have: it must touch none.
+    fork: ForkGuard,
 }
 
 /// What the steward counts.
@@ -129,6 +132,7 @@ impl Core {
             bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
             counts: Counts::default(),
             ledger: Arc::default(),
+            fork: ForkGuard::new(),
         }))
     }
 
@@ -208,8 +212,12 @@ impl Core {
         std::mem::take(&mut *lock(&self.commands))
     }
 
-    /// Begins the end; safe from any thread, any number of times.
+    /// Begins the end; safe from any thread, any number of times. In a forked child it does nothing: the server is the
+    /// parent's.
     pub fn shut_down(&self) {
+        if self.fork.is_forked() {
+            return;
+        }
         // Release, partner: `is_shutting_down`.
         self.shutdown.store(true, Ordering::Release);
         self.bell.ring();
