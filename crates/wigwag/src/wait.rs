@@ -38,6 +38,8 @@ pub const QUICK_NS: u32 = 30_000;
 pub const QUICK_WAKES_TO_HOT: u8 = 4;
 /// A hot session without a request for so long becomes cold.
 pub const HOT_PATIENCE: Duration = Duration::from_micros(40);
+/// So much longer is waited for a client that has to be woken first, or that has just been moved away from.
+pub const WAKE_PATIENCE: Duration = Duration::from_micros(120);
 /// The most a client spins for one reply: about one sleep and wake-up across cores.
 pub const REPLY_PATIENCE: Duration = Duration::from_micros(50);
 /// A think time that is long or not known.

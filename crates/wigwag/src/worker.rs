@@ -20,7 +20,7 @@ use crate::slot::{self, Expected};
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::poller::{Events, Interest, Poller};
-use crate::wait::{HOT_PATIENCE, Heat, Wait};
+use crate::wait::{HOT_PATIENCE, Heat, WAKE_PATIENCE, Wait};
 
 /// Requests of one session before the next session has a turn.
 const BUDGET: usize = 16;
@@ -67,8 +67,8 @@ pub struct Worker {
     wait: Wait,
     /// [`cpu::only_processor`] of this thread.
     only_processor: u32,
-    /// [`cpu::current`] as published last, for [`Wait::Spin`].
-    processor: u32,
+    /// A processor (`n + 1`) to be left to the client of a session that has just become hot; 0 for none.
+    leave: u32,
     sleeps: u32,
     entries: Vec<Option<Box<Entry>>>,
     index_of: HashMap<u64, usize>,
@@ -100,6 +100,8 @@ struct Entry {
     is_active: bool,
     /// It rang, and nothing has been taken since.
     just_rang: bool,
+    /// The client is being woken for its last reply, so that its next request comes a wake-up later.
+    is_client_waking: bool,
     /// The request found last, opened in place: a call moves no object and counts no reference.
     request: Request,
 }
@@ -115,13 +117,16 @@ impl Entry {
         cpu::share_one_processor(mine, theirs)
     }
 
-    /// The session is polled from now on; two who spin on one processor would only stand in each other's way.
-    fn become_hot(&self) {
+    /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
+    fn become_hot(&mut self) -> u32 {
+        self.is_client_waking = true;
         self.waiting().withdraw();
-        let processor = self.client_processor();
-        if processor == cpu::current() {
-            cpu::move_off(processor);
-        }
+        self.client_processor()
+    }
+
+    /// How long this session may be silent before it cools.
+    fn patience(&self) -> Duration {
+        if self.is_client_waking { HOT_PATIENCE + WAKE_PATIENCE } else { HOT_PATIENCE }
     }
 
     /// The processor the client rang from last; only a client of the same user has a say in where this thread runs.
@@ -179,6 +184,7 @@ impl Entry {
             self.request = Request::closed(Arc::clone(&self.session));
         }
         self.idle_since = None;
+        self.is_client_waking = false;
         self.request.open(slot, turn.sequence(), head)
     }
 
@@ -207,7 +213,7 @@ impl Worker {
             events: Events::with_capacity(64),
             wait,
             only_processor: cpu::only_processor(),
-            processor: 0,
+            leave: 0,
             sleeps: 0,
             entries: Vec::new(),
             index_of: HashMap::new(),
@@ -271,7 +277,10 @@ impl Worker {
 
     /// Counts a doorbell that was rung for a reply.
     #[cold]
-    pub fn count_ring(&self) {
+    pub fn count_ring(&mut self) {
+        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
+            entry.is_client_waking = true;
+        }
         self.port.rings.fetch_add(1, StdOrdering::Relaxed);
     }
 
@@ -340,6 +349,9 @@ impl Worker {
     /// A few looks at the one hot session there is, or one breath if there are more. Whether there is a request now.
     #[inline(always)]
     fn spin(&mut self) -> bool {
+        if self.leave != 0 {
+            self.leave_to_client();
+        }
         self.idle_passes += 1;
         if self.idle_passes.is_multiple_of(IDLE_PASSES_PER_CHECKUP) {
             self.countdown = 0;
@@ -360,6 +372,17 @@ impl Worker {
             std::hint::spin_loop();
         }
         false
+    }
+
+    /// Two who spin on one processor only stand in each other's way. Done after the reply that made the session hot, because
+    /// it takes as long as a wake-up.
+    #[cold]
+    fn leave_to_client(&mut self) {
+        let processor = std::mem::take(&mut self.leave);
+        if processor == cpu::current() {
+            cpu::move_off(processor);
+        }
+        self.publish_processor();
     }
 
     #[cold]
@@ -441,7 +464,7 @@ impl Worker {
         let think_ns = entry.session.segment.client_line().think_ns.load(Ordering::Relaxed);
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.rang(self.wait, think_ns, one_processor) {
-            entry.become_hot();
+            self.leave = entry.become_hot();
         }
         entry.session.segment.server_line().processor.store(cpu::current(), Ordering::Relaxed);
     }
@@ -455,8 +478,7 @@ impl Worker {
         }
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.found(self.wait, one_processor) {
-            entry.become_hot();
-            entry.session.segment.server_line().processor.store(cpu::current(), Ordering::Relaxed);
+            self.leave = entry.become_hot();
         }
     }
 
@@ -499,7 +521,7 @@ impl Worker {
             let Some(Some(entry)) = self.entries.get_mut(index) else { continue };
             match entry.idle_since {
                 None => entry.idle_since = Some(now),
-                Some(since) if entry.heat.is_hot() && now.duration_since(since) >= HOT_PATIENCE => {
+                Some(since) if entry.heat.is_hot() && now.duration_since(since) >= entry.patience() => {
                     entry.heat.cool();
                     processor = Some(entry.client_processor());
                 }
@@ -517,14 +539,11 @@ impl Worker {
         }
     }
 
-    /// [`Wait::Spin`]: lets clients know where this thread runs, so that none that spins too stays on the same processor.
+    /// Lets the clients that are served now know where this thread runs, so that none spins on the same processor.
     fn publish_processor(&mut self) {
         let current = cpu::current();
-        if current == self.processor {
-            return;
-        }
-        self.processor = current;
-        for entry in self.entries.iter().flatten() {
+        for &index in &self.active {
+            let Some(Some(entry)) = self.entries.get(index) else { continue };
             entry.session.segment.server_line().processor.store(current, Ordering::Relaxed); // a hint
         }
     }
@@ -571,8 +590,17 @@ impl Worker {
         let expected = vec![Expected::FIRST; slots].into_boxed_slice();
         // Active at first: it is looked at, and armed if it is cold.
         let request = Request::closed(Arc::clone(&session));
-        let entry =
-            Entry { session, expected, cursor: 0, heat, idle_since: None, is_active: true, just_rang: true, request };
+        let entry = Entry {
+            session,
+            expected,
+            cursor: 0,
+            heat,
+            idle_since: None,
+            is_active: true,
+            just_rang: true,
+            is_client_waking: false,
+            request,
+        };
         if index == self.entries.len() {
             self.entries.push(None);
         }

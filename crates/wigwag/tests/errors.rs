@@ -132,6 +132,9 @@ fn what_stands_at_the_path_and_is_not_ours_is_left_alone() {
     check(&Client::connect(&stream).unwrap_err(), ErrorKind::PathInvalid, &["stream", "a socket of another kind"]);
     check(&Server::bind(&stream).unwrap_err(), ErrorKind::PathInvalid, &["stream", "another program", "remove it or"]);
     UnixStream::connect(&stream).expect("the other program still has its socket");
+    let mut there: Vec<_> = fs::read_dir(ground.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    there.sort();
+    assert_eq!(there, ["precious", "stream"], "a server that could not be leaves nothing");
     drop(listener);
     drop(Server::bind(&stream).expect("nobody listens there any more"));
 }

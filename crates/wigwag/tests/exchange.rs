@@ -368,31 +368,29 @@ fn several_threads_serve_different_sessions() {
     assert!(!pending.is_ready());
 }
 
+/// Without any clock: what has been passed is received in turns, however much of it is one session's.
 #[test]
 fn a_busy_client_does_not_starve_another() {
     let ground = Ground::new();
-    let _server = Workshop::start(&ground, &[]);
-    let enough = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let flood = Client::connect(ground.socket()).unwrap();
-            let mut under_way = std::collections::VecDeque::new();
-            while !enough.load(Ordering::Relaxed) {
-                match flood.try_loan(8) {
-                    Ok(loan) => under_way.push_back(loan.send().unwrap()),
-                    Err(full) => {
-                        assert_eq!(full.kind(), ErrorKind::Full);
-                        drop(under_way.pop_front().map(|pending| pending.wait().unwrap()));
-                    }
-                }
-            }
-        });
-        let modest = Client::connect(ground.socket()).unwrap();
-        for call in 0..500 {
-            invert(&modest, 48, call);
+    let mut server = Server::builder().slots(64).bind(ground.socket()).unwrap();
+    let pass = |client: &Client, count: usize| {
+        for _ in 0..count {
+            // Given up at once: what counts here is when the server gets it.
+            drop(client.loan(1).unwrap().send().unwrap());
         }
-        enough.store(true, Ordering::Relaxed);
-    });
+    };
+    let (busy, modest, other) = (
+        Client::connect(ground.socket()).unwrap(),
+        Client::builder().capacity(1).connect(ground.socket()).unwrap(),
+        Client::builder().capacity(2).connect(ground.socket()).unwrap(),
+    );
+    eventually("the server has all sessions", || server.stats().sessions == 3);
+    pass(&busy, 64);
+    pass(&modest, 1);
+    pass(&other, 1);
+    let order: Vec<usize> = (0..66).map(|_| server.recv_timeout(LIMIT).unwrap().unwrap().capacity()).collect();
+    let last = |capacity| order.iter().rposition(|&of| of == capacity).unwrap();
+    assert!(last(1) < 40 && last(2) < 40, "16 of one session and then the others: {order:?}");
 }
 
 // ---- ways to wait ---------------------------------------------------------------------------------------------------
@@ -445,6 +443,30 @@ fn every_way_to_wait_at_a_spinning_server() {
 #[test]
 fn every_way_to_wait_at_a_parking_server() {
     every_client_waits_its_own_way_at_a_server_that_waits("park");
+}
+
+/// The server announces that it sleeps and looks once more: the second request of each pair is aimed at the moment in
+/// between, from another processor where there is one.
+#[test]
+fn a_request_is_heard_whenever_it_comes() {
+    for its_way in ["park", "adaptive"] {
+        let ground = Ground::new();
+        let server = Workshop::start(&ground, &[&format!("wait={its_way}"), "processor=last"]);
+        workshop::stay_on("first");
+        let client = Client::builder().wait(Wait::Spin).connect(ground.socket()).unwrap();
+        for pair in 0..4000 {
+            let mut first = client.loan(1).unwrap().send().unwrap();
+            let end = Instant::now() + Duration::from_nanos(word(6, pair) % 50_000);
+            while Instant::now() < end {
+                std::hint::spin_loop();
+            }
+            let mut second = client.loan(1).unwrap().send().unwrap();
+            for pending in [&mut first, &mut second] {
+                assert!(pending.wait_timeout(LIMIT).is_some_and(|reply| reply.is_ok()), "nobody heard pair {pair}");
+            }
+        }
+        server.stop();
+    }
 }
 
 // ---- what a handler may do ------------------------------------------------------------------------------------------
@@ -713,6 +735,28 @@ fn pipelined_requests_that_were_passed_before_the_shutdown_are_served() {
     }
     let error = client.call(b"late").unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::ServerClosed { .. }), "{error:?}");
+}
+
+/// The moment in which a serving thread cools down and goes to sleep is about one microsecond of fifty: it is aimed at.
+#[test]
+fn a_shutdown_is_heard_whenever_it_comes() {
+    for round in 0..300 {
+        let ground = Ground::new();
+        let mut server = Server::bind(ground.socket()).unwrap();
+        let stop = server.shutdown_handle();
+        let quiet = Client::connect(ground.socket()).unwrap();
+        let quick = Client::connect(ground.socket()).unwrap();
+        let serving = std::thread::spawn(move || server.serve(|_| ()));
+        drop(quiet.call(b"").unwrap());
+        (0..20).for_each(|_| drop(quick.call(b"").unwrap()));
+        let end = Instant::now() + Duration::from_micros(word(5, round) % 80);
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        stop.shutdown();
+        eventually("the server ends", || serving.is_finished());
+        serving.join().unwrap().unwrap();
+    }
 }
 
 #[test]

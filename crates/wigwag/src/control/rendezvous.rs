@@ -111,9 +111,21 @@ impl Place {
             sweep(&directory);
         }
         let lock = self.take_lock(&directory)?;
+        let socket = match self.bind(&directory, own_uid, policy) {
+            Ok(socket) => socket,
+            Err(error) => {
+                directory.remove(&self.lock); // it is ours, and nobody's any more
+                return Err(error);
+            }
+        };
+        Ok(Claim { place: self.clone(), directory, socket: Some(socket), fork: ForkGuard::new(), _lock: lock })
+    }
+
+    /// Binds the socket; we hold the lock.
+    fn bind(&self, directory: &Directory, own_uid: u32, policy: &Policy) -> Result<OwnedFd> {
         match directory.look(&self.socket)? {
             Found::Nothing => {}
-            Found::Socket { uid } if uid == own_uid => self.remove_stale(&directory)?,
+            Found::Socket { uid } if uid == own_uid => self.remove_stale(directory)?,
             Found::Socket { uid } => {
                 return Err(self.bad_path(&format!("is a socket of user {uid}; remove it or take another name")));
             }
@@ -127,7 +139,7 @@ impl Place {
         }
         // The directory lets nobody else in to race with this; the credentials of each client are checked besides.
         directory.set_mode(&self.socket, if policy.admits_strangers() { 0o666 } else { 0o600 })?;
-        Ok(Claim { place: self.clone(), directory, socket: Some(socket), fork: ForkGuard::new(), _lock: lock })
+        Ok(socket)
     }
 
     /// Takes the lock; somebody who sweeps may have it for a moment.

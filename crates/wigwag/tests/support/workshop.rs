@@ -95,6 +95,10 @@ fn build(builder: ServerBuilder, option: &str) -> ServerBuilder {
             rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
             builder
         }
+        "processor" => {
+            stay_on(value);
+            builder
+        }
         "allow_user" => builder.allow_user(number() as u32),
         "wait" => builder.wait(wait(value)),
         _ => panic!("`{option}` is not an option"),
@@ -109,6 +113,15 @@ pub fn wait(name: &str) -> Wait {
         "park" => Wait::Park,
         _ => panic!("`{name}` is no way to wait"),
     }
+}
+
+/// Keeps this thread, and those it starts, on the first or the last processor it may use.
+pub fn stay_on(which: &str) {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    let mut allowed = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&processor| allowed.is_set(processor));
+    let mut one = rustix::thread::CpuSet::new();
+    one.set(if which == "first" { allowed.next() } else { allowed.next_back() }.unwrap());
+    rustix::thread::sched_setaffinity(None, &one).unwrap();
 }
 
 fn serve_and_talk(server: &mut Server, parent: &Link, questions: &mpsc::Receiver<String>) {
