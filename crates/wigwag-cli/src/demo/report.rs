@@ -236,10 +236,13 @@ impl Report {
         let measured = others.iter().filter(|row| row.unavailable.is_none() && row.p50_ns > 0);
         let best = measured.min_by_key(|row| row.p50_ns)?;
         let mut sentences = format!(
-            "Over Wigwag a frame is there and back in {}; the way costs {} of that.\n\
+            "Over Wigwag a frame is there and back in {}; the way costs {}.\n\
              Over the quickest other service here ({}) it takes {}; the way costs {}",
             output::duration(wigwag.p50_ns as f64),
-            output::duration(wigwag.transport_p50_ns as f64),
+            match wigwag.transport_p50_ns {
+                cost if cost > 0 => format!("{} of that", output::duration(cost as f64)),
+                _ => "less than this run can tell from noise".to_owned(),
+            },
             best.label,
             output::duration(best.p50_ns as f64),
             output::duration(best.transport_p50_ns as f64),
