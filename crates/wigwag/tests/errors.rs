@@ -985,15 +985,29 @@ fn a_forked_child_of_the_server_does_not_keep_it_awake() {
     let silent = wire::connect_to(&ground.socket());
     let client = Client::connect(ground.socket()).unwrap();
     invert(&client, 100, 1);
+    let mut visitor = Process::start("visitor", [ground.socket()]);
+    visitor.expect("there");
     server.tell("fork");
     server.expect("forked");
     drop((left_in_the_middle, silent, client));
+    visitor.kill();
     invert(&Client::connect(ground.socket()).unwrap(), 100, 2);
     server.tell("rest");
     let ticks: u64 = server.hear().parse().unwrap();
     assert!(ticks < 15, "the steward used {ticks} of 50 ticks while nothing happened");
     server.tell("end");
     server.join();
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn visitor() {
+    role("visitor", |parent, arguments| {
+        let client = Client::connect(arguments[0]).unwrap();
+        invert(&client, 100, 1);
+        parent.tell("there");
+        parent.hear();
+    });
 }
 
 #[test]
