@@ -2,10 +2,6 @@
 //! everybody who waits for it, and its name is free for the next one. Figures are printed (`--nocapture`); what is asserted
 //! is only that nothing hangs.
 
-#[path = "support/snapshot.rs"]
-mod snapshot;
-#[path = "support/mod.rs"]
-mod support;
 #[path = "support/workshop.rs"]
 mod workshop;
 
@@ -15,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use snapshot::Snapshot;
-use support::{Ground, Process, check_inverted, eventually, fill, role, word};
 use wigwag::{Client, ErrorKind, Server};
+use wigwag_testing::Snapshot;
+use wigwag_testing::{Ground, Process, check_inverted, eventually, fill, role, word};
 use workshop::{ORDER, Workshop};
 
 /// So long may it take until a death is noticed, on a machine that does many other things. The figure is printed.

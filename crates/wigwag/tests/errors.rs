@@ -1,12 +1,6 @@
 //! What bad input gets: each a typed error with a sentence that names the value, the limit and the cure; and nothing that
 //! a bad peer does costs anybody else anything.
 
-#[path = "support/snapshot.rs"]
-mod snapshot;
-#[path = "support/mod.rs"]
-mod support;
-#[path = "support/wire.rs"]
-mod wire;
 #[path = "support/workshop.rs"]
 mod workshop;
 
@@ -21,14 +15,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use snapshot::Snapshot;
-use support::{Ground, LIMIT, Process, check_inverted, eventually, fill, role};
 use wigwag::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use wigwag::{
     Client, ClientBuilder, Contract, Error, ErrorKind, Message, Pending, Reply, Request, Server, ServerBuilder,
     TypedClient, TypedServer,
 };
-use wire::{READY, REFUSED, VIOLATION, hello};
+use wigwag_testing::Snapshot;
+use wigwag_testing::wire::{self, READY, REFUSED, VIOLATION, hello};
+use wigwag_testing::{Ground, LIMIT, Process, check_inverted, eventually, fill, role};
 use workshop::{ORDER, Workshop};
 
 #[test]

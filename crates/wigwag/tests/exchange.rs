@@ -1,8 +1,6 @@
 //! The exchange between real processes: bytes of every size, typed, pipelined, many clients, every way to wait, and what a
 //! handler may do. Every byte that comes back is checked.
 
-#[path = "support/mod.rs"]
-mod support;
 #[path = "support/workshop.rs"]
 mod workshop;
 
@@ -12,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Ground, LIMIT, Process, check_inverted, eventually, fill, role, word};
 use wigwag::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use wigwag::{
     Client, Contract, ErrorKind, Message, Reply, Request, Server, TypedClient, TypedReply, TypedServer, Wait,
 };
+use wigwag_testing::{Ground, LIMIT, Process, check_inverted, eventually, fill, role, word};
 use workshop::{ORDER, Workshop, text_of};
 
 const MEBIBYTE: usize = 1 << 20;

@@ -2,28 +2,24 @@
 //! its session, with a reason where the server notices; never the server's process, nor any other client's call. Users
 //! other than the server's are kept out, or kept from changing what a handler looks at.
 
-#[path = "support/snapshot.rs"]
-mod snapshot;
-#[path = "support/mod.rs"]
-mod support;
-#[path = "support/wire.rs"]
-mod wire;
 #[path = "support/workshop.rs"]
 mod workshop;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use snapshot::Snapshot;
-use support::{Ground, LIMIT, Process, check_inverted, eventually, fill, role, word};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 use wigwag::{Client, ErrorKind, Request, Server};
-use wire::{READY, REFUSED, VIOLATION, hello};
+use wigwag_testing::Snapshot;
+use wigwag_testing::wire::{self, READY, REFUSED, VIOLATION};
+use wigwag_testing::{
+    Ground, HAS_DEADLINE, IN_BODY, LIMIT, Process, REQUEST, Raw, SERVER, WAKE, check_inverted, eventually, fill, role,
+    word,
+};
 use workshop::{ORDER, Workshop};
 
 #[test]
@@ -45,143 +41,6 @@ fn receive(server: &mut Server) -> Request {
 }
 
 // ---- a session by hand ----------------------------------------------------------------------------------------------
-
-const SERVER: u64 = 1;
-const WAKE: u64 = 2;
-const REQUEST: u64 = 1 << 32;
-const IN_BODY: u64 = 1 << 40;
-const HAS_DEADLINE: u64 = 1 << 41;
-
-/// A session of someone who has read `docs/layout.md` and feels bound by nothing. The offsets are written out on purpose.
-struct Raw {
-    socket: OwnedFd,
-    memory: OwnedFd,
-    server_bell: OwnedFd,
-    base: NonNull<u8>,
-    size: usize,
-    slots: usize,
-    capacity: u64,
-}
-
-impl Raw {
-    fn connect(path: &Path) -> Raw {
-        let socket = wire::connect_to(path);
-        wire::send(&socket, &hello(), &[]).unwrap();
-        let welcome = wire::receive(&socket).expect("a welcome");
-        assert_eq!(welcome.bytes[0], 3, "{:?}", welcome.end());
-        let number = |at: usize| u32::from_le_bytes(welcome.bytes[at..at + 4].try_into().unwrap());
-        let size = u64::from_le_bytes(welcome.bytes[12..20].try_into().unwrap()) as usize;
-        let mut descriptors = welcome.descriptors.into_iter();
-        let (memory, server_bell) = (descriptors.next().unwrap(), descriptors.next().unwrap());
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
-        let base = unsafe {
-            mmap(std::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &memory, 0)
-        };
-        let base = NonNull::new(base.unwrap().cast()).unwrap();
-        wire::send(&socket, READY, &[]).unwrap();
-        let (slots, capacity) = (number(4) as usize, u64::from(number(8)));
-        let raw = Raw { socket, memory, server_bell, base, size, slots, capacity };
-        raw.depth().store(1, Ordering::Relaxed);
-        raw
-    }
-
-    fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= self.size);
-        // SAFETY: in bounds and aligned; shared memory is only ever touched as atomics here.
-        unsafe { self.base.add(offset).cast().as_ref() }
-    }
-
-    fn half(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4) && offset + 4 <= self.size);
-        // SAFETY: as in `word`.
-        unsafe { self.base.add(offset).cast().as_ref() }
-    }
-
-    fn byte(&self, offset: usize) -> &AtomicU8 {
-        assert!(offset < self.size);
-        // SAFETY: as in `word`.
-        unsafe { self.base.add(offset).cast().as_ref() }
-    }
-
-    fn turn(&self, slot: usize) -> &AtomicU64 {
-        self.word(4096 + slot * 64)
-    }
-
-    fn head(&self, slot: usize) -> &AtomicU64 {
-        self.word(4096 + slot * 64 + 8)
-    }
-
-    fn deadline(&self, slot: usize) -> &AtomicU64 {
-        self.word(4096 + self.slots * 64 + slot * 8)
-    }
-
-    fn depth(&self) -> &AtomicU32 {
-        self.half(1024)
-    }
-
-    fn waiting(&self) -> &AtomicU32 {
-        self.half(1152)
-    }
-
-    /// Where the payload of a slot begins.
-    fn payload(&self, slot: usize, in_body: bool) -> usize {
-        let bodies = (4096 + self.slots * 72).next_multiple_of(4096);
-        let stride = (self.capacity as usize).max(1024).next_multiple_of(4096);
-        if in_body { bodies + slot * stride } else { 4096 + slot * 64 + 16 }
-    }
-
-    fn write(&self, slot: usize, in_body: bool, bytes: &[u8]) {
-        let start = self.payload(slot, in_body);
-        bytes.iter().enumerate().for_each(|(index, byte)| self.byte(start + index).store(*byte, Ordering::Relaxed));
-    }
-
-    fn read(&self, slot: usize, in_body: bool, len: usize) -> Vec<u8> {
-        let start = self.payload(slot, in_body);
-        (start..start + len).map(|offset| self.byte(offset).load(Ordering::Relaxed)).collect()
-    }
-
-    /// Passes whatever it is to the server, and rings.
-    fn pass(&self, slot: usize, turn: u64, head: u64) {
-        self.head(slot).store(head, Ordering::Relaxed);
-        self.turn(slot).swap(turn, Ordering::SeqCst);
-        self.waiting().store(0, Ordering::SeqCst);
-        self.ring();
-    }
-
-    fn ring(&self) {
-        let _ = rustix::io::write(&self.server_bell, &1u64.to_ne_bytes());
-    }
-
-    /// Waits for the answer in a slot.
-    fn wait(&self, slot: usize) {
-        eventually("an answer", || self.turn(slot).load(Ordering::Acquire) & SERVER == 0);
-    }
-
-    /// A call that obeys all rules.
-    fn call(&self, slot: usize, sequence: u64, request: &[u8]) -> Vec<u8> {
-        let in_body = request.len() > 48;
-        self.write(slot, in_body, request);
-        let flag = if in_body { IN_BODY } else { 0 };
-        self.pass(slot, sequence << 8 | SERVER, REQUEST | flag | request.len() as u64);
-        self.wait(slot);
-        let head = self.head(slot).load(Ordering::Relaxed);
-        assert_eq!(head >> 32 & 0xff, 2, "a reply: {head:#x}");
-        self.read(slot, head & IN_BODY != 0, head as u32 as usize)
-    }
-
-    /// Waits for the end of the session: the server's reason and its words.
-    #[track_caller]
-    fn end(&self) -> (u8, String) {
-        wire::receive_end(&self.socket).expect("a farewell before the end")
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // SAFETY: the range is the mapping made in `connect`; all references into it borrow `self`.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.size) };
-    }
-}
 
 #[test]
 fn a_session_by_hand_is_served_as_any_other() {

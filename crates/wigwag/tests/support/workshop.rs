@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use wigwag::{Request, Server, ServerBuilder, ServerStats, Wait};
 
-use crate::support::{Ground, Link, Process};
+use wigwag_testing::{Ground, Link, Process};
 
 /// How an order in words begins. No pattern of the tests does.
 pub const ORDER: &str = "order: ";
@@ -166,7 +166,7 @@ fn obey(request: &mut Request, parent: &Link) -> Result<(), String> {
     match words[0] {
         "reply" => {
             request.resize(number(1)).map_err(|error| error.to_string())?;
-            crate::support::fill(request, number(2) as u64);
+            wigwag_testing::fill(request, number(2) as u64);
             request.iter_mut().for_each(|byte| *byte = !*byte);
             Ok(())
         }

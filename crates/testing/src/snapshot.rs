@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::support::LIMIT;
+use crate::{LIMIT, eventually};
 
 /// What a process held at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Snapshot {
     /// sessions that ended are let go.
     pub fn when_settled(pid: u32, segments: usize) -> Snapshot {
         let mut last = Snapshot::of(pid);
-        crate::support::eventually("the process settles", || {
+        eventually("the process settles", || {
             std::thread::sleep(Duration::from_millis(20));
             let before = std::mem::replace(&mut last, Snapshot::of(pid));
             last == before && last.segments == segments

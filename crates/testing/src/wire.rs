@@ -13,7 +13,7 @@ use rustix::net::{
     SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg, socket_with,
 };
 
-use crate::support::LIMIT;
+use crate::LIMIT;
 
 /// The one message that needs no more: "I have mapped the memory".
 pub const READY: &[u8] = &[2];

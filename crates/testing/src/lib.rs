@@ -1,0 +1,27 @@
+//! What the tests of Wigwag share. Unpublished, and it uses nothing of Wigwag's: what is written by hand here checks the
+//! library.
+//!
+//! ```text
+//! by_hand     a session of someone who read the layout and feels bound by nothing
+//! wire        the control protocol, byte by byte
+//! process     other processes, playing roles
+//! snapshot    what a process holds
+//! ground      a directory of a test's own
+//! pattern     bytes none of which can be lost or swapped unseen
+//! patience    how long a test waits
+//! ```
+
+mod by_hand;
+mod ground;
+mod patience;
+mod pattern;
+mod process;
+mod snapshot;
+pub mod wire;
+
+pub use by_hand::{HAS_DEADLINE, IN_BODY, REQUEST, Raw, SERVER, WAKE};
+pub use ground::Ground;
+pub use patience::{LIMIT, eventually};
+pub use pattern::{check_inverted, fill, word};
+pub use process::{Link, Process, ordered_role, role};
+pub use snapshot::Snapshot;
