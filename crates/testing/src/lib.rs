@@ -9,6 +9,7 @@
 //! ground      a directory of a test's own
 //! pattern     bytes none of which can be lost or swapped unseen
 //! patience    how long a test waits
+//! prove       a goal of the proof, as a test runs it
 //! ```
 
 mod by_hand;
@@ -16,6 +17,7 @@ mod ground;
 mod patience;
 mod pattern;
 mod process;
+mod prove;
 mod snapshot;
 pub mod wire;
 
@@ -24,4 +26,5 @@ pub use ground::Ground;
 pub use patience::{LIMIT, eventually};
 pub use pattern::{check_inverted, fill, word};
 pub use process::{Link, Process, ordered_role, role};
+pub use prove::{finds, holds};
 pub use snapshot::Snapshot;

@@ -40,7 +40,8 @@ impl Source {
 
     /// Whether the whole file is tests.
     pub fn is_test(&self) -> bool {
-        self.path.contains("/tests/") || self.path.starts_with("crates/tidy/")
+        self.path.contains("/tests/")
+            || ["crates/tidy/", "crates/testing/", "crates/proof/"].iter().any(|tests| self.path.starts_with(tests))
     }
 }
 

@@ -42,7 +42,7 @@
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
 //! sys/                                  system calls
-//! error  sync                           sentences; atomics, real or model
+//! error  sync  planted                  sentences; atomics, real or model; faults for the tests to find
 //! ```
 
 #![deny(unsafe_code)]
@@ -60,6 +60,7 @@ mod free_slots;
 mod hint;
 mod layout;
 mod loan;
+mod planted;
 mod private_copy;
 mod request;
 mod segment;

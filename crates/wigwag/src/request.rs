@@ -12,6 +12,7 @@ use crate::control::policy::Trust;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint;
 use crate::layout::{ERROR_TEXT_CAPACITY, Head, INLINE_CAPACITY, Kind};
+use crate::planted::{self, Fault};
 use crate::private_copy::PrivateCopy;
 use crate::segment::Line;
 use crate::session::Session;
@@ -357,6 +358,9 @@ impl Request {
     #[inline(always)]
     fn pass(&mut self, kind: Kind) -> bool {
         self.open = false; // before the turn goes: from then on the bytes are the client's
+        if planted::is(Fault::EarlyTurn) {
+            slot::pass_to_client(&self.line().turn, self.sequence);
+        }
         let head = Head { len: self.len as u32, kind, in_body: self.in_body, has_deadline: false };
         self.line().head.store(head.pack(), Ordering::Relaxed); // published by the turn
         self.session.set_answered(self.slot, self.sequence);

@@ -14,6 +14,7 @@ use crate::control::protocol::Reason;
 use crate::doorbell::Waiting;
 use crate::error::Result;
 use crate::layout::{Head, Kind};
+use crate::planted::{self, Fault};
 use crate::request::Request;
 use crate::session::Session;
 use crate::slot::{self, Expected};
@@ -143,7 +144,8 @@ impl Entry {
         // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number can
         // make the scan shorter, never longer than what is ours.
         let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed) as usize;
-        let depth = depth.min(self.expected.len());
+        let most = if planted::is(Fault::UncheckedDepth) { usize::MAX } else { self.expected.len() };
+        let depth = depth.min(most);
         for _ in 0..depth {
             let slot = if self.cursor < depth { self.cursor } else { 0 };
             self.cursor = slot + 1;
@@ -171,12 +173,17 @@ impl Entry {
         let head = match Head::parse(word) {
             Some(head)
                 if head.kind == Kind::Request
-                    && head.fits(segment.geometry().capacity)
+                    && (head.fits(segment.geometry().capacity) || planted::is(Fault::UncheckedLength))
                     && self.session.is_answered(slot, self.expected[slot].taken()) =>
             {
                 head
             }
             _ => return self.violation(slot, turn),
+        };
+        let head = if planted::is(Fault::DoubleFetch) {
+            Head::parse(segment.line(slot).head.load(Ordering::Relaxed)).unwrap_or(head)
+        } else {
+            head
         };
         self.expected[slot] = self.expected[slot].next();
         if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
@@ -325,7 +332,7 @@ impl Worker {
     fn arm(&mut self, index: usize) -> bool {
         let Some(entry) = self.entries[index].as_deref_mut() else { return false };
         entry.waiting().announce();
-        if entry.look() {
+        if !planted::is(Fault::MissingLook) && entry.look() {
             entry.waiting().withdraw(); // nobody need ring: it stays active, and is armed again after this
             self.found_cold(index);
             self.last = index;

@@ -20,6 +20,7 @@ use super::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, W
 use super::rendezvous::Claim;
 use crate::contract::Contract;
 use crate::error::{Error, Result};
+use crate::planted::{self, Fault};
 use crate::segment::Segment;
 use crate::session::Session;
 use crate::sys::bell::Bell;
@@ -193,6 +194,9 @@ impl Steward {
 
     /// All descriptors are in use. The spare one takes the caller off the queue, to be told so, instead of spinning.
     fn accept_without_descriptors(&mut self) {
+        if planted::is(Fault::BusyAccept) {
+            return;
+        }
         drop(self.reserve.take());
         let is_queue_shorter = match self.listener.as_ref().map(socket::accept) {
             Some(Ok(socket)) => {
@@ -214,9 +218,11 @@ impl Steward {
     fn greet(&mut self, socket: OwnedFd) {
         let peer = match socket::credentials(&socket) {
             Ok(peer) => peer,
+            Err(_) if planted::is(Fault::DefaultUser) => Credentials { uid: self.own_uid, gid: 0, pid: 0 },
             Err(error) => return self.refuse(&socket, Reason::Refused, &error.to_string()),
         };
         let trust = match self.policy.admit(self.own_uid, self.overflow_uid, &peer, || socket::groups(&socket)) {
+            Ok(_) if planted::is(Fault::TrustedStranger) => Trust::SameUser,
             Ok(trust) => trust,
             Err(why) => return self.refuse(&socket, Reason::Refused, &why),
         };
@@ -235,7 +241,8 @@ impl Steward {
         if let Err(error) = self.poller.add(&socket, id * KEY_KINDS + KEY_SOCKET, Interest::Readable) {
             return self.refuse(&socket, Reason::Refused, &error.to_string());
         }
-        let deadline = Instant::now().checked_add(self.limits.handshake_timeout);
+        let deadline =
+            Instant::now().checked_add(self.limits.handshake_timeout).filter(|_| !planted::is(Fault::PatientHandshake));
         self.handshakes.insert(id, Handshake { socket, peer, trust, deadline, offer: None });
         self.advance(id); // the greeting is often there already
     }
@@ -321,10 +328,13 @@ impl Steward {
     }
 
     fn establish(&mut self, id: u64, handshake: Handshake, offer: Offer) {
-        if let Err(error) = memory::seal_finally(&offer.memory) {
+        if !planted::is(Fault::MissingSeal)
+            && let Err(error) = memory::seal_finally(&offer.memory)
+        {
             return self.turn_away(handshake, Reason::Refused, &error.to_string());
         }
-        let pidfd = socket::peer_pidfd(&handshake.socket, &handshake.peer);
+        let pidfd =
+            if planted::is(Fault::SocketAlone) { None } else { socket::peer_pidfd(&handshake.socket, &handshake.peer) };
         if let Some(pidfd) = &pidfd
             && let Err(error) = self.poller.add(pidfd, id * KEY_KINDS + KEY_PIDFD, Interest::Readable)
         {
@@ -376,8 +386,11 @@ impl Steward {
         }
         // A request may keep the session, and so its descriptors, for a while: unwatch and hang up by name.
         self.poller.remove(&session.socket);
-        if let Some(pidfd) = &live.pidfd {
-            self.poller.remove(pidfd);
+        if let Some(pidfd) = live.pidfd {
+            self.poller.remove(&pidfd);
+            if planted::is(Fault::LeakedDescriptor) {
+                std::mem::forget(pidfd);
+            }
         }
         socket::hang_up(&session.socket);
         self.core.forget(session);

@@ -1,0 +1,75 @@
+//! Faults that can be planted, to show that the tests find them. A build without the hidden features has none of this.
+//!
+//! A harness that cannot fail proves nothing. Each fault is compiled in by a hidden feature of its own
+//! (`planted-double-fetch` ...) and sleeps until the environment names it (`WIGWAG_PLANTED=double-fetch`), so that one
+//! build serves the tests of all of them: `crates/planted` is that build.
+
+macro_rules! faults {
+    ($($(#[doc = $doc:literal])* $fault:ident = $name:literal, $feature:literal;)*) => {
+        /// What can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(not(feature = "planted-faults"), allow(dead_code, reason = "asked for by name in builds with planted faults only"))]
+        pub enum Fault {
+            $($(#[doc = $doc])* $fault,)*
+        }
+
+        impl Fault {
+            /// Whether its feature is on, and its name in the environment.
+            #[cfg_attr(not(feature = "planted-faults"), allow(dead_code, reason = "as above"))]
+            const fn of(self) -> (bool, &'static str) {
+                match self {
+                    $(Fault::$fault => (cfg!(feature = $feature), $name),)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// The server reads a request's head a second time after it has checked it.
+    DoubleFetch = "double-fetch", "planted-double-fetch";
+    /// The server does not compare a request's length with the capacity.
+    UncheckedLength = "unchecked-length", "planted-unchecked-length";
+    /// The server believes the client how many slots there are.
+    UncheckedDepth = "unchecked-depth", "planted-unchecked-depth";
+    /// The client does not check the length and the number of a reply.
+    UncheckedReply = "unchecked-reply", "planted-unchecked-reply";
+    /// The server announces that it sleeps and does not look a last time.
+    MissingLook = "missing-look", "planted-missing-look";
+    /// The steward keeps a dead client's descriptor.
+    LeakedDescriptor = "leaked-descriptor", "planted-leaked-descriptor";
+    /// A waiting client does not watch for its server's end.
+    MissingWakeOnDeath = "missing-wake-on-death", "planted-missing-wake-on-death";
+    /// The steward watches the client's socket only, not its process.
+    SocketAlone = "socket-alone", "planted-socket-alone";
+    /// The memory stays open to new mappings, and to holes.
+    MissingSeal = "missing-seal", "planted-missing-seal";
+    /// A handshake has no deadline.
+    PatientHandshake = "patient-handshake", "planted-patient-handshake";
+    /// Clients of other users are served in place.
+    TrustedStranger = "trusted-stranger", "planted-trusted-stranger";
+    /// A peer whose credentials cannot be read is taken for the server's own user.
+    DefaultUser = "default-user", "planted-default-user";
+    /// The steward accepts again and again while there are no descriptors.
+    BusyAccept = "busy-accept", "planted-busy-accept";
+    /// The client forgets the slot of a call that it gave up.
+    ForgottenSlot = "forgotten-slot", "planted-forgotten-slot";
+    /// The server passes the turn back before it has written the head of the reply.
+    EarlyTurn = "early-turn", "planted-early-turn";
+}
+
+/// Whether this fault is planted.
+#[cfg(not(feature = "planted-faults"))]
+#[inline(always)]
+pub const fn is(_: Fault) -> bool {
+    false
+}
+
+/// Whether this fault is planted.
+#[cfg(feature = "planted-faults")]
+#[inline]
+pub fn is(fault: Fault) -> bool {
+    static NAMED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let (is_compiled_in, name) = fault.of();
+    is_compiled_in && NAMED.get_or_init(|| std::env::var("WIGWAG_PLANTED").unwrap_or_default()) == name
+}
