@@ -25,6 +25,6 @@ pub use by_hand::{HAS_DEADLINE, IN_BODY, REQUEST, Raw, SERVER, WAKE};
 pub use ground::Ground;
 pub use patience::{LIMIT, eventually};
 pub use pattern::{check_inverted, fill, word};
-pub use process::{Link, Process, ordered_role, role};
+pub use process::{Link, Process, Teller, ordered_role, role};
 pub use prove::{finds, holds};
 pub use snapshot::Snapshot;

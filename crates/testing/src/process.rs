@@ -15,6 +15,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::LIMIT;
@@ -42,6 +43,15 @@ impl Link {
         let _ = (&self.writer).write_all(line.as_bytes());
     }
 
+    /// Whether a line, or the end, is there to be heard within a time.
+    fn has_said_something(&self, limit: Duration) -> std::io::Result<bool> {
+        if !self.reader.lock().unwrap().buffer().is_empty() {
+            return Ok(true);
+        }
+        let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+        Ok(poll(&mut [PollFd::new(&self.writer, PollFlags::IN)], Some(&limit))? > 0)
+    }
+
     /// Receives a line; `None` when the other end is gone.
     pub fn hear(&self) -> Option<String> {
         let mut line = String::new();
@@ -51,6 +61,17 @@ impl Link {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
             Err(error) => panic!("nothing heard from the other process: {error}"),
         }
+    }
+}
+
+/// Sends lines to a process.
+pub struct Teller(UnixStream);
+
+impl Teller {
+    /// Sends a line.
+    pub fn tell(&self, line: impl Display) {
+        // An end that is gone is noticed where something is expected of it.
+        let _ = (&self.0).write_all(format!("{line}\n").as_bytes());
     }
 }
 
@@ -100,6 +121,16 @@ impl Process {
     /// Receives a line; `None` when it is gone.
     pub fn try_hear(&self) -> Option<String> {
         self.link.hear()
+    }
+
+    /// Whether a line, or the end, is there to be heard within a time.
+    pub fn has_said_something(&self, limit: Duration) -> std::io::Result<bool> {
+        self.link.has_said_something(limit)
+    }
+
+    /// Another one who can talk to it.
+    pub fn teller(&self) -> Teller {
+        Teller(self.link.writer.try_clone().unwrap())
     }
 
     /// Its number, ours until it has been waited for.
