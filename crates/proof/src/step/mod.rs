@@ -84,6 +84,7 @@ pub struct Counts {
 
 impl Counts {
     fn find(&mut self, what: String) {
+        eprintln!("{what}");
         self.findings.push(what);
     }
 }

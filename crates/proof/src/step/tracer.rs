@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt as _;
 
 use anyhow::{Context as _, bail};
 use nix::sys::ptrace;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -20,6 +20,14 @@ use nix::unistd::Pid;
 pub fn mark() {
     // SAFETY: traps into the tracer, which lets the thread go on; without a tracer the process ends, harming nobody.
     unsafe { std::arch::asm!("int3", options(nomem, nostack)) };
+}
+
+/// In the victim, first of all: a mark that no tracer sees any more does nothing.
+pub fn survive_marks() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let nothing = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler touches nothing.
+    unsafe { sigaction(Signal::SIGTRAP, &nothing) }.expect("a handler for SIGTRAP");
 }
 
 /// Why a thread stopped.
@@ -114,14 +122,14 @@ impl Tracee {
         }
     }
 
-    /// Full speed, up to the next [`mark`].
-    pub fn go_to_mark(&self) -> anyhow::Result<()> {
-        let mut signal = None;
+    /// The thread runs at full speed; this waits until it comes to a [`mark`].
+    pub fn wait_for_mark(&self) -> anyhow::Result<()> {
+        let mut stop = self.wait()?;
         loop {
-            match self.go(signal.take())? {
+            stop = match stop {
                 Stop::Mark => return Ok(()),
-                Stop::There | Stop::Forked(_) => {}
-                Stop::Signal(other) => signal = Some(other),
+                Stop::There | Stop::Forked(_) => self.go(None)?,
+                Stop::Signal(signal) => self.go(Some(signal))?,
                 Stop::Ended => bail!("the victim ended before its mark"),
             }
         }
