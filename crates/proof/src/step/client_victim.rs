@@ -79,7 +79,7 @@ fn visit(world: &mut World, operation: &str, point: &Point, blow: Blow, index: u
     let awaits = waits_for_release(operation).then(|| sleeper(world, &victim, &tracee, operation));
     // Where the point lies beyond a sleep, the way there needs what it waits for.
     let on_the_way = if point.kind == Kind::Asleep { None } else { awaits };
-    let is_there = walk::go_to(&mut tracee, point)?;
+    let is_there = walk::go_to(&mut tracee, point, || false)?;
     drop(on_the_way);
     if !is_there {
         // The way was another one this time; it ended well.
@@ -197,7 +197,7 @@ fn finish(world: &mut World, victim: Process) -> anyhow::Result<()> {
 }
 
 /// What the victim's session consists of: all descriptors but the standard ones and the line to the harness.
-fn descriptors(victim: &Process) -> anyhow::Result<Vec<u64>> {
+pub fn descriptors(victim: &Process) -> anyhow::Result<Vec<u64>> {
     let directory = format!("/proc/{}/fd", victim.id());
     let line = std::fs::read_link(format!("{directory}/0"))?;
     let mut own = Vec::new();

@@ -19,6 +19,7 @@ use crate::role::Play;
 use crate::scale::Trial;
 
 mod client_victim;
+mod server_victim;
 mod tracer;
 mod victim;
 mod walk;
@@ -31,7 +32,8 @@ pub const GOALS: &[Goal] = &[
 ];
 
 /// The roles of this part.
-pub const ROLES: &[(&str, Play)] = &[("step-server", victim::serve), ("step-client", victim::client)];
+pub const ROLES: &[(&str, Play)] =
+    &[("step-server", victim::serve), ("step-client", victim::client), ("step-victim-server", victim::victim_server)];
 
 /// What is done to a victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,19 +104,54 @@ pub fn make_repeatable(command: &mut Command) {
     }
 }
 
+/// The tracer and its victim hand over to each other at every step: on one processor that takes a quarter of the time, and
+/// on a busy machine far less than that. What the tracer starts inherits this; servers and steady clients give it up.
+pub fn share_one_processor() -> anyhow::Result<()> {
+    let allowed = rustix::thread::sched_getaffinity(None)?;
+    let mut one = rustix::thread::CpuSet::new();
+    if let Some(last) = (0..rustix::thread::CpuSet::MAX_CPU).rfind(|&processor| allowed.is_set(processor)) {
+        one.set(last);
+        rustix::thread::sched_setaffinity(None, &one)?;
+    }
+    Ok(())
+}
+
+/// Gives up what was inherited from [`share_one_processor`].
+pub fn use_all_processors() {
+    let mut all = rustix::thread::CpuSet::new();
+    (0..rustix::thread::CpuSet::MAX_CPU).for_each(|processor| all.set(processor));
+    // The kernel takes those that there are.
+    let _ = rustix::thread::sched_setaffinity(None, &all);
+}
+
 fn kill(trial: &Trial) -> anyhow::Result<Outcome> {
-    let mut counts = Counts::default();
-    let depth = trial.pick(Depth::Some(2), Depth::Some(1), Depth::Every(20_000));
-    let worst = client_victim::visit_all(&[Blow::Kill], depth, &mut counts)?;
-    let figure = format!("{} kills, worst: call {:?}, back after {:?}", counts.visits, worst.call, worst.back);
-    Ok(Outcome::of(figure, counts.findings))
+    let depth = trial.pick(Depth::Some(3), Depth::Some(1), Depth::Every(20_000));
+    strike(&[Blow::Kill], depth, "kills")
 }
 
 fn stop(trial: &Trial) -> anyhow::Result<Outcome> {
+    let depth = trial.pick(Depth::Some(11), Depth::Some(1), Depth::Every(5_000));
+    strike(&[Blow::Stop, Blow::StopPastTheEnd, Blow::Fork, Blow::CloseDescriptor], depth, "blows")
+}
+
+/// Strikes clients, then servers.
+fn strike(blows: &[Blow], depth: Depth, what: &str) -> anyhow::Result<Outcome> {
+    share_one_processor()?;
     let mut counts = Counts::default();
-    let blows = [Blow::Stop, Blow::StopPastTheEnd, Blow::Fork, Blow::CloseDescriptor];
-    let depth = trial.pick(Depth::Some(7), Depth::Some(1), Depth::Every(5_000));
-    let worst = client_victim::visit_all(&blows, depth, &mut counts)?;
-    let figure = format!("{} blows, worst: call {:?}, back after {:?}", counts.visits, worst.call, worst.back);
+    let begin = std::time::Instant::now();
+    let clients = client_victim::visit_all(blows, depth, &mut counts)?;
+    let of_clients = counts.visits;
+    eprintln!("clients: {of_clients} in {:?}", begin.elapsed());
+    let servers = server_victim::visit_all(blows, depth, &mut counts)?;
+    let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+    let figure = format!(
+        "{of_clients} {what} of clients: others' slowest call {:.1} ms, all given back after {:.1} ms at most; {} of servers: \
+         waiting calls end after {:.1} ms at most, the next server answers after {:.1} ms",
+        ms(clients.call),
+        ms(clients.back),
+        counts.visits - of_clients,
+        ms(servers.end),
+        ms(servers.again),
+    );
     Ok(Outcome::of(figure, counts.findings))
 }

@@ -8,11 +8,12 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::sys::ptrace;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 /// In the victim: here the operation begins, or ends.
@@ -41,6 +42,8 @@ pub enum Stop {
     Signal(Signal),
     /// It forked: the child's number.
     Forked(Pid),
+    /// It sleeps, and its work is over: it will not come where it was sent.
+    Missed,
     /// It ended.
     Ended,
 }
@@ -49,6 +52,9 @@ pub enum Stop {
 pub const CONTROL: &[(u64, usize)] = &[(1024, 16), (1152, 16), (4096, 16), (4160, 16), (4224, 16)];
 /// Slots of the sessions whose control words are watched.
 pub const SLOTS: usize = 2;
+
+/// Looks at a running thread before the looks are spread out.
+const LOOKS_WITHOUT_PAUSE: u32 = 200;
 
 /// A thread of a victim.
 pub struct Tracee {
@@ -100,6 +106,26 @@ impl Tracee {
         }
     }
 
+    /// Waits for a stop; once the thread sleeps and nothing is left for it to do, it is stopped there.
+    fn wait_unless(&self, is_over: &impl Fn() -> bool) -> anyhow::Result<Stop> {
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED;
+        for look in 0.. {
+            let status = waitid(Id::Pid(self.thread), flags | WaitPidFlag::__WALL);
+            if !matches!(status, Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::EINTR)) {
+                break;
+            }
+            if look < LOOKS_WITHOUT_PAUSE {
+                std::thread::yield_now();
+                continue;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+            if is_over() && self.is_asleep() {
+                return self.interrupt().map(|stop| if stop == Stop::There { Stop::Missed } else { stop });
+            }
+        }
+        self.wait()
+    }
+
     fn which_trap(&self) -> anyhow::Result<Stop> {
         let code = ptrace::getsiginfo(self.thread)?.si_code;
         Ok(if code == libc::SI_KERNEL { Stop::Mark } else { Stop::There })
@@ -128,7 +154,7 @@ impl Tracee {
         loop {
             stop = match stop {
                 Stop::Mark => return Ok(()),
-                Stop::There | Stop::Forked(_) => self.go(None)?,
+                Stop::There | Stop::Forked(_) | Stop::Missed => self.go(None)?,
                 Stop::Signal(signal) => self.go(Some(signal))?,
                 Stop::Ended => bail!("the victim ended before its mark"),
             }
@@ -137,12 +163,13 @@ impl Tracee {
 
     /// Full speed, up to the moment before the instruction at `address` is executed for the `occurrence`th time, counted
     /// from 0. Whatever else stops it is said instead.
-    pub fn go_to(&self, address: u64, occurrence: usize) -> anyhow::Result<Stop> {
+    pub fn go_to(&self, address: u64, occurrence: usize, is_over: impl Fn() -> bool) -> anyhow::Result<Stop> {
         let mut left = occurrence;
         loop {
             if self.registers()?.rip != address {
                 self.set_breakpoint(Some(address))?;
-                let stop = self.go(None)?;
+                ptrace::cont(self.thread, None)?;
+                let stop = self.wait_unless(&is_over)?;
                 if stop != Stop::Ended {
                     self.set_breakpoint(None)?;
                 }
@@ -229,7 +256,8 @@ impl Tracee {
         let maps = self.maps()?;
         let lines = maps.lines().filter(|line| line.contains("memfd:wigwag"));
         // The one with the highest inode is the newest.
-        let newest = lines.max_by_key(|line| line.split_whitespace().nth(4).and_then(|inode| inode.parse::<u64>().ok()));
+        let newest =
+            lines.max_by_key(|line| line.split_whitespace().nth(4).and_then(|inode| inode.parse::<u64>().ok()));
         self.segment = newest.map(range).transpose()?.map(|(start, _)| start);
         Ok(())
     }

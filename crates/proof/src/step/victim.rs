@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use wigwag::{Client, ErrorKind, Request, Server, Wait};
+use wigwag::{Client, ErrorKind, Request, Server, ServerBuilder, Wait};
 use wigwag_testing::{Link, check_inverted, fill};
 
 use super::tracer::{SLOTS, mark, survive_marks};
@@ -18,11 +18,18 @@ fn invert(request: &mut Request) {
     request.iter_mut().for_each(|byte| *byte = !*byte);
 }
 
+/// A handshake may take long here: one side of it is walked step by step.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn builder() -> ServerBuilder {
+    Server::builder().slots(SLOTS).capacity(CAPACITY).wait(Wait::Park).handshake_timeout(PATIENCE)
+}
+
 /// The honest server: inverts every byte; keeps what asks for it until the line `release`.
 pub fn serve(parent: &Link, arguments: &[&str]) {
     let [socket] = arguments else { panic!("a server needs a path") };
-    let mut server =
-        Server::builder().slots(SLOTS).capacity(CAPACITY).wait(Wait::Park).bind(Path::new(socket)).unwrap();
+    super::use_all_processors();
+    let mut server = builder().bind(Path::new(socket)).unwrap();
     let stop = server.shutdown_handle();
     let (hold, held) = mpsc::channel::<Request>();
     parent.tell("ready");
@@ -77,7 +84,7 @@ pub fn waits_for_release(operation: &str) -> bool {
 }
 
 fn connect(socket: &Path) -> wigwag::Result<Client> {
-    Client::builder().wait(Wait::Park).timeout(Duration::from_secs(10)).connect(socket)
+    Client::builder().wait(Wait::Park).timeout(Duration::from_secs(60)).connect(socket)
 }
 
 /// Between two marks.
@@ -126,7 +133,7 @@ fn one_operation(parent: &Link, socket: &Path, operation: &str, place: &mut Opti
     let Some(client) = place.as_ref() else {
         ready();
         if operation == "refused" {
-            let refused = marked(|| Client::builder().capacity(CAPACITY + 1).wait(Wait::Park).connect(socket));
+            let refused = marked(|| Client::builder().capacity(CAPACITY + 1).wait(Wait::Park).timeout(PATIENCE).connect(socket));
             match refused {
                 Err(error) if error.kind() == ErrorKind::Refused => {}
                 Err(error) => return Err(error),
@@ -210,4 +217,121 @@ fn held(client: &Client) -> wigwag::Result<wigwag::Pending<'_>> {
     let mut loan = client.loan(HOLD.len())?;
     loan.copy_from_slice(HOLD);
     loan.send()
+}
+
+/// The operations of a victim server.
+pub const SERVER_OPERATIONS: &[&str] = &[
+    "bind",
+    "receive",
+    "receive-asleep",
+    "reply",
+    "reply-body",
+    "fail",
+    "unanswered",
+    "shutdown",
+    "accept",
+    "refuse",
+    "end",
+    "condemn",
+];
+
+/// Whether the operation is one of the steward's, which begins with what a client does and has no marks.
+pub fn is_of_steward(operation: &str) -> bool {
+    matches!(operation, "accept" | "refuse" | "end" | "condemn")
+}
+
+/// The victim server: does one operation, and then serves like any other until it is told to stop.
+pub fn victim_server(parent: &Link, arguments: &[&str]) {
+    let [socket, operation] = arguments else { panic!("a victim needs a path and an operation") };
+    survive_marks();
+    let bind = || builder().bind(Path::new(socket));
+    let ready = |thread: u32| {
+        parent.tell(format_args!("ready {thread}"));
+        parent.hear();
+    };
+    let own = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+    let server = if *operation == "bind" {
+        ready(own);
+        marked(bind)
+    } else {
+        bind()
+    };
+    let mut server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            parent.tell(format_args!("done {:?}", error.kind()));
+            return;
+        }
+    };
+    let stop = server.shutdown_handle();
+    match *operation {
+        "bind" => {}
+        "shutdown" => {
+            parent.tell("bound");
+            ready(own);
+            marked(|| drop(server));
+            return parent.tell("done ok");
+        }
+        _ if is_of_steward(operation) => {
+            parent.tell("bound");
+            ready(steward_thread());
+        }
+        _ => {
+            parent.tell("bound");
+            if let Err(error) = one_service(operation, &mut server, || ready(own)) {
+                return parent.tell(format_args!("done {:?}", error.kind()));
+            }
+        }
+    }
+    parent.tell("done ok");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while parent.hear().is_some_and(|line| line != "stop") {}
+            stop.shutdown();
+        });
+        let _ = server.serve(invert);
+    });
+    drop(server);
+    parent.tell("stopped");
+}
+
+fn one_service(operation: &str, server: &mut Server, ready: impl Fn()) -> wigwag::Result<()> {
+    if operation.starts_with("receive") {
+        ready();
+        let mut request = marked(|| server.recv())?;
+        invert(&mut request);
+        request.reply();
+        return Ok(());
+    }
+    let mut request = server.recv()?;
+    match operation {
+        "reply" => {
+            invert(&mut request);
+            ready();
+            marked(|| request.reply());
+        }
+        "reply-body" => {
+            ready();
+            marked(|| request.set_reply(&[9; 3000]).map(|()| request.reply()))?;
+        }
+        "fail" => {
+            ready();
+            marked(|| request.fail("as ordered"));
+        }
+        "unanswered" => {
+            ready();
+            marked(|| drop(request));
+        }
+        _ => panic!("there is no operation `{operation}`"),
+    }
+    Ok(())
+}
+
+/// The number of the steward's thread in this process.
+fn steward_thread() -> u32 {
+    let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+    let steward = threads.flatten().find(|thread| {
+        std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim() == "wigwag-steward")
+    });
+    steward.and_then(|thread| thread.file_name().to_string_lossy().parse().ok()).expect("a server has a steward")
 }

@@ -105,11 +105,12 @@ pub fn points(tracee: &mut Tracee, end: &End, sleeper: &Sleeper, every: bool) ->
     bail!("an operation of more than {STEPS_MAX} instructions")
 }
 
-/// Goes to a point. `false` when the operation took another way this time and ended without passing it.
-pub fn go_to(tracee: &mut Tracee, point: &Point) -> anyhow::Result<bool> {
-    match tracee.go_to(point.address, point.occurrence)? {
+/// Goes to a point. `false` when the operation took another way this time and ended without passing it: at its mark, or
+/// when the work is over and the thread asleep.
+pub fn go_to(tracee: &mut Tracee, point: &Point, is_over: impl Fn() -> bool) -> anyhow::Result<bool> {
+    match tracee.go_to(point.address, point.occurrence, is_over)? {
         Stop::There => {}
-        Stop::Mark => return Ok(false),
+        Stop::Mark | Stop::Missed => return Ok(false),
         other => bail!("a victim that nothing was done to came to {other:?} on its way to {point:?}"),
     }
     if point.kind == Kind::Asleep {

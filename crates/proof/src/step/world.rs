@@ -65,8 +65,9 @@ impl World {
     /// Waits until the server holds what it held before: no descriptor, mapping or thread more or less.
     pub fn is_back(&mut self) -> anyhow::Result<()> {
         let begin = Instant::now();
-        self.server.tell("release"); // what it keeps for a dead client, it keeps until it is told
         loop {
+            // What it keeps for a dead client, it keeps until it is told; a request may be on its way there only now.
+            self.server.tell("release");
             let now = Snapshot::of(self.server.id());
             if now == self.baseline {
                 self.worst.back = self.worst.back.max(begin.elapsed());
@@ -92,7 +93,7 @@ impl World {
     }
 
     /// Shuts the server down in good order: nothing is left.
-    pub fn end(mut self) -> anyhow::Result<Worst> {
+    pub fn end(self) -> anyhow::Result<Worst> {
         drop(self.steady);
         self.server.tell("stop");
         while self.server.try_hear().context("the server is gone")? != "stopped" {}

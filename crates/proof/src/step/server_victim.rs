@@ -1,0 +1,399 @@
+//! A server as the victim: at every point of each of its operations, and of its steward's, it is killed, stopped, forked,
+//! or loses a descriptor.
+//!
+//! Its clients wait in a call and idle meanwhile. All of them learn of a death in bounded time, none takes a stopped server
+//! for a dead one, the next server takes the name at once, and nothing is left over, here or there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use nix::unistd::Pid;
+use rustix::process::Signal;
+use wigwag::{Client, ErrorKind, Wait};
+use wigwag_testing::{Ground, LIMIT, Process, Raw, Snapshot, check_inverted, fill, wire};
+
+use super::client_victim::{Orphan, descriptors};
+use super::tracer::Tracee;
+use super::victim::{CAPACITY, SERVER_OPERATIONS, is_of_steward};
+use super::walk::{self, End, Point, Sleeper};
+use super::{Blow, Counts, Depth};
+use crate::role;
+
+/// How long a call to a server that stands still is waited for.
+const STANDSTILL: Duration = Duration::from_millis(20);
+
+/// The worst case of a waiting client's learning of its server's death.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Worst {
+    /// From the blow until the waiting call had ended.
+    pub end: Duration,
+    /// From the blow until a client of the next server had its first reply.
+    pub again: Duration,
+}
+
+/// Visits every point of every operation.
+pub fn visit_all(blows: &[Blow], depth: Depth, counts: &mut Counts) -> anyhow::Result<Worst> {
+    let mut worst = Worst::default();
+    for operation in SERVER_OPERATIONS {
+        let points = points_of(operation, depth).with_context(|| format!("server, {operation}"))?;
+        for blow in blows {
+            for (index, point) in depth.thin_out(&points, operation).iter().enumerate() {
+                counts.visits += 1;
+                if let Err(error) = visit(operation, point, *blow, index, &mut worst) {
+                    counts.find(format!("server, {operation}, {blow:?} at {point:?}: {error:#}"));
+                }
+            }
+        }
+    }
+    Ok(worst)
+}
+
+/// A victim server at the beginning of its operation, and its clients.
+struct Scene {
+    ground: Ground,
+    server: Process,
+    /// Its thread, while it is held.
+    tracee: Option<Tracee>,
+    /// Waits in a call, where the operation has to do with one.
+    caller: Option<JoinHandle<wigwag::Result<()>>>,
+    /// Has a session and does nothing.
+    idle: Option<Client>,
+    /// What began the steward's operation, and whether that is through.
+    trigger: Option<JoinHandle<anyhow::Result<()>>>,
+    is_over: Arc<AtomicBool>,
+}
+
+fn connect(ground: &Ground) -> wigwag::Result<Client> {
+    Client::builder().wait(Wait::Park).timeout(Duration::from_secs(60)).connect(ground.socket())
+}
+
+/// One call, checked.
+fn call(client: &Client, limit: Duration) -> wigwag::Result<()> {
+    let mut loan = client.loan(500)?;
+    fill(&mut loan, 5);
+    check_inverted(&loan.call_timeout(limit)?, 500, 5);
+    Ok(())
+}
+
+fn spawn_call(client: Client, operation: &'static str) -> JoinHandle<wigwag::Result<()>> {
+    std::thread::spawn(move || {
+        let reply = client.call_timeout(&[1; 100], LIMIT);
+        match (operation, reply) {
+            ("fail", Err(error)) if error.kind() == ErrorKind::HandlerFailed => Ok(()),
+            ("unanswered", Err(error)) if error.kind() == ErrorKind::Unanswered => Ok(()),
+            ("reply-body", reply) => reply.map(|reply| assert_eq!(&reply[..], [9; 3000])),
+            (_, reply) => reply.map(|reply| assert_eq!(&reply[..], [!1; 100])),
+        }
+    })
+}
+
+fn stage(operation: &'static str) -> anyhow::Result<Scene> {
+    let ground = Ground::new();
+    let socket = ground.socket().to_string_lossy().into_owned();
+    let server = role::start_with("step-victim-server", [socket.as_str(), operation], super::make_repeatable);
+    let hear = || server.try_hear().context("the victim did not get to its operation");
+    let (mut caller, mut idle, mut raw) = (None, None, None);
+    if operation != "bind" {
+        if hear()? != "bound" {
+            bail!("the victim could not bind");
+        }
+        idle = Some(connect(&ground)?);
+        match operation {
+            "condemn" => raw = Some(Raw::connect(&ground.socket())),
+            "receive-asleep" => {}
+            _ if is_of_steward(operation) => {}
+            _ => caller = Some(spawn_call(connect(&ground)?, operation)),
+        }
+    }
+    let other = if operation == "end" { Some(connect(&ground)?) } else { None };
+    let ready = hear()?;
+    let thread = ready.strip_prefix("ready ").and_then(|id| id.parse().ok()).with_context(|| ready.clone())?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut trigger = None;
+    let mut tracee;
+    if is_of_steward(operation) {
+        let steward = Pid::from_raw(thread as i32);
+        server.tell("go");
+        // The sessions of the scene are made; from here on only what is triggered happens.
+        let settled = Snapshot::when_settled(server.id(), 1 + usize::from(other.is_some() || raw.is_some()));
+        tracee = Tracee::seize(server.id(), thread)?;
+        let begin = Instant::now();
+        while !tracee.is_asleep() {
+            if begin.elapsed() > LIMIT {
+                bail!("the steward {steward} does not come to rest");
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        tracee.interrupt()?;
+        let over = Arc::clone(&is_over);
+        let (id, ground_path) = (server.id(), ground.socket());
+        trigger = Some(std::thread::spawn(move || {
+            let done = strike_up(operation, &ground_path, id, &settled, other, raw);
+            over.store(true, Ordering::SeqCst);
+            done
+        }));
+    } else {
+        tracee = Tracee::seize(server.id(), thread)?;
+        server.tell("go");
+        tracee.wait_for_mark()?;
+    }
+    tracee.find_segment()?;
+    Ok(Scene { ground, server, tracee: Some(tracee), caller, idle, trigger, is_over })
+}
+
+/// What a client does for the steward to have work. Errors are those of a client whose server is struck.
+fn strike_up(
+    operation: &str,
+    socket: &std::path::Path,
+    server: u32,
+    settled: &Snapshot,
+    other: Option<Client>,
+    raw: Option<Raw>,
+) -> anyhow::Result<()> {
+    let connect = |capacity| Client::builder().capacity(capacity).wait(Wait::Park).connect(socket);
+    match operation {
+        "accept" => {
+            let client = connect(CAPACITY)?;
+            call(&client, LIMIT)?;
+            // What the session has is let go without its end being a part of the operation.
+            std::mem::forget(client);
+        }
+        "refuse" => match connect(CAPACITY + 1) {
+            Err(error) if error.kind() == ErrorKind::Refused => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => bail!("a session beyond the limits"),
+        },
+        "end" => {
+            drop(other);
+            wait_until_less(server, settled);
+        }
+        _ => {
+            let raw = raw.context("a session by hand")?;
+            wire::send(&raw.socket, b"what nobody may say", &[])?;
+            wait_until_less(server, settled);
+        }
+    }
+    Ok(())
+}
+
+fn wait_until_less(server: u32, settled: &Snapshot) {
+    let begin = Instant::now();
+    while begin.elapsed() < LIMIT {
+        let maps = std::fs::read_to_string(format!("/proc/{server}/maps")).unwrap_or_default();
+        if maps.matches("memfd:wigwag").count() < settled.segments {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+impl Scene {
+    fn tracee(&mut self) -> anyhow::Result<&mut Tracee> {
+        self.tracee.as_mut().context("the victim was let go")
+    }
+
+    fn release(&mut self) -> anyhow::Result<()> {
+        self.tracee.take().map_or(Ok(()), Tracee::release)
+    }
+
+    fn end(&self) -> End {
+        let is_over = Arc::clone(&self.is_over);
+        match self.trigger {
+            Some(_) => End::Idle(Box::new(move || is_over.load(Ordering::SeqCst))),
+            None => End::Mark,
+        }
+    }
+
+    /// A server that waits for a request is given one.
+    fn sleeper(&self, operation: &'static str) -> Sleeper {
+        let socket = (operation == "receive-asleep").then(|| self.ground.socket());
+        let mut has_called = false;
+        let thread = self.tracee.as_ref().map_or(Pid::from_raw(0), |tracee| tracee.thread);
+        Sleeper::watch(self.server.id(), thread, move || {
+            if let Some(socket) = &socket
+                && !std::mem::replace(&mut has_called, true)
+            {
+                let socket = socket.clone();
+                std::thread::spawn(move || {
+                    let client = Client::builder().wait(Wait::Park).connect(socket);
+                    client.and_then(|client| client.call_timeout(&[1; 100], LIMIT).map(drop))
+                });
+            }
+        })
+    }
+
+    /// All who wait for the server get an answer of some kind; how it was, and when.
+    fn all_end(&mut self, begin: Instant, worst: &mut Worst) -> anyhow::Result<Vec<anyhow::Result<()>>> {
+        let mut ends = Vec::new();
+        if let Some(caller) = self.caller.take() {
+            join(&caller)?;
+            ends.push(caller.join().map_err(|_| anyhow::anyhow!("a client fell"))?.map_err(Into::into));
+        }
+        if let Some(trigger) = self.trigger.take() {
+            join(&trigger)?;
+            ends.push(trigger.join().map_err(|_| anyhow::anyhow!("a client fell"))?);
+        }
+        worst.end = worst.end.max(begin.elapsed());
+        Ok(ends)
+    }
+}
+
+fn join<T>(thread: &JoinHandle<T>) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    while !thread.is_finished() {
+        if begin.elapsed() > LIMIT {
+            bail!("a client hangs");
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Ok(())
+}
+
+fn points_of(operation: &'static str, depth: Depth) -> anyhow::Result<Vec<Point>> {
+    let mut scene = stage(operation)?;
+    let end = scene.end();
+    let sleeper = scene.sleeper(operation);
+    let points = walk::points(scene.tracee()?, &end, &sleeper, depth.is_every())?;
+    drop(sleeper);
+    goes_on(scene, operation, &mut Worst::default())?;
+    Ok(points)
+}
+
+fn visit(operation: &'static str, point: &Point, blow: Blow, index: usize, worst: &mut Worst) -> anyhow::Result<()> {
+    let mut scene = stage(operation)?;
+    let sleeper = (point.kind != walk::Kind::Asleep).then(|| scene.sleeper(operation));
+    // Without marks nobody says that the way was another one: the point is given up once the work is done.
+    let is_over = Arc::clone(&scene.is_over);
+    let has_marks = scene.trigger.is_none();
+    let is_there = walk::go_to(scene.tracee()?, point, || !has_marks && is_over.load(Ordering::SeqCst))?;
+    drop(sleeper);
+    if !is_there {
+        return goes_on(scene, operation, worst);
+    }
+    let begin = Instant::now();
+    match blow {
+        Blow::Kill => {
+            scene.server.kill();
+            scene.tracee = None;
+            is_noticed(scene, begin, worst)
+        }
+        Blow::Stop => {
+            scene.server.signal(Signal::STOP);
+            if let Some(idle) = &scene.idle {
+                match call(idle, STANDSTILL) {
+                    Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) => {}
+                    other => bail!("a call to a server that stands still came to {other:?}"),
+                }
+            }
+            scene.server.signal(Signal::CONT);
+            goes_on(scene, operation, worst).context("after it had been stopped")
+        }
+        Blow::StopPastTheEnd => {
+            scene.server.signal(Signal::STOP);
+            scene.idle = None; // a peer that goes while the server cannot notice
+            scene.server.signal(Signal::CONT);
+            goes_on(scene, operation, worst).context("after a client had gone while it was stopped")
+        }
+        Blow::Fork => {
+            let _child = Orphan(Pid::from_raw(scene.tracee()?.call(libc::SYS_fork, [0; 3])? as i32));
+            scene.server.kill();
+            scene.tracee = None;
+            // The child holds the lock of the name until it ends, as it would hold any other.
+            scene.clients_learn_of_the_end(begin, worst)
+        }
+        Blow::CloseDescriptor => {
+            let own = descriptors(&scene.server)?;
+            if let Some(&descriptor) = own.get(index % own.len().max(1)) {
+                scene.tracee()?.call(libc::SYS_close, [descriptor, 0, 0])?;
+            }
+            // It has hurt itself, and may do what it likes, but for taking its clients with it.
+            scene.release()?;
+            if let Some(idle) = &scene.idle {
+                let _ = call(idle, STANDSTILL);
+            }
+            scene.server.kill();
+            is_noticed(scene, Instant::now(), worst)
+        }
+    }
+}
+
+/// The victim was let go unharmed: everything is as it should be, to the end.
+fn goes_on(mut scene: Scene, operation: &'static str, worst: &mut Worst) -> anyhow::Result<()> {
+    scene.release()?;
+    let begin = Instant::now();
+    let said = scene.server.try_hear().unwrap_or_default();
+    if said != "done ok" {
+        bail!("the victim says: {said}");
+    }
+    for end in scene.all_end(begin, &mut Worst::default())? {
+        match (operation, end) {
+            (_, Ok(())) | ("shutdown", Err(_)) => {}
+            (_, Err(error)) => return Err(error.context("a client of a server that nothing was done to")),
+        }
+    }
+    if let Some(idle) = scene.idle.take().filter(|_| operation != "shutdown") {
+        call(&idle, LIMIT).context("the idle client's call")?;
+    }
+    if operation == "shutdown" {
+        scene.server.join();
+    } else {
+        let client = connect(&scene.ground).context("a new client")?;
+        call(&client, LIMIT).context("a new client's call")?;
+        drop(client);
+        scene.server.tell("stop");
+        if scene.server.try_hear().as_deref() != Some("stopped") {
+            bail!("the victim does not stop in order");
+        }
+        scene.server.join();
+    }
+    let _ = worst;
+    is_empty(&scene.ground)
+}
+
+/// The victim is dead: everybody learns of it, and the next one takes its place.
+fn is_noticed(mut scene: Scene, begin: Instant, worst: &mut Worst) -> anyhow::Result<()> {
+    scene.clients_learn_of_the_end(begin, worst)?;
+    let socket = scene.ground.socket().to_string_lossy().into_owned();
+    let mut next = role::start("step-server", [socket]);
+    if next.try_hear().as_deref() != Some("ready") {
+        bail!("the next server cannot take the name");
+    }
+    let client = connect(&scene.ground).context("a client of the next server")?;
+    call(&client, LIMIT).context("a call to the next server")?;
+    worst.again = worst.again.max(begin.elapsed());
+    drop(client);
+    next.tell("stop");
+    next.expect("stopped");
+    next.join();
+    is_empty(&scene.ground)
+}
+
+impl Scene {
+    fn clients_learn_of_the_end(&mut self, begin: Instant, worst: &mut Worst) -> anyhow::Result<()> {
+        for end in self.all_end(begin, worst)? {
+            let Err(error) = end else { continue }; // the answer had been passed
+            match error.downcast_ref::<wigwag::Error>().map(wigwag::Error::kind) {
+                Some(ErrorKind::PeerDied { .. } | ErrorKind::NotRunning | ErrorKind::ServerClosed { .. }) => {}
+                _ if error.downcast_ref::<rustix::io::Errno>().is_some() => {} // a session by hand
+                _ => return Err(error.context("a client of a server that was killed")),
+            }
+        }
+        if let Some(idle) = self.idle.take() {
+            match call(&idle, LIMIT).map_err(|error| error.kind()) {
+                Err(ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. }) => {}
+                other => bail!("the idle client of a server that was killed gets {other:?}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_empty(ground: &Ground) -> anyhow::Result<()> {
+    match std::fs::read_dir(ground.path(""))?.count() {
+        0 => Ok(()),
+        left => bail!("{left} files are left of the server"),
+    }
+}
