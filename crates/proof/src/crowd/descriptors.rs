@@ -19,8 +19,6 @@ use crate::scale::{Scale, Trial};
 const LIMIT: usize = 64;
 /// The goal for a full server's processor time.
 const BUSY_PERCENT: f64 = 5.0;
-/// How `/proc` names a descriptor of a process.
-const PIDFD: &str = "anon_inode:[pidfd]";
 /// What a refusal for want of descriptors says.
 const SAYS: &str = "ulimit -n";
 
@@ -103,7 +101,7 @@ fn full_server(
             told(format!("{busy_percent:.1} % of a processor while it is full, the goal is {BUSY_PERCENT} %"));
         }
     }
-    let pidfds = Snapshot::of(server.proc_id).descriptors.get(PIDFD).copied().unwrap_or(0);
+    let pidfds = pidfds(server.proc_id);
     if pidfds != clients.len() {
         told(format!("it watches only {pidfds} of its clients' processes"));
     }
@@ -132,6 +130,13 @@ fn full_server(
 /// Connects, or fails within a second: a full server answers at once.
 fn connect(socket: &Path) -> wigwag::Result<Client> {
     Client::builder().timeout(Duration::from_secs(1)).connect(socket)
+}
+
+/// How many descriptors of processes another process has. `fdinfo` of nothing else has such a line.
+fn pidfds(pid: u32) -> usize {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return 0 };
+    let infos = entries.flatten().filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    infos.filter(|info| info.lines().any(|line| line.starts_with("NSpid:"))).count()
 }
 
 /// Processor time of another process.
@@ -165,7 +170,7 @@ fn full_client(limit: usize, findings: &mut Vec<String>) -> anyhow::Result<usize
         findings.push(format!("{at}: no clean error for want of descriptors, but {error}"));
     }
     let full = Snapshot::of(opener.id());
-    let pidfds = full.descriptors.get(PIDFD).copied().unwrap_or(0);
+    let pidfds = pidfds(opener.id());
     if (full.segments, pidfds) != (sessions, sessions) {
         findings
             .push(format!("{at}: {sessions} sessions have {} segments and watch {pidfds} processes", full.segments));

@@ -25,8 +25,9 @@ const STRANGER: u32 = 60_125;
 const ATTACKERS: usize = 5;
 /// Of these, the other user's.
 const STRANGERS: usize = 2;
-/// How often an attacker connects anew those that were dropped.
-const REFILL: Duration = Duration::from_millis(100);
+/// How often an attacker connects anew some of those that were dropped: at most one in [`AT_A_TIME`].
+const REFILL: Duration = Duration::from_millis(20);
+const AT_A_TIME: usize = 5;
 /// The goal for a client that connects meanwhile.
 const GOAL_US: u32 = 20_000;
 /// How much later than the deadline a half-open one may be dropped, on a busy machine.
@@ -45,10 +46,10 @@ struct Honest {
 
 /// The goal.
 pub fn half_open(trial: &Trial) -> anyhow::Result<Outcome> {
-    let connectors: usize = trial.pick(100, 1000, 1000);
+    let connectors: usize = trial.pick(200, 1000, 1000);
     let duration = trial.pick(Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(600));
     let deadline_ms: u64 = trial.pick(300, 1000, 1000);
-    let places: usize = trial.pick(25, 256, 256); // as many more than there is room for as by default
+    let places: usize = trial.pick(50, 256, 256); // fewer than connectors, as by default
     let may_be_strangers = rustix::process::geteuid().is_root();
     let ground = Ground::new();
     std::fs::set_permissions(ground.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
@@ -191,7 +192,8 @@ pub fn play_attacker(parent: &Link, arguments: &[&str]) {
     let mut begin = None;
     while begin.is_none_or(|begin: Instant| begin.elapsed() < Duration::from_millis(duration_ms)) {
         if refill_at <= Instant::now() {
-            for _ in connectors.len()..count as usize {
+            let most = if begin.is_none() { count as usize } else { count as usize / AT_A_TIME };
+            for _ in 0..most.min(count as usize - connectors.len()) {
                 connectors.extend(knock(Path::new(socket), knocks));
                 knocks += 1;
             }
@@ -229,7 +231,7 @@ fn knock(path: &Path, number: u64) -> Option<Connector> {
 fn let_go(connectors: &mut Vec<Connector>) -> Duration {
     let mut sockets: Vec<PollFd<'_>> =
         connectors.iter().map(|connector| PollFd::new(&connector.socket, PollFlags::RDHUP)).collect();
-    let moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let moment = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
     let _ = poll(&mut sockets, Some(&moment));
     let mut is_dropped = sockets.iter().map(|socket| !socket.revents().is_empty()).collect::<Vec<_>>().into_iter();
     let mut longest = Duration::ZERO;

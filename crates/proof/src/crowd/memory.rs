@@ -65,12 +65,12 @@ fn poor_clients(findings: &mut Vec<String>) -> anyhow::Result<u64> {
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let steady = scope.spawn(|| steady(&server.socket, &is_over));
         let outcome = (|| {
-            let (modest, _cgroup) = eater(&server.socket, 4)?;
+            let (_cgroup, modest) = eater(&server.socket, 4)?;
             modest.tell("eat");
             if modest.try_hear().as_deref() != Some("eaten") {
                 findings.push("a client within its 16 MiB does not work".into());
             }
-            let (mut greedy, _cgroup) = eater(&server.socket, 16)?;
+            let (_cgroup, mut greedy) = eater(&server.socket, 16)?;
             greedy.tell("eat");
             let said = greedy.try_hear();
             let status = greedy.child.wait()?;
@@ -104,11 +104,11 @@ fn steady(socket: &Path, is_over: &AtomicBool) -> wigwag::Result<u64> {
 }
 
 /// Starts a client that will write to so many slots, in a cgroup of 16 MiB.
-fn eater(socket: &Path, slots: usize) -> anyhow::Result<(Process, Cgroup)> {
+fn eater(socket: &Path, slots: usize) -> anyhow::Result<(Cgroup, Process)> {
     let cgroup = Cgroup::new(CLIENT_LIMIT)?;
     let process = role::start("crowd-eater", [socket.as_os_str(), slots.to_string().as_ref()]);
     cgroup.take(process.id())?;
-    Ok((process, cgroup))
+    Ok((cgroup, process)) // dropped in the other order: a cgroup is removed when it is empty
 }
 
 /// The role: a client that is given its cgroup first, and then writes to every byte of its slots.
@@ -132,11 +132,11 @@ pub fn play_eater(parent: &Link, arguments: &[&str]) {
 // ---- a server ---------------------------------------------------------------------------------------------------------
 
 /// Starts a server in a cgroup of 64 MiB.
-fn poor_server(socket: &Path, options: &[&str]) -> anyhow::Result<(CrowdServer, Cgroup)> {
+fn poor_server(socket: &Path, options: &[&str]) -> anyhow::Result<(Cgroup, CrowdServer)> {
     let cgroup = Cgroup::new(SERVER_LIMIT)?;
     let server = CrowdServer::start(socket, options)?;
     cgroup.take(server.process.id())?;
-    Ok((server, cgroup))
+    Ok((cgroup, server))
 }
 
 /// A server that states what it can give: what is beyond is refused before there is memory for it, and what it gave comes
@@ -145,7 +145,7 @@ fn careful_server(rounds: usize, findings: &mut Vec<String>) -> anyhow::Result<(
     const TRIES: usize = 25;
     let ground = Ground::new();
     let quota = format!("max_bytes_total={QUOTA}");
-    let (server, cgroup) = poor_server(&ground.socket(), &["slots=4096", &quota])?;
+    let (cgroup, server) = poor_server(&ground.socket(), &["slots=4096", &quota])?;
     let wishes =
         |slots: usize, capacity: usize| Client::builder().slots(slots).capacity(capacity).connect(&server.socket);
     call(&wishes(1, 4096)?, 1)?;
@@ -213,7 +213,7 @@ fn reap(client: &Client, slots: usize) -> wigwag::Result<()> {
 /// the next server has the name.
 fn careless_server(findings: &mut Vec<String>) -> anyhow::Result<()> {
     let ground = Ground::new();
-    let (mut server, cgroup) = poor_server(&ground.socket(), &["slots=16"])?;
+    let (cgroup, mut server) = poor_server(&ground.socket(), &["slots=16"])?;
     let bystander = Client::connect(&server.socket)?;
     call(&bystander, 1)?;
     let clients = (0..8).map(|_| Client::connect(&server.socket)).collect::<wigwag::Result<Vec<_>>>()?;
