@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use wigwag::{Client, ErrorKind, Server};
 use wigwag_testing::{Ground, Link, Process, Snapshot};
 
-use super::baseline::comes_back;
+use super::baseline::{PATIENCE, comes_back};
 use super::cgroup::Cgroup;
 use super::server::{CrowdServer, ORDER};
 use super::storm::call;
@@ -152,7 +152,7 @@ fn careful_server(rounds: usize, findings: &mut Vec<String>) -> anyhow::Result<(
     let before = Snapshot::when_settled(server.proc_id, 0);
     let mut refused = 0;
     for _ in 0..rounds {
-        let client = wishes(16, MIB)?;
+        let client = as_soon_as_possible(|| wishes(16, MIB))?;
         let usage = cgroup.usage()?;
         for _ in 0..TRIES {
             // 16 MiB of bodies more; and 15 MiB of slots, whose lines the server would touch at once.
@@ -181,7 +181,7 @@ fn careful_server(rounds: usize, findings: &mut Vec<String>) -> anyhow::Result<(
     }
     findings.extend(comes_back(&before, server.proc_id, "after sessions within the quota"));
     let begin = Instant::now();
-    while cgroup.usage()? > QUOTA / 2 && begin.elapsed() < Duration::from_secs(3) {
+    while cgroup.usage()? > QUOTA / 2 && begin.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(5));
     }
     let (left, peak) = (cgroup.usage()?, cgroup.peak()?);
@@ -190,6 +190,19 @@ fn careful_server(rounds: usize, findings: &mut Vec<String>) -> anyhow::Result<(
     }
     findings.extend(server.stop());
     Ok((refused, peak))
+}
+
+/// Connects as soon as the session before it has been given back.
+fn as_soon_as_possible(connect: impl Fn() -> wigwag::Result<Client>) -> wigwag::Result<Client> {
+    let begin = Instant::now();
+    loop {
+        match connect() {
+            Err(error) if error.kind() == ErrorKind::Refused && begin.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Has the server write to every page of so many slots of 1 MiB.
