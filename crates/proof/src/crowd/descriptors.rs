@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use wigwag::{Client, ErrorKind};
-use wigwag_testing::{Ground, Link, Snapshot};
+use wigwag_testing::{Ground, Link, Snapshot, wire};
 
 use super::baseline::{PATIENCE, comes_back};
 use super::server::{CrowdServer, hear_patiently, limit_descriptors};
@@ -19,6 +19,8 @@ use crate::scale::{Scale, Trial};
 const LIMIT: usize = 64;
 /// The goal for a full server's processor time.
 const BUSY_PERCENT: f64 = 5.0;
+/// More descriptors than are left when there are too few for a session.
+const SPARE: usize = 8;
 /// What a refusal for want of descriptors says.
 const SAYS: &str = "ulimit -n";
 
@@ -35,6 +37,9 @@ pub fn few_descriptors(trial: &Trial) -> anyhow::Result<Outcome> {
         most = most.max(full.sessions);
         turned_away += full.turned_away;
         busiest = busiest.max(full.busy_percent);
+        if !findings.is_empty() {
+            break; // each may take its time
+        }
     }
     let mut held = 0;
     for limit in limits.clone() {
@@ -63,7 +68,8 @@ fn full_server(
     findings: &mut Vec<String>,
 ) -> anyhow::Result<Full> {
     let ground = Ground::new();
-    let server = CrowdServer::start(&ground.socket(), &["slots=1", "capacity=4096", &format!("nofile={limit}")])?;
+    let options = ["slots=1", "capacity=4096", "handshake_ms=25000", &format!("nofile={limit}")];
+    let server = CrowdServer::start(&ground.socket(), &options)?;
     call(&connect(&server.socket)?, 1)?;
     let before = Snapshot::when_settled(server.proc_id, 0);
     let mut clients = Vec::new();
@@ -89,20 +95,24 @@ fn full_server(
         (!is_clean).then(|| format!("no clean refusal for want of descriptors, but {error:?}"))
     };
     refusals.iter().filter_map(check).for_each(&mut told);
+    // What is too little for a session is still enough for those who say nothing: they take the very last.
+    let silent: Vec<_> = (0..SPARE).map(|_| wire::connect_to(&server.socket)).collect();
 
     let mut turned_away = refusals.len();
     let mut busy_percent = 0.0;
-    if let Some(duration) = measured {
-        let (begin, began_ns) = (Instant::now(), processor_ns(server.process.id())?);
-        while begin.elapsed() < duration {
-            // A connect of its own that is never answered keeps somebody in the queue all the time.
-            match connect(&server.socket) {
-                Err(error) => check(&error).into_iter().for_each(&mut told),
-                Ok(_) => told("it let somebody in although it was full".into()),
-            }
-            turned_away += 1;
-            std::thread::sleep(Duration::from_millis(50));
+    let (begin, began_ns) = (Instant::now(), processor_ns(server.process.id())?);
+    loop {
+        match connect(&server.socket) {
+            Err(error) => check(&error).into_iter().for_each(&mut told),
+            Ok(_) => told("it let somebody in although it was full".into()),
         }
+        turned_away += 1;
+        if measured.is_none_or(|duration| begin.elapsed() >= duration) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    if measured.is_some() {
         let spent_ns = processor_ns(server.process.id())? - began_ns;
         busy_percent = spent_ns as f64 / begin.elapsed().as_nanos() as f64 * 100.0;
         if busy_percent > if scale == Scale::Test { 50.0 } else { BUSY_PERCENT } {
@@ -120,6 +130,7 @@ fn full_server(
             .into_iter()
             .for_each(&mut told);
     }
+    drop(silent);
     let sessions = clients.len();
     clients.truncate(sessions - 2);
     let begin = Instant::now();

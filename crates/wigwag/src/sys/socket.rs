@@ -171,9 +171,13 @@ pub fn groups(socket: impl AsFd) -> Vec<u32> {
 pub fn peer_pidfd(socket: impl AsFd, credentials: &Credentials) -> Result<Option<OwnedFd>> {
     const SO_PEERPIDFD: libc::c_int = 77;
     let failed = |error| Error::io("watch the peer's process", error);
-    // SAFETY: the option's value is one `int`.
-    match unsafe { option::<libc::c_int>(socket.as_fd(), SO_PEERPIDFD) } {
-        Ok(fd) if !planted::is(Fault::TrustedNumber) => {
+    let asked = match planted::is(Fault::TrustedNumber) {
+        true => Err(Errno::NOPROTOOPT),
+        // SAFETY: the option's value is one `int`.
+        false => unsafe { option::<libc::c_int>(socket.as_fd(), SO_PEERPIDFD) },
+    };
+    match asked {
+        Ok(fd) => {
             // SAFETY: the kernel made this descriptor for the caller, who owns it from here on.
             let fd = unsafe { OwnedFd::from_raw_fd(fd) };
             let _ = rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC);
@@ -181,7 +185,7 @@ pub fn peer_pidfd(socket: impl AsFd, credentials: &Credentials) -> Result<Option
         }
         // An older kernel, or a sandbox. Any other error, such as INVAL for a peer that was waited for, must not lead on to
         // the number: it may be another process's by now.
-        Ok(_) | Err(Errno::NOPROTOOPT | Errno::NOSYS | Errno::PERM) => {}
+        Err(Errno::NOPROTOOPT | Errno::NOSYS | Errno::PERM) => {}
         Err(error) => return Err(failed(error)),
     }
     let Some(pid) = rustix::process::Pid::from_raw(credentials.pid) else { return Ok(None) };
