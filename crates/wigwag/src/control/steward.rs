@@ -112,7 +112,7 @@ struct Steward {
     accept_again_at: Option<Instant>,
 }
 
-/// A client that is not a session yet. It has cost us one or two descriptors, and memory only once it said HELLO well.
+/// A client that is not a session yet. It has cost us one descriptor; four more and memory only once it said HELLO well.
 struct Handshake {
     socket: OwnedFd,
     peer: Credentials,
