@@ -59,7 +59,7 @@ fn enter_namespace() -> anyhow::Result<()> {
     }
     let user = rustix::process::geteuid().as_raw();
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)?;
-    std::fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+    std::fs::write("/proc/self/uid_map", format!("0 {user} 1"))?; // only its root keeps the rights when it starts a program
     Ok(())
 }
 
