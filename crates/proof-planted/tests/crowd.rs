@@ -32,9 +32,11 @@ fn g13_finds_a_session_whose_client_is_not_watched() {
 /// Where there are no cgroups to be made, the harness cannot run, and says so.
 #[test]
 fn g14_finds_a_quota_that_is_not_looked_at() {
-    if std::fs::metadata("/sys/fs/cgroup/memory/tasks").is_ok() && rustix::process::geteuid().is_root() {
-        finds(PROGRAM, "G14", "unchecked-quota", "beyond the quota was welcomed");
+    if std::fs::metadata("/sys/fs/cgroup/memory/tasks").is_err() || !rustix::process::geteuid().is_root() {
+        println!("not tried: only root can make a memory cgroup, and only version 1 is spoken here");
+        return;
     }
+    finds(PROGRAM, "G14", "unchecked-quota", "beyond the quota was welcomed");
 }
 
 #[test]
