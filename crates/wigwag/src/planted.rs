@@ -42,6 +42,14 @@ faults! {
     MissingWakeOnDeath = "missing-wake-on-death", "planted-missing-wake-on-death";
     /// The steward watches the client's socket only, not its process.
     SocketAlone = "socket-alone", "planted-socket-alone";
+    /// A peer's process is looked for by the number in its credentials.
+    TrustedNumber = "trusted-number", "planted-trusted-number";
+    /// A session without a pidfd is made where there is no descriptor for one.
+    MissingPidfd = "missing-pidfd", "planted-missing-pidfd";
+    /// What all segments may have is not looked at before one more is made.
+    UncheckedQuota = "unchecked-quota", "planted-unchecked-quota";
+    /// Where all places for handshakes are taken, a newcomer gets none.
+    JealousPlaces = "jealous-places", "planted-jealous-places";
     /// The memory stays open to new mappings, and to holes.
     MissingSeal = "missing-seal", "planted-missing-seal";
     /// A handshake has no deadline.

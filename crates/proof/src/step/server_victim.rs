@@ -38,10 +38,12 @@ pub struct Worst {
 pub fn visit_all(blows: &[Blow], depth: Depth, counts: &mut Counts) -> anyhow::Result<Worst> {
     let mut worst = Worst::default();
     for operation in SERVER_OPERATIONS {
+        eprintln!("{operation}");
         let points = points_of(operation, depth).with_context(|| format!("server, {operation}"))?;
         for blow in blows {
             for (index, point) in depth.thin_out(&points, operation).iter().enumerate() {
                 counts.visits += 1;
+                eprintln!("server, {operation}, {blow:?} at {point:?}");
                 if let Err(error) = visit(operation, point, *blow, index, &mut worst) {
                     counts.find(format!("server, {operation}, {blow:?} at {point:?}: {error:#}"));
                 }

@@ -188,11 +188,12 @@ fn establish(
         poller.add(bell, KEY_BELL, Interest::Bell)?;
     }
     poller.add(&socket, KEY_SOCKET, Interest::Readable)?;
-    let pidfd = socket::peer_pidfd(&socket, &socket::credentials(&socket)?);
+    let pidfd = socket::peer_pidfd(&socket, &socket::credentials(&socket)?)?;
     if let Some(pidfd) = &pidfd {
         poller.add(pidfd, KEY_PIDFD, Interest::Readable)?;
     }
-    socket::send(socket.as_fd(), &FromClient::Ready.encode(), &[]).map_err(|error| gone(place, Some(error)))?;
+    socket::send(socket.as_fd(), &FromClient::Ready.encode(), &[])
+        .map_err(|error| turned_away(place, &socket, error))?;
     Ok(Attachment {
         segment,
         socket,
@@ -201,6 +202,16 @@ fn establish(
         _client_bell: client_bell,
         _pidfd: pidfd,
     })
+}
+
+/// The server has hung up although it welcomed us. If it said why, as it does when the handshake took too long, that is
+/// there to be read.
+fn turned_away(place: &Place, socket: &OwnedFd, error: Errno) -> Error {
+    let mut buffer = [0u8; MESSAGE_MAX];
+    match socket::receive(socket, &mut buffer).map(|received| FromServer::decode(&buffer[..received.len])) {
+        Ok(Ok(FromServer::Refusal(reason, why) | FromServer::Farewell(reason, why))) => refused(reason, &why),
+        _ => gone(place, Some(error)),
+    }
 }
 
 /// The error for a refusal.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::protocol::{Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE};
 use crate::contract::Contract;
 use crate::layout::{Geometry, LAYOUT_VERSION};
+use crate::planted::{self, Fault};
 use crate::sys::socket::Credentials;
 
 /// How far the server trusts a session's peer.
@@ -168,7 +169,7 @@ impl Limits {
                 self.bytes_per_session
             )));
         }
-        if usage.bytes.saturating_add(size) > self.bytes_total {
+        if usage.bytes.saturating_add(size) > self.bytes_total && !planted::is(Fault::UncheckedQuota) {
             return Err(refused(format!(
                 "{} bytes are in use and {size} more would exceed the {} the server allows in total \
                  (ServerBuilder::max_bytes_total)",

@@ -112,7 +112,7 @@ struct Steward {
     accept_again_at: Option<Instant>,
 }
 
-/// A client that is not a session yet. It has cost us one or two descriptors, and memory only once it said HELLO well.
+/// A client that is not a session yet. It has cost us one descriptor; four more and memory only once it said HELLO well.
 struct Handshake {
     socket: OwnedFd,
     peer: Credentials,
@@ -128,6 +128,8 @@ struct Offer {
     segment: Segment,
     server_bell: Bell,
     client_bell: Option<Bell>,
+    /// Opened before the client is welcomed: without a descriptor for it there is no session.
+    pidfd: Option<OwnedFd>,
     charged: Entry,
 }
 
@@ -226,15 +228,14 @@ impl Steward {
             Ok(trust) => trust,
             Err(why) => return self.refuse(&socket, Reason::Refused, &why),
         };
-        if self.handshakes.len() >= self.limits.handshakes {
-            // Some may be done but for a message that lies here unread, as a client is once it has said READY.
-            let ids: Vec<u64> = self.handshakes.keys().copied().collect();
-            ids.into_iter().for_each(|id| self.advance(id));
-        }
-        if self.handshakes.len() >= self.limits.handshakes && !self.make_room(peer.uid) {
-            let why =
-                format!("{} handshakes are under way, as many as the server allows: try again", self.limits.handshakes);
-            return self.refuse(&socket, Reason::Refused, &why);
+        while self.handshakes.len() >= self.limits.handshakes {
+            if planted::is(Fault::JealousPlaces) || !self.make_room(peer.uid) {
+                return self.refuse(
+                    &socket,
+                    Reason::Refused,
+                    "the server allows no handshakes (ServerBuilder::max_handshakes)",
+                );
+            }
         }
         self.last_id += 1;
         let id = self.last_id;
@@ -247,18 +248,27 @@ impl Steward {
         self.advance(id); // the greeting is often there already
     }
 
-    /// All places for handshakes are taken. Whoever holds most of them loses the oldest, unless it is the newcomer's own user:
-    /// so a user who only knocks cannot shut the others out.
+    /// All places for handshakes are taken. The user who holds most of them, the newcomer counted, loses the oldest. So nobody
+    /// shuts others out by knocking, not even programs of their own user: whoever goes on at once is done before as many have
+    /// come after it as there are places.
     fn make_room(&mut self, newcomer: u32) -> bool {
-        let mut of_user: HashMap<u32, usize> = HashMap::new();
+        let mut of_user = HashMap::from([(newcomer, 1)]);
         for handshake in self.handshakes.values() {
-            *of_user.entry(handshake.peer.uid).or_default() += 1;
+            *of_user.entry(handshake.peer.uid).or_insert(0) += 1;
         }
-        let most = of_user.iter().max_by_key(|(_, count)| **count).map(|(&uid, _)| uid);
-        let Some(crowd) = most.filter(|&uid| uid != newcomer) else { return false };
+        // The newcomer's own user may have no handshake yet.
+        let held = of_user.iter().filter(|(uid, count)| **uid != newcomer || **count > 1);
+        let Some((&crowd, _)) = held.max_by_key(|(_, count)| **count) else { return false };
         let oldest = self.handshakes.iter().filter(|(_, h)| h.peer.uid == crowd).map(|(&id, _)| id).min();
-        if let Some(handshake) = oldest.and_then(|id| self.handshakes.remove(&id)) {
-            self.turn_away(handshake, Reason::Refused, "another user's handshake needed the place: try again");
+        let Some(id) = oldest else { return false };
+        // It may be done but for a message that lies here unread, as a client is once it has said READY.
+        self.advance(id);
+        if let Some(handshake) = self.handshakes.remove(&id) {
+            let why = format!(
+                "a newcomer needed the place of this handshake, {} are under way, as many as the server allows: try again",
+                self.limits.handshakes
+            );
+            self.turn_away(handshake, Reason::Refused, &why);
         }
         true
     }
@@ -313,6 +323,11 @@ impl Steward {
         segment.write_header(&geometry.header(&self.contract));
         let server_bell = bell()?;
         let client_bell = if handshake.trust == Trust::SameUser { Some(bell()?) } else { None };
+        let pidfd = match socket::peer_pidfd(&handshake.socket, &handshake.peer) {
+            Ok(pidfd) => pidfd.filter(|_| !planted::is(Fault::SocketAlone)),
+            Err(_) if planted::is(Fault::MissingPidfd) => None,
+            Err(error) => return Err(failed(error)),
+        };
         let welcome = FromServer::Welcome(Welcome {
             protocol: PROTOCOL_VERSION,
             slots: geometry.slots as u32,
@@ -324,21 +339,19 @@ impl Steward {
         fds.extend(client_bell.as_ref().map(Bell::as_fd));
         socket::send(&handshake.socket, &welcome.encode(), &fds)
             .map_err(|error| failed(Error::io("greet the client", error)))?;
-        Ok(Offer { memory, segment, server_bell, client_bell, charged })
+        Ok(Offer { memory, segment, server_bell, client_bell, pidfd, charged })
     }
 
     fn establish(&mut self, id: u64, handshake: Handshake, offer: Offer) {
         if !planted::is(Fault::MissingSeal)
             && let Err(error) = memory::seal_finally(&offer.memory)
         {
-            return self.turn_away(handshake, Reason::Refused, &error.to_string());
+            return self.turn_away(handshake, Reason::Refused, &format!("the server {error}"));
         }
-        let pidfd =
-            if planted::is(Fault::SocketAlone) { None } else { socket::peer_pidfd(&handshake.socket, &handshake.peer) };
-        if let Some(pidfd) = &pidfd
+        if let Some(pidfd) = &offer.pidfd
             && let Err(error) = self.poller.add(pidfd, id * KEY_KINDS + KEY_PIDFD, Interest::Readable)
         {
-            return self.turn_away(handshake, Reason::Refused, &error.to_string());
+            return self.turn_away(handshake, Reason::Refused, &format!("the server {error}"));
         }
         let Handshake { socket, peer, trust, .. } = handshake;
         let slots = offer.segment.geometry().slots;
@@ -358,7 +371,7 @@ impl Steward {
             core: Arc::downgrade(&self.core),
         });
         self.core.deal(&session);
-        self.sessions.insert(id, Live { session, pidfd });
+        self.sessions.insert(id, Live { session, pidfd: offer.pidfd });
         self.core.counts.accepted.fetch_add(1, Ordering::Relaxed);
         self.core.counts.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
     }

@@ -15,6 +15,7 @@ use rustix::net::{
 
 use super::retry;
 use crate::error::{Error, ErrorKind, Result};
+use crate::planted::{self, Fault};
 
 /// Most descriptors one message carries.
 pub const FDS_MAX: usize = 4;
@@ -163,21 +164,40 @@ pub fn groups(socket: impl AsFd) -> Vec<u32> {
 /// A descriptor of the peer's process that becomes readable when it ends, even while a forked child keeps the socket.
 ///
 /// SO_PEERPIDFD (Linux 6.5) cannot be fooled by a reused PID. Before that the PID is opened and the socket looked at once
-/// more: had the peer died in between, it would have hung up. `None` where neither works; the socket alone remains.
-pub fn peer_pidfd(socket: impl AsFd, credentials: &Credentials) -> Option<OwnedFd> {
+/// more: had the peer died in between, it would have hung up. `None` where the kernel has neither; the socket alone remains.
+///
+/// # Errors
+/// No descriptor is to be had, or the peer is gone already. A session without its pidfd would not hear of a death.
+pub fn peer_pidfd(socket: impl AsFd, credentials: &Credentials) -> Result<Option<OwnedFd>> {
     const SO_PEERPIDFD: libc::c_int = 77;
-    // SAFETY: the option's value is one `int`.
-    if let Ok(fd) = unsafe { option::<libc::c_int>(socket.as_fd(), SO_PEERPIDFD) } {
-        // SAFETY: the kernel made this descriptor for the caller, who owns it from here on.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let _ = rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC);
-        return Some(fd);
+    let failed = |error| Error::io("watch the peer's process", error);
+    let asked = match planted::is(Fault::TrustedNumber) {
+        true => Err(Errno::NOPROTOOPT),
+        // SAFETY: the option's value is one `int`.
+        false => unsafe { option::<libc::c_int>(socket.as_fd(), SO_PEERPIDFD) },
+    };
+    match asked {
+        Ok(fd) => {
+            // SAFETY: the kernel made this descriptor for the caller, who owns it from here on.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            let _ = rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC);
+            return Ok(Some(fd));
+        }
+        // An older kernel, or a sandbox. Any other error, such as INVAL for a peer that was waited for, must not lead on to
+        // the number: it may be another process's by now.
+        Err(Errno::NOPROTOOPT | Errno::NOSYS | Errno::PERM) => {}
+        Err(error) => return Err(failed(error)),
     }
-    let pid = rustix::process::Pid::from_raw(credentials.pid)?;
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    let Some(pid) = rustix::process::Pid::from_raw(credentials.pid) else { return Ok(None) };
+    let pidfd = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => return Ok(None), // older still, or a sandbox
+        Err(error) => return Err(failed(error)),
+    };
     let mut one = [PollFd::new(&socket, PollFlags::RDHUP)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    (poll(&mut one, Some(&now)).ok()? == 0).then_some(pidfd)
+    let has_hung_up = poll(&mut one, Some(&now)).map_err(failed)? > 0;
+    Ok((!has_hung_up).then_some(pidfd))
 }
 
 /// Refuses descriptors from the other end, where the kernel can (SO_PASSRIGHTS, Linux 6.16).
