@@ -19,6 +19,7 @@ use crate::role::Play;
 use crate::scale::Trial;
 
 mod client_victim;
+mod mutate;
 mod server_victim;
 mod tracer;
 mod victim;
@@ -29,11 +30,22 @@ mod world;
 pub const GOALS: &[Goal] = &[
     Goal { id: "G3", title: "killed at every step, either side", limit_s: [120, 300, 86_400], run: kill },
     Goal { id: "G4", title: "stopped, forked or robbed at every step", limit_s: [120, 300, 86_400], run: stop },
+    Goal {
+        id: "G5",
+        title: "lied to after every instruction, either side",
+        limit_s: [120, 300, 86_400],
+        run: mutate::run,
+    },
 ];
 
 /// The roles of this part.
-pub const ROLES: &[(&str, Play)] =
-    &[("step-server", victim::serve), ("step-client", victim::client), ("step-victim-server", victim::victim_server)];
+pub const ROLES: &[(&str, Play)] = &[
+    ("step-server", victim::serve),
+    ("step-client", victim::client),
+    ("step-lied-to-server", mutate::server),
+    ("step-lied-to-client", mutate::client),
+    ("step-victim-server", victim::victim_server),
+];
 
 /// What is done to a victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,10 +150,8 @@ fn stop(trial: &Trial) -> anyhow::Result<Outcome> {
 fn strike(blows: &[Blow], depth: Depth, what: &str) -> anyhow::Result<Outcome> {
     share_one_processor()?;
     let mut counts = Counts::default();
-    let begin = std::time::Instant::now();
-    let clients = if std::env::var_os("NOC").is_some() { Default::default() } else { client_victim::visit_all(blows, depth, &mut counts)? };
+    let clients = client_victim::visit_all(blows, depth, &mut counts)?;
     let of_clients = counts.visits;
-    eprintln!("clients: {of_clients} in {:?}", begin.elapsed());
     let servers = server_victim::visit_all(blows, depth, &mut counts)?;
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
     let figure = format!(

@@ -38,12 +38,10 @@ pub struct Worst {
 pub fn visit_all(blows: &[Blow], depth: Depth, counts: &mut Counts) -> anyhow::Result<Worst> {
     let mut worst = Worst::default();
     for operation in SERVER_OPERATIONS {
-        eprintln!("{operation}");
         let points = points_of(operation, depth).with_context(|| format!("server, {operation}"))?;
         for blow in blows {
             for (index, point) in depth.thin_out(&points, operation).iter().enumerate() {
                 counts.visits += 1;
-                eprintln!("server, {operation}, {blow:?} at {point:?}");
                 if let Err(error) = visit(operation, point, *blow, index, &mut worst) {
                     counts.find(format!("server, {operation}, {blow:?} at {point:?}: {error:#}"));
                 }
@@ -155,7 +153,8 @@ fn strike_up(
     other: Option<Client>,
     raw: Option<Raw>,
 ) -> anyhow::Result<()> {
-    let connect = |capacity| Client::builder().capacity(capacity).wait(Wait::Park).connect(socket);
+    let patience = Duration::from_secs(60);
+    let connect = |capacity| Client::builder().capacity(capacity).wait(Wait::Park).timeout(patience).connect(socket);
     match operation {
         "accept" => {
             let client = connect(CAPACITY)?;
@@ -195,6 +194,13 @@ fn wait_until_less(server: u32, settled: &Snapshot) {
 impl Scene {
     fn tracee(&mut self) -> anyhow::Result<&mut Tracee> {
         self.tracee.as_mut().context("the victim was let go")
+    }
+
+    fn kill(&mut self) -> anyhow::Result<()> {
+        self.server.signal(Signal::KILL);
+        self.tracee.take().map_or(Ok(()), Tracee::bury)?;
+        self.server.kill();
+        Ok(())
     }
 
     fn release(&mut self) -> anyhow::Result<()> {
@@ -278,8 +284,7 @@ fn visit(operation: &'static str, point: &Point, blow: Blow, index: usize, worst
     let begin = Instant::now();
     match blow {
         Blow::Kill => {
-            scene.server.kill();
-            scene.tracee = None;
+            scene.kill()?;
             is_noticed(scene, begin, worst)
         }
         Blow::Stop => {
@@ -301,8 +306,7 @@ fn visit(operation: &'static str, point: &Point, blow: Blow, index: usize, worst
         }
         Blow::Fork => {
             let _child = Orphan(Pid::from_raw(scene.tracee()?.call(libc::SYS_fork, [0; 3])? as i32));
-            scene.server.kill();
-            scene.tracee = None;
+            scene.kill()?;
             // The child holds the lock of the name until it ends, as it would hold any other.
             scene.clients_learn_of_the_end(begin, worst)
         }

@@ -148,6 +148,17 @@ impl Tracee {
         }
     }
 
+    /// As [`go`](Tracee::go), but gives up when it sleeps and this says that it may not.
+    pub fn go_unless(&self, signal: Option<Signal>, is_over: impl Fn() -> bool) -> anyhow::Result<Stop> {
+        ptrace::cont(self.thread, signal).context("a victim does not go on")?;
+        self.wait_unless(&is_over)
+    }
+
+    /// Full speed, and nobody waits for it now.
+    pub fn go_on(&self) -> anyhow::Result<()> {
+        ptrace::cont(self.thread, None).context("a victim does not go on")
+    }
+
     /// The thread runs at full speed; this waits until it comes to a [`mark`].
     pub fn wait_for_mark(&self) -> anyhow::Result<()> {
         let mut stop = self.wait()?;
@@ -285,6 +296,14 @@ impl Tracee {
     /// Whether the thread sleeps in a system call.
     pub fn is_asleep(&self) -> bool {
         is_asleep(self.process, self.thread)
+    }
+
+    /// It was killed: waits until it is gone. A thread that somebody traces keeps its process from being gone.
+    pub fn bury(self) -> anyhow::Result<()> {
+        if self.thread != self.process {
+            while self.wait()? != Stop::Ended {}
+        }
+        Ok(())
     }
 
     /// Lets it go, whatever it does next.

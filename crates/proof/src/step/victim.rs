@@ -21,7 +21,8 @@ fn invert(request: &mut Request) {
 /// A handshake may take long here: one side of it is walked step by step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn builder() -> ServerBuilder {
+/// The servers of the walks.
+pub fn builder() -> ServerBuilder {
     Server::builder().slots(SLOTS).capacity(CAPACITY).wait(Wait::Park).handshake_timeout(PATIENCE)
 }
 
@@ -88,7 +89,7 @@ fn connect(socket: &Path) -> wigwag::Result<Client> {
 }
 
 /// Between two marks.
-fn marked<T>(operation: impl FnOnce() -> T) -> T {
+pub fn marked<T>(operation: impl FnOnce() -> T) -> T {
     mark();
     let result = operation();
     mark();
@@ -133,7 +134,8 @@ fn one_operation(parent: &Link, socket: &Path, operation: &str, place: &mut Opti
     let Some(client) = place.as_ref() else {
         ready();
         if operation == "refused" {
-            let refused = marked(|| Client::builder().capacity(CAPACITY + 1).wait(Wait::Park).timeout(PATIENCE).connect(socket));
+            let refused =
+                marked(|| Client::builder().capacity(CAPACITY + 1).wait(Wait::Park).timeout(PATIENCE).connect(socket));
             match refused {
                 Err(error) if error.kind() == ErrorKind::Refused => {}
                 Err(error) => return Err(error),
@@ -327,11 +329,16 @@ fn one_service(operation: &str, server: &mut Server, ready: impl Fn()) -> wigwag
     Ok(())
 }
 
-/// The number of the steward's thread in this process.
+/// The number of the steward's thread in this process. It gives itself its name, a moment after it was started.
 fn steward_thread() -> u32 {
-    let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
-    let steward = threads.flatten().find(|thread| {
-        std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim() == "wigwag-steward")
-    });
-    steward.and_then(|thread| thread.file_name().to_string_lossy().parse().ok()).expect("a server has a steward")
+    loop {
+        let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+        let steward = threads.flatten().find(|thread| {
+            std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim() == "wigwag-steward")
+        });
+        match steward.and_then(|thread| thread.file_name().to_string_lossy().parse().ok()) {
+            Some(thread) => return thread,
+            None => std::thread::yield_now(),
+        }
+    }
 }
