@@ -79,8 +79,9 @@ impl Stage {
         (0..self.steady.len()).for_each(|index| words(index).is_paused.store(0, Ordering::Release));
         self.world.board.set_phase(Phase::Pause);
         let all_paused = || (0..self.steady.len()).all(|index| words(index).is_paused.load(Ordering::Acquire) != 0);
-        match comes_true(Duration::from_secs(25), all_paused) {
-            true => Ok(()),
+        let is_wrong = || !self.world.complaints().is_empty();
+        match comes_true(Duration::from_secs(25), || all_paused() || is_wrong()) {
+            true => Ok(()), // a complaint is a finding, and ends the storm
             false => Err("a steady client does not come back from a call: a reply is lost".into()),
         }
     }
@@ -98,7 +99,6 @@ impl Stage {
     /// Ends all in good order; returns how many sessions there were, calls and violations.
     pub fn end(mut self) -> [u64; 3] {
         self.world.board.set_phase(Phase::End);
-        self.server.tell("stop");
         let counts: Vec<u64> = self.server.hear().split(' ').map(|count| count.parse().expect("a count")).collect();
         self.server.join();
         counts.try_into().expect("three counts")
@@ -159,6 +159,9 @@ fn run(trial: &Trial) -> anyhow::Result<Outcome> {
 fn rounds(trial: &Trial, kills: u64, stage: &mut Stage, sum: &mut Sum) -> Result<(), String> {
     stage.warm_up()?;
     stage.pause()?;
+    if !stage.world.complaints().is_empty() {
+        return Ok(());
+    }
     let baseline = Holding::when_settled(stage.server.id(), STEADY);
     while sum.killed < kills && stage.world.complaints().is_empty() && stage.server.is_alive() {
         let round = (kills - sum.killed).min(ROUND);
@@ -171,7 +174,7 @@ fn rounds(trial: &Trial, kills: u64, stage: &mut Stage, sum: &mut Sum) -> Result
         sum.killed += round;
         stage.warm_up()?;
         stage.pause()?;
-        if !stage.server.is_alive() {
+        if !stage.server.is_alive() || !stage.world.complaints().is_empty() {
             break;
         }
         // RELIABILITY gives it a second; a machine that runs all tests at once may take longer.

@@ -5,6 +5,9 @@
 //! victim sleeps when it is killed, and so does who learns of it: nobody's spinning makes it quicker. The server's
 //! statistics are looked at every 20 us, which is part of the figure. Where the machine allows it, all who take part run at
 //! a realtime priority, so that the figure is of the death and not of how busy the machine is; the figure says so.
+//!
+//! It is measured twice: with all on one processor, and spread over all, where each wake-up of an idle processor counts,
+//! which is a property of the machine (in a virtual one, of its host): of that, only p99 and the maximum are judged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -45,67 +48,81 @@ enum Kind {
     Forked,
     /// One that holds 512 MiB of memory, which the kernel takes back first.
     Large,
+    /// As plain, and nobody is kept on one processor.
+    Spread,
 }
 
 impl Kind {
-    const ALL: [(Kind, &'static str); 3] = [(Kind::Plain, "plain"), (Kind::Forked, "forked"), (Kind::Large, "large")];
+    const ALL: [(Kind, &'static str); 4] =
+        [(Kind::Plain, "plain"), (Kind::Forked, "forked"), (Kind::Large, "large"), (Kind::Spread, "spread")];
 
     fn name(self) -> &'static str {
         Kind::ALL.iter().find(|(kind, _)| *kind == self).expect("all are listed").1
     }
 }
 
-/// What is allowed, in nanoseconds, on a machine that has nothing else to do.
-fn bounds(kind: Kind) -> [(&'static str, u64); 3] {
+/// What is allowed of p50, p99 and the maximum, in nanoseconds, on a machine that has nothing else to do.
+fn bounds_ns(kind: Kind) -> [u64; 3] {
     match kind {
-        Kind::Plain | Kind::Forked => [("p50", 200_000), ("p99", 5_000_000), ("max", 250_000_000)],
-        Kind::Large => [("p50", 50_000_000), ("p99", 50_000_000), ("max", 50_000_000)],
+        Kind::Plain | Kind::Forked => [200_000, 5_000_000, 250_000_000],
+        Kind::Spread => [u64::MAX, 5_000_000, 250_000_000],
+        Kind::Large => [50_000_000; 3],
     }
 }
 
 fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     let kills = trial.kills.unwrap_or(trial.pick(40, 1000, 100_000));
     let (forked, large) = (trial.pick(4, 100, 1000), trial.pick(1, 5, 50));
+    let (mut figures, mut findings) = (Vec::new(), Vec::new());
+    let together = [(Kind::Plain, kills), (Kind::Forked, forked), (Kind::Large, large)];
+    let mut is_urgent = true;
+    for (place, kinds) in [("one", &together[..]), ("all", &[(Kind::Spread, kills)])] {
+        if findings.is_empty() {
+            is_urgent &= measure(trial, place, kinds, &mut figures, &mut findings);
+        }
+    }
+    let priority = if is_urgent { "realtime" } else { "ordinary" };
+    findings.iter_mut().for_each(|finding| finding.push_str(&format!(" ({priority} priority, seed {})", trial.seed)));
+    Ok(Outcome::of(format!("{}; {priority} priority; seed {}", figures.join("; "), trial.seed), findings))
+}
+
+/// Measures some kinds of deaths, with all processes on one processor or on all. Returns whether they were urgent.
+fn measure(
+    trial: &Trial,
+    place: &str,
+    kinds: &[(Kind, u64)],
+    figures: &mut Vec<String>,
+    findings: &mut Vec<String>,
+) -> bool {
     let world = World::new(Extent { rows: 0, nonces: 0, samples: 1 << 12 });
     let start = |role: &str| {
-        let mut process = role::start(role, world.arguments([]));
+        let mut process = role::start(role, world.arguments([place]));
         process.expect("ready");
         process
     };
-    let _watch = start("storm_watch");
-    let mut deaths = start("storm_deaths");
-    let waiting = start("storm_waiting");
-    let (mut figures, mut findings) = (Vec::new(), Vec::new());
+    let (_watch, mut deaths, _waiting) = (start("storm_watch"), start("storm_deaths"), start("storm_waiting"));
     for (who, note) in [("client", Note::Gone), ("server", Note::Told)] {
-        for (kind, count) in [(Kind::Plain, kills), (Kind::Forked, forked), (Kind::Large, large)] {
-            let times = storm(&world, &mut deaths, who, kind, count, note, trial.seed);
-            let quantiles = Quantiles::of(times);
+        for &(kind, count) in kinds {
+            let quantiles = Quantiles::of(storm(&world, &mut deaths, who, kind, count, note, trial.seed));
             figures.push(format!("{who} {}: {} kills {quantiles}", kind.name(), quantiles.count));
-            // The tests of a whole workspace run beside this one at that scale: only what never comes is a finding.
-            let judged = [quantiles.p50_ns, quantiles.p99_ns, quantiles.max_ns];
-            for ((what, bound_ns), ns) in bounds(kind).into_iter().zip(judged) {
+            let reached = [quantiles.p50_ns, quantiles.p99_ns, quantiles.max_ns];
+            for ((what, bound_ns), ns) in ["p50", "p99", "max"].into_iter().zip(bounds_ns(kind)).zip(reached) {
+                // The tests of a whole workspace run beside this one at that scale: only what never comes is a finding.
                 if trial.scale != Scale::Test && ns > bound_ns {
+                    let (name, us, most) = (kind.name(), ns / 1000, bound_ns / 1000);
                     findings.push(format!(
-                        "a {who}'s death ({}) was noticed after {what} {} us, {} us are allowed",
-                        kind.name(),
-                        ns / 1000,
-                        bound_ns / 1000
+                        "a {who}'s death ({name}) was noticed after {us} us ({what}), {most} are allowed"
                     ));
                 }
             }
-            findings.extend(world.complaints());
-            if !findings.is_empty() && !world.complaints().is_empty() {
-                break;
-            }
+        }
+        findings.extend(world.complaints());
+        if !findings.is_empty() {
+            break;
         }
     }
-    findings.dedup();
     world.board.set_phase(Phase::End);
-    drop(waiting);
-    let urgent = world.board.single(Single::Urgent).load(Ordering::Relaxed) == 3;
-    let priority = if urgent { "realtime" } else { "ordinary" };
-    let figure = format!("{}; {priority} priority; seed {}", figures.join("; "), trial.seed);
-    Ok(Outcome::of(figure, findings))
+    world.board.single(Single::Urgent).load(Ordering::Relaxed) == 3
 }
 
 /// So many deaths of a kind; how long each took to be noticed.
@@ -128,9 +145,9 @@ fn storm(world: &World, deaths: &mut Process, who: &str, kind: Kind, count: u64,
 
 /// The role of who raises the victims and kills them.
 pub fn play_deaths(parent: &Link, arguments: &[&str]) {
-    let (world, _) = World::open(arguments);
+    let (world, rest) = World::open(arguments);
     let holders = Holders::founder();
-    begin_urgently(&world);
+    begin_urgently(&world, rest[0]);
     parent.tell("ready");
     while let Some(line) = parent.hear() {
         let words: Vec<&str> = line.split(' ').collect();
@@ -151,7 +168,10 @@ pub fn play_deaths(parent: &Link, arguments: &[&str]) {
     }
 }
 
-fn begin_urgently(world: &World) {
+fn begin_urgently(world: &World, place: &str) {
+    if place == "one" {
+        family::stay_on_one_processor();
+    }
     family::wake_in_time();
     if family::be_urgent() {
         world.board.single(Single::Urgent).fetch_add(1, Ordering::Relaxed);
@@ -268,8 +288,8 @@ fn second_socket(world: &World) -> std::path::PathBuf {
 
 /// The role of the server whose clients die: it looks at its own statistics all the time.
 pub fn play_watch(parent: &Link, arguments: &[&str]) {
-    let (world, _) = World::open(arguments);
-    begin_urgently(&world);
+    let (world, rest) = World::open(arguments);
+    begin_urgently(&world, rest[0]);
     let mut server = Server::bind(world.socket()).expect("the name is free");
     parent.tell("ready");
     let mut sessions = 0;
@@ -293,8 +313,8 @@ pub fn play_watch(parent: &Link, arguments: &[&str]) {
 
 /// The role of the client whose servers die: it waits for a reply that never comes.
 pub fn play_waiting(parent: &Link, arguments: &[&str]) {
-    let (world, _) = World::open(arguments);
-    begin_urgently(&world);
+    let (world, rest) = World::open(arguments);
+    begin_urgently(&world, rest[0]);
     parent.tell("ready");
     let life = world.board.single(Single::Life);
     let mut last = 0;

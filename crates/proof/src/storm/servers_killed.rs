@@ -76,7 +76,8 @@ impl Stage {
         (0..self.clients.len()).for_each(|index| words(index).is_paused.store(0, Ordering::Release));
         self.world.board.set_phase(Phase::Pause);
         let all_paused = || (0..self.clients.len()).all(|index| words(index).is_paused.load(Ordering::Acquire) != 0);
-        if !comes_true(Duration::from_secs(6), all_paused) {
+        let is_wrong = || !self.world.complaints().is_empty();
+        if !comes_true(Duration::from_secs(6), || all_paused() || is_wrong()) {
             return Err("a client does not come back from a call to a server that is dead".into());
         }
         told.split(' ').map(|count| count.parse().map_err(|_| told.clone())).collect()
@@ -129,6 +130,9 @@ fn run(trial: &Trial) -> anyhow::Result<Outcome> {
 fn rounds(trial: &Trial, kills: u64, stage: &mut Stage, sum: &mut Sum) -> Result<(), String> {
     // What a process takes once and for all, it takes in the first lives.
     stage.live(2, trial.seed)?;
+    if !stage.world.complaints().is_empty() {
+        return Ok(());
+    }
     stage.world.board.take_notes();
     Ledger(&stage.world.board).settle();
     let baselines: Vec<Holding> = stage.clients.iter().map(|client| Holding::when_settled(client.id(), 0)).collect();
@@ -137,6 +141,9 @@ fn rounds(trial: &Trial, kills: u64, stage: &mut Stage, sum: &mut Sum) -> Result
         let ends = stage.live(round, wigwag_testing::word(trial.seed, sum.killed))?;
         ends.iter().zip(&mut sum.ends).for_each(|(count, sum)| *sum += count);
         sum.killed += round;
+        if !stage.world.complaints().is_empty() {
+            break;
+        }
         let [told, back, _] = stage.world.board.take_notes();
         sum.told_ns.extend(told);
         sum.back_ns.extend(back);

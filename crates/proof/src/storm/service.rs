@@ -6,7 +6,7 @@ use std::time::Duration;
 use wigwag::{Request, Server};
 use wigwag_testing::Link;
 
-use super::board::{STEADY_MAX, Single, now_ns};
+use super::board::{Phase, STEADY_MAX, Single, now_ns};
 use super::dice::Dice;
 use super::ledger::Ledger;
 use super::parcel::{self, Content};
@@ -75,7 +75,7 @@ fn execute(world: &World, row: u64, nonce: u64) {
     }
 }
 
-/// The role of a server that lives through the whole storm: it is told to stop, and says what it has counted.
+/// The role of a server that lives through the whole storm, and then says what it has counted.
 pub fn play(parent: &Link, arguments: &[&str]) {
     let (world, options) = World::open(arguments);
     let expects_junk = options.contains(&"junk");
@@ -84,9 +84,11 @@ pub fn play(parent: &Link, arguments: &[&str]) {
     let stop = server.shutdown_handle();
     parent.tell("ready");
     std::thread::scope(|scope| {
-        scope.spawn(move || match parent.hear() {
-            Some(_) => stop.shutdown(),
-            None => std::process::exit(0), // the trial is gone
+        scope.spawn(|| {
+            while world.board.phase() != Phase::End {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            stop.shutdown();
         });
         server
             .serve_on(manner.threads, |request| obey(&world, manner, request))

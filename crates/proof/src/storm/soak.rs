@@ -147,6 +147,9 @@ fn round(
     servers.finish()?;
     clients.warm_up()?;
     clients.pause()?;
+    if !clients.world.complaints().is_empty() || !servers.world.complaints().is_empty() {
+        return Ok(());
+    }
     let balances = [&clients.world, &servers.world].map(|world| super::ledger::Ledger(&world.board).settle());
     servers.world.board.take_notes();
     match balances.iter().find(|balance| balance.lost > 0) {

@@ -170,10 +170,12 @@ impl Victim<'_> {
 
     /// Fills a loan as the next request. `None`: all slots are with the server.
     fn fill<'c>(&mut self, client: &'c Client, len: usize) -> Result<Option<(Loan<'c>, u64)>, String> {
-        let loan = if self.dice.once_in(4) { client.try_loan(len) } else { client.loan(len) };
+        let tries_only = self.dice.once_in(4);
+        let loan = if tries_only { client.try_loan(len) } else { client.loan(len) };
         let mut loan = match loan {
             Ok(loan) => loan,
-            Err(error) if error.kind() == ErrorKind::Full => return Ok(None),
+            // All others are with the server, and come back: who waits for one gets one.
+            Err(error) if tries_only && error.kind() == ErrorKind::Full => return Ok(None),
             Err(error) => return Err(format!("no loan: {error:?}")),
         };
         let nonce = self.next();
