@@ -20,11 +20,6 @@ fn g1_finds_a_turn_that_is_passed_too_early() {
 }
 
 #[test]
-fn g1_finds_a_slot_that_is_forgotten() {
-    finds(PROGRAM, "G1", "forgotten-slot", "no loan");
-}
-
-#[test]
 fn g2_finds_clients_that_are_not_told_of_the_death() {
     finds(PROGRAM, "G2", "missing-wake-on-death", "did not come back");
 }

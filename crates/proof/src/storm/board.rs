@@ -130,6 +130,8 @@ pub enum Single {
     Sampled,
     /// Requests that a server holds and does not answer, ever.
     Held,
+    /// Sessions that a watching server has now.
+    Seen,
     /// Sessions whose end a watching server has seen.
     Gone,
     /// When it saw the last one.

@@ -187,7 +187,7 @@ fn kill_client(world: &World, holders: &Holders, kind: Kind, dice: &mut Dice) ->
     let (gone_before, held_before, waits) =
         (gone.load(Ordering::Acquire), held.load(Ordering::Acquire), dice.once_in(2));
     let victim = Child::fork(|| {
-        let _memory = (kind == Kind::Large).then(|| vec![1u8; LARGE]);
+        let _memory = (kind == Kind::Large).then(grow);
         let client = Client::builder().wait(Wait::Park).connect(world.socket()).expect("the server is there");
         if kind == Kind::Forked {
             holder.store(Holders::raise(HELD_FOR_US) as u64, Ordering::Release);
@@ -198,7 +198,13 @@ fn kill_client(world: &World, holders: &Holders, kind: Kind, dice: &mut Dice) ->
         }
         std::thread::sleep(Duration::from_secs(600));
     });
-    let is_there = || stage.load(Ordering::Acquire) == THERE && (!waits || held.load(Ordering::Acquire) > held_before);
+    let seen = world.board.single(Single::Seen);
+    // Nobody dies before the server's watcher has seen that it lives: it would not see the end either.
+    let is_there = || {
+        stage.load(Ordering::Acquire) == THERE
+            && seen.load(Ordering::Acquire) > 0
+            && (!waits || held.load(Ordering::Acquire) > held_before)
+    };
     let result = if comes_true(Duration::from_secs(20), is_there) {
         std::thread::sleep(Duration::from_micros(300) + dice.up_to_us(1000)); // all are asleep by now
         let begin = now_ns();
@@ -224,7 +230,7 @@ fn kill_server(world: &World, holders: &Holders, kind: Kind, dice: &mut Dice) ->
     let (told_before, held_before) = (told.load(Ordering::Acquire), held.load(Ordering::Acquire));
     let number = life.load(Ordering::Acquire) + 1;
     let victim = Child::fork(|| {
-        let _memory = (kind == Kind::Large).then(|| vec![1u8; LARGE]);
+        let _memory = (kind == Kind::Large).then(grow);
         let mut server = Server::bind(second_socket(world)).expect("the name is free");
         life.store(number, Ordering::Release); // the client comes now
         let _request = server.recv().expect("a request");
@@ -251,6 +257,16 @@ fn kill_server(world: &World, holders: &Holders, kind: Kind, dice: &mut Dice) ->
     };
     end_holder(kind, holder, holders);
     result
+}
+
+/// Takes the memory of a large victim. As an ordinary process: the kernel suspends who is urgent for too long at a time.
+fn grow() -> Vec<u8> {
+    let was_urgent = family::be_ordinary();
+    let memory = std::hint::black_box(vec![1u8; LARGE]);
+    if was_urgent {
+        family::be_urgent();
+    }
+    memory
 }
 
 /// A holder outlives every report, and this process ends it; should that be gone, it ends by itself.
@@ -302,6 +318,7 @@ pub fn play_watch(parent: &Link, arguments: &[&str]) {
             held = None; // of the dead
         }
         sessions = now;
+        world.board.single(Single::Seen).store(now, Ordering::Release);
         if let Some(request) = server.try_recv().expect("the server goes on") {
             held = Some(request);
             world.board.single(Single::Held).fetch_add(1, Ordering::Release);

@@ -11,12 +11,17 @@ impl Child {
     /// Makes a copy of this process that does something and ends. The process must have one thread.
     pub fn fork(run: impl FnOnce()) -> Child {
         debug_assert_eq!(std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(1), 1);
+        let parent = rustix::process::getpid();
         // SAFETY: no other thread exists whose locks the child could find taken.
         match unsafe { libc::fork() } {
             -1 => panic!("could not fork: {}", std::io::Error::last_os_error()),
             0 => {
                 let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
                 let group = rustix::process::setpgid(None, None);
+                if rustix::process::getppid() != Some(parent) {
+                    // SAFETY: the parent was gone before its death could be a signal; as below.
+                    unsafe { libc::_exit(1) }
+                }
                 let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
                 // SAFETY: ends the process without what its parent had registered for its own end.
                 unsafe { libc::_exit(i32::from(outcome.is_err() || group.is_err())) }
@@ -99,9 +104,21 @@ impl Holders {
 /// Raises the caller, and all it starts from now on, above ordinary processes, so that what is measured is not how busy the
 /// machine is. `false` where that is not allowed. Round robin: one that should sleep and spins does not stop the others.
 pub fn be_urgent() -> bool {
-    let parameters = libc::sched_param { sched_priority: 1 };
+    schedule(libc::SCHED_RR, 1)
+}
+
+/// Takes [`be_urgent`] back, but for first place among ordinary processes; whether it had been.
+pub fn be_ordinary() -> bool {
+    // SAFETY: no memory is involved.
+    let was_urgent = unsafe { libc::sched_getscheduler(0) } == libc::SCHED_RR;
+    // SAFETY: no memory is involved.
+    was_urgent && schedule(libc::SCHED_OTHER, 0) && unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } == 0
+}
+
+fn schedule(policy: libc::c_int, sched_priority: libc::c_int) -> bool {
+    let parameters = libc::sched_param { sched_priority };
     // SAFETY: the parameters live for the call.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &parameters) == 0 }
+    unsafe { libc::sched_setscheduler(0, policy, &parameters) == 0 }
 }
 
 /// Keeps the caller, and all it starts from now on, on one processor: the last it may use.

@@ -40,7 +40,10 @@ impl World {
         let [directory, board, rest @ ..] = arguments else { panic!("{arguments:?}") };
         let world = World { directory: directory.into(), board: Board::open(Path::new(board)), _ground: None };
         let complaints = world.complaints_path();
-        std::panic::set_hook(Box::new(move |panic| write_down(&complaints, &panic.to_string())));
+        std::panic::set_hook(Box::new(move |panic| {
+            eprintln!("{panic}"); // shown if the trial itself breaks off
+            write_down(&complaints, &panic.to_string());
+        }));
         (world, rest)
     }
 
