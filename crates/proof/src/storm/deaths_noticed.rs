@@ -259,14 +259,15 @@ fn kill_server(world: &World, holders: &Holders, kind: Kind, dice: &mut Dice) ->
     result
 }
 
-/// Takes the memory of a large victim. As an ordinary process: the kernel suspends who is urgent for too long at a time.
+/// Takes the memory of a large victim, with pauses: the kernel suspends who is urgent and works without any.
 fn grow() -> Vec<u8> {
-    let was_urgent = family::be_ordinary();
-    let memory = std::hint::black_box(vec![1u8; LARGE]);
-    if was_urgent {
-        family::be_urgent();
+    const STEP: usize = 8 << 20;
+    let mut memory = Vec::with_capacity(LARGE);
+    while memory.len() < LARGE {
+        memory.resize(memory.len() + STEP, 1);
+        std::thread::sleep(Duration::from_millis(2));
     }
-    memory
+    std::hint::black_box(memory)
 }
 
 /// A holder outlives every report, and this process ends it; should that be gone, it ends by itself.

@@ -104,21 +104,9 @@ impl Holders {
 /// Raises the caller, and all it starts from now on, above ordinary processes, so that what is measured is not how busy the
 /// machine is. `false` where that is not allowed. Round robin: one that should sleep and spins does not stop the others.
 pub fn be_urgent() -> bool {
-    schedule(libc::SCHED_RR, 1)
-}
-
-/// Takes [`be_urgent`] back, but for first place among ordinary processes; whether it had been.
-pub fn be_ordinary() -> bool {
-    // SAFETY: no memory is involved.
-    let was_urgent = unsafe { libc::sched_getscheduler(0) } == libc::SCHED_RR;
-    // SAFETY: no memory is involved.
-    was_urgent && schedule(libc::SCHED_OTHER, 0) && unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } == 0
-}
-
-fn schedule(policy: libc::c_int, sched_priority: libc::c_int) -> bool {
-    let parameters = libc::sched_param { sched_priority };
+    let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: the parameters live for the call.
-    unsafe { libc::sched_setscheduler(0, policy, &parameters) == 0 }
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &parameters) == 0 }
 }
 
 /// Keeps the caller, and all it starts from now on, on one processor: the last it may use.
