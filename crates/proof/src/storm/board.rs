@@ -71,6 +71,8 @@ pub struct Life<'b> {
     pub ready_at: &'b AtomicU64,
     /// When it was killed; 0: not yet.
     pub killed_at: &'b AtomicU64,
+    /// When it was gone, as its parent saw; 0: not yet.
+    pub gone_at: &'b AtomicU64,
     /// Not 0: it was told to shut down in good order.
     pub drains: &'b AtomicU64,
 }
@@ -97,13 +99,15 @@ const STEADY: usize = 32;
 const FAITHFUL: usize = STEADY + 4 * STEADY_MAX;
 const STAGES: usize = FAITHFUL + 4 * FAITHFUL_MAX;
 const LIVES: usize = STAGES + PLACES;
-const SAMPLES: usize = LIVES + 3 * LIVES_REMEMBERED;
+const SAMPLES: usize = LIVES + 4 * LIVES_REMEMBERED;
 
 /// What a time that is noted is of.
 #[derive(Clone, Copy)]
 pub enum Note {
     /// From a server's death to the error of a call that waited for it.
     Told,
+    /// As told, without what the machine has made of it: see `Faithful::failed`.
+    ToldOurs,
     /// From a server's start to a client that is back.
     Back,
     /// From a client's death to the end of its session.
@@ -111,7 +115,7 @@ pub enum Note {
 }
 
 /// Kinds of notes.
-pub const NOTES: usize = 3;
+pub const NOTES: usize = 4;
 const NOTE_SHIFT: u32 = 56;
 
 /// Words that there is one of.
@@ -228,8 +232,8 @@ impl Board {
 
     /// The words of a life. Those of lives long ago are used again.
     pub fn life(&self, number: u64) -> Life<'_> {
-        let word = |of| self.word(LIVES + number as usize % LIVES_REMEMBERED * 3 + of);
-        Life { ready_at: word(0), killed_at: word(1), drains: word(2) }
+        let word = |of| self.word(LIVES + number as usize % LIVES_REMEMBERED * 4 + of);
+        Life { ready_at: word(0), killed_at: word(1), gone_at: word(2), drains: word(3) }
     }
 
     /// Notes a time in nanoseconds.

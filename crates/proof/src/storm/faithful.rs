@@ -12,6 +12,7 @@ use super::dice::Dice;
 use super::ledger::Ledger;
 use super::parcel;
 use super::steady::any_len;
+use super::watch::{Queueing, comes_true};
 use super::world::World;
 
 /// The role: `index`, `seed`.
@@ -20,8 +21,8 @@ pub fn play(parent: &Link, arguments: &[&str]) {
     let [index, seed] = rest else { panic!("{arguments:?}") };
     let (index, seed): (usize, u64) = (index.parse().expect("an index"), seed.parse().expect("a seed"));
     parent.tell("ready");
-    let mut client =
-        Faithful { world: &world, index, dice: Dice::new(seed + index as u64), nonce: Cell::new(0), life: 0 };
+    let (dice, queueing) = (Dice::new(seed + index as u64), Queueing::of_this_thread());
+    let mut client = Faithful { world: &world, index, dice, queueing, nonce: Cell::new(0), life: 0 };
     loop {
         match world.board.phase() {
             Phase::End => break,
@@ -47,6 +48,7 @@ struct Faithful<'w> {
     world: &'w World,
     index: usize,
     dice: Dice,
+    queueing: Queueing,
     nonce: Cell<u64>,
     /// The server's life that greeted it.
     life: u64,
@@ -96,7 +98,7 @@ impl Faithful<'_> {
     fn call(&mut self, client: &Client) -> Result<bool, String> {
         let Some(nonce) = self.next() else { return Ok(true) };
         let (len, row) = (any_len(&mut self.dice), self.row());
-        let begin = now_ns();
+        let begin = Begin::now(&self.queueing);
         let mut loan = match client.loan(len) {
             Ok(loan) => loan,
             Err(error) => return self.failed(nonce, begin, &error).map(|()| false),
@@ -110,7 +112,7 @@ impl Faithful<'_> {
 
     /// Some calls at a time: each of them ends.
     fn pipeline(&mut self, client: &Client) -> Result<bool, String> {
-        let (mut sent, mut goes_on, begin) = (Vec::new(), true, now_ns());
+        let (mut sent, mut goes_on, begin) = (Vec::new(), true, Begin::now(&self.queueing));
         for _ in 0..3 {
             let Some(nonce) = self.next() else { break };
             let len = any_len(&mut self.dice);
@@ -161,14 +163,17 @@ impl Faithful<'_> {
     }
 
     /// A call has failed: it must be because of its server's end, and what the error says must be so.
-    fn failed(&self, nonce: u64, begin: u64, error: &Error) -> Result<(), String> {
+    fn failed(&self, nonce: u64, begin: Begin, error: &Error) -> Result<(), String> {
         let now = now_ns();
         let life = self.world.board.life(self.life);
         let killed_at = life.killed_at.load(Ordering::Acquire);
         let maybe_executed = match error.kind() {
             ErrorKind::PeerDied { maybe_executed } if killed_at != 0 => {
                 // Asleep, or about to be: from whichever was later, the kill or the call.
-                self.world.board.note(Note::Told, now.saturating_sub(killed_at.max(begin)));
+                let told_ns = now.saturating_sub(killed_at.max(begin.at));
+                self.world.board.note(Note::Told, told_ns);
+                let ours_ns = if told_ns < LONG_NS { told_ns } else { self.without_the_machines(now, &begin) };
+                self.world.board.note(Note::ToldOurs, ours_ns);
                 maybe_executed
             }
             ErrorKind::ServerClosed { maybe_executed } if life.drains.load(Ordering::Acquire) != 0 => maybe_executed,
@@ -180,6 +185,34 @@ impl Faithful<'_> {
         Ok(())
     }
 }
+
+impl Faithful<'_> {
+    /// From the moment when the server was gone, for its death has to wait for a processor, too; and without the time for
+    /// which this very thread could have run and had none.
+    fn without_the_machines(&self, now: u64, begin: &Begin) -> u64 {
+        let queued_ns = self.queueing.ns() - begin.queued_ns;
+        let gone_at = self.world.board.life(self.life).gone_at;
+        comes_true(Duration::from_secs(2), || gone_at.load(Ordering::Acquire) != 0);
+        let from = gone_at.load(Ordering::Acquire).max(begin.at);
+        now.saturating_sub(from).saturating_sub(queued_ns)
+    }
+}
+
+/// When a call began.
+#[derive(Clone, Copy)]
+struct Begin {
+    at: u64,
+    queued_ns: u64,
+}
+
+impl Begin {
+    fn now(queueing: &Queueing) -> Begin {
+        Begin { at: now_ns(), queued_ns: queueing.ns() }
+    }
+}
+
+/// What takes longer is looked at more closely: was it us, or was the machine busy?
+const LONG_NS: u64 = 100_000_000;
 
 /// What a connect may say while servers come and go.
 fn is_of_an_end(kind: ErrorKind) -> bool {

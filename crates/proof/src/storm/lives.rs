@@ -52,7 +52,9 @@ impl Lives {
         self.life += 1;
         let (life, world) = (self.life, &self.world);
         let words = world.board.life(life);
-        [words.ready_at, words.killed_at, words.drains].iter().for_each(|word| word.store(0, Ordering::Release));
+        [words.ready_at, words.killed_at, words.gone_at, words.drains]
+            .iter()
+            .for_each(|word| word.store(0, Ordering::Release));
         // Idle or busy.
         let think_us = [0, 0, 50, 1000, 20_000][dice.below(5) as usize];
         world.board.single(Single::ThinkUs).store(think_us, Ordering::Relaxed);
@@ -75,6 +77,7 @@ impl Lives {
         }
         words.killed_at.store(now_ns(), Ordering::Release);
         server.kill().map_err(|how| format!("life {life} of the server {how}"))?;
+        words.gone_at.store(now_ns(), Ordering::Release);
         self.tally[end?] += 1;
         Ok(())
     }

@@ -48,7 +48,7 @@ pub fn obey(world: &World, manner: Manner, request: &mut Request) {
         }
         Content::Parcel { row, nonce } => {
             execute(world, row, nonce);
-            if manner.dawdles && nonce % 16 == 3 {
+            if manner.dawdles && nonce % 4 == 3 {
                 std::thread::sleep(Duration::from_micros(wigwag_testing::word(row, nonce) % 3000));
             }
             let len = parcel::reply_len(request.len(), nonce, request.capacity());
@@ -101,7 +101,7 @@ pub fn play(parent: &Link, arguments: &[&str]) {
 /// One life of a server that is going to be killed: it never returns in good order.
 pub fn live(world: &World, life: u64, seed: u64) {
     let mut dice = Dice::new(seed);
-    let manner = Manner { threads: 1 + dice.below(2) as usize, expects_junk: false, dawdles: dice.once_in(2) };
+    let manner = Manner { threads: 1 + dice.below(2) as usize, expects_junk: false, dawdles: !dice.once_in(3) };
     let mut server = match bind(world) {
         Ok(server) => server,
         Err(error) => return world.complain(format!("life {life} could not take the name: {error}")),

@@ -100,6 +100,25 @@ impl Holding {
     }
 }
 
+/// How long a thread has waited for a processor while it could have run, as the kernel counts it.
+pub struct Queueing(Option<fs::File>);
+
+impl Queueing {
+    /// Of the calling thread. Where the kernel does not count, it is always none.
+    pub fn of_this_thread() -> Queueing {
+        Queueing(fs::File::open("/proc/thread-self/schedstat").ok())
+    }
+
+    /// In nanoseconds, since the thread began.
+    pub fn ns(&self) -> u64 {
+        use std::os::unix::fs::FileExt as _;
+        let mut text = [0; 80];
+        let read = self.0.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
+        let text = std::str::from_utf8(&text[..read]).unwrap_or_default();
+        text.split(' ').nth(1).and_then(|ns| ns.parse().ok()).unwrap_or(0)
+    }
+}
+
 /// Waits until something is so; `false` when it never is.
 pub fn comes_true(within: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let begin = Instant::now();
