@@ -741,6 +741,7 @@ impl Client {
             return Ok(());
         }
         self.read_farewell();
+        let maybe_executed = maybe_executed && !planted::is(Fault::WrongFate);
         let ended = self.ended.borrow();
         let fate = if maybe_executed { "the request may have been executed" } else { "the request was not sent" };
         Err(match &*ended {

@@ -64,6 +64,12 @@ faults! {
     ForgottenSlot = "forgotten-slot", "planted-forgotten-slot";
     /// The server passes the turn back before it has written the head of the reply.
     EarlyTurn = "early-turn", "planted-early-turn";
+    /// A reply in the body lacks its last byte.
+    ShortReply = "short-reply", "planted-short-reply";
+    /// The steward keeps a little memory of each session that is over.
+    LeakedMemory = "leaked-memory", "planted-leaked-memory";
+    /// The error of a call that was cut off says that the request was not executed.
+    WrongFate = "wrong-fate", "planted-wrong-fate";
 }
 
 /// Whether this fault is planted.

@@ -361,7 +361,9 @@ impl Request {
         if planted::is(Fault::EarlyTurn) {
             slot::pass_to_client(&self.line().turn, self.sequence);
         }
-        let head = Head { len: self.len as u32, kind, in_body: self.in_body, has_deadline: false };
+        let is_cut = planted::is(Fault::ShortReply) && self.in_body && kind == Kind::Reply;
+        let len = self.len as u32 - u32::from(is_cut);
+        let head = Head { len, kind, in_body: self.in_body, has_deadline: false };
         self.line().head.store(head.pack(), Ordering::Relaxed); // published by the turn
         self.session.set_answered(self.slot, self.sequence);
         let replaced = slot::pass_to_client(&self.line().turn, self.sequence);

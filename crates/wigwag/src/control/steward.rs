@@ -405,6 +405,9 @@ impl Steward {
                 std::mem::forget(pidfd);
             }
         }
+        if planted::is(Fault::LeakedMemory) {
+            std::mem::forget(std::hint::black_box(vec![1u8; 4096]));
+        }
         socket::hang_up(&session.socket);
         self.core.forget(session);
         self.core.counts.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
