@@ -1,0 +1,8 @@
+//! The audits at their smallest scale.
+
+use wigwag_testing::holds;
+
+#[test]
+fn g9_no_control_word_is_read_twice() {
+    holds(env!("CARGO_BIN_EXE_xtask"), "G9");
+}
