@@ -343,8 +343,8 @@ const CLIENT: &[ClientPath] = &[
     ClientPath { copies_payload: true, ..client("error reply", "fail 21") },
     ClientPath { copies_payload: true, ..client("error reply in the body", "fail 100") },
     ClientPath { when: When::Asleep, ..client("given up", "give-up 21") },
-    ClientPath { lie: Some((2 << 8, 0xff << 32)), ..client("unknown head", "violate 21") },
-    ClientPath { lie: Some((2 << 8, REPLY << 32 | IN_BODY | CAPACITY as u64 + 1)), ..client("too long", "violate 21") },
+    ClientPath { lie: Some((3 << 8, 0xff << 32)), ..client("unknown head", "violate 21") },
+    ClientPath { lie: Some((3 << 8, REPLY << 32 | IN_BODY | CAPACITY as u64 + 1)), ..client("too long", "violate 21") },
     ClientPath { lie: Some((9 << 8, REPLY << 32 | 1)), ..client("wrong sequence", "violate 21") },
 ];
 
@@ -382,7 +382,7 @@ impl Audit {
         victim.expect("done");
         victim.tell("greet 21");
         if path.when != When::Before {
-            eventually("the greeting is answered", || tracer_sees_reply(&tracer, 1));
+            eventually("the greeting is answered", || tracer_sees_reply(&tracer, 2));
             gate.close();
         }
         victim.tell(path.order);
@@ -394,7 +394,7 @@ impl Audit {
         match path.order.split(' ').next() {
             Some("pend" | "violate") => {
                 victim.expect("sent");
-                eventually("the reply", || tracer_sees_reply(&tracer, 2));
+                eventually("the reply", || tracer_sees_reply(&tracer, 3));
                 if let Some((turn, head)) = path.lie {
                     tracer.poke(HEAD, head)?;
                     tracer.poke(TURN, turn)?;
@@ -405,7 +405,7 @@ impl Audit {
             Some("give-up") => {
                 victim.expect("gave up");
                 gate.open();
-                eventually("the reply", || tracer_sees_reply(&tracer, 2));
+                eventually("the reply", || tracer_sees_reply(&tracer, 3));
                 victim.tell("go on");
                 accesses.extend(tracer.window(|_| {})?);
             }

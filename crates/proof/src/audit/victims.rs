@@ -103,7 +103,9 @@ pub fn client(parent: &Link, arguments: &[&str]) {
         let request = vec![order.as_bytes()[0]; len.parse().unwrap()];
         match order {
             "greet" => {
+                // Twice, so that what is done only once is done unobserved.
                 drop(client.call(&request).unwrap());
+                drop(client.call_timeout(&request, Duration::from_secs(30)).unwrap());
                 continue;
             }
             "call" => {
@@ -153,7 +155,7 @@ pub fn client(parent: &Link, arguments: &[&str]) {
 pub fn answer(request: &wigwag::Request) -> Result<(), &'static str> {
     match (request.first(), request.len()) {
         (Some(b'g'), _) => {
-            // So long that the client sleeps: what it does only when it sleeps first is done unobserved.
+            // So long that the client sleeps.
             std::thread::sleep(Duration::from_millis(10));
             Ok(())
         }
