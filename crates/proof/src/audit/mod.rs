@@ -7,10 +7,12 @@
 //! victims   what is walked
 //! tracer    single steps, and which of them touch the segment
 //! words     the control words by name; which may be read twice, and why
+//! mutants   G24: validators changed a little; does a unit test notice?
 //! ```
 
 #[cfg(target_arch = "x86_64")]
 mod fetch;
+mod mutants;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
 #[cfg(target_arch = "x86_64")]
@@ -29,12 +31,20 @@ const SLOTS: usize = 2;
 const CAPACITY: usize = 5000;
 
 /// The goals of this part.
-pub const GOALS: &[Goal] = &[Goal {
-    id: "G9",
-    title: "no control word is read twice in one request",
-    limit_s: [60, 90, 90],
-    run: double_fetches,
-}];
+pub const GOALS: &[Goal] = &[
+    Goal {
+        id: "G9",
+        title: "no control word is read twice in one request",
+        limit_s: [60, 90, 90],
+        run: double_fetches,
+    },
+    Goal {
+        id: "G24",
+        title: "no changed check goes unnoticed by the tests",
+        limit_s: [60, 300, 7200],
+        run: mutants::try_it,
+    },
+];
 
 #[cfg(target_arch = "x86_64")]
 use fetch::try_it as double_fetches;
