@@ -236,6 +236,14 @@ mod tests {
     }
 
     #[test]
+    fn the_socket_is_open_to_others_if_any_of_them_may_come() {
+        assert!(!Policy::default().admits_strangers());
+        assert!(Policy { everyone: true, ..Policy::default() }.admits_strangers());
+        assert!(Policy { users: vec![7], ..Policy::default() }.admits_strangers());
+        assert!(Policy { groups: vec![7], ..Policy::default() }.admits_strangers());
+    }
+
+    #[test]
     fn strangers_are_refused_unless_named() {
         let peer = Credentials { uid: 7, gid: 8, pid: 1 };
         let ask = |policy: &Policy, own: u32| policy.admit(own, 65534, &peer, || vec![9]).ok();
