@@ -277,6 +277,22 @@ mod tests {
         assert_eq!(small.size(), 4096);
     }
 
+    #[test]
+    fn a_forked_child_knows_that_it_has_no_mapping() {
+        let mapping = Mapping::new(create_sealed(4096).unwrap(), 4096, 4096).unwrap();
+        // SAFETY: the child makes one system call, to end.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: no memory is involved.
+            unsafe { libc::_exit(if mapping.is_forked() { 7 } else { 1 }) };
+        }
+        let (_, status) =
+            rustix::process::waitpid(rustix::process::Pid::from_raw(child), rustix::process::WaitOptions::empty())
+                .unwrap()
+                .unwrap();
+        assert_eq!(status.exit_status(), Some(7));
+    }
+
     /// A limit is the whole process's: this test starts itself again.
     #[test]
     fn a_size_above_the_limit_of_files_is_an_error_and_not_a_signal() {
