@@ -81,6 +81,26 @@ fn the_planted_faults_are_listed_with_the_goals_that_find_them() {
 }
 
 #[test]
+fn security_names_tests_and_goals_that_exist() {
+    let document = source::read("SECURITY.md").unwrap_or_default();
+    let table =
+        document.split("## What shows it").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
+    let code: String = source::sources("crates/wigwag/").into_iter().map(|source| source.text).collect();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 5, "SECURITY.md has no table `What shows it`");
+    let (goals, mut found) = (goals(), BTreeSet::new());
+    for row in rows {
+        let tests = row.split('`').skip(1).step_by(2).filter(|name| name.contains('_') && !name.contains(['.', ' ']));
+        let missing = tests.filter(|name| !code.contains(&format!("fn {name}()")));
+        found.extend(missing.map(|name| format!("SECURITY.md names a test that is not there: {name}")));
+        let last = row.trim_matches('|').rsplit('|').next().unwrap_or_default();
+        let unknown = last.split_whitespace().filter(|goal| !goals.contains(*goal));
+        found.extend(unknown.map(|goal| format!("SECURITY.md names a goal that is not there: {goal}")));
+    }
+    report("Whatever SECURITY.md says shows a promise exists.", found.into_iter().collect());
+}
+
+#[test]
 fn rows_are_read() {
     let rows = rows("## A\n| x | y |\n|---|---|\n| G1 | one |\n| `a-b` | G2 |\ntext\n## B\n| G3 | three |\n", "A");
     let expected = [("G1", "one"), ("`a-b`", "G2")].map(|(first, second)| (first.to_owned(), second.to_owned()));
