@@ -30,6 +30,8 @@ const FAILED: u64 = 3;
 const UNANSWERED: u64 = 5;
 /// Instead of a kind: the session ends.
 const VIOLATION: u64 = 0;
+/// One byte more than there is room for.
+const TOO_MUCH: u64 = CAPACITY as u64 + 1;
 /// Offsets in the segment of slot 0's turn and head.
 const TURN: usize = 4096;
 const HEAD: usize = 4096 + 8;
@@ -117,7 +119,7 @@ fn unknown_head(raw: &Raw) {
 }
 
 fn too_long(raw: &Raw) {
-    raw.pass(0, SECOND, REQUEST | IN_BODY | CAPACITY as u64 + 1);
+    raw.pass(0, SECOND, REQUEST | IN_BODY | TOO_MUCH);
 }
 
 fn wrong_sequence(raw: &Raw) {
@@ -344,7 +346,7 @@ const CLIENT: &[ClientPath] = &[
     ClientPath { copies_payload: true, ..client("error reply in the body", "fail 100") },
     ClientPath { when: When::Asleep, ..client("given up", "give-up 21") },
     ClientPath { lie: Some((3 << 8, 0xff << 32)), ..client("unknown head", "violate 21") },
-    ClientPath { lie: Some((3 << 8, REPLY << 32 | IN_BODY | CAPACITY as u64 + 1)), ..client("too long", "violate 21") },
+    ClientPath { lie: Some((3 << 8, REPLY << 32 | IN_BODY | TOO_MUCH)), ..client("too long", "violate 21") },
     ClientPath { lie: Some((9 << 8, REPLY << 32 | 1)), ..client("wrong sequence", "violate 21") },
 ];
 

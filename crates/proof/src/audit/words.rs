@@ -79,7 +79,7 @@ pub fn word_at(offset: usize, slots: usize) -> Word {
         1152..1156 => Word::Waiting,
         1156..1160 => Word::ServerAffinity,
         1160..1164 => Word::ServerProcessor,
-        0..4096 => Word::Unused,
+        _ if offset < 4096 => Word::Unused,
         _ if offset < lines_end => match offset % 64 {
             0..8 => Word::Turn,
             8..16 => Word::Head,
