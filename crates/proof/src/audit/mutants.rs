@@ -4,12 +4,14 @@
 //! each. A change that no test notices is a check that nobody would miss: it needs a test, or a reason in
 //! `.cargo/mutants.toml`. Only the library's unit tests are run, so a mutant costs seconds.
 
+use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::outcome::Outcome;
 use crate::scale::{Scale, Trial};
@@ -28,6 +30,8 @@ const VALIDATORS: &[&str] = &[
 
 /// At CI scale one mutant in so many is tried; the seed says which.
 const SAMPLE: u64 = 50;
+/// And not for longer than this.
+const SAMPLE_TIME: Duration = Duration::from_secs(55);
 
 /// The goal.
 pub fn try_it(trial: &Trial) -> anyhow::Result<Outcome> {
@@ -51,9 +55,15 @@ pub fn try_it(trial: &Trial) -> anyhow::Result<Outcome> {
         options.push("--sharding=round-robin".to_owned());
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let tried = run(&root, &target.join("mutants"), &options)?;
+    let time = trial.pick(SAMPLE_TIME, SAMPLE_TIME, Duration::MAX);
+    let Some(tried) = run(&root, &target.join("mutants"), &options, time)? else {
+        return Ok(Outcome::not_tried(format!("the first build alone took longer than {SAMPLE_TIME:?} here")));
+    };
     let sample = match trial.scale {
-        Scale::Ci => format!(" (sample {shard} of {SAMPLE})"),
+        Scale::Ci => {
+            let rest = if tried.is_cut_short { ", as far as the time went" } else { "" };
+            format!(" (sample {shard} of {SAMPLE}{rest})")
+        }
         _ => String::new(),
     };
     let figure = format!(
@@ -79,14 +89,18 @@ struct Tried {
     noticed: usize,
     unviable: usize,
     unnoticed: Vec<String>,
+    /// There was no time for all.
+    is_cut_short: bool,
 }
 
-/// Mutates the sources below `root`, in a copy, and runs the library's unit tests on each mutant.
-fn run(root: &Path, target: &Path, options: &[String]) -> anyhow::Result<Tried> {
+/// Mutates the sources below `root`, in a copy, and runs the library's unit tests on each mutant, for as long as there is
+/// time. `None` when that was not long enough for the first.
+fn run(root: &Path, target: &Path, options: &[String], time: Duration) -> anyhow::Result<Option<Tried>> {
     let told = tempfile::tempdir()?;
+    let said = told.path().join("said");
     let mut command = Command::new("cargo");
     command
-        .args(["mutants", "--jobs=1", "--colors=never", "--no-shuffle", "--minimum-test-timeout=20"])
+        .args(["mutants", "--jobs=1", "--colors=never", "--no-shuffle", "--minimum-test-timeout=10"])
         .args(["--cargo-arg=--lib", "--cargo-arg=--config=profile.dev.debug=false"])
         .args(options)
         .arg("--dir")
@@ -94,27 +108,41 @@ fn run(root: &Path, target: &Path, options: &[String]) -> anyhow::Result<Tried> 
         .arg("--output")
         .arg(told.path())
         .env("CARGO_TARGET_DIR", target)
-        .stdin(Stdio::null());
+        .stdin(Stdio::null())
+        .stdout(File::create(&said)?)
+        .stderr(File::options().append(true).open(&said)?);
     // SAFETY: between fork and exec only one system call is made. It clears up when it is interrupted.
     unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::INT))?)) };
-    let output = command.output().context("cannot start cargo-mutants")?;
+    let mut child = command.spawn().context("cannot start cargo-mutants")?;
+    let (begin, mut is_cut_short) = (Instant::now(), false);
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if !is_cut_short && begin.elapsed() > time {
+            is_cut_short = true;
+            kill_process(Pid::from_child(&child), Signal::INT)?;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
     let lines = |name: &str| -> Vec<String> {
         let text = std::fs::read_to_string(told.path().join("mutants.out").join(name)).unwrap_or_default();
         text.lines().map(ToOwned::to_owned).collect()
     };
     // 2: some are unnoticed; 3: some made the tests hang, which is noticed.
     ensure!(
-        matches!(output.status.code(), Some(0 | 2 | 3)),
-        "cargo-mutants failed: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+        is_cut_short || matches!(status.code(), Some(0 | 2 | 3)),
+        "cargo-mutants failed: {status}\n{}",
+        std::fs::read_to_string(&said).unwrap_or_default()
     );
-    Ok(Tried {
+    let tried = Tried {
         noticed: lines("caught.txt").len() + lines("timeout.txt").len(),
         unviable: lines("unviable.txt").len(),
         unnoticed: lines("missed.txt"),
-    })
+        is_cut_short,
+    };
+    let is_any = tried.noticed + tried.unviable + tried.unnoticed.len() > 0;
+    Ok((is_any || !is_cut_short).then_some(tried))
 }
 
 #[cfg(test)]
@@ -138,7 +166,8 @@ mod tests {
         std::fs::create_dir(fixture.path().join("src")).unwrap();
         std::fs::write(fixture.path().join("src/lib.rs"), SOURCE).unwrap();
         std::fs::write(fixture.path().join("Cargo.toml"), MANIFEST).unwrap();
-        let tried = run(fixture.path(), &fixture.path().join("target"), &[]).unwrap();
+        let target = fixture.path().join("target");
+        let tried = run(fixture.path(), &target, &[], Duration::MAX).unwrap().unwrap();
         assert!(tried.noticed > 0, "`false` for all is noticed");
         assert!(tried.unnoticed.iter().any(|mutant| mutant.contains("replace fits -> bool with true")));
     }
