@@ -1,13 +1,14 @@
 //! The command `cargo xtask prove`: each goal in a process of its own, so that one that crashes or hangs is a finding and
 //! not the end; a table at the end.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use serde::Serialize;
 
 use crate::goals::{self, Goal};
@@ -44,6 +45,7 @@ Examples:
   cargo xtask prove --only G1 --kills 100000
   cargo xtask prove --full                   the long form: some hours
   cargo xtask prove --json proof.json        for scripts
+  cargo xtask prove --markdown docs/reliability.md
   cargo xtask prove --list                   what the goals are
 
 It exits with 0 when every goal that can be tried here is met, with 1 when one is not, with 2 on wrong usage.";
@@ -68,6 +70,9 @@ struct ProveArguments {
     /// Write what came of it to a file; `-` for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the figures into the table of a document such as docs/reliability.md; goals that were not tried keep theirs
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
     /// List the goals, and try none
     #[arg(long)]
     list: bool,
@@ -123,6 +128,11 @@ fn prove(arguments: &ProveArguments) -> anyhow::Result<ExitCode> {
             Some("-") => println!("{report}"),
             _ => std::fs::write(file, report + "\n").with_context(|| format!("cannot write {}", file.display()))?,
         }
+    }
+    if let Some(file) = &arguments.markdown {
+        let old = std::fs::read_to_string(file).unwrap_or_default();
+        std::fs::write(file, with_figures(&old, &rows, &trial))
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     let all_met = rows.iter().all(|row| row.outcome.verdict != Verdict::NotMet);
     Ok(if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -252,6 +262,35 @@ fn print_table(rows: &[Row], seconds: f64, to_stderr: bool) -> anyhow::Result<()
     Ok(())
 }
 
+/// Where the table of figures begins and ends in a document.
+const FIGURES_BEGIN: &str = "<!-- figures: written by `cargo xtask prove --markdown` -->";
+const FIGURES_END: &str = "<!-- end of figures -->";
+
+/// A document with the lines of its table of figures replaced for those goals that were tried. One that has no such table
+/// gets one at its end.
+fn with_figures(document: &str, rows: &[Row], trial: &Trial) -> String {
+    let (before, rest) = document.split_once(FIGURES_BEGIN).unwrap_or((document, FIGURES_END));
+    let (old, after) = rest.split_once(FIGURES_END).unwrap_or((rest, ""));
+    let number = |line: &str| line.strip_prefix("| G")?.split(' ').next()?.parse::<u32>().ok();
+    let mut lines: BTreeMap<u32, String> =
+        old.lines().filter_map(|line| Some((number(line)?, line.to_owned()))).collect();
+    for row in rows {
+        let scale = trial.scale.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let line = format!(
+            "| {} | {} | {scale} | {:.0} s | {} |",
+            row.goal,
+            verdict(row),
+            row.seconds,
+            row.outcome.figure.replace('|', "\\|").replace('\n', " ")
+        );
+        lines.extend(number(&line).map(|number| (number, line)));
+    }
+    let table: String = lines.values().map(|line| format!("{line}\n")).collect();
+    format!(
+        "{before}{FIGURES_BEGIN}\n| goal | verdict | scale | time | figure |\n|---|---|---|---|---|\n{table}{FIGURES_END}{after}"
+    )
+}
+
 /// Findings of one goal that are printed; the JSON has all.
 const FINDINGS_SHOWN: usize = 10;
 
@@ -264,4 +303,24 @@ fn prove_one(goal: &str, trial: &str) -> anyhow::Result<ExitCode> {
         (goal.run)(&trial).unwrap_or_else(|error| Outcome::of("the trial broke off", vec![format!("{error:?}")]));
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(goal: &'static str, figure: &str) -> Row {
+        Row { goal, title: "", seconds: 1.6, outcome: Outcome::of(figure, vec![]) }
+    }
+
+    #[test]
+    fn a_document_keeps_all_but_the_figures_that_are_new() {
+        let trial = Trial { scale: Scale::Ci, seed: 1, kills: None };
+        let first = with_figures("text\n", &[row("G10", "ten"), row("G2", "two")], &trial);
+        let second = with_figures(&(first + "\nmore\n"), &[row("G2", "2 | II")], &trial);
+        let table = "| G2 | met | ci | 2 s | 2 \\| II |\n| G10 | met | ci | 2 s | ten |\n";
+        assert!(second.starts_with("text\n<!--") && second.ends_with("-->\nmore\n"), "{second}");
+        assert!(second.contains(table), "{second}");
+        assert_eq!(second.matches("| goal |").count(), 1);
+    }
 }

@@ -12,6 +12,7 @@
 //! ordering       docs/ordering.md names every atomic access
 //! examples       every public item shows how it is used
 //! documents      links between documents lead somewhere
+//! reliability    docs/reliability.md lists the goals and the planted faults there are
 //! source         reads the files
 //! ```
 
@@ -25,6 +26,8 @@ mod examples;
 mod layers;
 #[cfg(test)]
 mod ordering;
+#[cfg(test)]
+mod reliability;
 #[cfg(test)]
 mod shape;
 #[cfg(test)]

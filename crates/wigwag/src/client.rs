@@ -595,7 +595,8 @@ impl Client {
                     && (head.fits(self.capacity()) && turn.sequence() == self.sequences[slot].get()
                         || planted::is(Fault::UncheckedReply)) =>
             {
-                Ok(Reply::new(self, slot, head))
+                let again = planted::is(Fault::ReplyDoubleFetch).then(|| line.head.load(Ordering::Relaxed));
+                Ok(Reply::new(self, slot, again.and_then(Head::parse).unwrap_or(head)))
             }
             head => Err(self.not_a_reply(slot, turn, word, head)),
         }

@@ -128,3 +128,48 @@ impl fmt::Display for Contract {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    #[repr(C)]
+    struct Order {
+        id: u64,
+        price: i64,
+        quantity: u32,
+        side: u32,
+    }
+
+    impl Message for Order {
+        const NAME: &'static str = "Order";
+        const VERSION: u32 = 2;
+    }
+
+    #[test]
+    fn a_type_states_its_name_version_size_and_alignment() {
+        let contract = Contract::of::<Order>();
+        assert_eq!(contract, Contract { name: "Order".into(), version: 2, size: 24, align: 8 });
+        assert_eq!(contract.to_string(), "Order version 2 (24 bytes, align 8)");
+        assert_eq!(Contract::named("Order", 2).to_string(), "Order version 2");
+    }
+
+    #[test]
+    fn golden_hashes() {
+        // FNV-1a of name, version, size and alignment, computed elsewhere.
+        assert_eq!(Contract::bytes().hash(), 0xafd3_c1fa_5585_1ca4);
+        assert_eq!(Contract::of::<Order>().hash(), 0xdf8b_fc38_3c5c_9d55);
+    }
+
+    #[test]
+    fn a_name_fits_into_the_handshake_or_is_refused() {
+        let check = |len: usize| Contract::named("n".repeat(len), 0).check();
+        for len in [1, CONTRACT_NAME_MAX] {
+            check(len).unwrap();
+        }
+        for len in [0, CONTRACT_NAME_MAX + 1] {
+            assert_eq!(check(len).unwrap_err().kind(), ErrorKind::InvalidConfiguration, "{len}");
+        }
+    }
+}

@@ -28,6 +28,8 @@ macro_rules! faults {
 faults! {
     /// The server reads a request's head a second time after it has checked it.
     DoubleFetch = "double-fetch", "planted-double-fetch";
+    /// The client reads a reply's head a second time after it has checked it.
+    ReplyDoubleFetch = "reply-double-fetch", "planted-reply-double-fetch";
     /// The server does not compare a request's length with the capacity.
     UncheckedLength = "unchecked-length", "planted-unchecked-length";
     /// The server believes the client how many slots there are.

@@ -196,6 +196,14 @@ mod tests {
         pass_to_server(&word, last);
         assert_eq!(load(&word).sequence(), last);
         assert_eq!(next_sequence(last), 0);
+        assert_eq!(next_sequence(7), 8);
+    }
+
+    #[test]
+    fn a_turn_is_told_in_words() {
+        let told = |bits: u64| format!("{:?}", Turn(5 << SEQUENCE_SHIFT | bits));
+        assert_eq!(told(0), "turn 5 (client's)");
+        assert_eq!(told(SERVER | WAKE | ABANDONED), "turn 5 (server's, wake wanted, abandoned)");
     }
 
     #[test]

@@ -215,6 +215,26 @@ mod tests {
     }
 
     #[test]
+    fn what_just_fits_is_granted() {
+        let geometry = Geometry::new(2, 10_000).unwrap();
+        let size = geometry.segment_size;
+        let limits = |per_session: usize, total: usize| Limits {
+            slots: 2,
+            capacity: 10_000,
+            bytes_per_session: per_session,
+            bytes_total: total,
+            ..Limits::default()
+        };
+        let ask = |limits: Limits, used: usize| {
+            let usage = Usage { bytes: used, ..Usage::default() };
+            limits.grant(&hello(), &Contract::bytes(), Trust::SameUser, usage)
+        };
+        assert_eq!(ask(limits(size, 3 * size), 2 * size), Ok(geometry));
+        assert!(ask(limits(size - 1, 3 * size), 0).is_err());
+        assert!(ask(limits(size, 3 * size), 2 * size + 1).is_err());
+    }
+
+    #[test]
     fn every_limit_refuses_with_its_numbers() {
         let user_full = Usage { sessions_of_user: 2, ..Usage::default() };
         let full = Usage { sessions: 3, ..Usage::default() };
@@ -234,6 +254,14 @@ mod tests {
             let (_, why) = grant(&hello, usage).unwrap_err();
             assert!(why.contains(text), "{why:?} lacks {text:?}");
         }
+    }
+
+    #[test]
+    fn the_socket_is_open_to_others_if_any_of_them_may_come() {
+        assert!(!Policy::default().admits_strangers());
+        assert!(Policy { everyone: true, ..Policy::default() }.admits_strangers());
+        assert!(Policy { users: vec![7], ..Policy::default() }.admits_strangers());
+        assert!(Policy { groups: vec![7], ..Policy::default() }.admits_strangers());
     }
 
     #[test]

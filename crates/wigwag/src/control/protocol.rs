@@ -300,6 +300,42 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_survives_the_journey_and_no_other_does() {
+        for reason in [Reason::Refused, Reason::Contract, Reason::Version, Reason::Violation, Reason::Shutdown] {
+            let farewell = FromServer::Farewell(reason, "because".into());
+            assert_eq!(FromServer::decode(&farewell.encode()), Ok(farewell));
+        }
+        for unknown in [0, 6, 255] {
+            assert!(FromServer::decode(&[KIND_FAREWELL, unknown]).is_err(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_flag_is_yes_or_no() {
+        let Ok(FromServer::Welcome(granted)) = FromServer::decode(&from_server()[0].encode()) else { panic!() };
+        let welcome = FromServer::Welcome(Welcome { has_client_bell: false, ..granted });
+        let mut bytes = welcome.encode();
+        assert_eq!(FromServer::decode(&bytes), Ok(welcome));
+        bytes[1] = 2;
+        assert!(FromServer::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn the_name_of_a_contract_has_one_to_128_bytes() {
+        let greet = |len: usize| {
+            let FromClient::Hello(hello) = hello() else { panic!() };
+            let contract = Contract::named("n".repeat(len), 4);
+            FromClient::decode(&FromClient::Hello(Hello { contract, ..hello }).encode())
+        };
+        for len in [1, CONTRACT_NAME_MAX] {
+            assert!(greet(len).is_ok(), "{len}");
+        }
+        for len in [0, CONTRACT_NAME_MAX + 1] {
+            assert_eq!(greet(len), Err("the contract's name is empty or too long"), "{len}");
+        }
+    }
+
+    #[test]
     fn a_message_that_is_cut_off_or_too_long_is_refused() {
         let whole = hello().encode();
         for len in 0..whole.len() {

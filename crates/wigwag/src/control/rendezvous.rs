@@ -374,6 +374,123 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_name_is_allowed_and_none_longer() {
+        let long = "x".repeat(NAME_MAX);
+        for good in [long.clone(), format!("/{long}"), "a".into(), "...".into()] {
+            Place::find(OsStr::new(&good)).unwrap();
+        }
+        assert_eq!(kind_of(format!("{long}x").as_bytes()).0, ErrorKind::NameInvalid);
+        assert_eq!(kind_of(format!("/{long}x").as_bytes()).0, ErrorKind::PathInvalid);
+        assert_eq!(kind_of(b".").0, ErrorKind::NameInvalid);
+        assert_eq!(kind_of(b"bell\x07").0, ErrorKind::NameInvalid);
+        assert_eq!(Place::find(OsStr::new("/a/b")).unwrap().path(), Path::new("/a/b"));
+        assert!(Place::find(OsStr::new("b")).unwrap().path().ends_with("b.sock"));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_told_to_each_side_in_its_own_words() {
+        let directory = private_directory();
+        let place = Place::find(directory.path().join("gone/here").as_os_str()).unwrap();
+        let error = place.claim(&Policy::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PathInvalid, "{error}");
+        assert!(error.to_string().contains("create it first"), "{error}");
+        let error = place.address(rustix::process::geteuid().as_raw()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotRunning, "{error}");
+        assert!(error.to_string().contains("no server listens on"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_of_another_user_is_neither_replaced_nor_connected_to() {
+        let own_uid = rustix::process::geteuid().as_raw();
+        let directory = private_directory();
+        let path = directory.path().join("here");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let place = Place::find(path.as_os_str()).unwrap();
+        place.address(own_uid).unwrap();
+        let error = place.address(own_uid + 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PathInvalid);
+        assert!(error.to_string().contains(&format!("where user {} was expected", own_uid + 1)), "{error}");
+        if own_uid != 0 {
+            return; // only root can make another user's socket
+        }
+        std::os::unix::fs::chown(&path, Some(60_123), None).unwrap();
+        let error = place.claim(&Policy::default()).unwrap_err();
+        assert!(error.to_string().contains("is a socket of user 60123"), "{error}");
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_long_name_is_told_in_part() {
+        let told = |len: usize| kind_of(&[&vec![b'x'; len - 1][..], b"/"].concat()).1;
+        assert!(told(60).contains("x/` contains") && !told(60).contains("..."));
+        assert!(told(61).contains("x...` contains"));
+    }
+
+    /// The environment decides, and it cannot be changed within a test: this one starts itself again.
+    #[test]
+    fn names_lie_in_the_runtime_directory_or_in_the_temporary_one() {
+        const EXPECTED: &str = "WIGWAG_TEST_EXPECTED_DIRECTORY";
+        if let Some(expected) = std::env::var_os(EXPECTED) {
+            let expected = PathBuf::from(expected);
+            assert_eq!(Place::find(OsStr::new("n")).unwrap().path(), expected.join("n.sock"));
+            let is_stated = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|base| base == "/stated");
+            assert_eq!(
+                is_runtime_directory(expected.parent().unwrap()),
+                is_stated || expected.starts_with("/run/user")
+            );
+            assert!(!is_runtime_directory(Path::new("/elsewhere")));
+            return;
+        }
+        let uid = rustix::process::geteuid().as_raw();
+        let run = PathBuf::from(format!("/run/user/{uid}"));
+        let otherwise = match Directory::open(&run, &[uid]) {
+            Ok(_) => run.join("wigwag"),
+            Err(_) => PathBuf::from(format!("/temporary/wigwag-{uid}")),
+        };
+        for (stated, expected) in
+            [(Some("/stated"), "/stated/wigwag".into()), (Some("relative"), otherwise.clone()), (None, otherwise)]
+        {
+            let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+            let name = "control::rendezvous::tests::names_lie_in_the_runtime_directory_or_in_the_temporary_one";
+            again.args(["--exact", name]).env(EXPECTED, &expected).env("TMPDIR", "/temporary");
+            again.env_remove("XDG_RUNTIME_DIR").envs(stated.map(|base| ("XDG_RUNTIME_DIR", base)));
+            let output = again.output().unwrap();
+            assert!(output.status.success(), "{stated:?}: {}", String::from_utf8_lossy(&output.stdout));
+            assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+        }
+    }
+
+    /// A place in a directory that is ours to make.
+    fn own_place(directory: PathBuf) -> Place {
+        Place { own_directory: true, directory, ..Place::find(OsStr::new("here")).unwrap() }
+    }
+
+    #[test]
+    fn our_own_directory_is_made_and_swept_by_a_server_and_by_no_client() {
+        let directory = private_directory();
+        let own = directory.path().join("wigwag");
+        let place = own_place(own.clone());
+        let own_uid = rustix::process::geteuid().as_raw();
+        assert_eq!(place.address(own_uid).unwrap_err().kind(), ErrorKind::NotRunning);
+        assert!(!own.exists());
+        drop(place.claim(&Policy::default()).unwrap());
+        assert_eq!(std::fs::metadata(&own).unwrap().permissions().mode() & 0o777, 0o700);
+        std::fs::write(own.join("dead.lock"), "").unwrap();
+        drop(place.claim(&Policy::default()).unwrap());
+        assert!(!own.join("dead.lock").exists(), "swept");
+    }
+
+    #[test]
+    fn a_runtime_directory_that_is_not_there_is_not_made() {
+        let place = own_place("/run/user/4294967294/wigwag".into());
+        let error = place.claim(&Policy::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DirectoryUnsafe, "{error}");
+        assert!(error.to_string().contains("the runtime directory /run/user/4294967294 does not exist"), "{error}");
+        assert_eq!(place.address(0).unwrap_err().kind(), ErrorKind::NotRunning);
+        assert!(is_runtime_directory(Path::new("/run/user/7")) && !is_runtime_directory(Path::new("/tmp")));
+    }
+
+    #[test]
     fn a_name_is_claimed_once_and_leaves_nothing_behind() {
         let directory = private_directory();
         let place = Place::find(directory.path().join("here").as_os_str()).unwrap();

@@ -168,3 +168,132 @@ impl NameLock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    fn own_uid() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    fn private_directory() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        set_mode(directory.path(), 0o700);
+        directory
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn only_the_owner_may_write_to_a_directory() {
+        let directory = private_directory();
+        for mode in [0o700, 0o755, 0o500] {
+            set_mode(directory.path(), mode);
+            Directory::open(directory.path(), &[own_uid()]).unwrap();
+        }
+        for mode in [0o720, 0o702, 0o722] {
+            set_mode(directory.path(), mode);
+            let error = Directory::open(directory.path(), &[own_uid()]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DirectoryUnsafe, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_its_own_path_and_belongs_to_whom_it_should() {
+        let directory = private_directory();
+        let link = directory.path().join("link");
+        symlink(directory.path(), &link).unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for other in [&link, &file] {
+            assert_eq!(Directory::open(other, &[own_uid()]).unwrap_err().kind(), ErrorKind::DirectoryUnsafe);
+        }
+        let gone = directory.path().join("gone");
+        assert_eq!(Directory::open(&gone, &[own_uid()]).unwrap_err().kind(), ErrorKind::NotRunning);
+        let long = directory.path().join("x".repeat(300));
+        assert_eq!(Directory::open(&long, &[own_uid()]).unwrap_err().kind(), ErrorKind::Io);
+        // Root's is anybody's.
+        Directory::open(Path::new("/"), &[60_123]).unwrap();
+        if own_uid() != 0 {
+            let error = Directory::open(directory.path(), &[own_uid() + 1]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DirectoryUnsafe);
+            return;
+        }
+        chown(directory.path(), Some(60_123), None).unwrap();
+        Directory::open(directory.path(), &[0, 60_123]).unwrap();
+        let error = Directory::open(directory.path(), &[0]).unwrap_err();
+        assert!(error.to_string().contains("belongs to user 60123"), "{error}");
+    }
+
+    #[test]
+    fn the_descriptor_is_closed_on_exec() {
+        let directory = private_directory();
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        assert!(rustix::io::fcntl_getfd(&opened).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        let lock = NameLock::try_take(&opened, OsStr::new("lock")).unwrap().unwrap();
+        assert!(rustix::io::fcntl_getfd(&lock._file).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn a_directory_is_made_once_for_this_user_alone() {
+        let directory = private_directory();
+        let path = directory.path().join("new");
+        for _ in 0..2 {
+            Directory::open_or_create(&path, own_uid()).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        let error = Directory::open_or_create(&directory.path().join("a/b"), own_uid()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+    }
+
+    #[test]
+    fn what_stands_there_is_told() {
+        let directory = private_directory();
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        let look = |name: &str| opened.look(OsStr::new(name));
+        assert_eq!(look("socket").unwrap(), Found::Nothing);
+        let _listener = std::os::unix::net::UnixListener::bind(directory.path().join("socket")).unwrap();
+        assert_eq!(look("socket").unwrap(), Found::Socket { uid: own_uid() });
+        symlink("socket", directory.path().join("link")).unwrap();
+        assert_eq!(look("link").unwrap(), Found::Other);
+        assert_eq!(look(&"x".repeat(300)).unwrap_err().kind(), ErrorKind::Io);
+        assert!(opened.names().contains(&"socket".into()));
+        opened.set_mode(OsStr::new("socket"), 0o640).unwrap();
+        let mode = std::fs::metadata(directory.path().join("socket")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        assert_eq!(opened.set_mode(OsStr::new("gone"), 0o600).unwrap_err().kind(), ErrorKind::Io);
+        opened.remove(OsStr::new("socket"));
+        assert_eq!(look("socket").unwrap(), Found::Nothing);
+    }
+
+    #[test]
+    fn an_address_is_that_of_the_directory_and_not_of_its_path() {
+        let directory = private_directory();
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        let by_descriptor = format!("/proc/self/fd/{}/name", opened.as_fd().as_raw_fd());
+        assert_eq!(opened.address(OsStr::new("name")).unwrap(), SocketAddrUnix::new(by_descriptor).unwrap());
+        let error = opened.address(OsStr::new(&"x".repeat(108))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PathInvalid);
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_and_let_go_with_its_holder() {
+        let directory = private_directory();
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        let name = OsStr::new("lock");
+        let held = NameLock::try_take(&opened, name).unwrap().unwrap();
+        assert!(NameLock::try_take(&opened, name).unwrap().is_none());
+        let mode = std::fs::metadata(directory.path().join("lock")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(held);
+        assert!(NameLock::try_take(&opened, name).unwrap().is_some());
+        // A link is not followed: the lock would be on somebody else's file.
+        symlink("lock", directory.path().join("link")).unwrap();
+        assert_eq!(NameLock::try_take(&opened, OsStr::new("link")).unwrap_err().kind(), ErrorKind::Io);
+    }
+}

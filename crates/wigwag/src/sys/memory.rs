@@ -205,4 +205,113 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         assert_eq!(check_sealed(&file, 0).unwrap_err().kind(), ErrorKind::Violation);
     }
+
+    #[test]
+    fn each_seal_is_asked_for() {
+        let with = |flags: MemfdFlags, seals: SealFlags, size: u64| {
+            let memory = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | flags).unwrap();
+            ftruncate(&memory, size).unwrap();
+            fcntl_add_seals(&memory, seals).unwrap();
+            check_sealed(&memory, size as usize).map_err(|error| error.to_string())
+        };
+        let both = SealFlags::SHRINK | SealFlags::GROW;
+        with(MemfdFlags::empty(), both, 8192).unwrap();
+        for seals in [SealFlags::SHRINK, SealFlags::GROW, SealFlags::empty()] {
+            assert!(with(MemfdFlags::empty(), seals, 8192).unwrap_err().contains("can still change its size"));
+        }
+        // The same seals, but memory that may not be there when it is touched; not every kernel has it.
+        if memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB).is_err() {
+            return;
+        }
+        assert!(with(MemfdFlags::HUGETLB, both, 2 << 20).unwrap_err().contains("is not of the kernel's tmpfs"));
+    }
+
+    #[test]
+    fn seals_and_descriptor_are_what_they_should_be() {
+        let memory = create_sealed(8192).unwrap();
+        assert!(rustix::io::fcntl_getfd(&memory).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        let early = fcntl_get_seals(&memory).unwrap();
+        assert!(early.contains(SealFlags::SHRINK | SealFlags::GROW));
+        assert!(!early.intersects(SealFlags::SEAL | SealFlags::FUTURE_WRITE));
+        seal_finally(&memory).unwrap();
+        assert!(fcntl_get_seals(&memory).unwrap().contains(SealFlags::SEAL | SealFlags::FUTURE_WRITE));
+        assert!(seal_finally(&memory).is_err(), "what is sealed for good cannot be sealed again");
+        check_sealed(&memory, 8192).unwrap();
+    }
+
+    #[test]
+    fn bytes_are_read_to_the_last_or_not_at_all() {
+        let memory = create_sealed(8192).unwrap();
+        let bytes: Vec<u8> = (0..8192).map(|index| index as u8 ^ (index >> 8) as u8).collect();
+        rustix::io::pwrite(&memory, &bytes, 0).unwrap();
+        for (offset, len) in [(0, 0), (0, 8192), (5, 100), (8191, 1), (8192, 0)] {
+            let mut into = vec![0; len];
+            assert!(read_exact(&memory, offset as u64, &mut into), "{len} at {offset}");
+            assert_eq!(into, bytes[offset..offset + len]);
+        }
+        for (offset, len) in [(0, 8193), (8191, 2), (8192, 1), (u64::MAX, 1)] {
+            assert!(!read_exact(&memory, offset, &mut vec![0; len]), "{len} at {offset}");
+        }
+    }
+
+    /// What the kernel says of the mapping of a memory object in this process.
+    fn told_of(memory: &OwnedFd) -> Option<String> {
+        let inode = format!(" {} ", fstat(memory).unwrap().st_ino);
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = smaps.lines().skip_while(|line| !(line.contains("memfd:wigwag") && line.contains(&inode)));
+        let first = lines.next()?;
+        let rest = lines.take_while(|line| !line.contains("-") || line.ends_with("kB") || line.starts_with("VmFlags"));
+        Some(std::iter::once(first).chain(rest).collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn a_mapping_is_touched_and_kept_from_children_and_core_dumps_and_goes_when_dropped() {
+        let memory = create_sealed(5 * 4096).unwrap();
+        let mapping = Mapping::new(&memory, 5 * 4096, 2 * 4096 + 1).unwrap();
+        let told = told_of(&memory).unwrap();
+        let flags = told.lines().find(|line| line.starts_with("VmFlags")).unwrap();
+        assert!(flags.contains(" dc ") && flags.contains(" dd "), "{told}");
+        assert!(fstat(&memory).unwrap().st_blocks >= 3 * 8, "three pages of eight sectors were touched: {told}");
+        assert!(!mapping.is_forked());
+        assert_eq!(mapping.size(), 5 * 4096);
+        drop(mapping);
+        assert_eq!(told_of(&memory), None);
+        let small = Mapping::new(&memory, 4096, usize::MAX).unwrap();
+        assert_eq!(small.size(), 4096);
+    }
+
+    #[test]
+    fn a_forked_child_knows_that_it_has_no_mapping() {
+        let mapping = Mapping::new(create_sealed(4096).unwrap(), 4096, 4096).unwrap();
+        // SAFETY: the child makes one system call, to end.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: no memory is involved.
+            unsafe { libc::_exit(if mapping.is_forked() { 7 } else { 1 }) };
+        }
+        let (_, status) =
+            rustix::process::waitpid(rustix::process::Pid::from_raw(child), rustix::process::WaitOptions::empty())
+                .unwrap()
+                .unwrap();
+        assert_eq!(status.exit_status(), Some(7));
+    }
+
+    /// A limit is the whole process's: this test starts itself again.
+    #[test]
+    fn a_size_above_the_limit_of_files_is_an_error_and_not_a_signal() {
+        const AGAIN: &str = "WIGWAG_TEST_FILE_SIZE_LIMIT";
+        if std::env::var_os(AGAIN).is_some() {
+            let limit = rustix::process::Rlimit { current: Some(8192), maximum: Some(8192) };
+            rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
+            create_sealed(8192).unwrap();
+            let error = create_sealed(8193).unwrap_err();
+            assert!(error.to_string().contains("limit of 8192 bytes: raise"), "{error}");
+            return;
+        }
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let name = "sys::memory::tests::a_size_above_the_limit_of_files_is_an_error_and_not_a_signal";
+        let output = again.args(["--exact", name, "--nocapture"]).env(AGAIN, "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+    }
 }
