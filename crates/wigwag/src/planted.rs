@@ -56,6 +56,14 @@ faults! {
     ForgottenSlot = "forgotten-slot", "planted-forgotten-slot";
     /// The server passes the turn back before it has written the head of the reply.
     EarlyTurn = "early-turn", "planted-early-turn";
+    /// The client counts its requests in 32 bits.
+    NarrowSequence = "narrow-sequence", "planted-narrow-sequence";
+    /// The client counts its requests in more bits than the turn has.
+    WideSequence = "wide-sequence", "planted-wide-sequence";
+    /// A serving thread goes to sleep although a letter lies unread.
+    UnreadLetter = "unread-letter", "planted-unread-letter";
+    /// The server does not look at the versions of a greeting.
+    UncheckedVersion = "unchecked-version", "planted-unchecked-version";
 }
 
 /// Whether this fault is planted.

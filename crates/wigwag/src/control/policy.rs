@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::protocol::{Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE};
 use crate::contract::Contract;
 use crate::layout::{Geometry, LAYOUT_VERSION};
+use crate::planted::{self, Fault};
 use crate::sys::socket::Credentials;
 
 /// How far the server trusts a session's peer.
@@ -116,9 +117,8 @@ impl Limits {
     /// Decides on the wishes of a client that is let in. No memory has been made for it yet.
     pub fn grant(&self, hello: &Hello, contract: &Contract, trust: Trust, usage: Usage) -> Result<Geometry, Refused> {
         let refused = |why: String| (Reason::Refused, why);
-        if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL_VERSION)
-            || hello.layout_version != LAYOUT_VERSION
-        {
+        let is_understood = hello.speaks(PROTOCOL_VERSION) && hello.layout_version == LAYOUT_VERSION;
+        if !is_understood && !planted::is(Fault::UncheckedVersion) {
             return Err((
                 Reason::Version,
                 format!(
