@@ -47,7 +47,7 @@ fn slots(trial: &Trial) -> Vec<Explored> {
     let settings = [
         honest.clone(),
         Turns { begin_after: last - 1, ..honest.clone() },
-        Turns { calls: calls - 1, with_kills: true, ..honest.clone() },
+        Turns { calls: calls.max(3) - 1, with_kills: true, ..honest.clone() },
         Turns { calls: 0, liar: Liar::Client(lies), ..honest.clone() },
         Turns { calls: 2, liar: Liar::Server(lies), ..honest },
     ];
@@ -65,7 +65,7 @@ fn waiting(trial: &Trial) -> Vec<Explored> {
     };
     // Twenty million states are explored once: that every run ends is seen in the smaller settings.
     let settings: &[(usize, [u8; 2], bool, bool, bool)] = trial.pick(
-        &[(1, [1, 0], true, false, true)][..],
+        &[(1, [1, 0], true, true, true)][..],
         &[(1, [2, 0], true, true, true), (2, [1, 0], true, false, false), (2, [1, 1], false, false, false)],
         &[
             (1, [3, 0], true, true, true),
