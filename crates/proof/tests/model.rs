@@ -32,6 +32,11 @@ fn bugs_of_waiting_are_found() {
 }
 
 #[test]
+fn g16_numbers_that_are_about_to_wrap() {
+    holds(PROGRAM, "G16");
+}
+
+#[test]
 fn g18_semaphores() {
     holds(PROGRAM, "G18");
 }
@@ -39,4 +44,9 @@ fn g18_semaphores() {
 #[test]
 fn g19_every_order_of_steps() {
     holds(PROGRAM, "G19");
+}
+
+#[test]
+fn g20_every_order_that_the_memory_model_allows() {
+    holds(PROGRAM, "G20"); // not here: see there
 }
