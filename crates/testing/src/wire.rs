@@ -19,6 +19,8 @@ use crate::LIMIT;
 pub const READY: &[u8] = &[2];
 /// Reasons of refusals and farewells.
 pub const REFUSED: u8 = 1;
+/// The versions do not understand each other.
+pub const VERSION: u8 = 3;
 /// The peer broke the protocol.
 pub const VIOLATION: u8 = 4;
 

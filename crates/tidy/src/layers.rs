@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["control::attach"],
     &["control::rendezvous", "control::ledger", "control::policy", "control::protocol"],
     &["segment", "slot", "doorbell"],
-    &["wait", "free_slots", "stats"],
+    &["wait", "attention", "free_slots", "stats"],
     &["hint"],
     &["layout", "contract"],
     &["sys"],

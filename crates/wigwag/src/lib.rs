@@ -38,7 +38,7 @@
 //! control/attach                        the client's side of the handshake
 //! control/{rendezvous ledger policy protocol}   names, accounts, who gets what, messages
 //! segment  slot  doorbell               the shared memory: pointers, turns, wake-ups
-//! wait  free_slots  stats               private state machines
+//! wait  attention  free_slots  stats    private state machines
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
 //! sys/                                  system calls
@@ -51,6 +51,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("Wigwag needs Linux: memfd, eventfd, pidfd and sealed shared memory");
 
+pub(crate) mod attention;
 mod client;
 mod contract;
 mod control;
@@ -92,10 +93,14 @@ pub use zerocopy;
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
-/// The state machines on which `tests/loom.rs` runs the model checker.
-#[cfg(loom)]
+/// What the proof sees of the inside: the state machines on which `tests/loom.rs` runs the model checker and whose own
+/// functions the exhaustive models call.
+#[cfg(any(loom, feature = "models"))]
 #[doc(hidden)]
 pub mod models {
+    pub mod attention {
+        pub use crate::attention::*;
+    }
     pub mod slot {
         pub use crate::slot::*;
     }

@@ -72,6 +72,14 @@ faults! {
     LeakedMemory = "leaked-memory", "planted-leaked-memory";
     /// The error of a call that was cut off says that the request was not executed.
     WrongFate = "wrong-fate", "planted-wrong-fate";
+    /// The client counts its requests in 32 bits.
+    NarrowSequence = "narrow-sequence", "planted-narrow-sequence";
+    /// The client counts its requests in more bits than the turn has.
+    WideSequence = "wide-sequence", "planted-wide-sequence";
+    /// A serving thread goes to sleep although a letter lies unread.
+    UnreadLetter = "unread-letter", "planted-unread-letter";
+    /// The server does not look at the versions of a greeting.
+    UncheckedVersion = "unchecked-version", "planted-unchecked-version";
 }
 
 /// Whether this fault is planted.

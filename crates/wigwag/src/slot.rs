@@ -24,6 +24,7 @@
 //! **Invariant S2.** The sequence grows by one with each request and is the same in the reply. The server keeps the last
 //! one it took in private memory, so a slot it is still serving is never taken twice, whatever the word says.
 
+use crate::planted::{self, Fault};
 use crate::sync::{AtomicU64, Ordering};
 
 const SERVER: u64 = 1;
@@ -31,8 +32,32 @@ const WAKE: u64 = 1 << 1;
 const ABANDONED: u64 = 1 << 2;
 const SEQUENCE_SHIFT: u32 = 8;
 
+/// The sequence before a slot's first request.
+#[cfg(any(loom, not(feature = "models")))]
+#[inline(always)]
+pub const fn before_first() -> u64 {
+    0
+}
+
+/// The sequence before a slot's first request; in builds for the proof it can be another than 0, so that the wrap is
+/// seen without 2^56 calls.
+#[cfg(all(not(loom), feature = "models"))]
+pub fn before_first() -> u64 {
+    BEFORE_FIRST.load(Ordering::Relaxed)
+}
+
+#[cfg(all(not(loom), feature = "models"))]
+static BEFORE_FIRST: AtomicU64 = AtomicU64::new(0);
+
+/// The slots of this process's new sessions begin after that sequence. Both sides must be told the same, before they
+/// connect.
+#[cfg(all(not(loom), feature = "models"))]
+pub fn begin_after(sequence: u64) {
+    BEFORE_FIRST.store(sequence & (u64::MAX >> SEQUENCE_SHIFT), Ordering::Relaxed);
+}
+
 /// A turn word, read once into a local; only the local is looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Turn(u64);
 
 impl Turn {
@@ -75,12 +100,21 @@ impl std::fmt::Debug for Turn {
 }
 
 /// What a turn word must be for the server to take the slot: its own knowledge, in private memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Expected(u64);
 
 impl Expected {
     /// The first request of a slot.
-    pub const FIRST: Expected = Expected(1 << SEQUENCE_SHIFT | SERVER);
+    #[inline]
+    pub fn first() -> Expected {
+        Expected::after(before_first())
+    }
+
+    /// What is expected after request `sequence`.
+    #[inline]
+    pub fn after(sequence: u64) -> Expected {
+        Expected(next_sequence(sequence) << SEQUENCE_SHIFT | SERVER)
+    }
 
     /// Whether the word is the request expected: the server's turn, this very sequence, no bit that is not known.
     #[inline(always)]
@@ -104,6 +138,12 @@ impl Expected {
 /// The sequence after `sequence`, in its 56 bits.
 #[inline(always)]
 pub fn next_sequence(sequence: u64) -> u64 {
+    if planted::is(Fault::WideSequence) {
+        return sequence + 1;
+    }
+    if planted::is(Fault::NarrowSequence) {
+        return (sequence + 1) & u64::from(u32::MAX);
+    }
     sequence.wrapping_add(1) & (u64::MAX >> SEQUENCE_SHIFT)
 }
 
@@ -208,7 +248,7 @@ mod tests {
 
     #[test]
     fn only_the_next_request_is_expected() {
-        let expected = Expected::FIRST;
+        let expected = Expected::after(0);
         assert_eq!(expected.taken(), 0);
         let turn = |sequence: u64, bits: u64| Turn(sequence << SEQUENCE_SHIFT | bits);
         for bits in [SERVER, SERVER | WAKE, SERVER | ABANDONED, SERVER | WAKE | ABANDONED] {
@@ -226,7 +266,8 @@ mod tests {
     fn what_is_expected_wraps_as_the_sequence_does() {
         let last = u64::MAX >> SEQUENCE_SHIFT;
         let expected = Expected(last << SEQUENCE_SHIFT | SERVER);
-        assert_eq!(expected.next().next(), Expected::FIRST);
+        assert_eq!(expected.next().next(), Expected::after(0));
+        assert_eq!(Expected::after(last), expected.next());
         assert_eq!(expected.next().taken(), last);
     }
 }

@@ -4,9 +4,9 @@
 //! code runs on a mapped segment, on the heap and under the model checker.
 
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(not(loom))]
-pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The fence between "I published" and "I look whether the other side published" (Dekker's pattern).
 ///

@@ -32,6 +32,9 @@ const CHECKUP_INTERVAL: Duration = Duration::from_micros(40);
 const CHECKUP_STRIDE_MAX: i32 = 32;
 /// Idle passes in a row between two looks at the clock. A closed loop never gets there, so it never reads the clock.
 const IDLE_PASSES_PER_CHECKUP: u32 = 16;
+/// Where the counting of idle passes begins: as good as 0, and so near the wrap that every test passes it. A session that is
+/// polled and silent for half an hour does.
+const IDLE_PASSES_AT_FIRST: u32 = 0u32.wrapping_sub(4 * IDLE_PASSES_PER_CHECKUP);
 /// Looks at the slots within one idle pass.
 const SPINS_PER_IDLE_PASS: u32 = 8;
 /// Sleeps between two looks at this thread's own affinity.
@@ -229,7 +232,7 @@ impl Worker {
             budget: BUDGET,
             last: 0,
             countdown: CHECKUP_STRIDE_MAX,
-            idle_passes: 0,
+            idle_passes: IDLE_PASSES_AT_FIRST,
             stride: CHECKUP_STRIDE_MAX,
             checked_at: Instant::now(),
             heard_at: Instant::now(),
@@ -241,8 +244,7 @@ impl Worker {
     #[inline(always)]
     pub fn next(&mut self, until: Until) -> Result<Next> {
         loop {
-            // Relaxed: acquired in `take_letters`.
-            if self.port.attention.load(StdOrdering::Relaxed) || self.countdown <= 0 {
+            if self.port.attention.is_called() || self.countdown <= 0 {
                 self.checkup()?;
                 if self.drain == Some(0) {
                     return Ok(Next::Shutdown);
@@ -250,7 +252,7 @@ impl Worker {
             }
             if self.pass() {
                 self.countdown -= 1;
-                self.idle_passes = 0;
+                self.idle_passes = IDLE_PASSES_AT_FIRST;
                 if self.drain.is_some() {
                     self.count_drained();
                 }
@@ -359,7 +361,7 @@ impl Worker {
         if self.leave != 0 {
             self.leave_to_client();
         }
-        self.idle_passes += 1;
+        self.idle_passes = self.idle_passes.wrapping_add(1);
         if self.idle_passes.is_multiple_of(IDLE_PASSES_PER_CHECKUP) {
             self.countdown = 0;
         }
@@ -371,7 +373,7 @@ impl Worker {
                 if entry.look() {
                     self.last = only;
                     self.countdown -= 1;
-                    self.idle_passes = 0;
+                    self.idle_passes = IDLE_PASSES_AT_FIRST;
                     return true;
                 }
             }
@@ -419,9 +421,7 @@ impl Worker {
     }
 
     fn sleep(&mut self, until: Until) -> Result<()> {
-        // A look at the bells earlier in this pass may have taken the port's ring: never sleep on an unread letter. Relaxed:
-        // whoever sets it after this look rings after it, too.
-        if self.port.attention.load(StdOrdering::Relaxed) {
+        if !self.port.attention.may_sleep() {
             return Ok(());
         }
         self.sleeps = self.sleeps.wrapping_add(1);
@@ -492,7 +492,7 @@ impl Worker {
     /// Looks at the clock, the letters and the armed doorbells, and cools who has been silent for too long.
     #[cold]
     fn checkup(&mut self) -> Result<()> {
-        if self.port.attention.load(StdOrdering::Relaxed) {
+        if self.port.attention.is_called() {
             self.read_letters()?;
         }
         if self.countdown > 0 {
@@ -594,7 +594,7 @@ impl Worker {
         }
         self.index_of.insert(session.id, index);
         let slots = session.segment.geometry().slots;
-        let expected = vec![Expected::FIRST; slots].into_boxed_slice();
+        let expected = vec![Expected::first(); slots].into_boxed_slice();
         // Active at first: it is looked at, and armed if it is cold.
         let request = Request::closed(Arc::clone(&session));
         let entry = Entry {

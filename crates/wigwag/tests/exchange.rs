@@ -853,3 +853,16 @@ fn named() {
         parent.tell("done");
     });
 }
+
+#[test]
+fn a_spinning_server_outlasts_the_wrap_of_its_idle_counter() {
+    // The counter begins near its wrap; in a debug build an addition that is not meant to wrap would panic.
+    let ground = Ground::new();
+    let server = Workshop::start(&ground, &["wait=spin"]);
+    let client = Client::connect(ground.socket()).unwrap();
+    for call in 0..3 {
+        invert(&client, 10, call);
+        std::thread::sleep(Duration::from_millis(20)); // thousands of idle passes
+    }
+    assert_eq!(server.stop(), 3);
+}

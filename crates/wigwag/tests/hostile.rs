@@ -55,6 +55,22 @@ fn a_session_by_hand_is_served_as_any_other() {
     assert_eq!(raw.call(2, 1, &[1; 5000]), [!1; 5000]);
 }
 
+#[test]
+fn a_client_of_another_version_learns_why_it_is_refused_whatever_else_it_says() {
+    let ground = Ground::new();
+    let _server = Workshop::start(&ground, &[]);
+    for tail in [&b""[..], b"x", &[0xff; 300]] {
+        let socket = wire::connect_to(&ground.socket());
+        let hello = [&b"\x01WWHI\x02\0\x03\0\x07\0\0\0"[..], tail].concat(); // protocols 2 to 3, layout 7
+        wire::send(&socket, &hello, &[]).unwrap();
+        let (reason, why) = wire::receive_end(&socket).expect("a refusal");
+        assert_eq!(reason, wire::VERSION, "{why}");
+        for part in ["protocol 1", "layout 1", "2 to 3", "layout 7"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+    }
+}
+
 // ---- what ends a session --------------------------------------------------------------------------------------------
 
 /// One violation: what it is, what is done, what the farewell says.

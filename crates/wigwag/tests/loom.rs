@@ -1,5 +1,5 @@
 //! The turn and the doorbell under the model checker loom, which tries every interleaving and every reordering that the
-//! C11 memory model allows. The code under test is the crate's own: `slot.rs` and `doorbell.rs`, on the heap.
+//! C11 memory model allows. The code under test is the crate's own: `slot.rs`, `doorbell.rs` and `attention.rs`, on the heap.
 //!
 //! Run by
 //!
@@ -23,9 +23,10 @@ use std::sync::{Arc as StdArc, Mutex};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
+use wigwag::models::attention::Attention;
 use wigwag::models::doorbell::Waiting;
 use wigwag::models::slot::{self, Turn};
-use wigwag::models::sync::{AtomicU32, AtomicU64, Ordering};
+use wigwag::models::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What a run came to, in words.
 type Outcome = &'static str;
@@ -582,4 +583,182 @@ fn a_request_answered_on_another_thread_frees_its_slot_in_time() {
 #[test]
 fn an_answer_noted_after_the_pass_is_found() {
     must_fail("noted after the pass", "an honest client", || answered_elsewhere(false));
+}
+
+// ---- (g) letters ----------------------------------------------------------------------------------------------------
+
+/// A serving thread's letter box, and the bell in its epoll: the kernel's own lock orders the ring and who hears it.
+struct LetterBox {
+    letters: loom::sync::Mutex<Vec<u64>>,
+    attention: Attention,
+    bell: loom::sync::Mutex<bool>,
+    /// What `shut_down` sets before it calls.
+    shutdown: AtomicU32,
+}
+
+impl LetterBox {
+    fn new() -> Arc<LetterBox> {
+        Arc::new(LetterBox {
+            letters: loom::sync::Mutex::new(Vec::new()),
+            attention: Attention::quiet(),
+            bell: loom::sync::Mutex::new(false),
+            shutdown: AtomicU32::new(0),
+        })
+    }
+
+    /// `Port::post`.
+    fn post(&self, letter: u64, rings: bool) {
+        self.letters.lock().unwrap().push(letter);
+        self.call(rings);
+    }
+
+    /// `Port::call_attention`.
+    fn call(&self, rings: bool) {
+        self.attention.call();
+        if rings {
+            *self.bell.lock().unwrap() = true;
+        }
+    }
+
+    /// `Port::take_letters`.
+    fn take(&self, answers: fn(&Attention)) -> Vec<u64> {
+        answers(&self.attention);
+        std::mem::take(&mut *self.letters.lock().unwrap())
+    }
+
+    /// A look at the epoll takes the edge away.
+    fn hear(&self) -> bool {
+        std::mem::take(&mut *self.bell.lock().unwrap())
+    }
+}
+
+/// A serving thread looks for letters, looks at its bells without sleeping, and goes to sleep, while a letter comes.
+fn letter_to_a_busy_thread(may_sleep: fn(&Attention) -> bool, rings: bool) -> Outcome {
+    let letter_box = LetterBox::new();
+    let steward = thread::spawn({
+        let letter_box = Arc::clone(&letter_box);
+        move || letter_box.post(7, rings)
+    });
+    let mut read = Vec::new();
+    if letter_box.attention.is_called() {
+        read.extend(letter_box.take(Attention::answer));
+    }
+    letter_box.hear(); // `checkup`
+    let sleeps = may_sleep(&letter_box.attention);
+    steward.join().unwrap();
+    let is_woken = letter_box.hear();
+    assert!(!sleeps || is_woken || !read.is_empty(), "asleep on an unread letter");
+    match (sleeps, read.is_empty()) {
+        (_, false) => "read at once",
+        (true, true) => "slept and rung",
+        (false, true) => "called before it slept",
+    }
+}
+
+#[test]
+fn a_thread_never_sleeps_on_an_unread_letter() {
+    explore(&["read at once", "slept and rung", "called before it slept"], || {
+        letter_to_a_busy_thread(Attention::may_sleep, true)
+    });
+}
+
+#[test]
+fn a_sleep_on_an_unread_letter_is_found() {
+    must_fail("no look before the sleep", "asleep on an unread letter", || letter_to_a_busy_thread(|_| true, true));
+}
+
+#[test]
+fn a_letter_without_a_ring_is_found() {
+    must_fail("no ring", "asleep on an unread letter", || letter_to_a_busy_thread(Attention::may_sleep, false));
+}
+
+/// Two letters from two threads while the box is emptied: none is left behind uncalled.
+fn two_letters(answers_first: bool) -> Outcome {
+    let letter_box = LetterBox::new();
+    let other = thread::spawn({
+        let letter_box = Arc::clone(&letter_box);
+        move || letter_box.post(2, true)
+    });
+    letter_box.post(1, true);
+    let read = if answers_first {
+        letter_box.take(Attention::answer)
+    } else {
+        let read = letter_box.take(|_| {});
+        letter_box.attention.answer();
+        read
+    };
+    other.join().unwrap();
+    let is_left = !letter_box.letters.lock().unwrap().is_empty();
+    assert!(!is_left || letter_box.attention.is_called(), "a letter lies there and nobody is called");
+    if read.len() == 2 { "both at once" } else { "one, and called again" }
+}
+
+#[test]
+fn a_letter_that_comes_while_the_box_is_emptied_calls_again() {
+    explore(&["both at once", "one, and called again"], || two_letters(true));
+}
+
+#[test]
+fn a_call_answered_after_the_letters_were_taken_is_found() {
+    must_fail("answered last", "nobody is called", || two_letters(false));
+}
+
+/// `Core::shut_down`, and a thread that reads its letters and then looks whether the end has begun.
+fn shutdown_is_seen(answers: fn(&LetterBox)) -> Outcome {
+    let letter_box = LetterBox::new();
+    let other = thread::spawn({
+        let letter_box = Arc::clone(&letter_box);
+        move || {
+            letter_box.shutdown.store(1, Ordering::Relaxed); // the call publishes it
+            letter_box.call(true);
+        }
+    });
+    let mut seen = false;
+    if letter_box.attention.is_called() {
+        answers(&letter_box);
+        seen = letter_box.shutdown.load(Ordering::Relaxed) == 1;
+        assert!(seen, "the call was answered, and what it was for is not seen");
+    }
+    other.join().unwrap();
+    if seen { "seen" } else { "not called yet" }
+}
+
+#[test]
+fn what_was_done_before_a_call_is_seen_by_who_answers_it() {
+    explore(&["seen", "not called yet"], || shutdown_is_seen(|letter_box| letter_box.attention.answer()));
+}
+
+#[test]
+fn a_call_that_is_not_answered_publishes_nothing() {
+    must_fail("a look without Acquire", "is not seen", || shutdown_is_seen(|_| {}));
+}
+
+// ---- (h) one end ----------------------------------------------------------------------------------------------------
+
+/// Two threads find a session guilty at the same time: the steward is asked once (`Session::end`).
+fn ended_by_two(claim: fn(&AtomicBool) -> bool) -> Outcome {
+    let is_ending = Arc::new(AtomicBool::new(false));
+    let other = thread::spawn({
+        let is_ending = Arc::clone(&is_ending);
+        move || u32::from(claim(&is_ending))
+    });
+    let commands = u32::from(claim(&is_ending)) + other.join().unwrap();
+    assert_eq!(commands, 1, "the steward is asked once");
+    "asked once"
+}
+
+#[test]
+fn a_session_is_condemned_once() {
+    explore(&["asked once"], || ended_by_two(|is_ending| !is_ending.swap(true, Ordering::Relaxed)));
+}
+
+#[test]
+fn an_end_claimed_in_two_steps_is_found() {
+    must_fail("a claim by load and store", "the steward is asked once", || {
+        ended_by_two(|is_ending| {
+            let was = is_ending.load(Ordering::SeqCst);
+            is_ending.store(true, Ordering::SeqCst);
+            !was
+        })
+    });
 }

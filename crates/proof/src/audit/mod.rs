@@ -7,12 +7,14 @@
 //! victims   what is walked
 //! tracer    single steps, and which of them touch the segment
 //! words     the control words by name; which may be read twice, and why
+//! versions  G23: other versions, golden bytes, a client in C
 //! mutants   G24: validators changed a little; does a unit test notice?
 //! ```
 
 #[cfg(target_arch = "x86_64")]
 mod fetch;
 mod mutants;
+mod versions;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
 #[cfg(target_arch = "x86_64")]
@@ -44,6 +46,12 @@ pub const GOALS: &[Goal] = &[
         limit_s: [60, 300, 7200],
         run: mutants::try_it,
     },
+    Goal {
+        id: "G23",
+        title: "foreign peers: versions, bytes, a client in C",
+        limit_s: [120, 120, 600],
+        run: versions::run,
+    },
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -53,7 +61,6 @@ use fetch::try_it as double_fetches;
 fn double_fetches(_: &crate::scale::Trial) -> anyhow::Result<crate::outcome::Outcome> {
     Ok(crate::outcome::Outcome::not_tried("instructions are decoded on x86-64 only"))
 }
-
 /// The roles of this part.
 pub const ROLES: &[(&str, Play)] = &[
     #[cfg(target_arch = "x86_64")]

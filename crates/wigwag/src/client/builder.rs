@@ -10,6 +10,7 @@ use crate::control::attach::{self, Wishes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::free_slots::FreeSlots;
 use crate::layout::{CAPACITY_MAX, SLOTS_MAX};
+use crate::slot;
 use crate::sys::fork::ForkGuard;
 use crate::sys::poller::Events;
 use crate::wait::Wait;
@@ -125,7 +126,7 @@ impl ClientBuilder {
         let client = Client {
             attachment,
             free: FreeSlots::new(slots),
-            sequences: (0..slots).map(|_| Cell::new(0)).collect(),
+            sequences: (0..slots).map(|_| Cell::new(slot::before_first())).collect(),
             wait: self.wait,
             fork: ForkGuard::new(),
             server_slept: Cell::new(false),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ledger::Ledger;
 use super::protocol::Reason;
+use crate::attention::Attention;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sys::bell::Bell;
@@ -64,8 +65,8 @@ pub enum Command {
 pub struct Port {
     letters: Mutex<Vec<Letter>>,
     /// Set when there is a letter, or the server shuts down; looked at between any two requests.
-    pub attention: AtomicBool,
-    /// Rung when `attention` is set, for a thread that sleeps.
+    pub attention: Attention,
+    /// Rung when `attention` calls, for a thread that sleeps.
     pub bell: Bell,
     /// Requests answered: written by the serving thread alone.
     pub calls: AtomicU64,
@@ -88,7 +89,7 @@ impl Port {
     fn new() -> Result<Arc<Port>> {
         Ok(Arc::new(Port {
             letters: Mutex::default(),
-            attention: AtomicBool::new(false),
+            attention: Attention::quiet(),
             bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
             calls: AtomicU64::new(0),
             rings: AtomicU64::new(0),
@@ -103,14 +104,13 @@ impl Port {
 
     /// Makes the thread look.
     pub fn call_attention(&self) {
-        // Release: what was done before is visible to who acquires it in `take_letters`.
-        self.attention.store(true, Ordering::Release);
+        self.attention.call();
         self.bell.ring();
     }
 
     /// Takes all letters.
     pub fn take_letters(&self) -> Vec<Letter> {
-        self.attention.swap(false, Ordering::Acquire); // partner: `call_attention`
+        self.attention.answer();
         std::mem::take(&mut *lock(&self.letters))
     }
 

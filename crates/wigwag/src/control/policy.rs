@@ -117,9 +117,8 @@ impl Limits {
     /// Decides on the wishes of a client that is let in. No memory has been made for it yet.
     pub fn grant(&self, hello: &Hello, contract: &Contract, trust: Trust, usage: Usage) -> Result<Geometry, Refused> {
         let refused = |why: String| (Reason::Refused, why);
-        if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL_VERSION)
-            || hello.layout_version != LAYOUT_VERSION
-        {
+        let is_understood = hello.speaks(PROTOCOL_VERSION) && hello.layout_version == LAYOUT_VERSION;
+        if !is_understood && !planted::is(Fault::UncheckedVersion) {
             return Err((
                 Reason::Version,
                 format!(

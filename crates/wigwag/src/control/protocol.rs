@@ -41,6 +41,13 @@ pub struct Hello {
     pub contract: Contract,
 }
 
+impl Hello {
+    /// Whether the client speaks that version of the protocol.
+    pub fn speaks(&self, protocol: u16) -> bool {
+        (self.protocol_min..=self.protocol_max).contains(&protocol)
+    }
+}
+
 /// What the server grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
@@ -134,14 +141,21 @@ impl FromClient {
                 if reader.u32()? != HELLO_MAGIC {
                     return Err("the greeting is not Wigwag's");
                 }
-                let hello = Hello {
+                let mut hello = Hello {
                     protocol_min: reader.u16()?,
                     protocol_max: reader.u16()?,
                     layout_version: reader.u32()?,
-                    slots: reader.u32()?,
-                    capacity: reader.u32()?,
-                    contract: reader.contract()?,
+                    slots: SERVERS_CHOICE,
+                    capacity: SERVERS_CHOICE,
+                    contract: Contract::bytes(),
                 };
+                if !hello.speaks(PROTOCOL_VERSION) {
+                    // What follows is of another version. It is refused by its versions, so that its client learns why.
+                    return Ok(FromClient::Hello(hello));
+                }
+                hello.slots = reader.u32()?;
+                hello.capacity = reader.u32()?;
+                hello.contract = reader.contract()?;
                 FromClient::Hello(hello)
             }
             _ => return Err("the message is of an unknown kind"),
@@ -345,6 +359,22 @@ mod tests {
         let welcome = from_server()[0].encode();
         for len in 0..welcome.len() {
             assert!(FromServer::decode(&welcome[..len]).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_greeting_of_another_version_is_understood_as_far_as_its_versions() {
+        let ours = hello().encode();
+        for (min, max) in [(0, 0), (2, 2), (2, u16::MAX), (3, 1)] {
+            let mut foreign = ours[..13].to_vec();
+            foreign[5..7].copy_from_slice(&u16::to_le_bytes(min));
+            foreign[7..9].copy_from_slice(&u16::to_le_bytes(max));
+            for tail in [&b""[..], b"?", &[0xff; 200]] {
+                let Ok(FromClient::Hello(hello)) = FromClient::decode(&[&foreign, tail].concat()) else {
+                    panic!("versions {min} to {max} with {} bytes more", tail.len());
+                };
+                assert_eq!((hello.protocol_min, hello.protocol_max, hello.layout_version), (min, max, 9));
+            }
         }
     }
 

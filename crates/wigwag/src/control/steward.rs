@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::planted::{self, Fault};
 use crate::segment::Segment;
 use crate::session::Session;
+use crate::slot;
 use crate::sys::bell::Bell;
 use crate::sys::memory;
 use crate::sys::poller::{Events, Interest, Poller, Ready};
@@ -365,7 +366,7 @@ impl Steward {
             peer,
             trust,
             _charged: offer.charged,
-            answered: (0..slots).map(|_| AtomicU64::new(0)).collect(),
+            answered: (0..slots).map(|_| AtomicU64::new(slot::before_first())).collect(),
             port: AtomicU64::new(0),
             is_ending: AtomicBool::new(false),
             core: Arc::downgrade(&self.core),

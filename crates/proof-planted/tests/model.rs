@@ -1,0 +1,15 @@
+//! The counters on a library with faults. Those of the models are planted in the models: see `crates/proof/tests/model.rs`.
+
+use wigwag_testing::finds;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_xtask-planted");
+
+#[test]
+fn g16_finds_a_sequence_of_32_bits() {
+    finds(PROGRAM, "G16", "narrow-sequence", "0xfffffff0");
+}
+
+#[test]
+fn g16_finds_a_sequence_that_does_not_wrap() {
+    finds(PROGRAM, "G16", "wide-sequence", "0xfffffffffffff0");
+}
