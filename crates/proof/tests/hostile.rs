@@ -1,0 +1,10 @@
+//! Hostile peers, at the smallest scale. `cargo xtask prove` has more of it.
+
+use wigwag_testing::holds;
+
+const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
+
+#[test]
+fn g6_no_byte_in_memory_or_message_makes_a_peer_panic() {
+    holds(XTASK, "G6");
+}
