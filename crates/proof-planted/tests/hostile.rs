@@ -23,3 +23,8 @@ fn g6_finds_a_head_that_is_read_twice() {
 fn g6_finds_a_reply_that_is_not_checked() {
     finds(XTASK, "G6", "unchecked-reply", "where Violation was right");
 }
+
+#[test]
+fn g21_finds_a_slot_that_is_forgotten() {
+    finds(XTASK, "G21", "forgotten-slot", "slots are free");
+}

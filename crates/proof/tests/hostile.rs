@@ -8,3 +8,8 @@ const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 fn g6_no_byte_in_memory_or_message_makes_a_peer_panic() {
     holds(XTASK, "G6");
 }
+
+#[test]
+fn g21_a_seeded_simulation_agrees_with_its_model() {
+    holds(XTASK, "G21");
+}

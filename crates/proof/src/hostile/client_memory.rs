@@ -11,6 +11,7 @@ use wigwag::{Client, ErrorKind, Pending, Reply};
 use wigwag_testing::{Ground, IN_BODY, Raw, RawServer, SERVER, word};
 
 use super::dice::{Dice, odd_number};
+use super::kept::Kept;
 use super::server_memory::{Tally, no_panic};
 
 /// In a head: a reply.
@@ -38,7 +39,7 @@ struct Session {
     // The order is that of the ends: calls and replies before the client that they borrow.
     calls: Vec<Call>,
     replies: Vec<Reply<'static>>,
-    client: Box<Client>,
+    client: Kept,
     raw: Raw,
     /// Where the client has the memory.
     base: usize,
@@ -101,18 +102,12 @@ impl Stage {
 
 impl Session {
     fn begin(ground: &Ground, sessions: &Receiver<Raw>) -> Result<Session, String> {
-        let client = Box::new(Client::connect(ground.socket()).map_err(|error| format!("a connect: {error}"))?);
+        let client = Kept::new(Client::connect(ground.socket()).map_err(|error| format!("a connect: {error}"))?);
         let raw = sessions.recv().expect("the server by hand lives");
-        let loan = client.loan(0).map_err(|error| format!("the first loan: {error}"))?;
+        let loan = client.client().loan(0).map_err(|error| format!("the first loan: {error}"))?;
         let base = loan.as_ptr().addr() - raw.payload(0, false);
         drop(loan);
         Ok(Session { calls: vec![], replies: vec![], client, raw, base, sent: [0; SLOTS], is_over: false })
-    }
-
-    fn client(&self) -> &'static Client {
-        // SAFETY: the box stays where it is until the session's end, and what borrows from it stands before it in the
-        // session, so that it ends before.
-        unsafe { &*std::ptr::from_ref(&*self.client) }
     }
 
     fn verdict(&self, call: &Call) -> Verdict {
@@ -215,7 +210,7 @@ impl Session {
 
     fn send(&mut self, dice: &mut Dice<'_>, capacity: u64) -> Result<(), String> {
         let len = dice.of(&[0, 1, 48, 49, capacity as usize]).min(capacity as usize);
-        let client = self.client();
+        let client = self.client.client();
         let loan = match no_panic(|| client.try_loan(len))? {
             Ok(loan) => loan,
             Err(error) => {

@@ -2,7 +2,7 @@
 //! goes. Nothing crashes, hangs or panics; each step ends as something legal, as nothing, or as a violation that costs its
 //! own session.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client_memory;
 use super::dice::{Dice, seed_of};
@@ -22,7 +22,7 @@ pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     let steps = trial.pick(50_000, 8_000_000, 800_000_000);
     let server = against_server(trial, steps, &mut findings);
     let server_s = begin.elapsed().as_secs_f64();
-    let races = against_racing(trial, trial.pick(400, 4_000, 400_000), &mut findings);
+    let races = against_racing(trial, Duration::from_millis(trial.pick(1500, 12_000, 600_000)), &mut findings);
     let begin = Instant::now();
     let client = against_client(trial, trial.pick(20_000, 2_000_000, 200_000_000), &mut findings);
     let client_s = begin.elapsed().as_secs_f64();
@@ -75,9 +75,9 @@ fn against_server(trial: &Trial, steps: u64, findings: &mut Vec<String>) -> Tall
     tally
 }
 
-fn against_racing(trial: &Trial, sessions: usize, findings: &mut Vec<String>) -> Tally {
+fn against_racing(trial: &Trial, limit: Duration, findings: &mut Vec<String>) -> Tally {
     let mut stage = server_memory::Stage::new(SHAPES[0]);
-    if let Err(why) = stage.race(&mut Dice::seeded(trial.seed), sessions) {
+    if let Err(why) = stage.race(&mut Dice::seeded(trial.seed), usize::MAX, limit) {
         findings.push(finding("a writer at the same time", trial.seed, &why));
     }
     stage.take_tally()

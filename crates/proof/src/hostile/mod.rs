@@ -4,21 +4,21 @@
 
 pub mod client_memory;
 mod dice;
+mod kept;
 mod memory;
 pub mod messages;
 mod patience;
 pub mod server_memory;
+mod simulation;
 
 use crate::goals::Goal;
 use crate::role::Play;
 
 /// The goals of this part.
-pub const GOALS: &[Goal] = &[Goal {
-    id: "G6",
-    title: "hostile memory and messages, in process",
-    limit_s: [120, 300, 14_400],
-    run: memory::run,
-}];
+pub const GOALS: &[Goal] = &[
+    Goal { id: "G6", title: "hostile memory and messages, in process", limit_s: [120, 300, 14_400], run: memory::run },
+    Goal { id: "G21", title: "seeded simulation against a model", limit_s: [120, 300, 30_000], run: simulation::run },
+];
 
 /// The roles of this part.
 pub const ROLES: &[(&str, Play)] = &[];

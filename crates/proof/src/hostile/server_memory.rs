@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use wigwag::{Client, Request, Server, Wait};
 use wigwag_testing::wire::{self, VIOLATION};
@@ -150,8 +151,12 @@ impl Stage {
     }
 
     /// As [`Stage::play`], but somebody else writes at the same time, so that only bounds can be checked.
-    pub fn race(&mut self, dice: &mut Dice<'_>, steps: usize) -> Result<(), String> {
-        for _ in 0..steps {
+    pub fn race(&mut self, dice: &mut Dice<'_>, sessions: usize, limit: Duration) -> Result<(), String> {
+        let begin = Instant::now();
+        for _ in 0..sessions {
+            if begin.elapsed() > limit {
+                break;
+            }
             let (is_on, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
             let raw = &self.raw;
             let hostile = odd_number(dice, raw.capacity) | IN_BODY | dice.of(&[REQUEST, 2 << 32]);
