@@ -28,3 +28,17 @@ fn g6_finds_a_reply_that_is_not_checked() {
 fn g21_finds_a_slot_that_is_forgotten() {
     finds(XTASK, "G21", "forgotten-slot", "slots are free");
 }
+
+#[test]
+fn g7_finds_a_seal_that_is_missing() {
+    finds(XTASK, "G7", "missing-seal", "what the seals forbid");
+}
+
+#[test]
+fn g7_finds_a_stranger_who_is_trusted() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped, because only root can play another user");
+        return;
+    }
+    finds(XTASK, "G7", "trusted-stranger", "changed while the handler had them");
+}

@@ -13,3 +13,8 @@ fn g6_no_byte_in_memory_or_message_makes_a_peer_panic() {
 fn g21_a_seeded_simulation_agrees_with_its_model() {
     holds(XTASK, "G21");
 }
+
+#[test]
+fn g7_live_attackers_hurt_no_honest_client() {
+    holds(XTASK, "G7");
+}

@@ -42,6 +42,15 @@ impl Link {
         let _ = (&self.writer).write_all(line.as_bytes());
     }
 
+    /// As [`hear`](Link::hear), however long it takes: for processes that are told what to do now and then.
+    pub fn hear_at_last(&self) -> Option<String> {
+        let mut waiting = [rustix::event::PollFd::new(&self.writer, rustix::event::PollFlags::IN)];
+        if self.reader.lock().unwrap().buffer().is_empty() {
+            let _ = rustix::io::retry_on_intr(|| rustix::event::poll(&mut waiting, None));
+        }
+        self.hear()
+    }
+
     /// Receives a line; `None` when the other end is gone.
     pub fn hear(&self) -> Option<String> {
         let mut line = String::new();
