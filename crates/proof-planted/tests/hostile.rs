@@ -42,3 +42,8 @@ fn g7_finds_a_stranger_who_is_trusted() {
     }
     finds(XTASK, "G7", "trusted-stranger", "changed while the handler had them");
 }
+
+#[test]
+fn g8_finds_a_length_that_is_not_checked() {
+    finds(XTASK, "G8", "unchecked-length", "which is a violation");
+}

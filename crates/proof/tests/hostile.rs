@@ -18,3 +18,8 @@ fn g21_a_seeded_simulation_agrees_with_its_model() {
 fn g7_live_attackers_hurt_no_honest_client() {
     holds(XTASK, "G7");
 }
+
+#[test]
+fn g8_the_corpus_of_the_fuzz_targets_holds() {
+    holds(XTASK, "G8");
+}

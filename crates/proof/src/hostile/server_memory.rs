@@ -150,6 +150,11 @@ impl Stage {
         self.call_honestly()
     }
 
+    /// A new hostile session, so that nothing of the one before matters.
+    pub fn begin_anew(&mut self, dice: &mut Dice<'_>) -> Result<(), String> {
+        self.renew(dice)
+    }
+
     /// As [`Stage::play`], but somebody else writes at the same time, so that only bounds can be checked.
     pub fn race(&mut self, dice: &mut Dice<'_>, sessions: usize, limit: Duration) -> Result<(), String> {
         let begin = Instant::now();
