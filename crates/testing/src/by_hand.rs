@@ -49,8 +49,16 @@ unsafe impl Sync for Raw {}
 impl Raw {
     /// Shakes hands with a server, politely.
     pub fn connect(path: &Path) -> Raw {
+        Raw::connect_with(path, u32::MAX, u32::MAX)
+    }
+
+    /// As [`connect`](Raw::connect), with wishes; all ones stand for the server's choice.
+    pub fn connect_with(path: &Path, slots: u32, capacity: u32) -> Raw {
         let socket = wire::connect_to(path);
-        wire::send(&socket, &hello(), &[]).unwrap();
+        let mut greeting = hello();
+        greeting[13..17].copy_from_slice(&slots.to_le_bytes());
+        greeting[17..21].copy_from_slice(&capacity.to_le_bytes());
+        wire::send(&socket, &greeting, &[]).unwrap();
         let welcome = wire::receive(&socket).expect("a welcome");
         assert_eq!(welcome.bytes[0], 3, "{:?}", welcome.end());
         let number = |at: usize| u32::from_le_bytes(welcome.bytes[at..at + 4].try_into().unwrap());

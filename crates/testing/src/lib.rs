@@ -2,7 +2,7 @@
 //! library.
 //!
 //! ```text
-//! by_hand     a session of someone who read the layout and feels bound by nothing
+//! by_hand     a session of someone who read the layout and feels bound by nothing; by_hand_server, the other side
 //! wire        the control protocol, byte by byte
 //! process     other processes, playing roles
 //! snapshot    what a process holds
@@ -13,6 +13,7 @@
 //! ```
 
 mod by_hand;
+mod by_hand_server;
 mod ground;
 mod patience;
 mod pattern;
@@ -22,6 +23,7 @@ mod snapshot;
 pub mod wire;
 
 pub use by_hand::{HAS_DEADLINE, IN_BODY, REQUEST, Raw, SERVER, WAKE};
+pub use by_hand_server::{Offer, RawServer};
 pub use ground::Ground;
 pub use patience::{LIMIT, eventually};
 pub use pattern::{check_inverted, fill, word};

@@ -43,13 +43,19 @@ impl Link {
         let _ = (&self.writer).write_all(line.as_bytes());
     }
 
-    /// Whether a line, or the end, is there to be heard within a time.
-    fn has_said_something(&self, limit: Duration) -> std::io::Result<bool> {
+    /// Whether a line, or the end, is there to be heard within a time; `None`: however long it takes.
+    fn has_said_something(&self, limit: Option<Duration>) -> std::io::Result<bool> {
         if !self.reader.lock().unwrap().buffer().is_empty() {
             return Ok(true);
         }
-        let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
-        Ok(poll(&mut [PollFd::new(&self.writer, PollFlags::IN)], Some(&limit))? > 0)
+        let limit = limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });
+        Ok(poll(&mut [PollFd::new(&self.writer, PollFlags::IN)], limit.as_ref())? > 0)
+    }
+
+    /// As [`hear`](Link::hear), however long it takes: for processes that are told what to do now and then.
+    pub fn hear_at_last(&self) -> Option<String> {
+        let _ = self.has_said_something(None);
+        self.hear()
     }
 
     /// Receives a line; `None` when the other end is gone.
@@ -125,7 +131,7 @@ impl Process {
 
     /// Whether a line, or the end, is there to be heard within a time.
     pub fn has_said_something(&self, limit: Duration) -> std::io::Result<bool> {
-        self.link.has_said_something(limit)
+        self.link.has_said_something(Some(limit))
     }
 
     /// Another one who can talk to it.

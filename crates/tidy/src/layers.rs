@@ -9,6 +9,7 @@ use crate::source::{self, Source, report};
 
 /// The library's modules, the highest first; the list in lib.rs is the same.
 const LAYERS: &[&[&str]] = &[
+    &["fuzzing"],
     &["typed"],
     &["client", "loan", "server"],
     &["worker"],

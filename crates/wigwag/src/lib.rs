@@ -29,6 +29,7 @@
 //! # The modules, top down
 //!
 //! ```text
+//! fuzzing                               the validators, for fuzz targets
 //! typed                                 any plain-memory type as `&mut T`
 //! client  loan  server                  the faces
 //! worker                                one serving thread: hot and cold sessions
@@ -58,6 +59,10 @@ mod control;
 pub(crate) mod doorbell;
 mod error;
 mod free_slots;
+#[cfg(any(fuzzing, test))]
+#[cfg_attr(not(fuzzing), allow(dead_code, reason = "the tests run a part of it"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hint;
 mod layout;
 mod loan;

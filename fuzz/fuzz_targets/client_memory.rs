@@ -1,0 +1,5 @@
+//! A client whose server writes what the fuzzer says into the shared memory.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wigwag_proof::hostile::fuzzed::client_memory(bytes));

@@ -1,0 +1,5 @@
+//! Heads and turns.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wigwag::fuzzing::words(bytes));
