@@ -48,7 +48,8 @@ impl Link {
         if !self.reader.lock().unwrap().buffer().is_empty() {
             return Ok(true);
         }
-        let limit = limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });
+        let limit =
+            limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });
         Ok(poll(&mut [PollFd::new(&self.writer, PollFlags::IN)], limit.as_ref())? > 0)
     }
 

@@ -14,9 +14,9 @@
 #[cfg(target_arch = "x86_64")]
 mod fetch;
 mod mutants;
-mod versions;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
+mod versions;
 #[cfg(target_arch = "x86_64")]
 mod victims;
 #[cfg(target_arch = "x86_64")]
