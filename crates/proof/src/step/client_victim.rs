@@ -39,7 +39,7 @@ pub fn visit_all(blows: &[Blow], depth: Depth, counts: &mut Counts) -> anyhow::R
 }
 
 /// Starts a victim and walks it to the beginning of its operation.
-fn stage(world: &mut World, operation: &str) -> anyhow::Result<(Process, Tracee)> {
+pub fn stage(world: &mut World, operation: &str) -> anyhow::Result<(Process, Tracee)> {
     let victim = role::start_with("step-client", [world.socket().as_str(), operation], super::make_repeatable);
     let ready = victim.try_hear().context("the victim did not get to its operation")?;
     let thread = ready.strip_prefix("ready ").and_then(|id| id.parse().ok()).with_context(|| ready.clone())?;
@@ -51,7 +51,7 @@ fn stage(world: &mut World, operation: &str) -> anyhow::Result<(Process, Tracee)
 }
 
 /// What the operation waits for is given to it once it sleeps.
-fn sleeper(world: &World, victim: &Process, tracee: &Tracee, operation: &str) -> Sleeper {
+pub fn sleeper(world: &World, victim: &Process, tracee: &Tracee, operation: &str) -> Sleeper {
     let server = waits_for_release(operation).then(|| world.server.teller());
     Sleeper::watch(victim.id(), tracee.thread, move || {
         if let Some(server) = &server {
@@ -163,7 +163,7 @@ fn may_end_well_without_its_server(operation: &str) -> bool {
     matches!(operation, "connect" | "refused" | "disconnect")
 }
 
-fn says_ok(victim: &mut Process) -> anyhow::Result<()> {
+pub fn says_ok(victim: &mut Process) -> anyhow::Result<()> {
     let said = said(victim)?;
     if said != "done ok" {
         bail!("the victim says: {said}");
@@ -180,7 +180,7 @@ fn said(victim: &mut Process) -> anyhow::Result<String> {
 }
 
 /// What the victim says; nothing when it ended without a word; `None` when it says nothing in time.
-fn said_within(victim: &mut Process, limit: Duration) -> anyhow::Result<Option<String>> {
+pub fn said_within(victim: &mut Process, limit: Duration) -> anyhow::Result<Option<String>> {
     let begin = Instant::now();
     while !victim.has_said_something(Duration::from_millis(5))? {
         if begin.elapsed() > limit {
@@ -190,7 +190,7 @@ fn said_within(victim: &mut Process, limit: Duration) -> anyhow::Result<Option<S
     Ok(Some(victim.try_hear().unwrap_or_default()))
 }
 
-fn finish(world: &mut World, victim: Process) -> anyhow::Result<()> {
+pub fn finish(world: &mut World, victim: Process) -> anyhow::Result<()> {
     victim.tell("end");
     victim.join();
     world.is_back()

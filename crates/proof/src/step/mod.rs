@@ -19,6 +19,7 @@ use crate::role::Play;
 use crate::scale::Trial;
 
 mod client_victim;
+mod failing_calls;
 mod mutate;
 mod server_victim;
 mod tracer;
@@ -35,6 +36,12 @@ pub const GOALS: &[Goal] = &[
         title: "lied to after every instruction, either side",
         limit_s: [120, 300, 86_400],
         run: mutate::run,
+    },
+    Goal {
+        id: "G15",
+        title: "told no at every system call, either side",
+        limit_s: [120, 300, 3600],
+        run: failing_calls::run,
     },
 ];
 

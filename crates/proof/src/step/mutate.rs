@@ -105,7 +105,7 @@ pub fn server(parent: &wigwag_testing::Link, arguments: &[&str]) {
     super::tracer::survive_marks();
     let mut server = super::victim::builder().bind(std::path::Path::new(socket)).unwrap();
     parent.tell("bound");
-    while let Some(line) = parent.hear() {
+    while let Some(line) = parent.hear_at_last() {
         let wait = match line.as_str() {
             "go" => Duration::from_millis(10),
             "rest" => LIMIT,
@@ -261,7 +261,7 @@ pub fn client(parent: &wigwag_testing::Link, arguments: &[&str]) {
     let [socket] = arguments else { panic!("a client needs a path") };
     super::tracer::survive_marks();
     parent.tell("ready");
-    while parent.hear().is_some_and(|line| line == "go") {
+    while parent.hear_at_last().is_some_and(|line| line == "go") {
         let client = Client::builder().wait(Wait::Park).connect(std::path::Path::new(socket)).unwrap();
         super::victim::marked(|| {
             let Ok(mut loan) = client.loan(100) else { return };

@@ -52,15 +52,17 @@ pub fn visit_all(blows: &[Blow], depth: Depth, counts: &mut Counts) -> anyhow::R
 }
 
 /// A victim server at the beginning of its operation, and its clients.
-struct Scene {
-    ground: Ground,
-    server: Process,
+pub struct Scene {
+    /// Where it listens.
+    pub ground: Ground,
+    /// The victim.
+    pub server: Process,
     /// Its thread, while it is held.
     tracee: Option<Tracee>,
     /// Waits in a call, where the operation has to do with one.
     caller: Option<JoinHandle<wigwag::Result<()>>>,
     /// Has a session and does nothing.
-    idle: Option<Client>,
+    pub idle: Option<Client>,
     /// What began the steward's operation, and whether that is through.
     trigger: Option<JoinHandle<anyhow::Result<()>>>,
     is_over: Arc<AtomicBool>,
@@ -90,7 +92,7 @@ fn spawn_call(client: Client, operation: &'static str) -> JoinHandle<wigwag::Res
     })
 }
 
-fn stage(operation: &'static str) -> anyhow::Result<Scene> {
+pub fn stage(operation: &'static str) -> anyhow::Result<Scene> {
     let ground = Ground::new();
     let socket = ground.socket().to_string_lossy().into_owned();
     let server = role::start_with("step-victim-server", [socket.as_str(), operation], super::make_repeatable);
@@ -192,7 +194,8 @@ fn wait_until_less(server: u32, settled: &Snapshot) {
 }
 
 impl Scene {
-    fn tracee(&mut self) -> anyhow::Result<&mut Tracee> {
+    /// Its thread.
+    pub fn tracee(&mut self) -> anyhow::Result<&mut Tracee> {
         self.tracee.as_mut().context("the victim was let go")
     }
 
@@ -203,32 +206,36 @@ impl Scene {
         Ok(())
     }
 
-    fn release(&mut self) -> anyhow::Result<()> {
+    /// Lets its thread go.
+    pub fn release(&mut self) -> anyhow::Result<()> {
         self.tracee.take().map_or(Ok(()), Tracee::release)
     }
 
+    /// Whether the steward's work is through.
+    pub fn is_over(&self) -> impl Fn() -> bool + use<> {
+        let (is_over, is_stewards) = (Arc::clone(&self.is_over), self.trigger.is_some());
+        move || is_stewards && is_over.load(Ordering::SeqCst)
+    }
+
     fn end(&self) -> End {
-        let is_over = Arc::clone(&self.is_over);
         match self.trigger {
-            Some(_) => End::Idle(Box::new(move || is_over.load(Ordering::SeqCst))),
+            Some(_) => End::Idle(Box::new(self.is_over())),
             None => End::Mark,
         }
     }
 
     /// A server that waits for a request is given one.
-    fn sleeper(&self, operation: &'static str) -> Sleeper {
-        let socket = (operation == "receive-asleep").then(|| self.ground.socket());
-        let mut has_called = false;
+    pub fn sleeper(&self, operation: &'static str) -> Sleeper {
+        let socket = operation.starts_with("receive").then(|| self.ground.socket());
+        let mut calling: Option<JoinHandle<()>> = None;
         let thread = self.tracee.as_ref().map_or(Pid::from_raw(0), |tracee| tracee.thread);
         Sleeper::watch(self.server.id(), thread, move || {
-            if let Some(socket) = &socket
-                && !std::mem::replace(&mut has_called, true)
-            {
-                let socket = socket.clone();
-                std::thread::spawn(move || {
+            // Again, should somebody have been turned away.
+            if let Some(socket) = socket.clone().filter(|_| calling.as_ref().is_none_or(JoinHandle::is_finished)) {
+                calling = Some(std::thread::spawn(move || {
                     let client = Client::builder().wait(Wait::Park).connect(socket);
-                    client.and_then(|client| client.call_timeout(&[1; 100], LIMIT).map(drop))
-                });
+                    let _ = client.and_then(|client| client.call_timeout(&[1; 100], LIMIT).map(drop));
+                }));
             }
         })
     }
@@ -266,7 +273,7 @@ fn points_of(operation: &'static str, depth: Depth) -> anyhow::Result<Vec<Point>
     let sleeper = scene.sleeper(operation);
     let points = walk::points(scene.tracee()?, &end, &sleeper, depth.is_every())?;
     drop(sleeper);
-    goes_on(scene, operation, &mut Worst::default())?;
+    goes_on(scene, operation)?;
     Ok(points)
 }
 
@@ -279,7 +286,7 @@ fn visit(operation: &'static str, point: &Point, blow: Blow, index: usize, worst
     let is_there = walk::go_to(scene.tracee()?, point, || !has_marks && is_over.load(Ordering::SeqCst))?;
     drop(sleeper);
     if !is_there {
-        return goes_on(scene, operation, worst);
+        return goes_on(scene, operation);
     }
     let begin = Instant::now();
     match blow {
@@ -296,13 +303,13 @@ fn visit(operation: &'static str, point: &Point, blow: Blow, index: usize, worst
                 }
             }
             scene.server.signal(Signal::CONT);
-            goes_on(scene, operation, worst).context("after it had been stopped")
+            goes_on(scene, operation).context("after it had been stopped")
         }
         Blow::StopPastTheEnd => {
             scene.server.signal(Signal::STOP);
             scene.idle = None; // a peer that goes while the server cannot notice
             scene.server.signal(Signal::CONT);
-            goes_on(scene, operation, worst).context("after a client had gone while it was stopped")
+            goes_on(scene, operation).context("after a client had gone while it was stopped")
         }
         Blow::Fork => {
             let _child = Orphan(Pid::from_raw(scene.tracee()?.call(libc::SYS_fork, [0; 3])? as i32));
@@ -327,7 +334,7 @@ fn visit(operation: &'static str, point: &Point, blow: Blow, index: usize, worst
 }
 
 /// The victim was let go unharmed: everything is as it should be, to the end.
-fn goes_on(mut scene: Scene, operation: &'static str, worst: &mut Worst) -> anyhow::Result<()> {
+pub fn goes_on(mut scene: Scene, operation: &'static str) -> anyhow::Result<()> {
     scene.release()?;
     let begin = Instant::now();
     let said = scene.server.try_hear().unwrap_or_default();
@@ -355,7 +362,6 @@ fn goes_on(mut scene: Scene, operation: &'static str, worst: &mut Worst) -> anyh
         }
         scene.server.join();
     }
-    let _ = worst;
     is_empty(&scene.ground)
 }
 

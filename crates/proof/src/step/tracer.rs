@@ -224,6 +224,41 @@ impl Tracee {
         (bytes == [0x0f, 0x05]).then_some(registers.rax)
     }
 
+    /// Full speed, up to the entry of the next system call: its number. `None` at a mark, at the end, or when the thread
+    /// sleeps and its work is over.
+    pub fn go_to_call(&self, is_over: &impl Fn() -> bool) -> anyhow::Result<Option<u64>> {
+        loop {
+            match self.syscall(None, is_over)? {
+                Stop::There => return Ok(Some(self.registers()?.orig_rax)),
+                Stop::Forked(_) => {}
+                Stop::Signal(_) | Stop::Mark | Stop::Missed | Stop::Ended => return Ok(None),
+            }
+        }
+    }
+
+    /// From the entry of a system call to its exit.
+    pub fn finish_call(&self, is_over: &impl Fn() -> bool) -> anyhow::Result<()> {
+        self.syscall(None, is_over).map(drop)
+    }
+
+    /// At the entry of a system call: it is not made, and the thread is told this error.
+    pub fn refuse_call(&self, error: i32) -> anyhow::Result<()> {
+        let mut registers = self.registers()?;
+        registers.orig_rax = u64::MAX;
+        ptrace::setregs(self.thread, registers)?;
+        self.syscall(None, &|| false)?;
+        let mut registers = self.registers()?;
+        registers.rax = -i64::from(error) as u64;
+        ptrace::setregs(self.thread, registers).context("a victim's registers cannot be changed")
+    }
+
+    fn syscall(&self, signal: Option<Signal>, is_over: &impl Fn() -> bool) -> anyhow::Result<Stop> {
+        match ptrace::syscall(self.thread, signal) {
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => self.wait_unless(is_over),
+            Err(error) => Err(error).context("a victim does not go on"),
+        }
+    }
+
     /// Makes the thread do a system call where it stands, and nothing else. Returns what the kernel said.
     pub fn call(&self, number: i64, arguments: [u64; 3]) -> anyhow::Result<i64> {
         let before = self.registers()?;

@@ -36,7 +36,7 @@ pub fn serve(parent: &Link, arguments: &[&str]) {
     parent.tell("ready");
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            while let Some(line) = parent.hear() {
+            while let Some(line) = parent.hear_at_last() {
                 match line.as_str() {
                     "release" => held.try_iter().for_each(|mut request| {
                         invert(&mut request);
@@ -123,7 +123,7 @@ pub fn client(parent: &Link, arguments: &[&str]) {
         Ok(()) => parent.tell("done ok"),
         Err(error) => parent.tell(format_args!("done {:?} {error}", error.kind()).to_string().replace('\n', " ")),
     }
-    while parent.hear().is_some_and(|line| line != "end") {}
+    while parent.hear_at_last().is_some_and(|line| line != "end") {}
 }
 
 fn one_operation(parent: &Link, socket: &Path, operation: &str, place: &mut Option<Client>) -> wigwag::Result<()> {
@@ -288,7 +288,7 @@ pub fn victim_server(parent: &Link, arguments: &[&str]) {
     parent.tell("done ok");
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            while parent.hear().is_some_and(|line| line != "stop") {}
+            while parent.hear_at_last().is_some_and(|line| line != "stop") {}
             stop.shutdown();
         });
         let _ = server.serve(invert);

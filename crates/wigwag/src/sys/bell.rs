@@ -24,7 +24,7 @@ impl Bell {
 
     /// Rings. A full counter means that it is ringing already, and an error has no other cure than the peer's death.
     pub fn ring(&self) {
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        let _ = super::retry(|| rustix::io::write(&self.0, &1u64.to_ne_bytes()));
     }
 }
 
