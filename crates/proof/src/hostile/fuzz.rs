@@ -15,8 +15,10 @@ use crate::scale::{Scale, Trial};
 
 /// Every target: one binary and one corpus each.
 const TARGETS: &[&str] = &["server_memory", "client_memory", "handshakes", "messages", "words", "names"];
+/// What one input goes through.
+type Check = fn(&[u8]);
 /// Those that need no build of their own.
-const ON_STABLE: &[(&str, fn(&[u8]))] = &[
+const ON_STABLE: &[(&str, Check)] = &[
     ("server_memory", fuzzed::server_memory),
     ("client_memory", fuzzed::client_memory),
     ("handshakes", fuzzed::handshakes),
@@ -41,7 +43,7 @@ pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
         Err(why) => return Ok(Outcome::not_tried(why)),
     };
     let built_s = begin.elapsed().as_secs_f64();
-    let seconds = trial.pick(0, 20, 60);
+    let seconds = trial.pick(0, 15, 60);
     let (mut figures, mut findings) = (Vec::new(), Vec::new());
     // Two at a time: that is how many processors a runner has.
     for pair in TARGETS.chunks(2) {
@@ -104,7 +106,7 @@ fn build(directory: &Path) -> Result<PathBuf, String> {
         return Ok(target_directory.join(host).join("release"));
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let last = said.lines().filter(|line| line.starts_with("error")).next_back().unwrap_or("no reason was given");
+    let last = said.lines().rfind(|line| line.starts_with("error")).unwrap_or("no reason was given");
     Err(format!("the targets could not be built ({last}); they need a C++ compiler and the crates of fuzz/Cargo.lock"))
 }
 
