@@ -22,7 +22,7 @@ pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     let steps = trial.pick(50_000, 8_000_000, 800_000_000);
     let server = against_server(trial, steps, &mut findings);
     let server_s = begin.elapsed().as_secs_f64();
-    let races = against_racing(trial, Duration::from_millis(trial.pick(1500, 12_000, 600_000)), &mut findings);
+    let races = against_racing(trial, Duration::from_millis(trial.pick(2000, 10_000, 600_000)), &mut findings);
     let begin = Instant::now();
     let client = against_client(trial, trial.pick(20_000, 2_000_000, 200_000_000), &mut findings);
     let client_s = begin.elapsed().as_secs_f64();
