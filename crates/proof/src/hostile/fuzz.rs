@@ -119,16 +119,19 @@ fn fuzz(
     seed: u64,
 ) -> anyhow::Result<Result<String, String>> {
     // New inputs go to a directory of their own, so that the committed ones stay as they are.
-    let found = wigwag_testing::Ground::new();
+    let ground = wigwag_testing::Ground::new();
+    let (found, temporary) = (ground.path("found"), ground.path("temporary"));
+    [&found, &temporary].into_iter().try_for_each(std::fs::create_dir)?;
     let output = Command::new(built.join(target))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-seed={}", seed as u32))
-        .arg(format!("-artifact_prefix={}/", found.path("").display()))
+        .arg(format!("-artifact_prefix={}/", ground.path("").display()))
         .args(["-print_final_stats=1", "-timeout=20", "-rss_limit_mb=2048"])
-        .arg(found.path(""))
+        .arg(&found)
         .arg(directory.join("corpus").join(target))
         // What a target keeps from input to input is still there at its end.
         .env("ASAN_OPTIONS", "detect_leaks=0")
+        .env("TMPDIR", &temporary)
         .stdin(Stdio::null())
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
