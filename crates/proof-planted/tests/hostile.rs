@@ -1,6 +1,15 @@
 //! What the harnesses against hostile peers must find, or they prove nothing.
 
-use wigwag_testing::finds;
+use std::sync::RwLock;
+
+/// Held for writing by the test whose two writers need a processor each; the others run side by side.
+static PROCESSORS: RwLock<()> = RwLock::new(());
+
+#[track_caller]
+fn finds(program: &str, goal: &str, fault: &str, what: &str) {
+    let _some = PROCESSORS.read();
+    wigwag_testing::finds(program, goal, fault, what);
+}
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask-planted");
 
@@ -16,7 +25,8 @@ fn g6_finds_a_depth_that_is_believed() {
 
 #[test]
 fn g6_finds_a_head_that_is_read_twice() {
-    finds(XTASK, "G6", "double-fetch", "its head changed after it was checked");
+    let _all = PROCESSORS.write();
+    wigwag_testing::finds(XTASK, "G6", "double-fetch", "its head changed after it was checked");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One error for the whole library: a kind for programs, one plain sentence for people.
 
 use std::fmt;
+use std::path::Path;
 
 /// The result of every fallible operation here.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -89,6 +90,19 @@ pub enum ErrorKind {
     InvalidConfiguration,
     /// The operating system refused something; the source says what.
     Io,
+}
+
+/// A path as it is fit to print: control characters, which may steer a terminal, are written out.
+#[cold]
+pub(crate) fn shown(path: &Path) -> String {
+    let mut text = String::new();
+    for character in path.to_string_lossy().chars() {
+        match character.is_control() {
+            true => text.extend(character.escape_debug()),
+            false => text.push(character),
+        }
+    }
+    text
 }
 
 impl Error {

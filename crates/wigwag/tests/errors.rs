@@ -1114,3 +1114,12 @@ fn orders_are_known() {
     let error = client.call(format!("{ORDER}dance").as_bytes()).unwrap_err();
     check(&error, ErrorKind::HandlerFailed, &["what does", "dance"]);
 }
+
+#[test]
+fn a_path_in_an_error_does_not_steer_a_terminal() {
+    for path in ["/no\x1b[2Jsuch/place", "/no\x1b[2Jsuch/", "./\x07\u{9b}/\r", "/tmp/\x1b[2J"] {
+        for error in [Client::connect(path).unwrap_err(), Server::bind(format!("{path}/x")).unwrap_err()] {
+            assert!(!error.to_string().chars().any(char::is_control), "{error:?}");
+        }
+    }
+}

@@ -173,7 +173,7 @@ impl Session {
             119 => drop(raw.head(slot).fetch_xor(1 << dice.below(64), Ordering::Relaxed)),
             120..=125 => {
                 raw.head(slot).store(
-                    REPLY | (IN_BODY * dice.below(2) as u64) | odd_number(dice, capacity) & 0xffff_ffff,
+                    REPLY | dice.of(&[0, IN_BODY]) | (odd_number(dice, capacity) & 0xffff_ffff),
                     Ordering::Relaxed,
                 );
                 raw.turn(slot).store(self.sent[slot] << 8, Ordering::SeqCst);

@@ -15,8 +15,10 @@ use crate::scale::{Scale, Trial};
 
 /// Every target: one binary and one corpus each.
 const TARGETS: &[&str] = &["server_memory", "client_memory", "handshakes", "messages", "words", "names"];
+/// What one input goes through.
+type Check = fn(&[u8]);
 /// Those that need no build of their own.
-const ON_STABLE: &[(&str, fn(&[u8]))] = &[
+const ON_STABLE: &[(&str, Check)] = &[
     ("server_memory", fuzzed::server_memory),
     ("client_memory", fuzzed::client_memory),
     ("handshakes", fuzzed::handshakes),
@@ -41,7 +43,7 @@ pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
         Err(why) => return Ok(Outcome::not_tried(why)),
     };
     let built_s = begin.elapsed().as_secs_f64();
-    let seconds = trial.pick(0, 20, 60);
+    let seconds = trial.pick(0, 15, 60);
     let (mut figures, mut findings) = (Vec::new(), Vec::new());
     // Two at a time: that is how many processors a runner has.
     for pair in TARGETS.chunks(2) {
@@ -104,7 +106,7 @@ fn build(directory: &Path) -> Result<PathBuf, String> {
         return Ok(target_directory.join(host).join("release"));
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let last = said.lines().filter(|line| line.starts_with("error")).next_back().unwrap_or("no reason was given");
+    let last = said.lines().rfind(|line| line.starts_with("error")).unwrap_or("no reason was given");
     Err(format!("the targets could not be built ({last}); they need a C++ compiler and the crates of fuzz/Cargo.lock"))
 }
 
@@ -117,16 +119,19 @@ fn fuzz(
     seed: u64,
 ) -> anyhow::Result<Result<String, String>> {
     // New inputs go to a directory of their own, so that the committed ones stay as they are.
-    let found = wigwag_testing::Ground::new();
+    let ground = wigwag_testing::Ground::new();
+    let (found, temporary) = (ground.path("found"), ground.path("temporary"));
+    [&found, &temporary].into_iter().try_for_each(std::fs::create_dir)?;
     let output = Command::new(built.join(target))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-seed={}", seed as u32))
-        .arg(format!("-artifact_prefix={}/", found.path("").display()))
+        .arg(format!("-artifact_prefix={}/", ground.path("").display()))
         .args(["-print_final_stats=1", "-timeout=20", "-rss_limit_mb=2048"])
-        .arg(found.path(""))
+        .arg(&found)
         .arg(directory.join("corpus").join(target))
         // What a target keeps from input to input is still there at its end.
         .env("ASAN_OPTIONS", "detect_leaks=0")
+        .env("TMPDIR", &temporary)
         .stdin(Stdio::null())
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

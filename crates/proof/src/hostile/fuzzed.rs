@@ -39,7 +39,7 @@ pub fn client_memory(bytes: &[u8]) {
 /// One handshake each way.
 pub fn handshakes(bytes: &[u8]) {
     HANDSHAKES.with_borrow_mut(|stage| {
-        let (to_server, to_client) = stage.get_or_insert_with(|| (ToServer::new(), ToClient::new()));
+        let (to_server, to_client) = stage.get_or_insert_with(|| (ToServer::start(), ToClient::start()));
         let (first, second) = bytes.split_at(bytes.len() / 2);
         let outcome = to_server.play(&mut Dice::given(first)).and_then(|()| to_client.play(&mut Dice::given(second)));
         outcome.unwrap_or_else(|why| panic!("{why}"));

@@ -22,7 +22,7 @@ pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     let steps = trial.pick(50_000, 8_000_000, 800_000_000);
     let server = against_server(trial, steps, &mut findings);
     let server_s = begin.elapsed().as_secs_f64();
-    let races = against_racing(trial, Duration::from_millis(trial.pick(1500, 12_000, 600_000)), &mut findings);
+    let races = against_racing(trial, Duration::from_millis(trial.pick(2000, 10_000, 600_000)), &mut findings);
     let begin = Instant::now();
     let client = against_client(trial, trial.pick(20_000, 2_000_000, 200_000_000), &mut findings);
     let client_s = begin.elapsed().as_secs_f64();
@@ -102,7 +102,7 @@ fn against_client(trial: &Trial, steps: u64, findings: &mut Vec<String>) -> Tall
 }
 
 fn against_handshakes(trial: &Trial, count: u64, findings: &mut Vec<String>) {
-    let mut to_server = ToServer::new();
+    let mut to_server = ToServer::start();
     let mut play = |seed| to_server.play(&mut Dice::seeded(seed));
     for seed in (0..count).map(|index| seed_of(trial.seed, index)) {
         if let Err(why) = play(seed) {
@@ -113,7 +113,7 @@ fn against_handshakes(trial: &Trial, count: u64, findings: &mut Vec<String>) {
     if let Err(why) = to_server.check() {
         findings.push(finding("after odd handshakes with the server", trial.seed, &why));
     }
-    let mut to_client = ToClient::new();
+    let mut to_client = ToClient::start();
     for seed in (0..count).map(|index| seed_of(trial.seed, index)) {
         if let Err(why) = to_client.play(&mut Dice::seeded(seed)) {
             findings.push(finding("a handshake with the client", seed, &why));

@@ -40,7 +40,7 @@ enum Answer {
 
 impl ToServer {
     /// Starts the server.
-    pub fn new() -> ToServer {
+    pub fn start() -> ToServer {
         let ground = Ground::new();
         let builder = Server::builder().slots(SLOTS as usize).capacity(CAPACITY as usize);
         let mut server = builder.bind(ground.socket()).expect("a server");
@@ -213,7 +213,7 @@ enum Outcome {
 
 impl ToClient {
     /// Starts the server and the thread.
-    pub fn new() -> ToClient {
+    pub fn start() -> ToClient {
         let ground = Ground::new();
         let server = RawServer::bind(&ground.socket());
         let (begin, orders) = channel::<()>();

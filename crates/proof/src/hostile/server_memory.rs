@@ -264,7 +264,7 @@ impl Stage {
         let mut turn = ((self.known[slot].taken + 1) & SEQUENCES) << 8 | SERVER | dice.of(&[0, 0, 0, 2, 4, 6]);
         match harm {
             1 if dice.one_in(4) => head = odd_number(dice, raw.capacity),
-            1 => head = REQUEST | (IN_BODY * dice.below(2) as u64) | odd_number(dice, raw.capacity) & 0xffff_ffff,
+            1 => head = REQUEST | dice.of(&[0, IN_BODY]) | (odd_number(dice, raw.capacity) & 0xffff_ffff),
             2 if dice.one_in(2) => head ^= 1 << dice.below(64),
             2 => turn ^= 1 << dice.below(64),
             _ => {}

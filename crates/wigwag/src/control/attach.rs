@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE, Welcome};
 use super::rendezvous::Place;
 use crate::contract::Contract;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shown};
 use crate::layout::{Geometry, LAYOUT_VERSION};
 use crate::segment::Segment;
 use crate::sys::bell::Bell;
@@ -112,7 +112,7 @@ fn connect(
             }
             Err(Errno::PROTOTYPE) => return Err(place.bad_path("is a socket of another kind, not a Wigwag server's")),
             Err(Errno::ACCESS | Errno::PERM) => return Err(place.bad_path("does not let this user connect")),
-            Err(error) => return Err(Error::io(format_args!("connect to {}", place.path().display()), error)),
+            Err(error) => return Err(Error::io(format_args!("connect to {}", shown(&place.path())), error)),
         }
     }
 }
@@ -141,7 +141,7 @@ fn read_welcome(
                 ErrorKind::TimedOut { maybe_executed: false },
                 format!(
                     "the server at {} did not answer within {:?}: it is stopped or very busy",
-                    place.path().display(),
+                    shown(&place.path()),
                     wishes.timeout
                 ),
             ));
@@ -234,6 +234,6 @@ fn gone(place: &Place, error: Option<Errno>) -> Error {
     let how = error.map_or_else(String::new, |error| format!(" ({error})"));
     Error::new(
         ErrorKind::PeerDied { maybe_executed: false },
-        format!("the server at {} went away during the handshake{how}", place.path().display()),
+        format!("the server at {} went away during the handshake{how}", shown(&place.path())),
     )
 }

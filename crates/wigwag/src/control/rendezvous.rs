@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
 use super::policy::Policy;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shown};
 use crate::sys::directory::{Directory, Found, NameLock};
 use crate::sys::fork::ForkGuard;
 use crate::sys::socket;
@@ -81,7 +81,7 @@ impl Place {
     }
 
     fn at_path(path: &Path) -> Result<Place> {
-        let bad = |why: &str| Error::new(ErrorKind::PathInvalid, format!("the path {} {why}", path.display()));
+        let bad = |why: &str| Error::new(ErrorKind::PathInvalid, format!("the path {} {why}", shown(path)));
         let socket = path.file_name().ok_or_else(|| bad("does not end in a file name"))?.to_owned();
         if path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(bad("ends in a slash; it must name the socket itself"));
@@ -135,7 +135,7 @@ impl Place {
         match socket::bind_to(&socket, &directory.address(&self.socket)?) {
             Ok(()) => {}
             Err(Errno::ADDRINUSE) => return Err(self.taken()),
-            Err(error) => return Err(Error::io(format_args!("bind a socket at {}", self.path().display()), error)),
+            Err(error) => return Err(Error::io(format_args!("bind a socket at {}", shown(&self.path())), error)),
         }
         // The directory lets nobody else in to race with this; the credentials of each client are checked besides.
         directory.set_mode(&self.socket, if policy.admits_strangers() { 0o666 } else { 0o600 })?;
@@ -201,7 +201,7 @@ impl Place {
                     ErrorKind::DirectoryUnsafe,
                     format!(
                         "the runtime directory {} does not exist: create it, or unset XDG_RUNTIME_DIR",
-                        parent.display()
+                        shown(parent)
                     ),
                 ),
                 _ => error,
@@ -217,20 +217,20 @@ impl Place {
     /// The error for a server that is not there.
     pub fn not_running(&self, why: &str) -> Error {
         let name = self.name.to_string_lossy();
-        let (name, quoted) = (name.escape_debug(), shell_quoted(&name));
+        let (name, quoted) = (name.escape_debug(), shell_quoted(&shown(Path::new(&self.name))));
         Error::new(
             ErrorKind::NotRunning,
             format!(
                 "no server listens on `{name}` ({}: {why}); start one with Server::bind(\"{name}\"), or to try it: `wigwag serve {quoted} \
                  --do echo`",
-                self.path().display()
+                shown(&self.path())
             ),
         )
     }
 
     /// The error for a path that is not ours to use.
     pub fn bad_path(&self, why: &str) -> Error {
-        Error::new(ErrorKind::PathInvalid, format!("{} {why}", self.path().display()))
+        Error::new(ErrorKind::PathInvalid, format!("{} {why}", shown(&self.path())))
     }
 
     fn taken(&self) -> Error {
@@ -240,7 +240,7 @@ impl Place {
             format!(
                 "another server has the name `{}` ({}): stop it, or take another name",
                 name.escape_debug(),
-                self.path().display()
+                shown(&self.path())
             ),
         )
     }

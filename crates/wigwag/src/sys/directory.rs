@@ -10,7 +10,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shown};
 
 /// A directory that nobody but its owner can write to.
 #[derive(Debug)]
@@ -39,14 +39,14 @@ impl Directory {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::PATH | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(|error| open_error(path, error))?;
         let stat =
-            fstat(&fd).map_err(|error| Error::io(format_args!("look at the directory {}", path.display()), error))?;
+            fstat(&fd).map_err(|error| Error::io(format_args!("look at the directory {}", shown(path)), error))?;
         let unsafe_because = |why: String| {
             Err(Error::new(
                 ErrorKind::DirectoryUnsafe,
                 format!(
                     "the directory {} {why}: another user could put a server of his own there; use one of your own with \
                      `chmod 700`",
-                    path.display()
+                    shown(path)
                 ),
             ))
         };
@@ -63,7 +63,7 @@ impl Directory {
     pub fn open_or_create(path: &Path, owner: u32) -> Result<Directory> {
         match mkdirat(CWD, path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => Directory::open(path, &[owner]),
-            Err(error) => Err(Error::io(format_args!("create the directory {}", path.display()), error)),
+            Err(error) => Err(Error::io(format_args!("create the directory {}", shown(path)), error)),
         }
     }
 
@@ -75,7 +75,7 @@ impl Directory {
             }
             Ok(_) => Ok(Found::Other),
             Err(Errno::NOENT) => Ok(Found::Nothing),
-            Err(error) => Err(Error::io(format_args!("look at {}", self.path.join(name).display()), error)),
+            Err(error) => Err(Error::io(format_args!("look at {}", shown(&self.path.join(name))), error)),
         }
     }
 
@@ -93,7 +93,7 @@ impl Directory {
     /// Sets the permission bits of `name`.
     pub fn set_mode(&self, name: &OsStr, mode: u32) -> Result<()> {
         rustix::fs::chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty())
-            .map_err(|error| Error::io(format_args!("set the mode of {}", self.path.join(name).display()), error))
+            .map_err(|error| Error::io(format_args!("set the mode of {}", shown(&self.path.join(name))), error))
     }
 
     /// The address of the socket `name` in this very directory, whatever the directory's path is by now and however long.
@@ -105,7 +105,7 @@ impl Directory {
                 ErrorKind::PathInvalid,
                 format!(
                     "the socket path {} has {} bytes; the kernel allows 107: use a shorter name",
-                    path.display(),
+                    shown(&path),
                     path.as_os_str().len()
                 ),
             )
@@ -120,7 +120,7 @@ impl AsFd for Directory {
 }
 
 fn open_error(path: &Path, error: Errno) -> Error {
-    let path_text = path.display();
+    let path_text = shown(path);
     match error {
         Errno::LOOP | Errno::NOTDIR => Error::new(
             ErrorKind::DirectoryUnsafe,
@@ -147,7 +147,7 @@ impl NameLock {
     /// more: then it is tried again.
     pub fn try_take(directory: &Directory, name: &OsStr) -> Result<Option<NameLock>> {
         let failed =
-            |error: Errno| Error::io(format_args!("lock the name {}", directory.path.join(name).display()), error);
+            |error: Errno| Error::io(format_args!("lock the name {}", shown(&directory.path.join(name))), error);
         loop {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = openat(directory, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;

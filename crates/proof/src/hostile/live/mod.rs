@@ -5,6 +5,7 @@
 //! call by the rules as fast as they can, with the same lengths, and keep their processor busy while they wait. Then they
 //! attack. Both times the same number of processes is busy and wants the server, so that calls per second while they
 //! attack, divided by calls per second while they behave, is the part of their fair share that the honest clients keep.
+//! For comparison there is a third time, in which they want nothing of the server and only burn their processors.
 //!
 //! As root, half of the attackers are of another user, whom the server's policy lets in: of their requests the handler
 //! has a private copy, and looks whether a single byte of it changes while it works.
@@ -53,10 +54,11 @@ pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
         .map(|index| role::start("hostile-honest", [socket.as_os_str(), index.to_string().as_ref()]))
         .collect();
     let rounds = trial.pick(2, 6, 5_000);
-    let (behave, attack) = trial.pick((400, 800), (1_500, 5_000), (1_000, 5_000));
-    let (mut calm, mut busy) = (Span::default(), Span::default());
+    let (behave, attack) = trial.pick((300, 700), (700, 5_000), (700, 5_000));
+    let (mut alone, mut calm, mut busy) = (Span::default(), Span::default(), Span::default());
     let mut findings = Vec::new();
     for _ in 0..rounds {
+        alone.add(measure(&mut attackers, "burn", &mut honest, behave, &mut findings));
         calm.add(measure(&mut attackers, "behave", &mut honest, behave, &mut findings));
         busy.add(measure(&mut attackers, "attack", &mut honest, attack, &mut findings));
         if !findings.is_empty() {
@@ -95,11 +97,12 @@ pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     };
     let figure = format!(
         "{ATTACKERS} attackers for {:.0} s, {sessions} sessions, {violations} violations; {} honest calls meanwhile, share \
-         kept {share:.0} % ({:.0} against {:.0} calls/s beside the same processes when they behave); {strangers}; seed {}",
+         kept {share:.0} % ({:.0} against {:.0} calls/s beside the same processes when they behave, {:.0} when they only burn); {strangers}; seed {}",
         busy.seconds,
         busy.calls,
         busy.per_second(),
         calm.per_second(),
+        alone.per_second(),
         trial.seed
     );
     Ok(Outcome::of(figure, findings))
@@ -138,7 +141,7 @@ fn measure(
     findings: &mut Vec<String>,
 ) -> Span {
     attackers.iter().for_each(|attacker| attacker.tell(order));
-    std::thread::sleep(Duration::from_millis(200)); // until all of them do
+    std::thread::sleep(Duration::from_millis(100)); // until all of them do
     let (before, begin) = (count(honest, findings), std::time::Instant::now());
     std::thread::sleep(Duration::from_millis(ms));
     let calls = count(honest, findings).saturating_sub(before);

@@ -1,7 +1,7 @@
 //! The processes of a live attack: the server, those who attack it, and those who do not.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use wigwag::{Client, Request, Server};
 use wigwag_testing::{Link, word};
@@ -9,6 +9,10 @@ use wigwag_testing::{Link, word};
 use super::attack;
 use crate::hostile::dice::Dice;
 
+/// What an attacker is told to do: nothing but keep its processor busy, or call by the rules, or attack.
+const BURN: u8 = 0;
+const BEHAVE: u8 = 1;
+const ATTACK: u8 = 2;
 /// The longest payload.
 const CAPACITY: usize = 9000;
 
@@ -88,28 +92,35 @@ pub fn attacker(parent: &Link, arguments: &[&str]) {
     become_user(arguments[2].parse().unwrap());
     std::panic::set_hook(Box::new(|_| {})); // to be refused is no news for an attacker
     let mut dice = Dice::seeded(arguments[1].parse().unwrap());
-    let (attacks, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (order, is_over) = (AtomicU8::new(BURN), AtomicBool::new(false));
     let mut holes = std::collections::BTreeSet::new();
     let mut sessions = 0u64;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             loop {
                 match parent.hear_at_last().as_deref() {
-                    Some("attack") => attacks.store(true, Ordering::Relaxed),
-                    Some("behave") => attacks.store(false, Ordering::Relaxed),
+                    Some("attack") => order.store(ATTACK, Ordering::Relaxed),
+                    Some("behave") => order.store(BEHAVE, Ordering::Relaxed),
+                    Some("burn") => order.store(BURN, Ordering::Relaxed),
                     _ => return is_over.store(true, Ordering::Relaxed),
                 }
             }
         });
-        let mut guest = None;
+        let (mut guest, mut own) = (None, vec![0u64; 2048]);
         while !is_over.load(Ordering::Relaxed) {
-            if attacks.load(Ordering::Relaxed) {
-                guest = None;
-                holes.extend(attack::one_session(Path::new(arguments[0]), &mut dice));
-                sessions += 1;
-            } else {
-                let guest = guest.get_or_insert_with(|| attack::Guest::new(Path::new(arguments[0])));
-                guest.call(&mut dice);
+            match order.load(Ordering::Relaxed) {
+                ATTACK => {
+                    guest = None;
+                    holes.extend(attack::one_session(Path::new(arguments[0]), &mut dice));
+                    sessions += 1;
+                }
+                BEHAVE => {
+                    guest.get_or_insert_with(|| attack::Guest::new(Path::new(arguments[0]))).call(&mut dice);
+                }
+                _ => {
+                    own.iter_mut().for_each(|word| *word = dice.word());
+                    std::hint::black_box(&mut own);
+                }
             }
         }
     });

@@ -103,7 +103,8 @@ impl<'a> World<'a> {
             95 => self.break_rules(),
             96 => self.shut_down(),
             97 => self.stop(),
-            98 => self.bind(),
+            // A name that is taken is tried for ten milliseconds: not too often.
+            98 if !self.is_open() || self.dice.one_in(16) => self.bind(),
             _ => self.check_counts(),
         }
     }
