@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use wigwag::{Client, ErrorKind, Server};
 use wigwag_testing::Snapshot;
-use wigwag_testing::{Ground, Process, check_inverted, eventually, fill, role, word};
+use wigwag_testing::{Ground, LIMIT, Process, check_inverted, eventually, fill, role, word};
 use workshop::{ORDER, Workshop};
 
 /// So long may it take until a death is noticed, on a machine that does many other things. The figure is printed.
@@ -530,6 +530,9 @@ fn a_servers_death_is_noticed_although_a_forked_child_holds_the_socket() {
         println!("a server's death behind a forked child ({wait}) noticed after {:?}", end - begin);
         assert_eq!(error.kind(), ErrorKind::PeerDied { maybe_executed: true });
         assert!(child.is_alive() && end - begin < SOON);
+        // The child holds the listening socket as well, so whoever comes now gets a connection that nobody will accept.
+        let newcomer = Client::connect_timeout(ground.socket(), LIMIT).unwrap_err();
+        assert_eq!(newcomer.kind(), ErrorKind::PeerDied { maybe_executed: false }, "{newcomer}");
     }
 }
 

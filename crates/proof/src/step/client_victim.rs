@@ -23,7 +23,7 @@ const GOES_ON: Duration = Duration::from_secs(20);
 /// Visits every point of every operation.
 pub fn visit_all(blows: &[Blow], depth: Depth, counts: &mut Counts) -> anyhow::Result<Worst> {
     let mut world = World::new()?;
-    for operation in CLIENT_OPERATIONS {
+    for operation in CLIENT_OPERATIONS.iter().filter(|operation| super::is_wanted(operation)) {
         let points = points_of(&mut world, operation, depth).with_context(|| format!("client, {operation}"))?;
         for blow in blows {
             for (index, point) in depth.thin_out(&points, operation).iter().enumerate() {

@@ -80,30 +80,46 @@ fn calls_of(tracee: &Tracee, is_over: impl Fn() -> bool) -> anyhow::Result<Vec<u
     let mut calls = Vec::new();
     while let Some(call) = tracee.go_to_call(&is_over)? {
         calls.push(call);
-        tracee.finish_call(&is_over)?;
+        if !tracee.finish_call(&is_over)? {
+            break;
+        }
     }
     Ok(calls)
 }
 
-/// Lets the `n`th call fail. `false` when there are fewer this time, or another one has its place.
-fn fail(tracee: &Tracee, n: usize, call: u64, error: i32, is_over: impl Fn() -> bool) -> anyhow::Result<bool> {
+/// What was refused.
+#[derive(PartialEq)]
+enum Refused {
+    /// There are fewer calls this time, or another one has its place.
+    Nothing,
+    /// To learn who the peer is.
+    Credentials,
+    /// Anything else.
+    Something,
+}
+
+/// Lets the `n`th call fail.
+fn fail(tracee: &Tracee, n: usize, call: u64, error: i32, is_over: impl Fn() -> bool) -> anyhow::Result<Refused> {
     for _ in 0..n {
-        if tracee.go_to_call(&is_over)?.is_none() {
-            return Ok(false);
+        if tracee.go_to_call(&is_over)?.is_none() || !tracee.finish_call(&is_over)? {
+            return Ok(Refused::Nothing);
         }
-        tracee.finish_call(&is_over)?;
     }
-    match tracee.go_to_call(&is_over)? {
-        Some(other) if other == call => tracee.refuse_call(error).map(|()| true),
-        _ => Ok(false),
+    if tracee.go_to_call(&is_over)? != Some(call) {
+        return Ok(Refused::Nothing);
     }
+    let option = tracee.registers()?.rdx;
+    tracee.refuse_call(error)?;
+    let is_about_peer = call as i64 == libc::SYS_getsockopt && option == libc::SO_PEERCRED as u64;
+    Ok(if is_about_peer { Refused::Credentials } else { Refused::Something })
 }
 
 /// Returns the number of calls.
 fn fail_clients(stride: usize, counts: &mut Counts) -> anyhow::Result<usize> {
     let mut world = World::new()?;
     let mut sites = 0;
-    for (index, operation) in CLIENT_OPERATIONS.iter().enumerate() {
+    for (index, operation) in CLIENT_OPERATIONS.iter().enumerate().filter(|(_, operation)| super::is_wanted(operation))
+    {
         let (mut victim, tracee) = client_victim::stage(&mut world, operation)?;
         let sleeper = client_victim::sleeper(&world, &victim, &tracee, operation);
         let calls = calls_of(&tracee, || false)?;
@@ -145,7 +161,8 @@ fn fail_client(world: &mut World, operation: &str, n: usize, call: u64, error: i
 /// Returns the number of calls.
 fn fail_servers(stride: usize, counts: &mut Counts) -> anyhow::Result<usize> {
     let mut sites = 0;
-    for (index, operation) in SERVER_OPERATIONS.iter().enumerate() {
+    for (index, operation) in SERVER_OPERATIONS.iter().enumerate().filter(|(_, operation)| super::is_wanted(operation))
+    {
         let mut scene = server_victim::stage(operation)?;
         let sleeper = scene.sleeper(operation);
         let is_over = scene.is_over();
@@ -170,26 +187,28 @@ fn fail_server(operation: &'static str, n: usize, call: u64, error: i32) -> anyh
     let sleeper = scene.sleeper(operation);
     let is_over = scene.is_over();
     let begin = Instant::now();
-    fail(scene.tracee()?, n, call, error, || is_over() || begin.elapsed() > LIMIT)?;
+    let refused = fail(scene.tracee()?, n, call, error, || is_over() || begin.elapsed() > LIMIT)?;
     scene.release()?;
-    let server = &mut scene.server;
-    let said = client_victim::said_within(server, LIMIT)?;
+    let said = client_victim::said_within(&mut scene.server, LIMIT)?;
     drop(sleeper);
     match said.as_deref() {
         Some(said) if said.starts_with("done") => {}
-        Some(_) => bail!("it fell: {}", server.child.wait()?),
+        Some(_) => bail!("it fell: {}", scene.server.child.wait()?),
         None => bail!("it hangs"),
+    }
+    if refused == Refused::Credentials && operation == "accept" && scene.was_let_in()? {
+        bail!("a peer whose credentials could not be read was let in");
     }
     if is_of_steward(operation) {
         // It may have turned somebody away; it lets the next one in, and serves the others.
         serves_on(&scene.ground, &scene.idle)?;
-        segments_come_back(server.id(), usize::from(scene.idle.is_some()))?;
+        segments_come_back(scene.server.id(), usize::from(scene.idle.is_some()))?;
     }
-    if !server.is_alive() {
+    if !scene.server.is_alive() {
         return Ok(()); // it told its error and ended
     }
     drop(scene.idle.take());
-    stops(server)
+    stops(&mut scene.server)
 }
 
 /// What a client that was turned away had is given back.

@@ -135,6 +135,12 @@ pub fn share_one_processor() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether an operation is to be walked: all are, but to see a finding again, when the environment names one
+/// (`WIGWAG_PROOF_OPERATION=reply-body cargo xtask prove --only G3`).
+pub fn is_wanted(operation: &str) -> bool {
+    std::env::var("WIGWAG_PROOF_OPERATION").map_or(true, |wanted| wanted == operation)
+}
+
 /// Gives up what was inherited from [`share_one_processor`].
 pub fn use_all_processors() {
     let mut all = rustix::thread::CpuSet::new();

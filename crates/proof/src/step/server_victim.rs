@@ -37,7 +37,7 @@ pub struct Worst {
 /// Visits every point of every operation.
 pub fn visit_all(blows: &[Blow], depth: Depth, counts: &mut Counts) -> anyhow::Result<Worst> {
     let mut worst = Worst::default();
-    for operation in SERVER_OPERATIONS {
+    for operation in SERVER_OPERATIONS.iter().filter(|operation| super::is_wanted(operation)) {
         let points = points_of(operation, depth).with_context(|| format!("server, {operation}"))?;
         for blow in blows {
             for (index, point) in depth.thin_out(&points, operation).iter().enumerate() {
@@ -66,6 +66,8 @@ pub struct Scene {
     /// What began the steward's operation, and whether that is through.
     trigger: Option<JoinHandle<anyhow::Result<()>>>,
     is_over: Arc<AtomicBool>,
+    /// Then its clients may be told anything, as long as they are told.
+    has_hurt_itself: bool,
 }
 
 fn connect(ground: &Ground) -> wigwag::Result<Client> {
@@ -143,7 +145,7 @@ pub fn stage(operation: &'static str) -> anyhow::Result<Scene> {
         tracee.wait_for_mark()?;
     }
     tracee.find_segment()?;
-    Ok(Scene { ground, server, tracee: Some(tracee), caller, idle, trigger, is_over })
+    Ok(Scene { ground, server, tracee: Some(tracee), caller, idle, trigger, is_over, has_hurt_itself: false })
 }
 
 /// What a client does for the steward to have work. Errors are those of a client whose server is struck.
@@ -240,6 +242,13 @@ impl Scene {
         })
     }
 
+    /// Whether the client whose connecting is the steward's work got its session.
+    pub fn was_let_in(&mut self) -> anyhow::Result<bool> {
+        let Some(trigger) = self.trigger.take() else { return Ok(false) };
+        join(&trigger)?;
+        Ok(trigger.join().map_err(|_| anyhow::anyhow!("a client fell"))?.is_ok())
+    }
+
     /// All who wait for the server get an answer of some kind; how it was, and when.
     fn all_end(&mut self, begin: Instant, worst: &mut Worst) -> anyhow::Result<Vec<anyhow::Result<()>>> {
         let mut ends = Vec::new();
@@ -299,16 +308,21 @@ fn visit(operation: &'static str, point: &Point, blow: Blow, index: usize, worst
             if let Some(idle) = &scene.idle {
                 match call(idle, STANDSTILL) {
                     Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) => {}
+                    // It had said its farewell before.
+                    Err(error) if operation == "shutdown" && matches!(error.kind(), ErrorKind::ServerClosed { .. }) => {
+                    }
                     other => bail!("a call to a server that stands still came to {other:?}"),
                 }
             }
             scene.server.signal(Signal::CONT);
+            let _sleeper = scene.sleeper(operation);
             goes_on(scene, operation).context("after it had been stopped")
         }
         Blow::StopPastTheEnd => {
             scene.server.signal(Signal::STOP);
             scene.idle = None; // a peer that goes while the server cannot notice
             scene.server.signal(Signal::CONT);
+            let _sleeper = scene.sleeper(operation);
             goes_on(scene, operation).context("after a client had gone while it was stopped")
         }
         Blow::Fork => {
@@ -328,6 +342,7 @@ fn visit(operation: &'static str, point: &Point, blow: Blow, index: usize, worst
                 let _ = call(idle, STANDSTILL);
             }
             scene.server.kill();
+            scene.has_hurt_itself = true;
             is_noticed(scene, Instant::now(), worst)
         }
     }
@@ -337,9 +352,11 @@ fn visit(operation: &'static str, point: &Point, blow: Blow, index: usize, worst
 pub fn goes_on(mut scene: Scene, operation: &'static str) -> anyhow::Result<()> {
     scene.release()?;
     let begin = Instant::now();
-    let said = scene.server.try_hear().unwrap_or_default();
-    if said != "done ok" {
-        bail!("the victim says: {said}");
+    match super::client_victim::said_within(&mut scene.server, LIMIT)?.as_deref() {
+        Some("done ok") => {}
+        Some("") => bail!("the victim fell: {}", scene.server.child.wait()?),
+        Some(said) => bail!("the victim says: {said}"),
+        None => bail!("the victim hangs"),
     }
     for end in scene.all_end(begin, &mut Worst::default())? {
         match (operation, end) {
@@ -390,12 +407,14 @@ impl Scene {
             match error.downcast_ref::<wigwag::Error>().map(wigwag::Error::kind) {
                 Some(ErrorKind::PeerDied { .. } | ErrorKind::NotRunning | ErrorKind::ServerClosed { .. }) => {}
                 _ if error.downcast_ref::<rustix::io::Errno>().is_some() => {} // a session by hand
+                Some(_) if self.has_hurt_itself => {}
                 _ => return Err(error.context("a client of a server that was killed")),
             }
         }
         if let Some(idle) = self.idle.take() {
             match call(&idle, LIMIT).map_err(|error| error.kind()) {
                 Err(ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. }) => {}
+                Err(_) if self.has_hurt_itself => {}
                 other => bail!("the idle client of a server that was killed gets {other:?}"),
             }
         }

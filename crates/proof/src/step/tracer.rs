@@ -236,9 +236,9 @@ impl Tracee {
         }
     }
 
-    /// From the entry of a system call to its exit.
-    pub fn finish_call(&self, is_over: &impl Fn() -> bool) -> anyhow::Result<()> {
-        self.syscall(None, is_over).map(drop)
+    /// From the entry of a system call to its exit. `false` when it sleeps there, and its work is over.
+    pub fn finish_call(&self, is_over: &impl Fn() -> bool) -> anyhow::Result<bool> {
+        Ok(self.syscall(None, is_over)? != Stop::Missed)
     }
 
     /// At the entry of a system call: it is not made, and the thread is told this error.

@@ -92,6 +92,8 @@ fn connect(socket: &Path) -> wigwag::Result<Client> {
 pub fn marked<T>(operation: impl FnOnce() -> T) -> T {
     mark();
     let result = operation();
+    // A breakpoint where the thread blocks signals makes the kernel forget who handles them.
+    survive_marks();
     mark();
     result
 }

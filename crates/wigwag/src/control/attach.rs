@@ -15,7 +15,7 @@ use crate::segment::Segment;
 use crate::sys::bell::Bell;
 use crate::sys::memory;
 use crate::sys::poller::{Interest, Poller};
-use crate::sys::socket::{self, MESSAGE_MAX, Received};
+use crate::sys::socket::{self, MESSAGE_MAX, Received, Waited};
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
@@ -79,8 +79,11 @@ pub fn attach(name: &OsStr, wishes: &Wishes) -> Result<Attachment> {
         Ok(()) | Err(Errno::PIPE) => {}
         Err(error) => return Err(gone(&place, Some(error))),
     }
-    let (welcome, received) = read_welcome(&place, &socket, deadline, wishes)?;
-    establish(&place, socket, &welcome, received, wishes)
+    // A failure counts once there is a welcome: a server that has gone may have left a reason to be read.
+    let pidfd = socket::peer_pidfd(&socket, &peer);
+    let watched = pidfd.as_ref().ok().and_then(Option::as_ref);
+    let (welcome, received) = read_welcome(&place, &socket, watched, deadline, wishes)?;
+    establish(&place, socket, pidfd?, &welcome, received, wishes)
 }
 
 fn connect(
@@ -120,11 +123,12 @@ fn connect(
 fn read_welcome(
     place: &Place,
     socket: &OwnedFd,
+    pidfd: Option<&OwnedFd>,
     deadline: Option<Instant>,
     wishes: &Wishes,
 ) -> Result<(Welcome, Received)> {
     let mut buffer = [0u8; MESSAGE_MAX];
-    let mut was_reset = false;
+    let (mut was_reset, mut is_gone) = (false, false);
     let received = loop {
         match socket::receive(socket, &mut buffer) {
             Ok(received) => break received,
@@ -136,15 +140,22 @@ fn read_welcome(
             }
             Err(error) => return Err(gone(place, Some(error))),
         }
-        if !socket::wait_readable(socket, deadline)? {
-            return Err(Error::new(
-                ErrorKind::TimedOut { maybe_executed: false },
-                format!(
-                    "the server at {} did not answer within {:?}: it is stopped or very busy",
-                    shown(&place.path()),
-                    wishes.timeout
-                ),
-            ));
+        if is_gone {
+            return Err(gone(place, None));
+        }
+        match socket::wait_readable(socket, pidfd, deadline)? {
+            Waited::Readable => {}
+            Waited::Gone => is_gone = true, // what it said last may have come meanwhile
+            Waited::TimedOut => {
+                return Err(Error::new(
+                    ErrorKind::TimedOut { maybe_executed: false },
+                    format!(
+                        "the server at {} did not answer within {:?}: it is stopped or very busy",
+                        shown(&place.path()),
+                        wishes.timeout
+                    ),
+                ));
+            }
         }
     };
     if received.len == 0 {
@@ -162,6 +173,7 @@ fn read_welcome(
 fn establish(
     place: &Place,
     socket: OwnedFd,
+    pidfd: Option<OwnedFd>,
     welcome: &Welcome,
     received: Received,
     wishes: &Wishes,
@@ -188,7 +200,6 @@ fn establish(
         poller.add(bell, KEY_BELL, Interest::Bell)?;
     }
     poller.add(&socket, KEY_SOCKET, Interest::Readable)?;
-    let pidfd = socket::peer_pidfd(&socket, &socket::credentials(&socket)?)?;
     if let Some(pidfd) = &pidfd {
         poller.add(pidfd, KEY_PIDFD, Interest::Readable)?;
     }

@@ -103,18 +103,32 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<Recei
     Ok(Received { len: message.bytes, fds, truncated })
 }
 
-/// Waits until a message, or the end, is there. `false` when the deadline passed first.
-pub fn wait_readable(socket: impl AsFd, deadline: Option<Instant>) -> Result<bool> {
+/// How waiting for a message ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// A message, or the end, is there.
+    Readable,
+    /// The peer's process is gone, and what it sent before has been read.
+    Gone,
+    /// The deadline passed first.
+    TimedOut,
+}
+
+/// Waits until a message, or the end, is there. A connection that nobody has accepted yet does not hang up when the server
+/// dies while a forked child of it holds the listening socket: `pidfd` is watched besides.
+pub fn wait_readable(socket: impl AsFd, pidfd: Option<&OwnedFd>, deadline: Option<Instant>) -> Result<Waited> {
     loop {
         let timeout = deadline.map(|at| {
             let left = at.saturating_duration_since(Instant::now());
             Timespec { tv_sec: left.as_secs().min(86_400 * 365) as i64, tv_nsec: left.subsec_nanos().into() }
         });
-        let mut one = [PollFd::new(&socket, PollFlags::IN | PollFlags::RDHUP)];
-        match poll(&mut one, timeout.as_ref()) {
-            Ok(0) if deadline.is_some_and(|at| at <= Instant::now()) => return Ok(false),
+        let mut both = vec![PollFd::new(&socket, PollFlags::IN | PollFlags::RDHUP)];
+        both.extend(pidfd.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
+        match poll(&mut both, timeout.as_ref()) {
+            Ok(0) if deadline.is_some_and(|at| at <= Instant::now()) => return Ok(Waited::TimedOut),
             Ok(0) | Err(Errno::INTR) => {}
-            Ok(_) => return Ok(true),
+            Ok(_) if both[0].revents().is_empty() => return Ok(Waited::Gone),
+            Ok(_) => return Ok(Waited::Readable),
             Err(error) => return Err(Error::io("wait for the peer", error)),
         }
     }
