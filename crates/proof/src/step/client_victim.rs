@@ -27,6 +27,9 @@ pub fn visit_all(blows: &[Blow], depth: Depth, counts: &mut Counts) -> anyhow::R
         let points = points_of(&mut world, operation, depth).with_context(|| format!("client, {operation}"))?;
         for blow in blows {
             for (index, point) in depth.thin_out(&points, operation).iter().enumerate() {
+                if counts.is_enough() {
+                    return Ok(world.worst);
+                }
                 counts.visits += 1;
                 if let Err(error) = visit(&mut world, operation, point, *blow, index) {
                     counts.find(format!("client, {operation}, {blow:?} at {point:?}: {error:#}"));

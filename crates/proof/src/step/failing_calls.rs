@@ -131,6 +131,9 @@ fn fail_clients(stride: usize, counts: &mut Counts) -> anyhow::Result<usize> {
         let pairs =
             calls.iter().enumerate().flat_map(|(n, &call)| errors_of(call).iter().map(move |&error| (n, call, error)));
         for (n, call, error) in pairs.skip(index % stride).step_by(stride) {
+            if counts.is_enough() {
+                return Ok(sites);
+            }
             counts.visits += 1;
             if let Err(finding) = fail_client(&mut world, operation, n, call, error) {
                 counts.find(format!("client, {operation}, call {n} ({call}) fails with {}: {finding:#}", name(error)));
@@ -173,6 +176,9 @@ fn fail_servers(stride: usize, counts: &mut Counts) -> anyhow::Result<usize> {
         let pairs =
             calls.iter().enumerate().flat_map(|(n, &call)| errors_of(call).iter().map(move |&error| (n, call, error)));
         for (n, call, error) in pairs.skip(index % stride).step_by(stride) {
+            if counts.is_enough() {
+                return Ok(sites);
+            }
             counts.visits += 1;
             if let Err(finding) = fail_server(operation, n, call, error) {
                 counts.find(format!("server, {operation}, call {n} ({call}) fails with {}: {finding:#}", name(error)));

@@ -94,6 +94,9 @@ impl Depth {
     }
 }
 
+/// Findings after which a goal is given up: each may have taken as long as a hang is waited for.
+const ENOUGH: usize = 3;
+
 /// What was done and found.
 #[derive(Default)]
 pub struct Counts {
@@ -104,6 +107,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// There is no need to visit the rest.
+    fn is_enough(&self) -> bool {
+        self.findings.len() >= ENOUGH
+    }
+
     fn find(&mut self, what: String) {
         eprintln!("{what}");
         self.findings.push(what);

@@ -218,6 +218,9 @@ fn lie_to_server(plan: &mut Plan, counts: &mut Counts) -> anyhow::Result<usize> 
     };
     for point in points.iter().step_by(plan.stride) {
         for lie in plan.lies_at(point.step) {
+            if counts.is_enough() {
+                return Ok(points.len());
+            }
             counts.visits += 1;
             let told = tell_server(&mut listener, point, &lie);
             let told = match told {
@@ -293,6 +296,9 @@ fn lie_to_client(plan: &mut Plan, counts: &mut Counts) -> anyhow::Result<usize> 
     victim.expect("done");
     for point in points.iter().step_by(plan.stride) {
         for lie in plan.lies_at(point.step) {
+            if counts.is_enough() {
+                return Ok(points.len());
+            }
             counts.visits += 1;
             let told = tell_client(&mut victim, &mut tracee, point, &lie);
             let told = match told {

@@ -22,6 +22,9 @@ use super::walk::{self, End, Point, Sleeper};
 use super::{Blow, Counts, Depth};
 use crate::role;
 
+/// How long the clients of a dead server may take to learn of it. It takes milliseconds; the machine may be busy.
+const NOTICED: Duration = Duration::from_secs(8);
+
 /// How long a call to a server that stands still is waited for.
 const STANDSTILL: Duration = Duration::from_millis(20);
 
@@ -41,6 +44,9 @@ pub fn visit_all(blows: &[Blow], depth: Depth, counts: &mut Counts) -> anyhow::R
         let points = points_of(operation, depth).with_context(|| format!("server, {operation}"))?;
         for blow in blows {
             for (index, point) in depth.thin_out(&points, operation).iter().enumerate() {
+                if counts.is_enough() {
+                    return Ok(worst);
+                }
                 counts.visits += 1;
                 if let Err(error) = visit(operation, point, *blow, index, &mut worst) {
                     counts.find(format!("server, {operation}, {blow:?} at {point:?}: {error:#}"));
@@ -268,7 +274,7 @@ impl Scene {
 fn join<T>(thread: &JoinHandle<T>) -> anyhow::Result<()> {
     let begin = Instant::now();
     while !thread.is_finished() {
-        if begin.elapsed() > LIMIT {
+        if begin.elapsed() > NOTICED {
             bail!("a client hangs");
         }
         std::thread::sleep(Duration::from_micros(100));
