@@ -158,12 +158,12 @@ pub fn use_all_processors() {
 }
 
 fn kill(trial: &Trial) -> anyhow::Result<Outcome> {
-    let depth = trial.pick(Depth::Some(3), Depth::Some(1), Depth::Every(20_000));
+    let depth = trial.pick(Depth::Some(5), Depth::Some(1), Depth::Every(20_000));
     strike(&[Blow::Kill], depth, "kills")
 }
 
 fn stop(trial: &Trial) -> anyhow::Result<Outcome> {
-    let depth = trial.pick(Depth::Some(11), Depth::Some(1), Depth::Every(5_000));
+    let depth = trial.pick(Depth::Some(19), Depth::Some(1), Depth::Every(5_000));
     strike(&[Blow::Stop, Blow::StopPastTheEnd, Blow::Fork, Blow::CloseDescriptor], depth, "blows")
 }
 

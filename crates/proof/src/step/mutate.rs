@@ -52,10 +52,10 @@ pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     share_one_processor()?;
     let mut counts = Counts::default();
     // Lies for each instruction, of all there are; and every how-manieth instruction.
-    let (lies, stride) = trial.pick((1, 8), (4, 1), (usize::MAX, 1));
-    let mut plan = Plan { seed: trial.seed, lies, stride };
-    let server = lie_to_server(&mut plan, &mut counts).context("a server that is lied to")?;
-    let client = lie_to_client(&mut plan, &mut counts).context("a client that is lied to")?;
+    let (lies, of_server, of_client) = trial.pick((2, 2, 12), (4, 1, 1), (usize::MAX, 1, 1));
+    let plan = |stride| Plan { seed: trial.seed, lies, stride };
+    let server = lie_to_server(&plan(of_server), &mut counts).context("a server that is lied to")?;
+    let client = lie_to_client(&plan(of_client), &mut counts).context("a client that is lied to")?;
     let figure = format!(
         "{} lies at {server} instructions of a server and {client} of a client, {} values in {} places, seed {}",
         counts.visits,
@@ -84,11 +84,12 @@ impl Plan {
         });
         let mut all: Vec<Lie> = all.collect();
         if self.lies < all.len() {
-            // Half of them in turn and head, where lies hurt most.
-            let hot = 2 * values.len();
+            // Half of them are lengths beyond everything in the head, where lies hurt most.
+            let head = WORDS[1];
             let pick = |index: u64| word(self.seed, (step as u64) << 8 | index) as usize;
+            let beyond = [REQUEST, 2 * REQUEST].map(|kind| kind | IN_BODY | u64::from(u32::MAX));
             let chosen = (0..self.lies as u64).map(|index| match index % 2 {
-                0 => all[pick(index) % hot].clone(),
+                0 => (head.0, head.1, beyond[pick(index) % 2].to_ne_bytes().to_vec()),
                 _ => all[pick(index) % all.len()].clone(),
             });
             all = chosen.collect();
@@ -203,7 +204,7 @@ impl Listener {
 }
 
 /// Returns the number of instructions.
-fn lie_to_server(plan: &mut Plan, counts: &mut Counts) -> anyhow::Result<usize> {
+fn lie_to_server(plan: &Plan, counts: &mut Counts) -> anyhow::Result<usize> {
     let mut listener = Listener::start()?;
     listener.others_work(0)?; // the first request of a server takes longer: it makes what it serves with
     let points = {
@@ -283,7 +284,7 @@ pub fn client(parent: &wigwag_testing::Link, arguments: &[&str]) {
 }
 
 /// Returns the number of instructions.
-fn lie_to_client(plan: &mut Plan, counts: &mut Counts) -> anyhow::Result<usize> {
+fn lie_to_client(plan: &Plan, counts: &mut Counts) -> anyhow::Result<usize> {
     let mut world = World::new()?;
     let (mut victim, mut tracee) = start_client(&world)?;
     victim.tell("go");
