@@ -84,7 +84,7 @@ fn every_contender_is_measured() {
 #[test]
 fn many_in_flight_are_measured() {
     let rows = measured(&["--pin", pin(), "--in-flight", "8", "--calls", "64", "--rounds", "2", "--wait", "adaptive"]);
-    assert_eq!(names(&rows), ["raw64 spin", "wigwag adaptive"]);
+    assert_eq!(names(&rows), ["raw64 spin", "wigwag adaptive", "unix park", "tcp park", "pipe park"]);
     rows.iter().for_each(has_figures);
 }
 

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::case::{Case, Contender, Load};
-use super::meter::Extent;
 use super::options::BenchArgs;
 use super::output::Output;
-use super::phase::Stage;
-use super::placement::Pin;
-use super::progress::Progress;
-use super::row::Row;
-use super::series::{Plan, Rounds, Series};
-use super::system_calls;
 use super::table;
+use wigwag_bench::case::{Case, Contender, Load};
+use wigwag_bench::meter::Extent;
+use wigwag_bench::phase::Stage;
+use wigwag_bench::placement::Pin;
+use wigwag_bench::progress::Progress;
+use wigwag_bench::row::Row;
+use wigwag_bench::series::{Plan, Rounds, Series};
+use wigwag_bench::system_calls;
 
 /// Rounds where nobody says otherwise.
 const ROUNDS: u32 = 5;

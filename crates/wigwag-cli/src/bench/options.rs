@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
-use super::case::{Contender, Load, WaitMode};
 use super::goal::Goal;
-use super::placement::Pin;
+use wigwag_bench::case::{Contender, Load, WaitMode};
+use wigwag_bench::placement::Pin;
 
 /// Largest payload that the bench measures.
 const SIZE_MAX: usize = 1 << 20;

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::row::Row;
 use crate::output;
+use wigwag_bench::row::Row;
 
 /// The way out for results.
 pub struct Output {

@@ -22,13 +22,13 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::case::{Case, Contender, Load, WaitMode};
-use super::clock::{SECOND, SHORTEST_SLEEP};
-use super::memory::{self, Memory};
-use super::meter::Extent;
-use super::phase::Stage;
-use super::role::Orders;
+use crate::case::{Case, Contender, Load, WaitMode};
+use crate::clock::{SECOND, SHORTEST_SLEEP};
+use crate::memory::{self, Memory};
+use crate::meter::Extent;
 use crate::peer;
+use crate::phase::Stage;
+use crate::role::Orders;
 
 /// How long the calls are counted, and how long both sides find their way before.
 pub const EXTENT: Extent = Extent { calls: 2_000, nanos: SECOND / 5, warm_up: SECOND / 10 };
@@ -41,7 +41,7 @@ const DONE: u64 = 2;
 /// Whether a case's number of system calls is a property of the case and not of the machine's speed.
 pub fn is_countable(case: &Case) -> bool {
     let polls_the_kernel = match case.contender {
-        Contender::File => true,
+        Contender::File | Contender::Rival(_) => true,
         Contender::Unix | Contender::Tcp | Contender::Pipe | Contender::Mqueue => case.wait == WaitMode::Spin,
         _ => false,
     };

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 mod file;
-mod frame;
+pub mod frame;
 mod mqueue;
 mod pipe;
 mod tcp;
@@ -37,12 +37,37 @@ pub trait Caller {
         R: FnOnce(&[u8]);
 }
 
+/// A client that may have several requests under way and takes the replies in the order of its requests.
+pub trait Window {
+    /// Sends one more request. The caller has made sure that there is room.
+    fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
+    where
+        F: FnOnce(&mut [u8]);
+
+    /// Waits for the reply to the oldest request.
+    fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
+    where
+        R: FnOnce(&[u8]);
+}
+
 /// The server's end: changes each request in place until the caller hangs up.
 pub trait Responder {
     /// Answers requests until the caller is gone.
     fn serve<H>(self, handler: H) -> anyhow::Result<()>
     where
         H: FnMut(&mut [u8]);
+}
+
+/// Gives each connection that `accept` brings a thread of its own. One that fails ends alone: its client is gone.
+pub fn thread_for_each<S: Send + 'static>(
+    mut accept: impl FnMut() -> anyhow::Result<S>,
+    answer: impl Fn(S) -> anyhow::Result<()> + Clone + Send + 'static,
+) -> anyhow::Result<()> {
+    loop {
+        let (connection, answer) = (accept()?, answer.clone());
+        let work = move || drop(answer(connection));
+        std::thread::Builder::new().spawn(work).context("no thread can be started for a client")?;
+    }
 }
 
 /// Where the two ends meet, and what they agree on beforehand.
@@ -68,12 +93,12 @@ impl Rendezvous {
     }
 
     /// The path of a thing that one of the transports makes here.
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
     /// Whether the caller asked to poll instead of blocking.
-    fn polls(&self) -> bool {
+    pub fn polls(&self) -> bool {
         self.wait == wigwag::Wait::Spin
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use anyhow::Context as _;
 
 use super::frame::Frame;
-use super::{Caller, Rendezvous, Responder};
+use super::{Caller, Rendezvous, Responder, Window};
 
 const SOCKET: &str = "unix.sock";
 
@@ -37,6 +37,26 @@ impl Caller for UnixCaller {
     }
 }
 
+/// The frame holds one message of the full capacity, so a read never takes a part of the next reply with it where all
+/// are of that size.
+impl Window for UnixCaller {
+    fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
+    where
+        F: FnOnce(&mut [u8]),
+    {
+        fill(self.frame.payload(len)?);
+        self.frame.send(len, &mut self.stream)
+    }
+
+    fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
+    where
+        R: FnOnce(&[u8]),
+    {
+        read(self.frame.receive_reply(&mut self.stream)?);
+        Ok(())
+    }
+}
+
 /// The server's end of the socket.
 pub struct UnixResponder {
     listener: UnixListener,
@@ -49,6 +69,25 @@ impl UnixResponder {
     pub fn bind(place: &Rendezvous) -> anyhow::Result<UnixResponder> {
         let listener = UnixListener::bind(place.path(SOCKET)).context("the socket cannot be made")?;
         Ok(UnixResponder { listener, frame: Frame::new(place.capacity), polls: place.polls() })
+    }
+}
+
+impl UnixResponder {
+    /// Answers many clients, a blocking thread for each, as a plain server does; with one session it is
+    /// [`serve`](Responder::serve).
+    pub fn serve_each(self, sessions: usize, handler: fn(&mut [u8])) -> anyhow::Result<()> {
+        if sessions == 1 {
+            return self.serve(handler);
+        }
+        let UnixResponder { listener, frame, polls } = self;
+        super::thread_for_each(
+            || {
+                let (stream, _) = listener.accept().context("no client could be accepted")?;
+                stream.set_nonblocking(polls)?;
+                Ok(stream)
+            },
+            move |stream| frame.another().answer_all(&mut &stream, &mut &stream, handler),
+        )
     }
 }
 

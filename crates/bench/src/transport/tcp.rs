@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use anyhow::Context as _;
 
 use super::frame::Frame;
-use super::{Caller, Rendezvous, Responder};
+use super::{Caller, Rendezvous, Responder, Window};
 
 /// The file in the rendezvous that holds the server's port.
 const PORT: &str = "tcp.port";
@@ -41,6 +41,26 @@ impl Caller for TcpCaller {
     }
 }
 
+/// The frame holds one message of the full capacity, so a read never takes a part of the next reply with it where all
+/// are of that size.
+impl Window for TcpCaller {
+    fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
+    where
+        F: FnOnce(&mut [u8]),
+    {
+        fill(self.frame.payload(len)?);
+        self.frame.send(len, &mut self.stream)
+    }
+
+    fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
+    where
+        R: FnOnce(&[u8]),
+    {
+        read(self.frame.receive_reply(&mut self.stream)?);
+        Ok(())
+    }
+}
+
 /// The server's end of the connection.
 pub struct TcpResponder {
     listener: TcpListener,
@@ -55,6 +75,26 @@ impl TcpResponder {
         let port = listener.local_addr()?.port();
         std::fs::write(place.path(PORT), port.to_string()).context("the port cannot be left for the client")?;
         Ok(TcpResponder { listener, frame: Frame::new(place.capacity), polls: place.polls() })
+    }
+}
+
+impl TcpResponder {
+    /// Answers many clients, a blocking thread for each, as a plain server does; with one session it is
+    /// [`serve`](Responder::serve).
+    pub fn serve_each(self, sessions: usize, handler: fn(&mut [u8])) -> anyhow::Result<()> {
+        if sessions == 1 {
+            return self.serve(handler);
+        }
+        let TcpResponder { listener, frame, polls } = self;
+        super::thread_for_each(
+            || {
+                let (stream, _) = listener.accept().context("no client could be accepted")?;
+                stream.set_nodelay(true)?;
+                stream.set_nonblocking(polls)?;
+                Ok(stream)
+            },
+            move |stream| frame.another().answer_all(&mut &stream, &mut &stream, handler),
+        )
     }
 }
 

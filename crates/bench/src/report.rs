@@ -3,8 +3,8 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::clock::SECOND;
-use super::usage::Usage;
+use crate::clock::SECOND;
+use crate::usage::Usage;
 
 /// Latencies are kept in picoseconds: the mean of a batch of 30 ns calls would lose its digits in nanoseconds.
 pub const PICOSECONDS: u64 = 1000;

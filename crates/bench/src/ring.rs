@@ -1,4 +1,4 @@
-//! Many requests under way at once: the window of a pipelining client, and the raw ring that shows what is possible.
+//! Many requests under way at once: the raw ring that shows what is possible.
 //!
 //! `raw64` is the ring: as many one-line slots as there may be requests under way (64 in P4, hence the name), used
 //! in order, each passed with a plain release store and answered in order by a server that looks at one line at a
@@ -6,25 +6,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::memory::{LINE, Memory, Region};
-use super::raw::LINE_CAPACITY;
-use crate::transport::Responder;
+use crate::memory::{LINE, Memory, Region};
+use crate::raw::LINE_CAPACITY;
+use crate::transport::{Responder, Window};
 
 const CLIENT: u64 = 0;
 const SERVER: u64 = 1;
-
-/// A client that may have several requests under way and takes the replies in the order of its requests.
-pub trait Window {
-    /// Sends one more request. The caller has made sure that there is room.
-    fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]);
-
-    /// Waits for the reply to the oldest request.
-    fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
-    where
-        R: FnOnce(&[u8]);
-}
 
 struct Line {
     turn: &'static AtomicU64,

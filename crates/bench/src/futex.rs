@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
-use super::memory::{Memory, Region};
-use super::raw::LINE_CAPACITY;
+use crate::memory::{Memory, Region};
+use crate::raw::LINE_CAPACITY;
 use crate::transport::{Caller, Responder};
 
 const CLIENT: u32 = 0;

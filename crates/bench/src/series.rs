@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::case::Case;
-use super::meter::Extent;
-use super::phase::Stage;
-use super::progress::Progress;
-use super::report::{Report, median};
+use crate::case::Case;
+use crate::meter::Extent;
+use crate::phase::Stage;
+use crate::progress::Progress;
+use crate::report::{Report, median};
 
 /// A case and how long each of its phases takes.
 #[derive(Clone, Copy, Debug)]

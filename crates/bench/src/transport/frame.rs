@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 pub const HEADER: usize = 8;
 
 /// A message buffer that is reused for every exchange.
+#[derive(Clone)]
 pub struct Frame {
     bytes: Vec<u8>,
 }
@@ -19,6 +20,11 @@ impl Frame {
     /// Room for payloads of up to `capacity` bytes.
     pub fn new(capacity: usize) -> Frame {
         Frame { bytes: vec![0; HEADER + capacity] }
+    }
+
+    /// An empty one of the same size.
+    pub fn another(&self) -> Frame {
+        Frame { bytes: vec![0; self.bytes.len()] }
     }
 
     /// The payload, to be written or changed in place.

@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 
 use super::frame::Frame;
-use super::{Caller, Rendezvous, Responder};
+use super::{Caller, Rendezvous, Responder, Window};
 
 const REQUESTS: &str = "requests.pipe";
 const REPLIES: &str = "replies.pipe";
@@ -50,6 +50,26 @@ impl Caller for PipeCaller {
     {
         fill(self.frame.payload(len)?);
         self.frame.send(len, &mut self.requests)?;
+        read(self.frame.receive_reply(&mut self.replies)?);
+        Ok(())
+    }
+}
+
+/// The frame holds one message of the full capacity, so a read never takes a part of the next reply with it where all
+/// are of that size.
+impl Window for PipeCaller {
+    fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
+    where
+        F: FnOnce(&mut [u8]),
+    {
+        fill(self.frame.payload(len)?);
+        self.frame.send(len, &mut self.requests)
+    }
+
+    fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
+    where
+        R: FnOnce(&[u8]),
+    {
         read(self.frame.receive_reply(&mut self.replies)?);
         Ok(())
     }

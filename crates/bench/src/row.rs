@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::case::{Case, Contender};
-use super::report::Report;
-use super::series::Series;
+use crate::case::{Case, Contender};
+use crate::report::Report;
+use crate::series::Series;
 
 /// One row.
 #[derive(Clone, Debug, Serialize)]

@@ -3,14 +3,13 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::placement::Pin;
-use super::raw::LINE_CAPACITY;
+use crate::placement::Pin;
+use crate::raw::LINE_CAPACITY;
 
 /// Who carries the request there and the reply back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Contender {
     /// Raw: turn and data in one cache line, changed in place (up to 48 bytes)
     Limit,
@@ -39,6 +38,9 @@ pub enum Contender {
     /// The bare kernel calls of a connect; only `--goal P10` uses it
     #[value(skip)]
     Handshake,
+    /// One that another program brings, by its name
+    #[value(skip)]
+    Rival(&'static str),
 }
 
 impl Contender {
@@ -74,6 +76,7 @@ impl Contender {
             Contender::Mqueue => "mqueue",
             Contender::File => "file",
             Contender::Handshake => "handshake",
+            Contender::Rival(name) => name,
         }
     }
 
@@ -87,13 +90,28 @@ impl Contender {
             Contender::File => vec![WaitMode::Spin],
             Contender::Futex | Contender::Handshake => vec![WaitMode::Park],
             Contender::Wigwag => asked.to_vec(),
-            Contender::Unix | Contender::Tcp | Contender::Pipe | Contender::Mqueue => {
+            Contender::Unix | Contender::Tcp | Contender::Pipe | Contender::Mqueue | Contender::Rival(_) => {
                 let polled = asked.contains(&WaitMode::Spin);
                 let blocking = asked.iter().any(|wait| *wait != WaitMode::Spin);
                 let both = [(blocking, WaitMode::Park), (polled, WaitMode::Spin)];
                 both.into_iter().filter_map(|(wanted, wait)| wanted.then_some(wait)).collect()
             }
         }
+    }
+}
+
+impl Serialize for Contender {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Contender {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Contender, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let own = Contender::ALL.into_iter().chain([Contender::Handshake]).find(|own| own.name() == name);
+        // A process of a phase reads one case, so what is leaked is one name.
+        Ok(own.unwrap_or_else(|| Contender::Rival(name.leak())))
     }
 }
 
@@ -139,6 +157,10 @@ pub enum Load {
     },
     /// Connecting, until the first call could be made.
     Connect,
+    /// One connect and its first call, in a client process that has done nothing before.
+    Start,
+    /// One call after the other until the server is gone; what counts is when the client notices.
+    UntilDeath,
 }
 
 /// One case.
@@ -191,14 +213,18 @@ impl Case {
 
     /// Why this case does not exist, in a few words.
     pub fn obstacle(&self) -> Option<&'static str> {
-        let pipelines = matches!(self.contender, Contender::Raw64 | Contender::Wigwag);
+        let pipelines = matches!(
+            self.contender,
+            Contender::Raw64 | Contender::Wigwag | Contender::Unix | Contender::Tcp | Contender::Pipe
+        );
         match self.contender {
             Contender::Limit | Contender::Raw64 if self.size > LINE_CAPACITY => Some("one line holds 48 bytes"),
             Contender::Raw64 if self.in_flight == 1 => Some("needs more than one request in flight"),
             Contender::Raw64 if self.load != Load::Closed => Some("runs in a closed loop only"),
+            Contender::Rival(_) => None,
             _ if self.in_flight > 1 && !pipelines => Some("has one request in flight"),
             _ if self.in_flight > 1 && self.load != Load::Closed => Some("several in flight need a closed loop"),
-            Contender::Wigwag => None,
+            Contender::Wigwag | Contender::Unix | Contender::Tcp => None,
             _ if self.sessions > 1 => Some("has one session"),
             _ => None,
         }
@@ -237,6 +263,8 @@ impl fmt::Display for Load {
             Load::Paced { rate } => write!(out, "{rate}/s"),
             Load::Bursts { burst, pause_ns } => write!(out, "{burst} then {} us", *pause_ns as f64 / 1e3),
             Load::Connect => out.write_str("connect"),
+            Load::Start => out.write_str("connect to first reply"),
+            Load::UntilDeath => out.write_str("until the server dies"),
         }
     }
 }
@@ -270,11 +298,13 @@ mod tests {
 
     #[test]
     fn a_case_survives_json() {
-        let loads = [Load::Closed, Load::Paced { rate: 100.0 }, Load::Bursts { burst: 64, pause_ns: 7 }, Load::Connect];
-        for load in loads {
-            let case = Case::new(Contender::Wigwag, WaitMode::Park, 48).loaded(load);
-            let text = serde_json::to_string(&case).unwrap();
-            assert_eq!(serde_json::from_str::<Case>(&text).unwrap(), case, "{text}");
+        let bursts = Load::Bursts { burst: 64, pause_ns: 7 };
+        for load in [Load::Closed, Load::Paced { rate: 100.0 }, bursts, Load::Connect, Load::Start, Load::UntilDeath] {
+            for contender in [Contender::Wigwag, Contender::Handshake, Contender::Rival("somebody-else")] {
+                let case = Case::new(contender, WaitMode::Park, 48).loaded(load);
+                let text = serde_json::to_string(&case).unwrap();
+                assert_eq!(serde_json::from_str::<Case>(&text).unwrap(), case, "{text}");
+            }
         }
     }
 }

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::case::Case;
-use super::memory;
-use super::meter::Extent;
-use super::placement::Processors;
-use super::report::Report;
-use super::role::{Orders, Role, memory_needed};
-use super::system_calls;
+use crate::case::Case;
+use crate::memory;
+use crate::meter::Extent;
+use crate::placement::Processors;
+use crate::report::Report;
+use crate::role::{Orders, Role, memory_needed};
+use crate::system_calls;
 use crate::transport;
 
 /// How long a process may take to start, beyond what it was told to measure.

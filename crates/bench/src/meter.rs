@@ -7,15 +7,14 @@
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
-use super::case::{Case, Load};
-use super::clock::{self, SECOND};
-use super::memory::Memory;
-use super::report::{Latencies, PICOSECONDS, Report, latencies, pack};
-use super::ring::Window;
-use super::system_calls;
-use super::usage::Usage;
-use super::work;
-use crate::transport::Caller;
+use crate::case::{Case, Load};
+use crate::clock::{self, SECOND};
+use crate::memory::Memory;
+use crate::report::{Latencies, PICOSECONDS, Report, latencies, pack};
+use crate::system_calls;
+use crate::transport::{Caller, Window};
+use crate::usage::Usage;
+use crate::work;
 
 /// Calls in a batch.
 const BATCH: u64 = 1000;
@@ -163,6 +162,41 @@ impl Meter {
         self.between_borders(server, repeat)
     }
 
+    /// One connect and its first call. Nothing is warm, which is the point: it is what a new process pays.
+    pub fn run_start<C: Caller>(
+        mut self,
+        server: i32,
+        connect: impl FnOnce() -> anyhow::Result<C>,
+    ) -> anyhow::Result<Report> {
+        let mut connected = None;
+        let report = self.between_borders(server, |meter| {
+            let start = clock::now();
+            let caller = connected.insert(connect()?);
+            exchange(caller, meter.case.size, 0)?;
+            meter.elapsed = clock::now() - start;
+            meter.record_one(meter.elapsed);
+            Ok(())
+        });
+        drop(connected);
+        report
+    }
+
+    /// Calls until one fails because the server is gone. `elapsed` is then the point of the monotonic clock at which
+    /// the client knew; whoever ended the server knows when that was. `first_reply` runs after the first call.
+    pub fn run_until_death<C: Caller>(
+        mut self,
+        caller: &mut C,
+        first_reply: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Report> {
+        exchange(caller, self.case.size, 0)?;
+        first_reply()?;
+        while exchange(caller, self.case.size, self.calls + 1).is_ok() {
+            self.calls += 1;
+        }
+        self.elapsed = clock::now();
+        Ok(self.report(Usage::default(), Usage::default()))
+    }
+
     /// Runs the loop for the warm-up's time, learns from it whether to batch, and forgets the rest.
     fn warm_up(&mut self, mut lap: impl FnMut(&mut Meter) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let wanted = self.extent;
@@ -215,7 +249,7 @@ impl Meter {
             Load::Closed => self.batches(|first, calls| exchanges(caller, len, first, calls)),
             Load::Paced { rate } => self.paced(caller, rate),
             Load::Bursts { burst, pause_ns } => self.bursts(caller, burst, pause_ns),
-            Load::Connect => unreachable!("connects have a loop of their own"),
+            Load::Connect | Load::Start | Load::UntilDeath => unreachable!("this load has a loop of its own"),
         }
     }
 

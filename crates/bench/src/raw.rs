@@ -13,9 +13,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::memory::{LINE, Memory, Region};
-use super::work;
+use crate::memory::{LINE, Memory, Region};
 use crate::transport::{Caller, Responder};
+use crate::work;
 
 const CLIENT: u64 = 0;
 const SERVER: u64 = 1;

@@ -8,21 +8,21 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use super::case::{Case, Contender, Load, WaitMode};
-use super::exchange::{self, Exchange, Pipeline};
-use super::futex::PingPong;
-use super::handshake::{self, Greeter};
-use super::memory::Memory;
-use super::meter::{Extent, Meter};
-use super::placement;
-use super::raw::{self, Copying, InPlace, TwoBuffers};
-use super::report::Report;
-use super::ring::Ring;
-use super::system_calls;
-use super::usage::Usage;
-use super::work;
+use crate::case::{Case, Contender, Load, WaitMode};
+use crate::exchange::{self, Exchange, Pipeline};
+use crate::futex::PingPong;
+use crate::handshake::{self, Greeter};
+use crate::memory::Memory;
+use crate::meter::{Extent, Meter};
 use crate::peer;
-use crate::transport::{self, Caller, Rendezvous, Responder};
+use crate::placement;
+use crate::raw::{self, Copying, InPlace, TwoBuffers};
+use crate::report::Report;
+use crate::ring::Ring;
+use crate::system_calls;
+use crate::transport::{self, Caller, Rendezvous, Responder, Window};
+use crate::usage::Usage;
+use crate::work;
 
 /// Which of the processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +69,13 @@ impl Orders {
         map(path, memory_needed(&self.case))
     }
 
-    fn rendezvous(&self) -> Rendezvous {
+    /// Where the two ends meet.
+    pub fn rendezvous(&self) -> Rendezvous {
         Rendezvous::new(&self.directory, self.case.size).with_wait(self.case.wait.into())
     }
 
-    fn meter(&self) -> anyhow::Result<Meter> {
+    /// A meter for the case.
+    pub fn meter(&self) -> anyhow::Result<Meter> {
         let counter = self.counter.as_deref().map(|path| map(path, system_calls::MEMORY)).transpose()?;
         Ok(Meter::new(self.case, self.extent, counter))
     }
@@ -95,11 +97,16 @@ pub fn memory_needed(case: &Case) -> usize {
     }
 }
 
-/// Runs a process of a phase until it has done its part or is ended.
-pub fn play(orders: &Orders) -> anyhow::Result<()> {
+/// Makes this process one of a phase: it ends with its parent, has room for descriptors, and runs where it was told to.
+pub fn prepare(orders: &Orders) -> anyhow::Result<()> {
     die_with(orders.parent)?;
     raise_descriptor_limit()?;
-    placement::confine(orders.processor)?;
+    placement::confine(orders.processor)
+}
+
+/// Runs a process of a phase until it has done its part or is ended.
+pub fn play(orders: &Orders) -> anyhow::Result<()> {
+    prepare(orders)?;
     match orders.role {
         Role::Server => serve(orders),
         Role::Client => peer::say(&serde_json::to_string(&measure(orders)?)?),
@@ -136,8 +143,16 @@ fn serve(orders: &Orders) -> anyhow::Result<()> {
             ready(orders)?;
             buffers.serve_changed()
         }
-        Contender::Unix => answer(orders, transport::UnixResponder::bind(&place)?),
-        Contender::Tcp => answer(orders, transport::TcpResponder::bind(&place)?),
+        Contender::Unix => {
+            let server = transport::UnixResponder::bind(&place)?;
+            ready(orders)?;
+            server.serve_each(case.sessions, work::change)
+        }
+        Contender::Tcp => {
+            let server = transport::TcpResponder::bind(&place)?;
+            ready(orders)?;
+            server.serve_each(case.sessions, work::change)
+        }
         Contender::Pipe => answer(orders, transport::PipeResponder::bind(&place)?),
         Contender::Mqueue => answer(orders, transport::MqueueResponder::bind(&place)?),
         Contender::File => answer(orders, transport::FileResponder::bind(&place)?),
@@ -151,6 +166,7 @@ fn serve(orders: &Orders) -> anyhow::Result<()> {
             ready(orders)?;
             greeter.serve()
         }
+        Contender::Rival(name) => bail!("{name} is no contender of this program"),
     }
 }
 
@@ -160,37 +176,56 @@ fn answer(orders: &Orders, responder: impl Responder) -> anyhow::Result<()> {
 }
 
 /// Clients may connect from here on.
-fn ready(orders: &Orders) -> anyhow::Result<()> {
+pub fn ready(orders: &Orders) -> anyhow::Result<()> {
     peer::say_ready()?;
     if orders.counter.is_some() { system_calls::submit_to_tracer() } else { Ok(()) }
 }
 
+/// The client's part for a contender of this crate.
 fn measure(orders: &Orders) -> anyhow::Result<Report> {
     if orders.counter.is_some() {
         system_calls::submit_to_tracer()?;
     }
     let (case, place, len) = (&orders.case, orders.rendezvous(), orders.case.size);
     match case.contender {
-        Contender::Limit => run(orders, InPlace::one_line(&orders.memory()?, len)),
-        Contender::Raw => run(orders, InPlace::apart(&orders.memory()?, len)),
-        Contender::TwoBuffers => run(orders, TwoBuffers::new(&orders.memory()?, len)),
-        Contender::Copy => run(orders, Copying::new(&orders.memory()?, len)),
-        Contender::Futex => run(orders, PingPong::new(&orders.memory()?, len)),
+        Contender::Limit => run(orders, || Ok(InPlace::one_line(&orders.memory()?, len))),
+        Contender::Raw => run(orders, || Ok(InPlace::apart(&orders.memory()?, len))),
+        Contender::TwoBuffers => run(orders, || Ok(TwoBuffers::new(&orders.memory()?, len))),
+        Contender::Copy => run(orders, || Ok(Copying::new(&orders.memory()?, len))),
+        Contender::Futex => run(orders, || Ok(PingPong::new(&orders.memory()?, len))),
         Contender::Raw64 => {
             orders.meter()?.run_window(&mut Ring::new(&orders.memory()?, case.in_flight, len), orders.server)
         }
-        Contender::Unix => run(orders, transport::UnixCaller::connect(&place)?),
-        Contender::Tcp => run(orders, transport::TcpCaller::connect(&place)?),
-        Contender::Pipe => run(orders, transport::PipeCaller::connect(&place)?),
-        Contender::Mqueue => run(orders, transport::MqueueCaller::connect(&place)?),
-        Contender::File => run(orders, transport::FileCaller::connect(&place)?),
+        Contender::Unix => run_or_pipeline(orders, || transport::UnixCaller::connect(&place)),
+        Contender::Tcp => run_or_pipeline(orders, || transport::TcpCaller::connect(&place)),
+        Contender::Pipe => run_or_pipeline(orders, || transport::PipeCaller::connect(&place)),
+        Contender::Mqueue => run(orders, || transport::MqueueCaller::connect(&place)),
+        Contender::File => run(orders, || transport::FileCaller::connect(&place)),
         Contender::Wigwag => measure_wigwag(orders),
         Contender::Handshake => orders.meter()?.run_connects(orders.server, || handshake::connect(&orders.directory)),
+        Contender::Rival(name) => bail!("{name} is no contender of this program"),
     }
 }
 
-fn run(orders: &Orders, mut caller: impl Caller) -> anyhow::Result<Report> {
-    orders.meter()?.run(&mut caller, orders.server)
+/// A client with one request under way for each session: connects, and does what the case's load asks for.
+pub fn run<C: Caller>(orders: &Orders, connect: impl Fn() -> anyhow::Result<C> + Sync) -> anyhow::Result<Report> {
+    match orders.case.load {
+        Load::Start => orders.meter()?.run_start(orders.server, connect),
+        Load::UntilDeath => orders.meter()?.run_until_death(&mut connect()?, peer::say_ready),
+        _ if orders.case.busy > 1 => busy_sessions(orders, connect),
+        _ => orders.meter()?.run(&mut connect()?, orders.server),
+    }
+}
+
+/// The same for a client that can have several requests under way.
+pub fn run_or_pipeline<C: Caller + Window>(
+    orders: &Orders,
+    connect: impl Fn() -> anyhow::Result<C> + Sync,
+) -> anyhow::Result<Report> {
+    if orders.case.in_flight == 1 {
+        return run(orders, connect);
+    }
+    orders.meter()?.run_window(&mut connect()?, orders.server)
 }
 
 fn measure_wigwag(orders: &Orders) -> anyhow::Result<Report> {
@@ -200,36 +235,35 @@ fn measure_wigwag(orders: &Orders) -> anyhow::Result<Report> {
         Load::Connect => orders
             .meter()?
             .run_connects(orders.server, || Ok(wigwag::Client::connect(exchange::path(&orders.directory))?)),
-        _ if case.busy > 1 => busy_sessions(orders),
-        _ => {
+        _ if case.in_flight > 1 => {
             let client = exchange::connect(&orders.directory, case)?;
-            if case.in_flight == 1 {
-                return run(orders, Exchange(client));
-            }
             orders.meter()?.run_window(&mut Pipeline::new(&client, case.in_flight), orders.server)
         }
+        _ => run(orders, || exchange::connect(&orders.directory, case).map(Exchange)),
     }
 }
 
 /// Several sessions at once, a thread each, all measuring over the same time.
-fn busy_sessions(orders: &Orders) -> anyhow::Result<Report> {
+fn busy_sessions<C: Caller>(orders: &Orders, connect: impl Fn() -> anyhow::Result<C> + Sync) -> anyhow::Result<Report> {
     if orders.case.in_flight > 1 {
         bail!("several busy sessions have one request in flight each");
     }
-    let connect = |_| exchange::connect(&orders.directory, &orders.case).map(Exchange);
-    let sessions = (0..orders.case.busy).map(connect).collect::<anyhow::Result<Vec<_>>>()?;
     let client = std::process::id() as i32;
-    let barrier = Barrier::new(sessions.len() + 1);
-    let work = |mut session: Exchange| -> anyhow::Result<Report> {
-        let mut meter = orders.meter()?;
-        let warm = meter.warm(&mut session);
+    let barrier = Barrier::new(orders.case.busy + 1);
+    let work = || -> anyhow::Result<Report> {
+        let warmed_up = || -> anyhow::Result<(C, Meter)> {
+            let (mut session, mut meter) = (connect()?, orders.meter()?);
+            meter.warm(&mut session)?;
+            Ok((session, meter))
+        };
+        let warm = warmed_up();
         // Everybody is waited for, also who has failed.
         barrier.wait();
-        warm.and_then(|()| meter.run_unobserved(&mut session))
+        warm.and_then(|(mut session, meter)| meter.run_unobserved(&mut session))
     };
     let work = &work;
     let (reports, before) = std::thread::scope(|scope| -> anyhow::Result<_> {
-        let threads: Vec<_> = sessions.into_iter().map(|session| scope.spawn(move || work(session))).collect();
+        let threads: Vec<_> = (0..orders.case.busy).map(|_| scope.spawn(work)).collect();
         barrier.wait();
         let before = (Usage::of(client)?, Usage::of(orders.server)?);
         let ends = threads.into_iter().map(|thread| thread.join().expect("a session's thread does not panic"));
@@ -243,15 +277,29 @@ fn busy_sessions(orders: &Orders) -> anyhow::Result<Report> {
     Ok(whole)
 }
 
-/// Holds sessions until the process is ended. A parked thread uses nothing.
 fn idle(orders: &Orders) -> anyhow::Result<()> {
+    let (place, len) = (orders.rendezvous(), orders.case.size);
     let case = Case { wait: idle_wait(orders.case.wait), ..orders.case };
-    let connect = |_| exchange::connect_idle(&orders.directory, &case);
-    let _sessions = (case.busy..case.sessions).map(connect).collect::<anyhow::Result<Vec<_>>>()?;
+    match case.contender {
+        Contender::Unix => hold(orders, || one_call(transport::UnixCaller::connect(&place)?, len)),
+        Contender::Tcp => hold(orders, || one_call(transport::TcpCaller::connect(&place)?, len)),
+        _ => hold(orders, || exchange::connect_idle(&orders.directory, &case)),
+    }
+}
+
+/// Holds sessions, each of which the server has met, until the process is ended. A parked thread uses nothing.
+pub fn hold<S>(orders: &Orders, connect: impl Fn() -> anyhow::Result<S>) -> anyhow::Result<()> {
+    let _sessions = (orders.case.busy..orders.case.sessions).map(|_| connect()).collect::<anyhow::Result<Vec<_>>>()?;
     peer::say_ready()?;
     loop {
         std::thread::park();
     }
+}
+
+/// A session that has made one call, so that the server has met it.
+pub fn one_call<C: Caller>(mut caller: C, len: usize) -> anyhow::Result<C> {
+    caller.exchange(len, |bytes| work::fill(bytes, 7), |_| ())?;
+    Ok(caller)
 }
 
 /// A client that waits for nothing does not wait in any way; this one only says so.

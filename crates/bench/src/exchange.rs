@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use wigwag::{Client, Pending, Request, Server};
 
-use super::case::Case;
-use super::ring::Window;
-use super::work;
-use crate::transport::Caller;
+use crate::case::Case;
+use crate::transport::{Caller, Window};
+use crate::work;
 
 /// An explicit path needs no runtime directory and cannot meet another program's name.
 const SOCKET: &str = "wigwag.sock";
