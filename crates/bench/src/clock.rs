@@ -31,9 +31,13 @@ pub fn pause(duration: u64) {
             rest = left;
         }
     } else if duration > 0 {
-        let end = now() + duration;
-        while now() < end {}
+        think_until(now() + duration);
     }
+}
+
+/// Computes until a point of the monotonic clock.
+pub fn think_until(at: u64) {
+    while now() < at {}
 }
 
 fn timespec(duration: u64) -> Timespec {

@@ -270,10 +270,15 @@ impl Meter {
     /// Calls at a steady pace. Who is late starts at once and does not catch up: no burst follows a stall.
     fn paced<C: Caller>(&mut self, caller: &mut C, rate: f64) -> anyhow::Result<()> {
         let period = (SECOND as f64 / rate) as u64;
+        let sleeps = period >= clock::SHORTEST_SLEEP;
         let begin = clock::now();
         let mut due = begin + period;
         while self.goes_on(begin) {
-            clock::sleep_until(due);
+            if sleeps {
+                clock::sleep_until(due)
+            } else {
+                clock::think_until(due)
+            }
             self.timed_exchange(caller)?;
             due = (due + period).max(clock::now());
         }

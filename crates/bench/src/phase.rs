@@ -21,7 +21,7 @@ use crate::role::{Orders, Role, memory_needed};
 use crate::system_calls;
 use crate::transport;
 
-/// How long a process may take to start, beyond what it was told to measure.
+/// How long a process may take to start, beyond what it was told to measure, where nobody says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long counting the system calls of one case may take.
 const COUNTING_PATIENCE: Duration = Duration::from_secs(4);
@@ -32,6 +32,7 @@ const FAILED: &str = "failed: ";
 pub struct Stage {
     program: PathBuf,
     processors: Processors,
+    patience: Duration,
     /// Every phase has a directory of its own in here.
     root: PathBuf,
 }
@@ -59,7 +60,12 @@ impl Stage {
     /// Phases on these processors. What they leave is in `root`, and goes with it.
     pub fn new(processors: Processors, root: &Path) -> anyhow::Result<Stage> {
         let program = std::env::current_exe().context("this program cannot find its own file")?;
-        Ok(Stage { program, processors, root: root.to_owned() })
+        Ok(Stage { program, processors, patience: PATIENCE, root: root.to_owned() })
+    }
+
+    /// The same with another patience: a process that takes longer, beyond what it was told to measure, is killed.
+    pub fn patient(self, patience: Duration) -> Stage {
+        Stage { patience, ..self }
     }
 
     /// Whether the case's two sides can be put where it wants them.
@@ -107,11 +113,16 @@ impl Stage {
     }
 
     fn play(&self, scene: &Scene) -> anyhow::Result<Report> {
-        let (processor, _) = self.processors.of(scene.orders.case.pin)?;
         let extent = scene.orders.extent;
-        let mut client = self.start(&Orders { role: Role::Client, processor, ..scene.orders.clone() })?;
-        let patience = PATIENCE + Duration::from_nanos(extent.nanos.saturating_add(extent.warm_up));
+        let mut client = self.client(scene, scene.orders.case)?;
+        let patience = self.patience + Duration::from_nanos(extent.nanos.saturating_add(extent.warm_up));
         client.report(patience)
+    }
+
+    /// Starts a client of a scene's server; `case` is the scene's, but for its load.
+    pub fn client(&self, scene: &Scene, case: Case) -> anyhow::Result<Actor> {
+        let (processor, _) = self.processors.of(case.pin)?;
+        self.start(&Orders { role: Role::Client, processor, case, ..scene.orders.clone() })
     }
 
     /// The system calls of both sides per call; an error where they cannot be counted.
@@ -150,6 +161,8 @@ impl Stage {
         let mut child = Command::new(&self.program)
             .args(["peer", "bench"])
             .arg(serde_json::to_string(orders)?)
+            // What a contender leaves in "the temporary directory" is the phase's as well.
+            .env("TMPDIR", &orders.directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -161,9 +174,15 @@ impl Stage {
 
     fn start_ready(&self, orders: &Orders) -> anyhow::Result<Actor> {
         let mut actor = self.start(orders)?;
-        let line = actor.line(PATIENCE)?;
-        ensure!(line == READY, "the {:?} said '{line}' where it should have said that it is ready", orders.role);
+        actor.await_ready(self.patience)?;
         Ok(actor)
+    }
+}
+
+impl Scene {
+    /// Where the two sides meet, and what a contender makes there.
+    pub fn directory(&self) -> &Path {
+        &self.orders.directory
     }
 }
 
@@ -176,6 +195,25 @@ impl Actor {
     /// Its process id.
     pub fn process(&self) -> i32 {
         self.child.id() as i32
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn await_ready(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let line = self.line(patience)?;
+        ensure!(line == READY, "a process said '{line}' where it should have said that it is ready");
+        Ok(())
+    }
+
+    /// Kills it, as SIGKILL does: at whatever it is doing.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
     /// Says a line to it.

@@ -96,6 +96,11 @@ impl Series {
         self.failures.iter().flatten()
     }
 
+    /// Why a case did not run.
+    pub fn failure(&self, index: usize) -> Option<&anyhow::Error> {
+        self.failures[index].as_ref()
+    }
+
     /// The reports of a case, one per round.
     pub fn rounds(&self, index: usize) -> &[Report] {
         &self.reports[index]

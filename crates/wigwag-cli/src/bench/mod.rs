@@ -32,7 +32,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     let root = crate::transport::private_directory()?;
     end_on_signals(root.path().to_owned())?;
     let stage = phase::Stage::new(placement::Processors::choose(&args.processors)?, root.path())?;
-    let mut output = output::Output::open(args.json.as_deref())?;
+    let mut output = output::Output::open(args.json.as_deref(), args.html.as_deref())?;
     match args.goal {
         Some(goal) => goal::run(goal, &args, &stage, &mut output),
         None => matrix::run(&args, &stage, &mut output),
