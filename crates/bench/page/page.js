@@ -173,7 +173,7 @@
         },
         axes: [
           { ...axis, splits: () => what.xTicks || what.x, values: (plot, splits) => thin(plot, splits, what.xText), size: 34, gap: 4, filter: (_, splits) => splits },
-          { ...axis, size: 66, gap: 6, values: (_, splits) => splits.map((value) => value != null && decade(value) ? what.yText(value) : null), filter: (_, splits) => splits,
+          { ...axis, size: 66, gap: 6, values: (_, splits) => splits.map((value) => value != null && decade(value) ? what.yText(value).replace(/\.0+ /, " ") : null), filter: (_, splits) => splits,
             splits: (plot, _, low, high) => decades(low, high) },
         ],
         series: [{}, ...what.lines.map((line) => ({
