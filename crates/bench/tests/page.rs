@@ -24,19 +24,19 @@ const pixels = (plot) => plot.ctx.getImageData(0, 0, plot.ctx.canvas.width, plot
   const found = [];
   const look = async (entry, choice) => {
     const plot = entry.plot, count = plot.series.length;
+    // The axes stay as they are, or they would be the difference.
+    const { min, max } = plot.scales.y;
+    const drawnAlone = async () => { await settled(); plot.setScale("y", { min, max }); await settled(); return pixels(plot); };
     for (let at = 1; at < count; at += 1) plot.setSeries(at, { show: false });
-    await settled();
-    const empty = pixels(plot);
+    const empty = await drawnAlone();
     for (let at = 1; at < count; at += 1) {
       plot.setSeries(at, { show: true });
-      await settled();
-      const drawn = pixels(plot);
+      const drawn = await drawnAlone();
       let different = 0;
       for (let byte = 3; byte < drawn.length; byte += 4)
         if (drawn[byte] !== empty[byte] || drawn[byte - 1] !== empty[byte - 1] || drawn[byte - 2] !== empty[byte - 2]) different += 1;
       found.push({ chart: entry.title, choice, series: plot.series[at].label, different });
       plot.setSeries(at, { show: false });
-      await settled();
     }
     for (let at = 1; at < count; at += 1) plot.setSeries(at, { show: true });
     await settled();
