@@ -22,6 +22,8 @@ pub struct About {
     pub waits: &'static [WaitMode],
     /// The largest payload that it carries in this configuration.
     pub size_max: usize,
+    /// The largest payload that it can sleep for; above, it only polls.
+    pub asleep_max: usize,
     /// Why it cannot serve several clients at once; nothing where it can.
     pub alone: Option<&'static str>,
     /// Why it cannot have several requests under way; nothing where it can.
@@ -42,7 +44,10 @@ impl About {
             how,
             waits: &[WaitMode::Park, WaitMode::Spin],
             size_max: SIZE_MAX,
-            alone: Some("a queue or buffer for each direction is for one client; each further client needs another pair"),
+            asleep_max: SIZE_MAX,
+            alone: Some(
+                "a queue or buffer for each direction is for one client; each further client needs another pair",
+            ),
             one_at_a_time: Some("one buffer or a strict turn-taking: there is nothing to have several requests in"),
             closed_only: None,
         }
@@ -112,6 +117,9 @@ impl Entry {
         }
         if case.size > self.about.size_max {
             return Some(format!("carries at most {} bytes", self.about.size_max));
+        }
+        if case.wait != WaitMode::Spin && case.size > self.about.asleep_max {
+            return Some(format!("has nothing to sleep on above {} bytes", self.about.asleep_max));
         }
         let several = case.sessions > 1 || case.busy > 1;
         let paced = !matches!(case.load, Load::Closed | Load::Start | Load::UntilDeath);

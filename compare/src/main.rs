@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Parser as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<wigwag_bench::output::Unread>() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("wigwag-compare: {error:#}.");
             ExitCode::FAILURE
@@ -50,7 +51,9 @@ fn play(orders: &str) -> anyhow::Result<()> {
 
 fn run(options: &Options, words: &[String]) -> anyhow::Result<()> {
     let entries = options.entries()?;
-    ensure!(!options.is_list(), "{}", options::list(&entries));
+    if options.is_list() {
+        return wigwag_bench::output::line(&options::list(&entries));
+    }
     // Opened first: nobody wants to learn after half an hour that a directory is missing.
     let outputs = options.outputs()?;
     let root = wigwag_bench::transport::private_directory()?;

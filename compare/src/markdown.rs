@@ -48,9 +48,9 @@ fn machine(page: &Page, text: &mut String) {
 
 /// The rows of one kind of work, by contender and way of waiting.
 fn find<'a>(page: &'a Page, name: &str, wait: WaitMode, is_wanted: impl Fn(&Point) -> bool) -> Option<&'a Point> {
-    page.rows.iter().find(|point| {
-        point.row.case.contender.name() == name && point.row.case.wait == wait && is_wanted(point)
-    })
+    page.rows
+        .iter()
+        .find(|point| point.row.case.contender.name() == name && point.row.case.wait == wait && is_wanted(point))
 }
 
 fn closed(size: usize) -> impl Fn(&Point) -> bool {
@@ -70,7 +70,10 @@ fn cpu_ns(point: &Point) -> f64 {
 }
 
 fn ratios(page: &Page, text: &mut String) {
-    put(text, "Times the median round trip of Wigwag with its default waiting, in the same rounds; in brackets the time.\n");
+    put(
+        text,
+        "Times the median round trip of Wigwag with its default waiting, in the same rounds; in brackets the time.\n",
+    );
     put(text, "| contender | waiting | 48 B | 4 KiB | 1 MiB | 1,000 calls/s | its CPU |");
     put(text, "|---|---|---|---|---|---|---|");
     let ours = find(page, &page.ours, WaitMode::Adaptive, paced);
@@ -81,7 +84,9 @@ fn ratios(page: &Page, text: &mut String) {
             let at_a_rate = found(&paced);
             cells.push(cell(at_a_rate));
             cells.push(match (at_a_rate, ours) {
-                (Some(point), Some(ours)) => format!("{} ({})", times(cpu_ns(point) / cpu_ns(ours)), duration(cpu_ns(point))),
+                (Some(point), Some(ours)) => {
+                    format!("{} ({})", times(cpu_ns(point) / cpu_ns(ours)), duration(cpu_ns(point)))
+                }
                 _ => "-".to_owned(),
             });
             if cells.iter().any(|cell| cell != "-") {
@@ -124,7 +129,10 @@ fn killed(page: &Page, text: &mut String) {
         return;
     }
     put(text, "\nAfter SIGKILL:\n");
-    put(text, "| contender | the client of a killed server | left behind by both | after a killed client the next one gets |");
+    put(
+        text,
+        "| contender | the client of a killed server | left behind by both | after a killed client the next one gets |",
+    );
     put(text, "|---|---|---|---|");
     for crash in &page.crashes {
         let knows = match crash.client_knows_after_ms {

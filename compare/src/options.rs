@@ -18,12 +18,16 @@ use crate::markdown;
 /// reply. All contenders take turns, round after round, and what counts are ratios within a round. A contender that
 /// fails or hangs is ended and reported. Progress goes to standard error.
 #[derive(Debug, Parser)]
-#[command(name = "wigwag-compare", version, after_help = "Examples:
+#[command(
+    name = "wigwag-compare",
+    version,
+    after_help = "Examples:
   cargo run --release --manifest-path compare/Cargo.toml -- --json all.json --html all.html
   cargo run --release --manifest-path compare/Cargo.toml -- --quick --html quick.html
   cargo run --release --manifest-path compare/Cargo.toml -- --only unix,iceoryx2-request --markdown -
   cargo run --release --manifest-path compare/Cargo.toml --features zenoh -- --json all.json --html all.html
-  cargo run --release --manifest-path compare/Cargo.toml -- --list")]
+  cargo run --release --manifest-path compare/Cargo.toml -- --list"
+)]
 pub struct Options {
     /// Write all figures as JSON; `-` is standard output
     #[arg(long, value_name = "FILE")]
@@ -164,9 +168,9 @@ impl Outputs {
 pub fn list(entries: &[Entry]) -> String {
     let line = |entry: &Entry| {
         let missing = entry.missing.map_or(String::new(), |why| format!(" ({why})"));
-        format!("\n  {:<17} {}{missing}: {}", entry.about.name, entry.about.label, entry.about.how)
+        format!("{:<17} {}{missing}: {}", entry.about.name, entry.about.label, entry.about.how)
     };
-    format!("the contenders are{}", entries.iter().map(line).collect::<String>())
+    entries.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -44,7 +44,13 @@ impl Scope {
         if self.quick { quick } else { full }
     }
 
-    fn group(&self, what: String, rounds: [usize; 2], seconds: [f64; 2], case: impl Fn(Case) -> Case + 'static) -> Group {
+    fn group(
+        &self,
+        what: String,
+        rounds: [usize; 2],
+        seconds: [f64; 2],
+        case: impl Fn(Case) -> Case + 'static,
+    ) -> Group {
         Group {
             what,
             rounds: self.choose(rounds[0], rounds[1]),
@@ -78,7 +84,10 @@ impl Scope {
         };
         let rates = self.choose(&[100.0, 1e3, 1e4, 1e5][..], &[1e3]);
         let pins = self.choose(&[Pin::None, Pin::Two][..], &[Pin::None]);
-        pins.iter().flat_map(|&pin| rates.iter().map(move |&rate| (rate, pin))).map(|(rate, pin)| at(rate, pin)).collect()
+        pins.iter()
+            .flat_map(|&pin| rates.iter().map(move |&rate| (rate, pin)))
+            .map(|(rate, pin)| at(rate, pin))
+            .collect()
     }
 
     fn bursts(&self) -> Group {
@@ -213,7 +222,11 @@ impl Run<'_> {
         let mut cases = Vec::new();
         let mut left_out = Vec::new();
         for entry in self.entries {
-            let waits = entry.about.waits.iter().filter(|wait| group.polling || **wait != WaitMode::Spin || entry.about.waits.len() == 1);
+            let waits = entry
+                .about
+                .waits
+                .iter()
+                .filter(|wait| group.polling || **wait != WaitMode::Spin || entry.about.waits.len() == 1);
             for &wait in waits {
                 let case = (group.case)(entry.case(wait, SIZE));
                 match self.obstacle(entry, &case) {

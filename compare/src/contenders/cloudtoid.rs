@@ -30,7 +30,11 @@ impl Contender for Cloudtoid {
     type Client = Ends;
     const ABOUT: About = About {
         one_at_a_time: None,
-        ..About::new("cloudtoid", "cloudtoid-interprocess 3.0", "two byte queues that are never full, copied in and out")
+        ..About::new(
+            "cloudtoid",
+            "cloudtoid-interprocess 3.0",
+            "two byte queues that are never full, copied in and out",
+        )
     };
 
     fn serve(orders: &Orders) -> anyhow::Result<()> {

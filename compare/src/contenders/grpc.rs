@@ -148,10 +148,7 @@ impl Ends {
     }
 }
 
-async fn call(
-    mut grpc: tonic::client::Grpc<Channel>,
-    request: Request<Payload>,
-) -> Result<Response<Payload>, Status> {
+async fn call(mut grpc: tonic::client::Grpc<Channel>, request: Request<Payload>) -> Result<Response<Payload>, Status> {
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let codec = ProstCodec::<Payload, Payload>::default();
     grpc.unary(request, http::uri::PathAndQuery::from_static(METHOD), codec).await

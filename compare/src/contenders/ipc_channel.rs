@@ -33,7 +33,11 @@ impl Contender for IpcChannel {
     const ABOUT: About = About {
         one_at_a_time: None,
         alone: Some("its rendezvous is for one client; each further one needs another"),
-        ..About::new("ipc-channel", "ipc-channel 0.23", "two bytes channels, not serialised; each message is a new vector")
+        ..About::new(
+            "ipc-channel",
+            "ipc-channel 0.23",
+            "two bytes channels, not serialised; each message is a new vector",
+        )
     };
 
     fn serve(orders: &Orders) -> anyhow::Result<()> {

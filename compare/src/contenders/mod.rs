@@ -33,7 +33,11 @@ const BOOST: About = About {
 const ZENOH: About = About {
     one_at_a_time: Some("not measured: its blocking interface makes one query at a time"),
     alone: None,
-    ..About::new("zenoh", "zenoh 1 queryable, Unix socket", "two peers, no scouting, no router; built with --features zenoh")
+    ..About::new(
+        "zenoh",
+        "zenoh 1 queryable, Unix socket",
+        "two peers, no scouting, no router; built with --features zenoh",
+    )
 };
 
 /// Everybody, those that could not be built here included.
@@ -81,13 +85,12 @@ fn own() -> Vec<Entry> {
     };
     let streams = |name, label, how| About { one_at_a_time: None, ..About::new(name, label, how) };
     let unix = streams("unix", "Unix stream socket", "one write and one read each way; a blocking thread per client");
-    let tcp = streams("tcp", "TCP, loopback", "no delay, one write and one read each way; a blocking thread per client");
+    let tcp =
+        streams("tcp", "TCP, loopback", "no delay, one write and one read each way; a blocking thread per client");
     let pipe = streams("pipe", "pipes", "two pipes, of 1 MiB for large payloads");
     let mqueue = About::new("mqueue", "POSIX message queue", "two queues with the largest messages the system allows");
-    let file = About {
-        waits: SPIN,
-        ..About::new("file", "files, polled", "two files in memory; a file cannot wake anybody")
-    };
+    let file =
+        About { waits: SPIN, ..About::new("file", "files, polled", "two files in memory; a file cannot wake anybody") };
     vec![
         Entry::own(Name::Wigwag, wigwag),
         Entry::own(Name::Limit, limit),

@@ -1,6 +1,6 @@
 //! ringfire: a ring in shared memory for each direction.
 //!
-//! Best fair configuration: up to 64 KiB a ring of fixed-size items, polled with `try_recv` and a pause in between, or
+//! Best fair configuration: up to 4 KiB a ring of fixed-size items, polled with `try_recv` and a pause in between, or
 //! waited for with its default `FutexWait` (32 looks, then asleep). Above that only its blob ring can carry the payload:
 //! written in place into the arena, read in place, polled, because it has nothing to sleep on.
 
@@ -47,8 +47,6 @@ macro_rules! by_size {
             256 => $fixed::<256>($orders),
             1024 => $fixed::<1024>($orders),
             4096 => $fixed::<4096>($orders),
-            16384 => $fixed::<16384>($orders),
-            65536 => $fixed::<65536>($orders),
             _ => $blobs,
         }
     };
@@ -58,10 +56,11 @@ impl Contender for Ringfire {
     type Client = Blobs;
     const ABOUT: About = About {
         one_at_a_time: None,
+        asleep_max: 4096,
         ..About::new(
             "ringfire",
             "ringfire 0.5",
-            "two rings of fixed-size items up to 64 KiB; blob rings, written and read in place and polled, above",
+            "two rings of fixed-size items up to 4 KiB; blob rings, written and read in place and polled, above",
         )
     };
 

@@ -34,7 +34,11 @@ impl Contender for Seqpacket {
     const ABOUT: About = About {
         alone: None,
         one_at_a_time: None,
-        ..About::new("seqpacket", "Unix seqpacket socket", "one message each way up to 64 KiB, then in pieces of 64 KiB")
+        ..About::new(
+            "seqpacket",
+            "Unix seqpacket socket",
+            "one message each way up to 64 KiB, then in pieces of 64 KiB",
+        )
     };
 
     fn serve(orders: &Orders) -> anyhow::Result<()> {

@@ -27,7 +27,11 @@ impl Contender for ZeroMq {
         waits: &[WaitMode::Park],
         alone: None,
         one_at_a_time: Some("REQ and REP take turns by definition"),
-        ..About::new("zeromq", "ZeroMQ 4.3, ipc", "REQ and REP; the server changes the message and sends the same one back")
+        ..About::new(
+            "zeromq",
+            "ZeroMQ 4.3, ipc",
+            "REQ and REP; the server changes the message and sends the same one back",
+        )
     };
 
     fn serve(orders: &Orders) -> anyhow::Result<()> {

@@ -159,7 +159,6 @@
       const [soft, grid] = ["--soft", "--grid"].map((name) => style.getPropertyValue(name).trim());
       const font = "12px system-ui, 'DejaVu Sans', sans-serif";
       const axis = { stroke: soft, font, labelFont: font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 6 } };
-      const decade = (value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
       return {
         width: Math.max(260, holder.clientWidth), height,
         padding: [10, 14, 0, 0],
@@ -173,7 +172,7 @@
         },
         axes: [
           { ...axis, splits: () => what.xTicks || what.x, values: (plot, splits) => thin(plot, splits, what.xText), size: 34, gap: 4, filter: (_, splits) => splits },
-          { ...axis, size: 66, gap: 6, values: (_, splits) => splits.map((value) => value != null && decade(value) ? what.yText(value).replace(/\.0+ /, " ") : null), filter: (_, splits) => splits,
+          { ...axis, size: 66, gap: 6, values: (_, splits) => leading(splits, what.yText), filter: (_, splits) => splits,
             splits: (plot, _, low, high) => decades(low, high) },
         ],
         series: [{}, ...what.lines.map((line) => ({
@@ -217,7 +216,14 @@
     }).observe(holder);
     return entry;
   }
-  // Powers of ten, and where there are few of them, 2 and 5 between.
+  const round = (words) => words.replace(/\.0+ /, " ");
+  // Words at the powers of ten, and where there are few of them at 2 and 5 between.
+  function leading(splits, text) {
+    const first = (value) => Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
+    const told = splits.filter((value) => first(value) === 1).length > 1 ? [1] : [1, 2, 5];
+    return splits.map((value) => (told.includes(first(value)) ? round(text(value)) : null));
+  }
+  // Where the lines of a logarithmic axis are.
   function decades(low, high) {
     const splits = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
@@ -232,7 +238,7 @@
   function thin(plot, splits, text) {
     let end = -Infinity;
     return splits.map((value) => {
-      const words = text(value), at = plot.valToPos(value, "x"), half = words.length * 3.6 + 5;
+      const words = round(text(value)), at = plot.valToPos(value, "x"), half = words.length * 3.6 + 5;
       if (at - half < end) return null;
       end = at + half;
       return words;
