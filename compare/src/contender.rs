@@ -155,6 +155,7 @@ fn play<C: Contender>(orders: &Orders) -> anyhow::Result<()> {
 
 /// A word that is in the name of everything that a phase leaves in places shared with others.
 pub fn token(orders: &Orders) -> String {
-    let name = orders.directory.file_name().map(|name| name.to_string_lossy().into_owned());
-    name.unwrap_or_default().replace(['.', '/'], "")
+    // The run's name and the phase's: what is left can be told from other runs', and from other phases'.
+    let names: Vec<_> = orders.directory.iter().rev().take(2).map(|name| name.to_string_lossy()).collect();
+    names.join("-").replace(['.', '/'], "")
 }

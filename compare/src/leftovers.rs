@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// Where things are left that have no directory of their own.
 const SHARED: [&str; 2] = ["/dev/shm", "/dev/mqueue"];
 
+/// Files by which the two sides of a phase find each other: the comparison's, not the contender's.
+const RENDEZVOUS: [&str; 3] = ["port", "name", "names"];
+
 /// What there is, with its size in bytes.
 pub type Listing = BTreeMap<PathBuf, u64>;
 
@@ -59,7 +62,7 @@ fn walk(directory: &Path, found: &mut Listing) {
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_dir() {
             walk(&entry.path(), found);
-        } else {
+        } else if !RENDEZVOUS.iter().any(|own| entry.file_name() == *own) {
             found.insert(entry.path(), size(&metadata));
         }
     }

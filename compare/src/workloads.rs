@@ -1,7 +1,7 @@
 //! What is measured: all cases of the comparison, in interleaved rounds, and the two parts that are no loop.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wigwag_bench::case::{Case, Contender as Name, Load, WaitMode};
 use wigwag_bench::machine::Machine;
@@ -23,6 +23,9 @@ const SIZE: usize = 48;
 /// A process that takes longer than this, beyond what it was told to measure, is ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// When a quick run begins nothing new any more, so that it ends within 3 minutes on a busy machine too.
+const QUICK: Duration = Duration::from_secs(150);
+
 /// What is varied in one series: all contenders do the same work in it, in turn.
 struct Group {
     what: String,
@@ -32,6 +35,8 @@ struct Group {
     case: Box<dyn Fn(Case) -> Case>,
     /// Whether contenders that poll take part.
     polling: bool,
+    /// Whether it is about several clients, so that those which can have one only have no part in it.
+    many: bool,
 }
 
 /// How much is measured.
@@ -57,6 +62,7 @@ impl Scope {
             seconds: self.choose(seconds[0], seconds[1]),
             case: Box::new(case),
             polling: true,
+            many: false,
         }
     }
 
@@ -102,20 +108,22 @@ impl Scope {
             let what = format!("{count} requests under way");
             self.group(what, [3, 1], [0.2, 0.06], move |case| case.in_flight(count))
         };
-        self.choose(&[1, 2, 4, 8, 16, 32, 64][..], &[1, 64]).iter().map(group).collect()
+        // One request under way is what the sizes begin with.
+        self.choose(&[2, 4, 8, 16, 32, 64][..], &[8, 64]).iter().map(group).collect()
     }
 
     fn clients(&self) -> Vec<Group> {
         let group = |&count: &usize| {
             let what = format!("{count} clients of one server, not pinned");
-            self.group(what, [3, 1], [0.3, 0.1], move |case| case.pinned(Pin::None).sessions(count, count))
+            let case = move |case: Case| case.pinned(Pin::None).sessions(count, count);
+            Group { many: true, ..self.group(what, [3, 1], [0.3, 0.1], case) }
         };
         self.choose(&[1, 2, 4, 8, 16, 32, 64][..], &[1, 16]).iter().map(group).collect()
     }
 
     fn start(&self) -> Group {
         let what = "from connecting to the first reply".to_owned();
-        self.group(what, [25, 4], [0.0, 0.0], |case| case.pinned(Pin::None).loaded(Load::Start))
+        self.group(what, [25, 3], [0.0, 0.0], |case| case.pinned(Pin::None).loaded(Load::Start))
     }
 }
 
@@ -129,6 +137,7 @@ pub fn run(options: &Options, entries: &[Entry], root: &Path, words: &[String]) 
         root,
         processors: if processors.server.is_some() { 2 } else { 1 },
         progress: Progress::new(),
+        deadline: options.quick.then(|| Instant::now() + QUICK),
         page: page(entries, options, words),
     };
     let scope = Scope { quick: options.quick };
@@ -187,17 +196,24 @@ struct Run<'a> {
     root: &'a Path,
     processors: usize,
     progress: Progress,
+    /// When nothing new is begun any more.
+    deadline: Option<Instant>,
     page: Page,
 }
 
 impl Run<'_> {
     /// One series: every contender does the same work, in turn.
     fn series(&mut self, group: &Group) {
+        if self.is_late() {
+            return self.leave_out("everybody", &group.what, LATE.to_owned());
+        }
         eprintln!("measuring: {}", group.what);
         let cases = self.cases(group);
         let extent = Extent::seconds(group.seconds);
         let plans = cases.iter().map(|&case| Plan { case, extent }).collect();
-        let rounds = Rounds { most: group.rounds, budget: Duration::MAX };
+        // A round that would go beyond the deadline is not begun; the first always is.
+        let budget = self.deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()) / 3);
+        let rounds = Rounds { most: group.rounds, budget };
         let series = Series::run(self.stage, plans, rounds, &self.progress);
         // What polls and what rivals were ended in the middle of is gone now.
         leftovers::remove(self.root);
@@ -217,11 +233,19 @@ impl Run<'_> {
         }
     }
 
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|end| Instant::now() >= end)
+    }
+
     /// The cases of a series; those that make no sense are noted with the reason.
     fn cases(&mut self, group: &Group) -> Vec<Case> {
         let mut cases = Vec::new();
         let mut left_out = Vec::new();
         for entry in self.entries {
+            if let (true, Some(why)) = (group.many, entry.about.alone) {
+                left_out.push((entry.about.name, why.to_owned()));
+                continue;
+            }
             let waits = entry
                 .about
                 .waits
@@ -259,6 +283,10 @@ impl Run<'_> {
         eprintln!("watching: {} silent clients of each contender", silent::CLIENTS);
         for entry in self.entries {
             for wait in main_waits(entry) {
+                if self.is_late() {
+                    self.leave_out(entry.about.name, "silent clients", LATE.to_owned());
+                    continue;
+                }
                 self.progress.show(&format!("{} {wait}", entry.about.name));
                 match silent::watch(self.stage, entry, wait, rest) {
                     Ok(idle) => self.page.idle.push(idle),
@@ -274,6 +302,10 @@ impl Run<'_> {
         eprintln!("killing: servers and clients of each contender");
         for entry in self.entries {
             for wait in main_waits(entry) {
+                if self.is_late() {
+                    self.leave_out(entry.about.name, "SIGKILL", LATE.to_owned());
+                    continue;
+                }
                 self.progress.show(&format!("{} {wait}", entry.about.name));
                 match killed::kill(self.stage, entry, wait, patience) {
                     Ok(crash) => self.page.crashes.push(crash),
@@ -293,6 +325,8 @@ impl Run<'_> {
         }
     }
 }
+
+const LATE: &str = "no time was left for it in a quick run";
 
 /// What everything is compared with: our default.
 fn is_ours(case: &Case) -> bool {

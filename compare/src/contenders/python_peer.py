@@ -162,7 +162,10 @@ def measure():
     meter.report(*[tuple(late - early for late, early in zip(*pair)) for pair in zip(after, before)])
 
 
-serve() if part == "serve" else measure()
+try:
+    serve() if part == "serve" else measure()
+except Exception as error:
+    say(f"failed: Python says {type(error).__name__}: {error}".replace("\n", " "))
 # Not by way of the resource tracker, which would take away what the server still has.
 sys.stdout.flush()
 os._exit(0)
