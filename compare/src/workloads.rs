@@ -141,23 +141,19 @@ pub fn run(options: &Options, entries: &[Entry], root: &Path, words: &[String]) 
         page: page(entries, options, words),
     };
     let scope = Scope { quick: options.quick };
-    let parts: [(Part, Vec<Group>); 6] = [
-        (Part::Sizes, scope.sizes()),
-        (Part::Rates, scope.rates()),
-        (Part::Bursts, vec![scope.bursts()]),
-        (Part::InFlight, scope.in_flight()),
-        (Part::Clients, scope.clients()),
-        (Part::Start, vec![scope.start()]),
-    ];
-    for group in parts.into_iter().filter(|(part, _)| options.wants(*part)).flat_map(|(_, groups)| groups) {
-        run.series(&group);
-    }
+    // What nobody should miss comes first, for a quick run may have to leave out what comes last.
+    run.parts(
+        options,
+        [(Part::Sizes, scope.sizes()), (Part::Rates, scope.rates()), (Part::Start, vec![scope.start()])],
+    );
     if options.wants(Part::Silent) {
         run.silent(scope.choose(Duration::from_secs(5), Duration::from_millis(700)));
     }
     if options.wants(Part::Killed) {
         run.killed(scope.choose(Duration::from_secs(3), Duration::from_millis(700)));
     }
+    let (bursts, in_flight) = (vec![scope.bursts()], scope.in_flight());
+    run.parts(options, [(Part::Bursts, bursts), (Part::InFlight, in_flight), (Part::Clients, scope.clients())]);
     Ok(run.page)
 }
 
@@ -202,6 +198,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn parts(&mut self, options: &Options, parts: [(Part, Vec<Group>); 3]) {
+        for (_, groups) in parts.into_iter().filter(|(part, _)| options.wants(*part)) {
+            groups.iter().for_each(|group| self.series(group));
+        }
+    }
+
     /// One series: every contender does the same work, in turn.
     fn series(&mut self, group: &Group) {
         if self.is_late() {

@@ -67,8 +67,8 @@
       return `hsl(220 8% ${grey[dark ? 1 : 0]}%)`;
     }
     // Steps of the golden angle, from blue on: neighbours in a table are far apart in colour, and none is ours.
-    const hue = (205 + 137.5 * Math.max(0, order.indexOf(row.contender))) % 320;
-    return `hsl(${(hue + 45) % 360} ${dark ? 62 : 66}% ${dark ? 66 : 40}%)`;
+    const at = Math.max(0, order.indexOf(row.contender)), hue = (200 + 137.508 * at) % 320;
+    return `hsl(${hue + 40} ${dark ? 64 : 68}% ${(dark ? 58 : 32) + 8 * (at % 3)}%)`;
   }
 
   // ---- elements
