@@ -11,7 +11,7 @@ const SIZES: [(usize, &str); 3] = [(48, "48 B"), (4 << 10, "4 KiB"), (1 << 20, "
 
 /// All tables.
 pub fn of(page: &Page) -> String {
-    let mut text = String::new();
+    let mut text = format!("# {}\n\n{}\n\n", page.title, page.lead);
     machine(page, &mut text);
     ratios(page, &mut text);
     killed(page, &mut text);
