@@ -96,7 +96,7 @@ impl Options {
 
     /// The contenders that were asked for, ours always among them.
     pub fn entries(&self) -> anyhow::Result<Vec<Entry>> {
-        let mut all = contenders::all();
+        let mut all = contenders::here();
         let names: Vec<&str> = all.iter().map(|entry| entry.about.name).collect();
         for name in &self.only {
             ensure!(names.contains(&name.as_str()), "there is no contender '{name}'; there are {}", names.join(", "));

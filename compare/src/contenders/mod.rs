@@ -2,7 +2,7 @@
 
 use wigwag_bench::case::{Contender as Name, WaitMode};
 
-use crate::contender::{About, Contender, Entry};
+use crate::contender::{About, Entry};
 
 #[cfg(boost)]
 mod boost;
@@ -40,6 +40,15 @@ const ZENOH: About = About {
     )
 };
 
+/// Everybody, each with the reason why this machine does not have it. It takes a moment: programs are asked.
+pub fn here() -> Vec<Entry> {
+    let mut all = all();
+    for entry in all.iter_mut().filter(|entry| entry.about.name == python::NAME) {
+        entry.missing = python::missing();
+    }
+    all
+}
+
 /// Everybody, those that could not be built here included.
 pub fn all() -> Vec<Entry> {
     let mut all = own();
@@ -51,7 +60,7 @@ pub fn all() -> Vec<Entry> {
         Entry::of::<iceoryx2_request::Iceoryx2Request>(),
         Entry::of::<shmipc::Shmipc>(),
         boost(),
-        python(),
+        Entry::of::<python::Python>(),
         Entry::of::<ipc_channel::IpcChannel>(),
         Entry::of::<seqpacket::Seqpacket>(),
         Entry::of::<tokio_unix::TokioUnix>(),
@@ -115,11 +124,4 @@ fn zenoh() -> Entry {
     return Entry::of::<zenoh::Zenoh>();
     #[cfg(not(feature = "zenoh"))]
     Entry::missing(ZENOH, "not built: it takes `--features zenoh`, a long build")
-}
-
-fn python() -> Entry {
-    match python::missing() {
-        Some(why) => Entry::missing(<python::Python as Contender>::ABOUT, why),
-        None => Entry::of::<python::Python>(),
-    }
 }

@@ -18,6 +18,9 @@ use crate::contender::{About, Contender};
 
 const PROGRAM: &str = include_str!("python_peer.py");
 
+/// Its name.
+pub const NAME: &str = "python";
+
 /// The contender.
 pub struct Python;
 
@@ -27,7 +30,7 @@ pub enum NoClient {}
 impl Contender for Python {
     type Client = NoClient;
     const ABOUT: About = About::new(
-        "python",
+        NAME,
         "Python shared_memory",
         "multiprocessing.shared_memory and two semaphores, changed by bytes.translate; polled with acquire(block=False)",
     );
