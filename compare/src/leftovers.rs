@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const SHARED: [&str; 2] = ["/dev/shm", "/dev/mqueue"];
 
 /// Files by which the two sides of a phase find each other: the comparison's, not the contender's.
-const RENDEZVOUS: [&str; 3] = ["port", "name", "names"];
+const RENDEZVOUS: [&str; 3] = ["tcp.port", "name", "names"];
 
 /// What there is, with its size in bytes.
 pub type Listing = BTreeMap<PathBuf, u64>;

@@ -137,7 +137,7 @@ fn killed(page: &Page, text: &mut String) {
     for crash in &page.crashes {
         let knows = match crash.client_knows_after_ms {
             Some(after) => format!("an error after {}", duration(after * 1e6)),
-            None => format!("hangs (given {:.0} s)", crash.patience_ms / 1e3),
+            None => format!("hangs (given {:.1} s)", crash.patience_ms / 1e3),
         };
         let left = match crash.left_behind {
             0 => "nothing".to_owned(),
