@@ -101,6 +101,7 @@ impl Entry {
     }
 
     /// A contender that could not be built, and why.
+    #[cfg_attr(all(boost, feature = "zenoh"), allow(dead_code, reason = "everybody is there"))]
     pub fn missing(about: About, why: &'static str) -> Entry {
         Entry { about, missing: Some(why), name: Name::Rival(about.name), play: role::play }
     }

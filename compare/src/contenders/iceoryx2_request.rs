@@ -4,8 +4,8 @@
 //! request into the response. Polled with a pause in between; or event-driven, where each side notifies the other
 //! after each message and sleeps in a blocking wait. Each client has an event of its own, so that no other is woken.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 
 use anyhow::Context as _;
 use iceoryx2::pending_response::PendingResponse;
@@ -73,10 +73,11 @@ impl Contender for Iceoryx2Request {
             unsafe { response.assume_init() }.send().map_err(said)?;
             if bell.is_some() {
                 let client = request.origin().value();
-                if !clients.contains_key(&client) {
-                    clients.insert(client, notifier(&node, &format!("replies-{client}"), 4)?);
-                }
-                clients[&client].notify().map_err(said)?;
+                let bell = match clients.entry(client) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(notifier(&node, &format!("replies-{client}"), 4)?),
+                };
+                bell.notify().map_err(said)?;
             }
         }
     }
