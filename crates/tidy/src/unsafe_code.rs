@@ -9,7 +9,7 @@ const ADDRESSES: &[(&str, &str)] = &[
     ("crates/wigwag/src/request.rs", "the payload as the server lends it"),
     ("crates/wigwag/src/loan.rs", "the payload as the client lends it"),
     ("crates/wigwag/src/hint.rs", "instructions that move cache lines"),
-    ("crates/wigwag-cli/src/bench/", "the raw loops that the library is compared with"),
+    ("crates/bench/src/", "the raw loops that the library is compared with"),
 ];
 
 /// How many lines above an `unsafe` its reason may begin.

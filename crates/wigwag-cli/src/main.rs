@@ -1,22 +1,21 @@
 //! `wigwag`: try, use and measure shared-memory calls between programs on one machine.
 //!
-//! Each subcommand is a file of the same name. What they share: `transport` (Wigwag and the kernel's own services
-//! behind one trait), `peer` (the other process), `tracer` (counts system calls), `output`, `exit`, `waiting`.
+//! Each subcommand is a file of the same name. What they share: `tracer` (counts system calls), `exit`, `waiting`, and
+//! from the crate of the measuring parts `transport` (Wigwag and the kernel's own services behind one trait), `peer`
+//! (the other process) and `output`.
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
+use wigwag_bench::{output, peer, transport};
 
 mod bench;
 mod call;
 mod command;
 mod demo;
 mod exit;
-mod output;
-mod peer;
 mod serve;
 mod tracer;
-mod transport;
 mod waiting;
 
 const EXAMPLES: &str = "\

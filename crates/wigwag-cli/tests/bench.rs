@@ -84,7 +84,7 @@ fn every_contender_is_measured() {
 #[test]
 fn many_in_flight_are_measured() {
     let rows = measured(&["--pin", pin(), "--in-flight", "8", "--calls", "64", "--rounds", "2", "--wait", "adaptive"]);
-    assert_eq!(names(&rows), ["raw64 spin", "wigwag adaptive"]);
+    assert_eq!(names(&rows), ["raw64 spin", "wigwag adaptive", "unix park", "tcp park", "pipe park"]);
     rows.iter().for_each(has_figures);
 }
 
@@ -107,6 +107,27 @@ fn sizes_rhythms_and_sessions_are_measured() {
     assert_eq!(rows.len(), 1);
     has_figures(&rows[0]);
     is_positive(&rows[0], "slowest_session_per_second");
+}
+
+#[test]
+fn the_page_has_every_row_in_it() {
+    let runtime = Runtime::new();
+    let arguments = ["bench", "--only", "wigwag,unix", "--size", "48,4KiB", "--calls", "20", "--pin", "none"];
+    runtime.run(&[&arguments[..], &["--json", "rows.jsonl", "--html", "page.html"]].concat()).succeeded();
+    let rows = objects(&std::fs::read_to_string(runtime.path().join("rows.jsonl")).unwrap());
+    let html = std::fs::read_to_string(runtime.path().join("page.html")).unwrap();
+    let (_, data) = html.split_once("id=\"data\">").unwrap();
+    let page: Value = serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
+    let shown = page["rows"].as_array().unwrap();
+    assert_eq!((shown.len(), page["ours"].as_str()), (rows.len(), Some("wigwag")));
+    for (shown, row) in shown.iter().zip(&rows) {
+        for field in ["contender", "wait", "pin", "size", "calls"] {
+            assert_eq!(shown[field], row[field]);
+        }
+        assert_eq!(shown["curve"].as_array().map(Vec::len), page["percentiles"].as_array().map(Vec::len));
+    }
+    let nowhere = runtime.run(&["bench", "--html", "no/where.html"]).failed(1);
+    assert!(nowhere.contains("no/where.html"), "{nowhere}");
 }
 
 #[test]

@@ -5,17 +5,21 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::case::{Case, Contender, Load};
-use super::meter::Extent;
 use super::options::BenchArgs;
 use super::output::Output;
-use super::phase::Stage;
-use super::placement::Pin;
-use super::progress::Progress;
-use super::row::Row;
-use super::series::{Plan, Rounds, Series};
-use super::system_calls;
 use super::table;
+use wigwag_bench::case::{Case, Contender, Load};
+use wigwag_bench::machine::Machine;
+use wigwag_bench::meter::Extent;
+use wigwag_bench::output;
+use wigwag_bench::page::{Contestant, PERCENTILES, Page, Point};
+use wigwag_bench::phase::Stage;
+use wigwag_bench::placement::Pin;
+use wigwag_bench::progress::Progress;
+use wigwag_bench::row::Row;
+use wigwag_bench::series::{Plan, Rounds, Series};
+use wigwag_bench::system_calls;
+use wigwag_bench::transport::Kind;
 
 /// Rounds where nobody says otherwise.
 const ROUNDS: u32 = 5;
@@ -45,6 +49,7 @@ pub fn run(args: &BenchArgs, stage: &Stage, output: &mut Output) -> anyhow::Resu
     ensure!(!rows.is_empty(), "nothing could be measured");
     count_system_calls(stage, &mut rows, &progress);
     output.rows(&rows)?;
+    output.page(|| page(&series, &rows))?;
     if output.is_human() {
         table::of_rows(&rows).print()?;
     }
@@ -99,6 +104,42 @@ fn rows(series: &Series, named: Option<Contender>) -> Vec<Row> {
         }
     };
     series.indexes().map(row).collect()
+}
+
+/// The rows as a page shows them.
+fn page(series: &Series, rows: &[Row]) -> Page {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| output::shell_word(&word)).collect();
+    let contestant = |contender: &Contender| Contestant {
+        name: contender.name().to_owned(),
+        label: label(*contender),
+        how: String::new(),
+        missing: None,
+    };
+    Page {
+        title: "Wigwag beside bare memory and the kernel's services".to_owned(),
+        lead: "Two processes: the client fills every byte of a request, the server changes every byte, the client \
+               reads the whole reply. All take turns, round after round. Ratios carry over to other machines, times \
+               do not."
+            .to_owned(),
+        ours: Contender::Wigwag.name().to_owned(),
+        commands: vec![format!("wigwag {}", words.join(" "))],
+        machine: Machine::here(),
+        contenders: Contender::ALL.iter().map(contestant).collect(),
+        percentiles: PERCENTILES.to_vec(),
+        rows: series.indexes().zip(rows).map(|(index, row)| Point::new(row.clone(), series, index)).collect(),
+        idle: Vec::new(),
+        crashes: Vec::new(),
+        left_out: Vec::new(),
+    }
+}
+
+/// A contender's name, as a person calls it.
+fn label(contender: Contender) -> String {
+    let transport = Kind::ALL.iter().find(|kind| kind.name() == contender.name());
+    match transport {
+        Some(kind) => kind.label().to_owned(),
+        None => format!("{} (raw)", contender.name()),
+    }
 }
 
 /// Counts where it means something and the machine allows it; the other rows keep their `null`.

@@ -1,10 +1,8 @@
 //! `wigwag bench`: the exchange measured beside what the hardware allows and what the kernel's services reach.
 //!
 //! ```text
-//! options ── matrix ──┐                         ┌── role (server) ── raw, ring, futex, exchange, transport
-//!         └─ goal ────┴── series ── phase ──────┤
-//!                         rounds    2 processes └── role (client) ── meter ── work
-//!                                                        report ──> row ──> table, output
+//! options ── matrix ──┐
+//!         └─ goal ────┴── the measuring parts: crates/bench ── row ──> table, output, page
 //! ```
 //!
 //! `docs/benchmarks.md` has the method and its reasons.
@@ -15,31 +13,13 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use wigwag_bench::{phase, placement, role};
 
-mod case;
-mod clock;
-mod exchange;
-mod futex;
 mod goal;
-mod handshake;
 mod matrix;
-mod memory;
-mod meter;
 mod options;
 mod output;
-mod phase;
-mod placement;
-mod progress;
-mod raw;
-mod report;
-mod ring;
-mod role;
-mod row;
-mod series;
-mod system_calls;
 mod table;
-mod usage;
-mod work;
 
 pub use options::BenchArgs;
 
@@ -52,7 +32,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     let root = crate::transport::private_directory()?;
     end_on_signals(root.path().to_owned())?;
     let stage = phase::Stage::new(placement::Processors::choose(&args.processors)?, root.path())?;
-    let mut output = output::Output::open(args.json.as_deref())?;
+    let mut output = output::Output::open(args.json.as_deref(), args.html.as_deref())?;
     match args.goal {
         Some(goal) => goal::run(goal, &args, &stage, &mut output),
         None => matrix::run(&args, &stage, &mut output),

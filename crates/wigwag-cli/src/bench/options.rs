@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
-use super::case::{Contender, Load, WaitMode};
 use super::goal::Goal;
-use super::placement::Pin;
+use wigwag_bench::case::{Contender, Load, WaitMode};
+use wigwag_bench::placement::Pin;
 
 /// Largest payload that the bench measures.
 const SIZE_MAX: usize = 1 << 20;
@@ -24,6 +24,7 @@ const SIZE_MAX: usize = 1 << 20;
   wigwag bench --size 48,4KiB,1MiB --only limit,raw,wigwag,unix --wait spin
   wigwag bench --rate 1000 --pin none --only wigwag,unix --json rows.jsonl
   wigwag bench --burst 64 --pause 10ms --pin none --only wigwag,unix
+  wigwag bench --size 8,48,256,1KiB,4KiB,64KiB,1MiB --html report.html
   wigwag bench --goal P3
   wigwag bench --goal all")]
 pub struct BenchArgs {
@@ -90,6 +91,10 @@ pub struct BenchArgs {
     /// Also write one JSON object per case, a line each; `-` writes nothing else to standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Also write a page with charts: one HTML file that needs no network
+    #[arg(long, value_name = "FILE", conflicts_with = "goal")]
+    pub html: Option<PathBuf>,
 
     /// Check a goal of the project: prints its figure, the goal and the verdict, exits 0 when met and 1 when not
     #[arg(long, value_name = "GOAL", ignore_case = true)]

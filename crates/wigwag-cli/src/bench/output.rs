@@ -1,18 +1,21 @@
-//! Where the results go: a table or JSON on standard output, JSON in a file beside it.
+//! Where the results go: a table or JSON on standard output, JSON and a page in files beside it.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::row::Row;
 use crate::output;
+use wigwag_bench::page::Page;
+use wigwag_bench::row::Row;
 
 /// The way out for results.
 pub struct Output {
     json: Json,
+    /// The page, opened before anything is measured.
+    html: Option<(PathBuf, File)>,
 }
 
 enum Json {
@@ -23,7 +26,7 @@ enum Json {
 
 impl Output {
     /// JSON to a file, to standard output when it is named `-`, or nowhere.
-    pub fn open(json: Option<&Path>) -> anyhow::Result<Output> {
+    pub fn open(json: Option<&Path>, html: Option<&Path>) -> anyhow::Result<Output> {
         let json = match json {
             None => Json::Nowhere,
             Some(path) if path == Path::new("-") => Json::Standard,
@@ -32,7 +35,18 @@ impl Output {
                 Json::File(BufWriter::new(file))
             }
         };
-        Ok(Output { json })
+        let html = html.map(|path| {
+            let file = File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+            anyhow::Ok((path.to_owned(), file))
+        });
+        Ok(Output { json, html: html.transpose()? })
+    }
+
+    /// Writes the page, where one was asked for.
+    pub fn page(&mut self, page: impl FnOnce() -> Page) -> anyhow::Result<()> {
+        let Some((path, file)) = &mut self.html else { return Ok(()) };
+        let html = page().html()?;
+        file.write_all(html.as_bytes()).with_context(|| format!("{} cannot be written", path.display()))
     }
 
     /// Whether standard output is for tables.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
-use super::row::Row;
 use crate::output::{self, duration};
+use wigwag_bench::row::Row;
 
 /// A table that is written when it is complete.
 pub struct Table {

@@ -2,10 +2,10 @@
 
 use super::verdict::{Check, Verdict};
 use super::{Attempt, Goal, wigwag};
-use crate::bench::case::{Case, Contender, WaitMode};
-use crate::bench::placement::Pin;
-use crate::bench::report::Report;
-use crate::bench::row::Row;
+use wigwag_bench::case::{Case, Contender, WaitMode};
+use wigwag_bench::placement::Pin;
+use wigwag_bench::report::Report;
+use wigwag_bench::row::Row;
 
 const SIZE: usize = 48;
 const IN_FLIGHT: usize = 64;

@@ -2,9 +2,9 @@
 
 use super::verdict::{Check, Verdict};
 use super::{Attempt, Goal, wigwag};
-use crate::bench::case::{Case, Contender, Load, WaitMode};
-use crate::bench::placement::Pin;
-use crate::bench::row::Row;
+use wigwag_bench::case::{Case, Contender, Load, WaitMode};
+use wigwag_bench::placement::Pin;
+use wigwag_bench::row::Row;
 
 /// From no session to one on which a call could be made.
 pub fn connecting(attempt: &Attempt) -> anyhow::Result<Verdict> {

@@ -10,15 +10,15 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::case::{Case, Contender, WaitMode};
-use super::meter::Extent;
 use super::options::BenchArgs;
 use super::output::Output;
-use super::phase::Stage;
-use super::progress::Progress;
-use super::series::{Plan, Rounds, Series};
 use super::table::{self, Table};
 use crate::output;
+use wigwag_bench::case::{Case, Contender, WaitMode};
+use wigwag_bench::meter::Extent;
+use wigwag_bench::phase::Stage;
+use wigwag_bench::progress::Progress;
+use wigwag_bench::series::{Plan, Rounds, Series};
 
 mod closed;
 mod connect;

@@ -2,11 +2,11 @@
 
 use super::verdict::{Check, Verdict};
 use super::{Attempt, Goal, wigwag};
-use crate::bench::case::{Case, Contender, Load, WaitMode};
-use crate::bench::placement::Pin;
-use crate::bench::report::Report;
-use crate::bench::row::Row;
-use crate::bench::series::Series;
+use wigwag_bench::case::{Case, Contender, Load, WaitMode};
+use wigwag_bench::placement::Pin;
+use wigwag_bench::report::Report;
+use wigwag_bench::row::Row;
+use wigwag_bench::series::Series;
 
 const SIZE: usize = 48;
 const MICROSECOND: u64 = 1_000;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::verdict::{Check, Verdict};
 use super::{Attempt, Goal, wigwag};
-use crate::bench::case::WaitMode;
-use crate::bench::meter::Extent;
-use crate::bench::placement::Pin;
-use crate::bench::report::median;
-use crate::bench::role::raise_descriptor_limit;
-use crate::bench::row::Row;
-use crate::bench::usage::Usage;
+use wigwag_bench::case::WaitMode;
+use wigwag_bench::meter::Extent;
+use wigwag_bench::placement::Pin;
+use wigwag_bench::report::median;
+use wigwag_bench::role::raise_descriptor_limit;
+use wigwag_bench::row::Row;
+use wigwag_bench::usage::Usage;
 
 const SIZE: usize = 48;
 /// Descriptors that a session takes in one process, rounded up.

@@ -2,8 +2,8 @@
 
 use super::verdict::{Check, Verdict};
 use super::{Attempt, Goal, wigwag};
-use crate::bench::case::{Case, Contender, WaitMode};
-use crate::bench::row::Row;
+use wigwag_bench::case::{Case, Contender, WaitMode};
+use wigwag_bench::row::Row;
 
 const SIZES: [usize; 9] = [128, 256, 512, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
 /// Per size: the two baselines, copying for information, Wigwag.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Goal;
-use crate::bench::row::Row;
+use wigwag_bench::row::Row;
 
 /// On which side of the limit a figure has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

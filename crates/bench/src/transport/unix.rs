@@ -1,0 +1,103 @@
+//! A Unix stream socket: what most programs on one machine talk over today.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use anyhow::Context as _;
+
+use super::frame::Frame;
+use super::{Caller, Rendezvous, Responder, Window};
+
+const SOCKET: &str = "unix.sock";
+
+/// The client's end of the socket.
+pub struct UnixCaller {
+    stream: UnixStream,
+    frame: Frame,
+}
+
+impl UnixCaller {
+    /// Connects to the socket in the rendezvous.
+    pub fn connect(place: &Rendezvous) -> anyhow::Result<UnixCaller> {
+        let stream = UnixStream::connect(place.path(SOCKET)).context("no server listens on the socket")?;
+        stream.set_nonblocking(place.polls())?;
+        Ok(UnixCaller { stream, frame: Frame::new(place.capacity) })
+    }
+}
+
+impl Caller for UnixCaller {
+    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
+    where
+        F: FnOnce(&mut [u8]),
+        R: FnOnce(&[u8]),
+    {
+        fill(self.frame.payload(len)?);
+        self.frame.send(len, &mut self.stream)?;
+        read(self.frame.receive_reply(&mut self.stream)?);
+        Ok(())
+    }
+}
+
+/// The frame holds one message of the full capacity, so a read never takes a part of the next reply with it where all
+/// are of that size.
+impl Window for UnixCaller {
+    fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
+    where
+        F: FnOnce(&mut [u8]),
+    {
+        fill(self.frame.payload(len)?);
+        self.frame.send(len, &mut self.stream)
+    }
+
+    fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
+    where
+        R: FnOnce(&[u8]),
+    {
+        read(self.frame.receive_reply(&mut self.stream)?);
+        Ok(())
+    }
+}
+
+/// The server's end of the socket.
+pub struct UnixResponder {
+    listener: UnixListener,
+    frame: Frame,
+    polls: bool,
+}
+
+impl UnixResponder {
+    /// Listens in the rendezvous.
+    pub fn bind(place: &Rendezvous) -> anyhow::Result<UnixResponder> {
+        let listener = UnixListener::bind(place.path(SOCKET)).context("the socket cannot be made")?;
+        Ok(UnixResponder { listener, frame: Frame::new(place.capacity), polls: place.polls() })
+    }
+}
+
+impl UnixResponder {
+    /// Answers many clients, a blocking thread for each, as a plain server does; with one session it is
+    /// [`serve`](Responder::serve).
+    pub fn serve_each(self, sessions: usize, handler: fn(&mut [u8])) -> anyhow::Result<()> {
+        if sessions == 1 {
+            return self.serve(handler);
+        }
+        let UnixResponder { listener, frame, polls } = self;
+        super::thread_for_each(
+            || {
+                let (stream, _) = listener.accept().context("no client could be accepted")?;
+                stream.set_nonblocking(polls)?;
+                Ok(stream)
+            },
+            move |stream| frame.another().answer_all(&mut &stream, &mut &stream, handler),
+        )
+    }
+}
+
+impl Responder for UnixResponder {
+    fn serve<H>(self, handler: H) -> anyhow::Result<()>
+    where
+        H: FnMut(&mut [u8]),
+    {
+        let (stream, _) = self.listener.accept().context("no client could be accepted")?;
+        stream.set_nonblocking(self.polls)?;
+        self.frame.answer_all(&mut &stream, &mut &stream, handler)
+    }
+}
