@@ -49,7 +49,7 @@ pub fn words(bytes: &[u8]) {
         };
         assert_eq!(parsed.fits(capacity), parsed.len as usize <= room);
     }
-    let expected = (0..steps).fold(Expected::FIRST, |expected, _| expected.next());
+    let expected = (0..steps).fold(Expected::first(), |expected, _| expected.next());
     let loaded = slot::load(&AtomicU64::new(turn));
     assert_eq!(expected.taken(), steps);
     assert_eq!(expected.is(loaded), turn & !6 == (steps + 1) << 8 | 1);
