@@ -12,6 +12,7 @@ mod call;
 mod command;
 mod demo;
 mod exit;
+mod lock;
 mod output;
 mod peer;
 mod serve;
@@ -24,6 +25,7 @@ Examples:
   wigwag                           # the demo: pictures, checked and measured
   wigwag serve shout --do upper    # a server; then, in another terminal:
   wigwag call shout hello          # prints HELLO
+  wigwag lock build -- make        # one at a time, whoever is killed
   wigwag bench --goal P1           # a measured goal and its verdict
   wigwag completions bash > wigwag.bash
 ";
@@ -44,6 +46,7 @@ enum Command {
     Demo(demo::Args),
     Serve(serve::Args),
     Call(call::Args),
+    Lock(lock::Args),
     Bench(bench::BenchArgs),
     /// Print the completions for a shell
     #[command(
@@ -97,6 +100,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
+        Command::Lock(args) => lock::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),
     }
