@@ -39,7 +39,7 @@
 //! control/attach                        the client's side of the handshake
 //! control/{rendezvous ledger policy protocol}   names, accounts, who gets what, messages
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
-//! segment  slot  doorbell  permit_table the shared memory: pointers, turns, wake-ups, permits
+//! segment  slot  doorbell  permit_table   the shared memory: pointers, turns, wake-ups, permits
 //! wait  attention  free_slots  stats    private state machines
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements

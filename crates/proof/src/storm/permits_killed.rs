@@ -292,7 +292,7 @@ fn live(world: &World, group: usize, me: u64, seed: u64) {
     // In half of the groups nobody looks after the dead but those who wait.
     let only_waits = group % 4 < 2;
     loop {
-        let time = dice.of_any_size_us(300);
+        let time = dice.of_any_size_us(2000);
         let taken = match dice.below(if only_waits { 4 } else { 8 }) {
             0 if permits > 1 => semaphore.acquire_many(2).map(|many| drop((wait(time), many))),
             1 => match semaphore.acquire_timeout(dice.of_any_size_us(2000)) {
@@ -311,7 +311,7 @@ fn live(world: &World, group: usize, me: u64, seed: u64) {
         }
         // Now and then it comes again at once; mostly it lets the others run.
         if !dice.once_in(4) {
-            std::thread::sleep(dice.up_to_us(20_000));
+            std::thread::sleep(dice.up_to_us(6000));
         }
     }
 }
