@@ -77,6 +77,13 @@ enum Peer {
         /// What to do, in JSON.
         orders: String,
     },
+    /// Is the other one who wants a permit.
+    Permits {
+        /// Which kind of permit.
+        which: usize,
+        /// Where it is.
+        directory: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -110,6 +117,7 @@ fn play(arguments: PeerArguments) -> anyhow::Result<ExitCode> {
     match arguments.role {
         Peer::Demo(role) => role.play()?,
         Peer::Bench { orders } => bench::peer(orders)?,
+        Peer::Permits { which, directory } => bench::permits_peer(which, &directory)?,
     }
     Ok(ExitCode::SUCCESS)
 }

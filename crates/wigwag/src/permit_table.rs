@@ -168,6 +168,7 @@ impl<'a> PermitTable<'a> {
             return None;
         }
         if planted::is(Fault::DoubledPermit) {
+            std::thread::yield_now(); // so that somebody comes in between within a test's time
             permit.word.store(me.0, Ordering::Relaxed);
             return Some(Taken { index, recovered: word == RECOVERED });
         }
