@@ -411,3 +411,119 @@ const _: () = {
     assert!(size_of::<Spot>() == 32 && SPOTS_OFFSET.is_multiple_of(align_of::<Spot>()));
     assert!(size_of::<Permit>() == 64 && PERMITS_OFFSET.is_multiple_of(align_of::<Permit>()));
 };
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{FileExt, PermissionsExt};
+    use std::path::Path;
+
+    fn ground() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        directory
+    }
+
+    fn open(path: &Path, permits: u32) -> Result<PermitFile> {
+        let directory = Directory::open(path, &[rustix::process::geteuid().as_raw()])?;
+        PermitFile::open(directory, OsStr::new("x"), permits, false)
+    }
+
+    fn recovered(file: &PermitFile) -> usize {
+        file.table().permits.iter().filter(|permit| is_owed(permit.word.load(Ordering::Relaxed))).count()
+    }
+
+    #[test]
+    fn the_layout_is_that_of_the_document() {
+        let document = include_str!("../../../docs/layout.md");
+        let rows: [(&str, usize); 6] = [
+            ("SEMAPHORE_VERSION", SEMAPHORE_VERSION as usize),
+            ("PERMITS_MAX", PERMITS_MAX as usize),
+            ("SPOTS", SPOTS),
+            ("CROWD_OFFSET", CROWD_OFFSET),
+            ("SPOTS_OFFSET", SPOTS_OFFSET),
+            ("PERMITS_OFFSET", PERMITS_OFFSET),
+        ];
+        for (name, value) in rows {
+            assert!(document.contains(&format!("| `{name}` | {value} |")), "{name} is {value}");
+        }
+        let fields = [
+            ("magic", offset_of!(FileHeader, magic)),
+            ("version", offset_of!(FileHeader, version)),
+            ("permits", offset_of!(FileHeader, permits)),
+            ("state", offset_of!(FileHeader, state)),
+            ("generation", offset_of!(FileHeader, generation)),
+            ("next_id", offset_of!(FileHeader, next_id)),
+            ("flags", offset_of!(Crowd, flags)),
+            ("depth", offset_of!(Crowd, depth)),
+            ("tickets", offset_of!(Crowd, tickets)),
+            ("swept_ns", offset_of!(Crowd, swept_ns)),
+            ("who", offset_of!(Spot, who)),
+            ("ticket", offset_of!(Spot, ticket)),
+            ("call", offset_of!(Spot, call)),
+            ("need", offset_of!(Spot, need)),
+        ];
+        let section = document.split("### File header").nth(1).unwrap();
+        for (name, offset) in fields {
+            let is_it =
+                |line: &str| line.starts_with(&format!("| {offset} |")) && line.contains(&format!("| `{name}` |"));
+            assert!(section.lines().any(is_it), "`{name}` lies at {offset}");
+        }
+        assert_eq!(size_of_file(1), 40_960);
+    }
+
+    #[test]
+    fn a_rebuild_that_was_cut_off_is_done_again_and_what_the_dead_held_is_told() {
+        let ground = ground();
+        let place = ground.path().join("x");
+        // As a process leaves it that is killed after each of the steps.
+        let begun = |state: u64, size: u64| {
+            let mut header = [0; HEADER_SIZE / 8];
+            header[0] = MAGIC;
+            header[1] = u64::from(SEMAPHORE_VERSION) | 7 << 32;
+            header[2] = state;
+            header[3] = 41;
+            std::fs::write(&place, bytes_of(&header)).unwrap();
+            std::fs::File::options().write(true).open(&place).unwrap().set_len(size).unwrap();
+        };
+        for (state, size, told) in
+            [(0, HEADER_SIZE as u64, 0), (2, HEADER_SIZE as u64, 2), (2, 40_960, 2), (9, 40_960, 3)]
+        {
+            begun(state, size);
+            let file = open(ground.path(), 3).unwrap();
+            assert_eq!((recovered(&file), file.table().free()), (told, 3), "{state} {size}");
+            assert_eq!(file.me(), Holder::new(0, 42), "no name is given twice");
+            drop(file);
+            assert_eq!(place.exists(), told > 0, "what has still to be told stays");
+        }
+        std::fs::write(&place, "").unwrap();
+        assert_eq!(recovered(&open(ground.path(), 3).unwrap()), 0);
+    }
+
+    #[test]
+    fn what_others_changed_is_an_error() {
+        let ground = ground();
+        let file = open(ground.path(), 3).unwrap();
+        let raw = std::fs::File::options().read(true).write(true).open(ground.path().join("x")).unwrap();
+        let good = |offset: u64| {
+            let mut bytes = [0; 8];
+            raw.read_exact_at(&mut bytes, offset).unwrap();
+            bytes
+        };
+        for (offset, kind) in [
+            (0, ErrorKind::PathInvalid),
+            (8, ErrorKind::VersionMismatch),
+            (12, ErrorKind::ContractMismatch),
+            (16, ErrorKind::PathInvalid),
+        ] {
+            let before = good(offset);
+            let mut bad = before;
+            bad[0] ^= 1;
+            raw.write_all_at(&bad, offset).unwrap();
+            assert_eq!(open(ground.path(), 3).unwrap_err().kind(), kind, "{offset}");
+            raw.write_all_at(&before, offset).unwrap();
+        }
+        open(ground.path(), 3).unwrap();
+        assert_ne!(open(ground.path(), 3).unwrap().me(), file.me());
+    }
+}
