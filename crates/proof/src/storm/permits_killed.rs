@@ -295,12 +295,15 @@ fn live(world: &World, group: usize, me: u64, seed: u64) {
         let time = dice.of_any_size_us(2000);
         let taken = match dice.below(if only_waits { 4 } else { 8 }) {
             0 if permits > 1 => semaphore.acquire_many(2).map(|many| drop((wait(time), many))),
-            1 => match semaphore.acquire_timeout(dice.of_any_size_us(2000)) {
-                Ok(permit) => Ok(be_inside(world, group, me, permit.recovered(), time)),
-                Err(error) => Err(error),
-            },
+            1 => {
+                let permit = semaphore.acquire_timeout(dice.of_any_size_us(2000));
+                permit.map(|permit| be_inside(world, group, me, permit.recovered(), time))
+            }
             0..4 => semaphore.acquire().map(|permit| be_inside(world, group, me, permit.recovered(), time)),
-            4 => Ok(assert!(semaphore.available() <= permits)),
+            4 => {
+                assert!(semaphore.available() <= permits);
+                Ok(())
+            }
             5 if permits > 1 => semaphore.try_acquire_many(2).map(|many| drop((wait(time), many))),
             _ => semaphore.try_acquire().map(|permit| be_inside(world, group, me, permit.recovered(), time)),
         };
