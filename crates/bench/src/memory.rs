@@ -74,6 +74,11 @@ impl Memory {
 }
 
 impl Region {
+    /// The first byte, for what is no plain bytes.
+    pub fn start(self) -> *mut u8 {
+        self.data.as_ptr()
+    }
+
     /// The first `len` bytes.
     ///
     /// # Safety

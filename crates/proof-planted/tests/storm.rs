@@ -40,6 +40,21 @@ fn g10_finds_a_server_that_watches_the_socket_alone() {
 }
 
 #[test]
+fn g18_finds_a_permit_that_is_not_given_back() {
+    finds(PROGRAM, "G18", "lost-permit", "got no permit");
+}
+
+#[test]
+fn g18_finds_a_permit_that_two_have() {
+    finds(PROGRAM, "G18", "doubled-permit", "the one permit of semaphore");
+}
+
+#[test]
+fn g18_finds_waiters_that_do_not_look_after_the_dead() {
+    finds(PROGRAM, "G18", "missing-sweep", "beside a permit that is free or a dead one's");
+}
+
+#[test]
 fn g22_finds_a_leaked_descriptor() {
     finds(PROGRAM, "G22", "leaked-descriptor", "descriptors");
 }

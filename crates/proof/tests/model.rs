@@ -37,11 +37,6 @@ fn g16_numbers_that_are_about_to_wrap() {
 }
 
 #[test]
-fn g18_semaphores() {
-    holds(PROGRAM, "G18");
-}
-
-#[test]
 fn g19_every_order_of_steps() {
     holds(PROGRAM, "G19");
 }

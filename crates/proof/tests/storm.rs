@@ -18,6 +18,11 @@ fn g10_a_death_is_noticed_on_either_side() {
 }
 
 #[test]
+fn g18_permits_are_conserved_when_holders_and_waiters_are_killed() {
+    holds(env!("CARGO_BIN_EXE_xtask"), "G18");
+}
+
+#[test]
 fn g22_nothing_grows_in_a_soak() {
     holds(env!("CARGO_BIN_EXE_xtask"), "G22");
 }

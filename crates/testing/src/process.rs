@@ -130,6 +130,11 @@ impl Process {
         self.link.hear()
     }
 
+    /// As [`try_hear`](Process::try_hear), however long it takes.
+    pub fn hear_at_last(&self) -> Option<String> {
+        self.link.hear_at_last()
+    }
+
     /// Whether a line, or the end, is there to be heard within a time.
     pub fn has_said_something(&self, limit: Duration) -> std::io::Result<bool> {
         self.link.has_said_something(Some(limit))

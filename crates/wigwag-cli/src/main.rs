@@ -14,6 +14,7 @@ mod call;
 mod command;
 mod demo;
 mod exit;
+mod lock;
 mod serve;
 mod tracer;
 mod waiting;
@@ -23,6 +24,7 @@ Examples:
   wigwag                           # the demo: pictures, checked and measured
   wigwag serve shout --do upper    # a server; then, in another terminal:
   wigwag call shout hello          # prints HELLO
+  wigwag lock build -- make        # one at a time, whoever is killed
   wigwag bench --goal P1           # a measured goal and its verdict
   wigwag completions bash > wigwag.bash
 ";
@@ -43,6 +45,7 @@ enum Command {
     Demo(demo::Args),
     Serve(serve::Args),
     Call(call::Args),
+    Lock(lock::Args),
     Bench(bench::BenchArgs),
     /// Print the completions for a shell
     #[command(
@@ -73,6 +76,13 @@ enum Peer {
         /// What to do, in JSON.
         orders: String,
     },
+    /// Is the other one who wants a permit.
+    Permits {
+        /// Which kind of permit.
+        which: usize,
+        /// Where it is.
+        directory: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -96,6 +106,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
+        Command::Lock(args) => lock::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),
     }
@@ -105,6 +116,7 @@ fn play(arguments: PeerArguments) -> anyhow::Result<ExitCode> {
     match arguments.role {
         Peer::Demo(role) => role.play()?,
         Peer::Bench { orders } => bench::peer(orders)?,
+        Peer::Permits { which, directory } => bench::permits_peer(which, &directory)?,
     }
     Ok(ExitCode::SUCCESS)
 }

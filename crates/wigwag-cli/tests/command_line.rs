@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use harness::{Ended, Runtime};
 
-const SUBCOMMANDS: [&str; 5] = ["demo", "serve", "call", "bench", "completions"];
+const SUBCOMMANDS: [&str; 6] = ["demo", "serve", "call", "lock", "bench", "completions"];
 
 #[test]
 fn every_help_has_examples() {

@@ -31,14 +31,15 @@
 //! ```text
 //! fuzzing                               the validators, for fuzz targets
 //! typed                                 any plain-memory type as `&mut T`
-//! client  loan  server                  the faces
+//! client  loan  server  semaphore       the faces
 //! worker                                one serving thread: hot and cold sessions
 //! request                               one call, as the server sees it
 //! private_copy                          payloads of clients that are not trusted
 //! session  control/{core steward}       one connection, as the server sees it, and the thread that ends it
 //! control/attach                        the client's side of the handshake
 //! control/{rendezvous ledger policy protocol}   names, accounts, who gets what, messages
-//! segment  slot  doorbell               the shared memory: pointers, turns, wake-ups
+//! permit_file                           a semaphore's file: how it comes and goes, and who has it open
+//! segment  slot  doorbell  permit_table   the shared memory: pointers, turns, wake-ups, permits
 //! wait  attention  free_slots  stats    private state machines
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
@@ -66,10 +67,13 @@ pub mod fuzzing;
 mod hint;
 mod layout;
 mod loan;
+mod permit_file;
+pub(crate) mod permit_table;
 mod planted;
 mod private_copy;
 mod request;
 mod segment;
+mod semaphore;
 mod server;
 mod session;
 mod slot;
@@ -85,6 +89,7 @@ pub use contract::{Contract, Message};
 pub use error::{Error, ErrorKind, Result};
 pub use loan::{Loan, Pending, Reply};
 pub use request::{Peer, Request};
+pub use semaphore::{Permit, Permits, Semaphore, SemaphoreBuilder};
 pub use server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle};
 pub use stats::{ClientStats, ServerStats};
 pub use typed::{TypedClient, TypedLoan, TypedReply, TypedServer};
@@ -111,6 +116,9 @@ pub mod models {
     }
     pub mod doorbell {
         pub use crate::doorbell::*;
+    }
+    pub mod permit_table {
+        pub use crate::permit_table::*;
     }
     pub mod sync {
         pub use crate::sync::*;

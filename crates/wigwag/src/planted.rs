@@ -80,6 +80,12 @@ faults! {
     UnreadLetter = "unread-letter", "planted-unread-letter";
     /// The server does not look at the versions of a greeting.
     UncheckedVersion = "unchecked-version", "planted-unchecked-version";
+    /// A permit that somebody waits for is not given back.
+    LostPermit = "lost-permit", "planted-lost-permit";
+    /// A permit is taken by a look and a store, in two steps.
+    DoubledPermit = "doubled-permit", "planted-doubled-permit";
+    /// Those who wait for a permit do not look whether its holder still lives.
+    MissingSweep = "missing-sweep", "planted-missing-sweep";
 }
 
 /// Whether this fault is planted.

@@ -1,5 +1,6 @@
 //! The turn and the doorbell under the model checker loom, which tries every interleaving and every reordering that the
-//! C11 memory model allows. The code under test is the crate's own: `slot.rs`, `doorbell.rs` and `attention.rs`, on the heap.
+//! C11 memory model allows. The code under test is the crate's own: `slot.rs`, `doorbell.rs`, `attention.rs` and,
+//! in `support/loom_permits.rs`, `permit_table.rs`, on the heap.
 //!
 //! Run by
 //!
@@ -15,6 +16,9 @@
 //! load of thread B hides the load of thread A before it, and the order in which B's store comes first may never be tried.
 
 #![cfg(loom)]
+
+#[path = "support/loom_permits.rs"]
+mod permits;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

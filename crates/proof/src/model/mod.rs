@@ -1,6 +1,6 @@
 //! Models: every order of steps, with a crash at any of them; and numbers that are about to wrap.
 //!
-//! Goals G16 G18 G19 G20.
+//! Goals G16 G19 G20.
 //!
 //! ```text
 //! counters    G16   numbers that are about to wrap
@@ -13,7 +13,6 @@
 //! ```
 
 use crate::goals::Goal;
-use crate::outcome::Outcome;
 use crate::role::Play;
 
 pub mod counters;
@@ -27,12 +26,6 @@ pub mod weak_memory;
 /// The goals of this part.
 pub const GOALS: &[Goal] = &[
     Goal { id: "G16", title: "numbers that are about to wrap", limit_s: [120, 180, 1800], run: counters::run },
-    Goal {
-        id: "G18",
-        title: "semaphores: holders and waiters killed",
-        limit_s: [60, 60, 60],
-        run: |_| Ok(Outcome::not_tried("there is no semaphore yet")),
-    },
     Goal {
         id: "G19",
         title: "every order of steps, with a crash at any of them",

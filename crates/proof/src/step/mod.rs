@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! client_victim  server_victim     who is struck, and what everybody else must go on doing
+//! permit_victim                    who is struck with a permit, or on the way to one
 //! mutate  failing_calls            a peer that lies; a kernel that says no
 //! walk                             the points of an operation
 //! world  victim                    the processes
@@ -21,6 +22,7 @@ use crate::scale::Trial;
 mod client_victim;
 mod failing_calls;
 mod mutate;
+mod permit_victim;
 mod server_victim;
 mod tracer;
 mod victim;
@@ -52,6 +54,7 @@ pub const ROLES: &[(&str, Play)] = &[
     ("step-lied-to-server", mutate::server),
     ("step-lied-to-client", mutate::client),
     ("step-victim-server", victim::victim_server),
+    ("step-permits", permit_victim::play),
 ];
 
 /// What is done to a victim.
@@ -174,15 +177,21 @@ fn strike(blows: &[Blow], depth: Depth, what: &str) -> anyhow::Result<Outcome> {
     let clients = client_victim::visit_all(blows, depth, &mut counts)?;
     let of_clients = counts.visits;
     let servers = server_victim::visit_all(blows, depth, &mut counts)?;
+    let of_servers = counts.visits - of_clients;
+    let permits =
+        if blows == [Blow::Kill] { permit_victim::visit_all(depth, &mut counts)? } else { Default::default() };
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
     let figure = format!(
         "{of_clients} {what} of clients: others' slowest call {:.1} ms, all given back after {:.1} ms at most; {} of servers: \
-         waiting calls end after {:.1} ms at most, the next server answers after {:.1} ms",
+         waiting calls end after {:.1} ms at most, the next server answers after {:.1} ms; {} of holders of permits: all \
+         permits had after {:.1} ms at most",
         ms(clients.call),
         ms(clients.back),
-        counts.visits - of_clients,
+        of_servers,
         ms(servers.end),
         ms(servers.again),
+        counts.visits - of_clients - of_servers,
+        ms(permits),
     );
     Ok(Outcome::of(figure, counts.findings))
 }

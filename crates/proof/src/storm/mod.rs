@@ -4,6 +4,7 @@
 //! clients_killed   G1    clients die; four steady ones and the server must not notice
 //! servers_killed   G2    servers die; eight clients must learn of it, and come back
 //! deaths_noticed   G10   how long it takes until the other side knows
+//! permits_killed   G18   holders and waiters of semaphores die; no permit is lost or had twice
 //! soak             G22   all of it together, for as long as there is time: nothing grows
 //!
 //! slayer  victim   raises processes and kills them; what they do until then
@@ -26,6 +27,7 @@ mod figures;
 mod ledger;
 mod lives;
 mod parcel;
+mod permits_killed;
 mod servers_killed;
 mod service;
 mod slayer;
@@ -39,7 +41,8 @@ use crate::goals::Goal;
 use crate::role::Play;
 
 /// The goals of this part.
-pub const GOALS: &[Goal] = &[clients_killed::GOAL, servers_killed::GOAL, deaths_noticed::GOAL, soak::GOAL];
+pub const GOALS: &[Goal] =
+    &[clients_killed::GOAL, servers_killed::GOAL, deaths_noticed::GOAL, permits_killed::GOAL, soak::GOAL];
 
 /// The roles of this part.
 pub const ROLES: &[(&str, Play)] = &[
@@ -51,5 +54,7 @@ pub const ROLES: &[(&str, Play)] = &[
     ("storm_faithful", faithful::play),
     ("storm_deaths", deaths_noticed::play_deaths),
     ("storm_watch", deaths_noticed::play_watch),
+    ("storm_permits", permits_killed::play_slayer),
+    ("storm_patient", permits_killed::play_patient),
     ("storm_waiting", deaths_noticed::play_waiting),
 ];

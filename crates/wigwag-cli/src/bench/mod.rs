@@ -45,6 +45,11 @@ pub fn peer(orders: String) -> anyhow::Result<()> {
     role::play(&orders).or_else(|error| crate::peer::say_failed(&error))
 }
 
+/// The second process of P12.
+pub fn permits_peer(which: usize, directory: &Path) -> anyhow::Result<()> {
+    goal::permits::play(which, directory)
+}
+
 /// Leaves nothing behind when somebody has seen enough. The other processes end with this one.
 fn end_on_signals(root: PathBuf) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be received")?;

@@ -6,7 +6,7 @@
 //! | `/run/user/UID/wigwag/` | it is there and belongs to the user |
 //! | `TMPDIR/wigwag-UID/` | otherwise |
 //!
-//! `NAME.sock` and `NAME.lock` are all that ever exists in the file system. Who holds the lock may replace the socket; the
+//! `NAME.sock` and `NAME.lock` are all that ever exists of a server in the file system, and `NAME.semaphore` of a semaphore. Who holds the lock may replace the socket; the
 //! kernel lets a lock go when its holder dies, however it dies, so a stale socket is replaced by the next server and never
 //! has to be cleaned up by a person.
 
@@ -21,6 +21,7 @@ use rustix::net::SocketAddrUnix;
 
 use super::policy::Policy;
 use crate::error::{Error, ErrorKind, Result, shown};
+use crate::permit_file;
 use crate::sys::directory::{Directory, Found, NameLock};
 use crate::sys::fork::ForkGuard;
 use crate::sys::socket;
@@ -103,13 +104,7 @@ impl Place {
     /// Server: takes the name. The socket is bound, has its mode, and does not listen yet.
     pub fn claim(&self, policy: &Policy) -> Result<Claim> {
         let own_uid = rustix::process::geteuid().as_raw();
-        let directory = self.open_directory(own_uid, &[own_uid], true).map_err(|error| match error.kind() {
-            ErrorKind::NotRunning => self.bad_path("lies in a directory that does not exist; create it first"),
-            _ => error,
-        })?;
-        if self.own_directory {
-            sweep(&directory);
-        }
+        let directory = self.own_directory()?;
         let lock = self.take_lock(&directory)?;
         let socket = match self.bind(&directory, own_uid, policy) {
             Ok(socket) => socket,
@@ -190,6 +185,29 @@ impl Place {
         }
     }
 
+    /// The file of that kind behind a name, or the path itself.
+    pub fn file(&self, ending: &str) -> OsString {
+        if !self.own_directory {
+            return self.socket.clone();
+        }
+        let mut file = self.name.clone();
+        file.push(ending);
+        file
+    }
+
+    /// The directory, for files of this user's processes; the runtime directory is made, and swept, if need be.
+    pub fn own_directory(&self) -> Result<Directory> {
+        let own_uid = rustix::process::geteuid().as_raw();
+        let directory = self.open_directory(own_uid, &[own_uid], true).map_err(|error| match error.kind() {
+            ErrorKind::NotRunning => self.bad_path("lies in a directory that does not exist; create it first"),
+            _ => error,
+        })?;
+        if self.own_directory {
+            sweep(&directory);
+        }
+        Ok(directory)
+    }
+
     fn open_directory(&self, own_uid: u32, owners: &[u32], create: bool) -> Result<Directory> {
         if !self.own_directory {
             return Directory::open(&self.directory, owners);
@@ -254,7 +272,11 @@ const SWEEP_MAX: usize = 256;
 /// Removes what killed servers left in our own runtime directory: their locks are free. Whatever goes wrong here, the next
 /// server tries again.
 fn sweep(directory: &Directory) {
-    for lock in directory.names().into_iter().filter(|name| name.as_bytes().ends_with(b".lock")).take(SWEEP_MAX) {
+    let names = directory.names();
+    for file in names.iter().filter(|name| name.as_bytes().ends_with(b".semaphore")).take(SWEEP_MAX) {
+        permit_file::remove_stale(directory, file);
+    }
+    for lock in names.into_iter().filter(|name| name.as_bytes().ends_with(b".lock")).take(SWEEP_MAX) {
         let Ok(Some(_held)) = NameLock::try_take(directory, &lock) else { continue };
         let stem = &lock.as_bytes()[..lock.len() - b".lock".len()];
         let socket = OsStr::from_bytes(&[stem, b".sock"].concat()).to_owned();

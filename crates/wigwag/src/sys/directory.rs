@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, statat, unlinkat,
@@ -85,6 +86,22 @@ impl Directory {
         entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect()
     }
 
+    /// The path of `name` in it, for sentences.
+    pub fn path_of(&self, name: &OsStr) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Opens the file `name` once more, if it still is that very file.
+    pub fn open_again(&self, name: &OsStr, file: impl AsFd) -> Result<Option<OwnedFd>> {
+        let failed = |error: Errno| Error::io(format_args!("open {}", self.path_of(name).display()), error);
+        let again = match openat(&self.fd, name, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.map_err(failed)?,
+        };
+        let (one, other) = (fstat(&again).map_err(failed)?, fstat(file).map_err(failed)?);
+        Ok((one.st_ino == other.st_ino && one.st_dev == other.st_dev).then_some(again))
+    }
+
     /// Removes `name` if it is there.
     pub fn remove(&self, name: &OsStr) {
         let _ = unlinkat(&self.fd, name, AtFlags::empty());
@@ -137,7 +154,7 @@ fn open_error(path: &Path, error: Errno) -> Error {
 /// A lock on a name, held for as long as this lives; the kernel lets it go when the process ends, however it ends.
 #[derive(Debug)]
 pub struct NameLock {
-    _file: OwnedFd,
+    file: OwnedFd,
 }
 
 impl NameLock {
@@ -160,12 +177,38 @@ impl NameLock {
             let mine = fstat(&file).map_err(failed)?;
             match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(named) if named.st_ino == mine.st_ino && named.st_dev == mine.st_dev => {
-                    return Ok(Some(NameLock { _file: file }));
+                    return Ok(Some(NameLock { file }));
                 }
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
+    }
+
+    /// Takes the lock on a file that is locked for moments only: tries again for that long.
+    pub fn take_within(directory: &Directory, name: &OsStr, patience: Duration) -> Result<Option<NameLock>> {
+        let begin = Instant::now();
+        loop {
+            if let Some(lock) = NameLock::try_take(directory, name)? {
+                return Ok(Some(lock));
+            }
+            if begin.elapsed() >= patience {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Lets the lock go, although a child that was forked meanwhile has the descriptor too, and keeps the file.
+    pub fn release(self) -> OwnedFd {
+        let _ = flock(&self.file, FlockOperation::Unlock);
+        self.file
+    }
+}
+
+impl AsFd for NameLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -236,7 +279,7 @@ mod tests {
         let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
         assert!(rustix::io::fcntl_getfd(&opened).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
         let lock = NameLock::try_take(&opened, OsStr::new("lock")).unwrap().unwrap();
-        assert!(rustix::io::fcntl_getfd(&lock._file).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        assert!(rustix::io::fcntl_getfd(&lock.file).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
     }
 
     #[test]

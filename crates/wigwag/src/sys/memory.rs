@@ -15,16 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// The size is checked against RLIMIT_FSIZE first: above it `ftruncate` raises SIGXFSZ and kills the process.
 pub fn create_sealed(size: usize) -> Result<OwnedFd> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
-    if limit.current.is_some_and(|limit| (size as u64) > limit) {
-        let limit = limit.current.unwrap_or_default();
-        return Err(Error::new(
-            ErrorKind::Io,
-            format!(
-                "a segment of {size} bytes is above this process's file size limit of {limit} bytes: raise `ulimit -f`"
-            ),
-        ));
-    }
+    check_file_size(size)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memory = match memfd_create("wigwag", flags | MemfdFlags::NOEXEC_SEAL) {
         Err(Errno::INVAL) => memfd_create("wigwag", flags), // before Linux 6.3
@@ -36,6 +27,39 @@ pub fn create_sealed(size: usize) -> Result<OwnedFd> {
     fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW)
         .map_err(|error| Error::io("seal a segment's size", error))?;
     Ok(memory)
+}
+
+/// Whether this process may make files of that size: above the limit `ftruncate` raises SIGXFSZ.
+fn check_file_size(size: usize) -> Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
+    if limit.current.is_some_and(|limit| (size as u64) > limit) {
+        let limit = limit.current.unwrap_or_default();
+        return Err(Error::new(
+            ErrorKind::Io,
+            format!(
+                "a segment of {size} bytes is above this process's file size limit of {limit} bytes: raise `ulimit -f`"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Makes a file `size` bytes long, of which all from `keep` on are zeros.
+pub fn empty_file(file: impl AsFd, keep: usize, size: usize) -> Result<()> {
+    check_file_size(size)?;
+    ftruncate(&file, keep as u64)
+        .and_then(|()| ftruncate(&file, size as u64))
+        .map_err(|error| Error::io(format_args!("size a file to {size} bytes"), error))
+}
+
+/// Writes all of `bytes` into a file.
+pub fn write_exact(file: impl AsFd, bytes: &[u8], offset: u64) -> Result<()> {
+    check_file_size(offset as usize + bytes.len())?;
+    match super::retry(|| rustix::io::pwrite(&file, bytes, offset)) {
+        Ok(count) if count == bytes.len() => Ok(()),
+        Ok(_) => Err(Error::io("write to a file", Errno::NOSPC)),
+        Err(error) => Err(Error::io("write to a file", error)),
+    }
 }
 
 /// Forbids every further writable mapping, `write` and hole, and any change of the seals.

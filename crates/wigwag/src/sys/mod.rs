@@ -8,6 +8,8 @@ pub mod clock;
 pub mod cpu;
 pub mod directory;
 pub mod fork;
+pub mod futex;
+pub mod life;
 pub mod memory;
 pub mod poller;
 pub mod socket;

@@ -23,6 +23,7 @@ use wigwag_bench::series::{Plan, Rounds, Series};
 mod closed;
 mod connect;
 mod pace;
+pub mod permits;
 mod sessions;
 mod sizes;
 mod verdict;
@@ -68,13 +69,15 @@ pub enum Goal {
     P9,
     /// Connecting
     P10,
+    /// A semaphore's permit that is free
+    P12,
     /// Each of them, one after the other
     #[value(name = "all")]
     All,
 }
 
 impl Goal {
-    const EACH: [Goal; 12] = [
+    const EACH: [Goal; 13] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -87,6 +90,7 @@ impl Goal {
         Goal::P8,
         Goal::P9,
         Goal::P10,
+        Goal::P12,
     ];
 
     fn measure(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
@@ -103,6 +107,7 @@ impl Goal {
             Goal::P8 => sessions::fairness(attempt),
             Goal::P9 => sessions::idleness(attempt),
             Goal::P10 => connect::connecting(attempt),
+            Goal::P12 => permits::taking(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
         }
     }
@@ -216,7 +221,7 @@ mod tests {
     #[test]
     fn every_goal_has_the_name_of_the_design() {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
-        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10");
+        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P12");
         for goal in Goal::EACH {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));
