@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::verdict::{Check, Verdict};
 use super::{Attempt, Goal};
-use crate::bench::memory::Memory;
+use wigwag_bench::memory::Memory;
 
 /// Taken and given back so often between two looks at the clock.
 const BATCH: u64 = 200;
