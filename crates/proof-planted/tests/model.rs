@@ -1,6 +1,6 @@
 //! The counters on a library with faults. Those of the models are planted in the models: see `crates/proof/tests/model.rs`.
 
-use wigwag_testing::finds;
+use wigwag_testing::{finds, finds_at};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xtask-planted");
 
@@ -12,4 +12,9 @@ fn g16_finds_a_sequence_of_32_bits() {
 #[test]
 fn g16_finds_a_sequence_that_does_not_wrap() {
     finds(PROGRAM, "G16", "wide-sequence", "0xfffffffffffff0");
+}
+
+#[test]
+fn g19_finds_a_sleep_on_an_unread_letter() {
+    finds_at(PROGRAM, "G19", "unread-letter", "waiting", "ci");
 }

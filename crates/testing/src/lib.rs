@@ -28,5 +28,5 @@ pub use ground::Ground;
 pub use patience::{LIMIT, eventually};
 pub use pattern::{check_inverted, fill, word};
 pub use process::{Link, Process, Teller, ordered_role, role};
-pub use prove::{finds, holds};
+pub use prove::{finds, finds_at, holds};
 pub use snapshot::Snapshot;
