@@ -11,6 +11,7 @@ const ADDRESSES: &[(&str, &str)] = &[
     ("crates/wigwag/src/loan.rs", "the payload as the client lends it"),
     ("crates/wigwag/src/hint.rs", "instructions that move cache lines"),
     ("crates/bench/src/", "the raw loops that the library is compared with"),
+    ("crates/wigwag-cli/src/bench/goal/permits.rs", "the semaphore that the library is compared with"),
 ];
 
 /// How many lines above an `unsafe` its reason may begin.
