@@ -26,7 +26,9 @@ fn g6_finds_a_depth_that_is_believed() {
 #[test]
 fn g6_finds_a_head_that_is_read_twice() {
     let _all = PROCESSORS.write();
-    wigwag_testing::finds(XTASK, "G6", "double-fetch", "its head changed after it was checked");
+    // A race between two processors, which a busy machine may not grant at the first try.
+    let tries = |_| wigwag_testing::finds(XTASK, "G6", "double-fetch", "its head changed after it was checked");
+    assert!((0..5).any(|index| std::panic::catch_unwind(|| tries(index)).is_ok()), "not found in five tries");
 }
 
 #[test]

@@ -36,8 +36,6 @@ faults! {
     UncheckedDepth = "unchecked-depth", "planted-unchecked-depth";
     /// The client does not check the length and the number of a reply.
     UncheckedReply = "unchecked-reply", "planted-unchecked-reply";
-    /// The server announces that it sleeps and does not look a last time.
-    MissingLook = "missing-look", "planted-missing-look";
     /// The steward keeps a dead client's descriptor.
     LeakedDescriptor = "leaked-descriptor", "planted-leaked-descriptor";
     /// A waiting client does not watch for its server's end.

@@ -334,7 +334,7 @@ impl Worker {
     fn arm(&mut self, index: usize) -> bool {
         let Some(entry) = self.entries[index].as_deref_mut() else { return false };
         entry.waiting().announce();
-        if !planted::is(Fault::MissingLook) && entry.look() {
+        if entry.look() {
             entry.waiting().withdraw(); // nobody need ring: it stays active, and is armed again after this
             self.found_cold(index);
             self.last = index;
