@@ -225,7 +225,7 @@ fn lie_to_server(plan: &Plan, counts: &mut Counts) -> anyhow::Result<usize> {
             counts.visits += 1;
             let told = tell_server(&mut listener, point, &lie);
             let told = match told {
-                Ok(()) if counts.visits % VISITS_PER_LOOK == 0 => listener.others_work(point.step as u64),
+                Ok(()) if counts.visits.is_multiple_of(VISITS_PER_LOOK) => listener.others_work(point.step as u64),
                 other => other,
             };
             if let Err(error) = told {
@@ -303,7 +303,7 @@ fn lie_to_client(plan: &Plan, counts: &mut Counts) -> anyhow::Result<usize> {
             counts.visits += 1;
             let told = tell_client(&mut victim, &mut tracee, point, &lie);
             let told = match told {
-                Ok(()) if counts.visits % VISITS_PER_LOOK == 0 => world.others_work(),
+                Ok(()) if counts.visits.is_multiple_of(VISITS_PER_LOOK) => world.others_work(),
                 other => other,
             };
             if let Err(error) = told {
