@@ -287,6 +287,7 @@ mod documented {
     use std::mem::offset_of;
 
     use super::*;
+    use crate::contract::Form;
     use crate::control::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, Welcome};
     use crate::segment::{ClientLine, ServerLine};
     use crate::slot;
@@ -447,7 +448,13 @@ mod documented {
 
     #[test]
     fn messages() {
-        let contract = Contract { name: "name".into(), version: 0x0102_0304, size: 0x0506_0708, align: 0x090a_0b0c };
+        let contract = Contract {
+            name: "name".into(),
+            version: 0x0102_0304,
+            size: 0x0506_0708,
+            align: 0x0b0c,
+            form: Form::Stream,
+        };
         let hello = FromClient::Hello(Hello {
             protocol_min: 0x1112,
             protocol_max: 0x1314,
@@ -470,7 +477,9 @@ mod documented {
                 ("capacity", &number(0x4142_4344)),
                 ("contract_version", &number(0x0102_0304)),
                 ("contract_size", &number(0x0506_0708)),
-                ("contract_align", &number(0x090a_0b0c)),
+                ("contract_align", &[0x0c, 0x0b]),
+                ("contract_form", &[2]),
+                ("zero", &[0]),
                 ("name_len", &[4]),
                 ("name", b"name"),
             ],

@@ -85,7 +85,7 @@ mod wait;
 mod worker;
 
 pub use client::{Client, ClientBuilder};
-pub use contract::{Contract, Message};
+pub use contract::{Contract, Form, Message};
 pub use error::{Error, ErrorKind, Result};
 pub use loan::{Loan, Pending, Reply};
 pub use request::{Peer, Request};

@@ -13,7 +13,7 @@
 //! Integers are little-endian. The first byte is the kind. Every length is checked before it is used; what does not
 //! parse ends the handshake with a reason.
 
-use crate::contract::{CONTRACT_NAME_MAX, Contract};
+use crate::contract::{CONTRACT_NAME_MAX, Contract, Form};
 
 /// The first four bytes of a HELLO: whoever connects by mistake is told apart at once.
 const HELLO_MAGIC: u32 = u32::from_le_bytes(*b"WWHI");
@@ -122,7 +122,7 @@ impl FromClient {
                     out.extend(word.to_le_bytes());
                 }
                 let contract = &hello.contract;
-                for word in [contract.version, contract.size, contract.align] {
+                for word in [contract.version, contract.size, contract.align_and_form()] {
                     out.extend(word.to_le_bytes());
                 }
                 out.push(contract.name.len() as u8); // at most CONTRACT_NAME_MAX, checked by the builder
@@ -257,7 +257,11 @@ impl<'a> Reader<'a> {
     }
 
     fn contract(&mut self) -> Result<Contract, &'static str> {
-        let (version, size, align) = (self.u32()?, self.u32()?, self.u32()?);
+        let (version, size, align) = (self.u32()?, self.u32()?, self.u16()?);
+        let form = Form::from_number(self.u8()?).ok_or("the form is of an unknown kind")?;
+        if self.u8()? != 0 {
+            return Err("a byte that has no meaning is not zero");
+        }
         let len = usize::from(self.u8()?);
         if len == 0 || len > CONTRACT_NAME_MAX {
             return Err("the contract's name is empty or too long");
@@ -265,7 +269,7 @@ impl<'a> Reader<'a> {
         let (name, rest) = self.0.split_at_checked(len).ok_or("the contract's name is cut off")?;
         self.0 = rest;
         let name = std::str::from_utf8(name).map_err(|_| "the contract's name is not UTF-8")?;
-        Ok(Contract { name: name.to_owned(), version, size, align })
+        Ok(Contract { name: name.to_owned(), version, size, align, form })
     }
 
     fn end<T>(self, message: T) -> Result<T, &'static str> {
@@ -346,6 +350,20 @@ mod tests {
         }
         for len in [0, CONTRACT_NAME_MAX + 1] {
             assert_eq!(greet(len), Err("the contract's name is empty or too long"), "{len}");
+        }
+    }
+
+    #[test]
+    fn every_form_survives_the_journey_and_no_other_does() {
+        for form in [Form::Exchange, Form::Queue, Form::Stream] {
+            let FromClient::Hello(hello) = hello() else { panic!() };
+            let hello = FromClient::Hello(Hello { contract: hello.contract.in_form(form), ..hello });
+            assert_eq!(FromClient::decode(&hello.encode()), Ok(hello));
+        }
+        for (offset, value) in [(31, 3), (31, 255), (32, 1)] {
+            let mut bytes = hello().encode();
+            bytes[offset] = value;
+            assert!(FromClient::decode(&bytes).is_err(), "{value} at {offset}");
         }
     }
 
