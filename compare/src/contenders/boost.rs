@@ -10,7 +10,7 @@ use anyhow::{bail, ensure};
 use wigwag_bench::case::WaitMode;
 use wigwag_bench::report::Report;
 use wigwag_bench::role::{self, Orders};
-use wigwag_bench::transport::{Caller, Window};
+use wigwag_bench::transport::Window;
 use wigwag_bench::work;
 
 use crate::contender::{About, Contender, token};
@@ -92,17 +92,6 @@ impl Ends {
                 other => bail!("Boost received {other} bytes instead of {len}"),
             }
         }
-    }
-}
-
-impl Caller for Ends {
-    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-        R: FnOnce(&[u8]),
-    {
-        self.submit(len, fill)?;
-        self.complete(read)
     }
 }
 

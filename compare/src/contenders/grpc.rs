@@ -24,7 +24,7 @@ use tonic_prost::ProstCodec;
 use wigwag_bench::case::WaitMode;
 use wigwag_bench::report::Report;
 use wigwag_bench::role::{self, Orders};
-use wigwag_bench::transport::{Caller, Window};
+use wigwag_bench::transport::Window;
 use wigwag_bench::work;
 
 use super::tokio_unix::runtime;
@@ -154,19 +154,6 @@ async fn call(mut grpc: tonic::client::Grpc<Channel>, request: Request<Payload>)
     grpc.unary(request, http::uri::PathAndQuery::from_static(METHOD), codec).await
 }
 
-impl Caller for Ends {
-    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-        R: FnOnce(&[u8]),
-    {
-        let request = Ends::request(len, fill);
-        let reply = self.runtime.block_on(call(self.grpc.clone(), request))?;
-        read(&reply.into_inner().data);
-        Ok(())
-    }
-}
-
 impl Window for Ends {
     fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
     where
@@ -183,6 +170,17 @@ impl Window for Ends {
     {
         let oldest = self.under_way.pop_front().context("nothing is under way")?;
         let reply = self.runtime.block_on(oldest)??;
+        read(&reply.into_inner().data);
+        Ok(())
+    }
+
+    fn exchange_alone<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
+    where
+        F: FnOnce(&mut [u8]),
+        R: FnOnce(&[u8]),
+    {
+        let request = Ends::request(len, fill);
+        let reply = self.runtime.block_on(call(self.grpc.clone(), request))?;
         read(&reply.into_inner().data);
         Ok(())
     }

@@ -17,7 +17,7 @@ use iceoryx2::service::port_factory::request_response::PortFactory;
 use wigwag_bench::case::WaitMode;
 use wigwag_bench::report::Report;
 use wigwag_bench::role::{self, Orders};
-use wigwag_bench::transport::{Caller, Window};
+use wigwag_bench::transport::Window;
 use wigwag_bench::work;
 
 use super::iceoryx2::{Kind, listener, name, node, notifier, said, sleep};
@@ -112,18 +112,6 @@ fn service(node: &Node<Kind>, orders: &Orders) -> anyhow::Result<Service> {
 pub fn as_bytes(bytes: &mut [std::mem::MaybeUninit<u8>]) -> &mut [u8] {
     // SAFETY: shared memory has a value at every byte, and it is only written through this.
     unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
-}
-
-impl Caller for Ends {
-    #[inline]
-    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-        R: FnOnce(&[u8]),
-    {
-        self.submit(len, fill)?;
-        self.complete(read)
-    }
 }
 
 impl Window for Ends {

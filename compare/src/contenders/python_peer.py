@@ -20,6 +20,13 @@ now = time.monotonic_ns
 part, polls, orders = sys.argv[1], sys.argv[2] == "poll", json.loads(sys.argv[3])
 case, size = orders["case"], orders["case"]["size"]
 names = os.path.join(orders["directory"], "names")
+# For a few bytes one call into numpy costs more than bytes.translate in whole.
+vectors = size >= 1024
+if vectors:
+    try:
+        import numpy
+    except ImportError:
+        vectors = False
 
 
 def say(text):
@@ -48,6 +55,12 @@ def serve():
     view = memory.buf[:size]
     take, give = taker(requests), replies.release
     say("ready")
+    if vectors:
+        lying, add = numpy.frombuffer(view, numpy.uint8), numpy.add
+        while True:
+            take()
+            add(lying, 1, lying)
+            give()
     while True:
         take()
         view[:] = bytes(view).translate(PLUS_ONE)
@@ -73,11 +86,17 @@ def connect():
     asked = [(pattern * (size // 8 + 1))[:size] for pattern in patterns]
     expected = [request.translate(PLUS_ONE) for request in asked]
 
+    is_expected = lambda number: bytes(view) == expected[number & 3]
+    if vectors:
+        lying, same = numpy.frombuffer(view, numpy.uint8), numpy.empty(size, bool)
+        wanted = [numpy.frombuffer(reply, numpy.uint8) for reply in expected]
+        is_expected = lambda number: numpy.equal(lying, wanted[number & 3], same).all()
+
     def call(number):
         view[:] = asked[number & 3]
         give()
         take()
-        if bytes(view) != expected[number & 3]:
+        if not is_expected(number):
             raise ValueError(f"the reply to request {number} is not what was asked for")
 
     call.memory = memory

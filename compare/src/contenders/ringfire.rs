@@ -1,8 +1,9 @@
 //! ringfire: a ring in shared memory for each direction.
 //!
-//! Best fair configuration: up to 4 KiB a ring of fixed-size items, polled with `try_recv` and a pause in between, or
-//! waited for with its default `FutexWait` (32 looks, then asleep). Above that only its blob ring can carry the payload:
-//! written in place into the arena, read in place, polled, because it has nothing to sleep on.
+//! Best fair configuration: where both poll, a ring of few fixed-size items below 1 KiB, looked at with `try_recv` and a
+//! pause in between, and above it the blob ring, written in place into its arena and read in place, which is quicker
+//! there. Where they sleep, a ring of items up to 4 KiB with its default `FutexWait` (32 looks, then asleep); the blob
+//! ring has nothing to sleep on.
 
 use std::path::PathBuf;
 
@@ -11,15 +12,15 @@ use ringfire::{BlobConsumer, BlobProducer, FutexWait, RingConsumer, RingProducer
 use wigwag_bench::case::WaitMode;
 use wigwag_bench::report::Report;
 use wigwag_bench::role::{self, Orders};
-use wigwag_bench::transport::{Caller, Window};
+use wigwag_bench::transport::Window;
 use wigwag_bench::work;
 
 use crate::contender::{About, Contender};
 
-/// Items of a ring: more than are ever under way.
-const ITEMS: u64 = 128;
-/// Blobs that fit into the arena.
-const BLOBS: usize = 8;
+/// Items of a ring: twice as many as are under way. More would only be more memory that leaves the cache.
+fn items(orders: &Orders) -> u64 {
+    (2 * orders.case.in_flight as u64).next_power_of_two().max(4)
+}
 
 /// The contender.
 pub struct Ringfire;
@@ -38,10 +39,14 @@ pub struct Blobs {
     back: BlobConsumer<u64>,
 }
 
+/// Where both poll, blobs take over from here on: an item is handed on by value, which is several copies.
+const BLOBS_FROM: usize = 1024;
+
 /// Calls a function of the payload's size, where a ring of fixed-size items carries it.
 macro_rules! by_size {
     ($orders:expr, $fixed:ident, $blobs:expr) => {
         match $orders.case.size {
+            BLOBS_FROM.. if $orders.case.wait == WaitMode::Spin => $blobs,
             8 => $fixed::<8>($orders),
             48 => $fixed::<48>($orders),
             256 => $fixed::<256>($orders),
@@ -60,7 +65,7 @@ impl Contender for Ringfire {
         ..About::new(
             "ringfire",
             "ringfire 0.5",
-            "two rings of fixed-size items up to 4 KiB; blob rings, written and read in place and polled, above",
+            "two rings of fixed-size items up to 4 KiB; polled from 1 KiB on, blob rings, written and read in place",
         )
     };
 
@@ -94,7 +99,7 @@ fn attach<T>(attach: impl Fn() -> Result<T, RingfireError>) -> anyhow::Result<T>
 }
 
 fn serve_fixed<const N: usize>(orders: &Orders) -> anyhow::Result<()> {
-    let out = RingProducer::create(path(orders, "replies"), ITEMS)?;
+    let out = RingProducer::create(path(orders, "replies"), items(orders))?;
     role::ready(orders)?;
     let mut ends = Fixed::<N>::over(orders, out, "requests")?;
     loop {
@@ -106,7 +111,7 @@ fn serve_fixed<const N: usize>(orders: &Orders) -> anyhow::Result<()> {
 
 fn measure_fixed<const N: usize>(orders: &Orders) -> anyhow::Result<Report> {
     role::run_or_pipeline(orders, || {
-        let out = RingProducer::create(path(orders, "requests"), ITEMS)?;
+        let out = RingProducer::create(path(orders, "requests"), items(orders))?;
         Fixed::<N>::over(orders, out, "replies")
     })
 }
@@ -134,18 +139,6 @@ impl<const N: usize> Fixed<N> {
     }
 }
 
-impl<const N: usize> Caller for Fixed<N> {
-    #[inline(always)]
-    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-        R: FnOnce(&[u8]),
-    {
-        self.submit(len, fill)?;
-        self.complete(read)
-    }
-}
-
 impl<const N: usize> Window for Fixed<N> {
     #[inline(always)]
     fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
@@ -169,8 +162,9 @@ impl<const N: usize> Window for Fixed<N> {
 }
 
 fn producer(orders: &Orders, name: &str) -> anyhow::Result<BlobProducer<u64>> {
-    let arena = (BLOBS.max(2 * orders.case.in_flight) * orders.case.size).next_power_of_two();
-    Ok(BlobProducer::create(path(orders, name), ITEMS, arena)?)
+    // As with the items: a larger arena is only more memory that leaves the cache.
+    let arena = (2 * orders.case.in_flight * orders.case.size).next_power_of_two();
+    Ok(BlobProducer::create(path(orders, name), items(orders), arena)?)
 }
 
 fn serve_blobs(orders: &Orders) -> anyhow::Result<()> {
@@ -192,17 +186,6 @@ impl Blobs {
     fn open(orders: &Orders, out: &str, back: &str) -> anyhow::Result<Blobs> {
         let out = producer(orders, out)?;
         Ok(Blobs { out, back: attach(|| BlobConsumer::attach(path(orders, back)))? })
-    }
-}
-
-impl Caller for Blobs {
-    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-        R: FnOnce(&[u8]),
-    {
-        self.submit(len, fill)?;
-        self.complete(read)
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use wigwag_bench::case::WaitMode;
 use wigwag_bench::report::Report;
 use wigwag_bench::role::{self, Orders};
-use wigwag_bench::transport::{Caller, Window, thread_for_each};
+use wigwag_bench::transport::{Window, thread_for_each};
 use wigwag_bench::work;
 
 use crate::contender::{About, Contender};
@@ -118,17 +118,6 @@ fn again(error: Errno) -> anyhow::Result<()> {
             Ok(())
         }
         _ => Err(error.into()),
-    }
-}
-
-impl Caller for Ends {
-    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-        R: FnOnce(&[u8]),
-    {
-        self.submit(len, fill)?;
-        self.complete(read)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use wigwag_bench::case::WaitMode;
 use wigwag_bench::report::Report;
 use wigwag_bench::role::{self, Orders};
-use wigwag_bench::transport::{Caller, Window};
+use wigwag_bench::transport::Window;
 use wigwag_bench::work;
 
 use crate::contender::{About, Contender};
@@ -71,23 +71,6 @@ impl Contender for TokioUnix {
     }
 }
 
-impl Caller for Ends {
-    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-        R: FnOnce(&[u8]),
-    {
-        fill(&mut self.bytes[..len]);
-        let (stream, bytes) = (&mut self.stream, &mut self.bytes);
-        self.runtime.block_on(async {
-            stream.write_all(bytes).await?;
-            stream.read_exact(bytes).await
-        })?;
-        read(&self.bytes);
-        Ok(())
-    }
-}
-
 impl Window for Ends {
     fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
     where
@@ -102,6 +85,21 @@ impl Window for Ends {
         R: FnOnce(&[u8]),
     {
         self.runtime.block_on(self.stream.read_exact(&mut self.bytes))?;
+        read(&self.bytes);
+        Ok(())
+    }
+
+    fn exchange_alone<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
+    where
+        F: FnOnce(&mut [u8]),
+        R: FnOnce(&[u8]),
+    {
+        fill(&mut self.bytes[..len]);
+        let (stream, bytes) = (&mut self.stream, &mut self.bytes);
+        self.runtime.block_on(async {
+            stream.write_all(bytes).await?;
+            stream.read_exact(bytes).await
+        })?;
         read(&self.bytes);
         Ok(())
     }

@@ -23,6 +23,8 @@ use crate::transport;
 
 /// How long a process may take to start, beyond what it was told to measure, where nobody says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much longer for each session that it has to connect first.
+const SESSION_PATIENCE: Duration = Duration::from_millis(100);
 /// How long counting the system calls of one case may take.
 const COUNTING_PATIENCE: Duration = Duration::from_secs(4);
 const READY: &str = "ready";
@@ -173,8 +175,9 @@ impl Stage {
     }
 
     fn start_ready(&self, orders: &Orders) -> anyhow::Result<Actor> {
+        let sessions = if orders.role == Role::Idler { orders.case.sessions as u32 } else { 0 };
         let mut actor = self.start(orders)?;
-        actor.await_ready(self.patience)?;
+        actor.await_ready(self.patience + sessions * SESSION_PATIENCE)?;
         Ok(actor)
     }
 }

@@ -106,9 +106,9 @@ impl Series {
         &self.reports[index]
     }
 
-    /// All rounds of a case as one.
+    /// All rounds of a case as one, each with the same weight.
     pub fn pooled(&self, index: usize) -> Report {
-        Report::pooled(&self.reports[index])
+        Report::of_rounds(&self.reports[index])
     }
 
     /// The median over the rounds of one case's figure divided by another's in the same round.

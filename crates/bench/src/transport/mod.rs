@@ -48,6 +48,28 @@ pub trait Window {
     fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
     where
         R: FnOnce(&[u8]);
+
+    /// One request and its reply, with none under way: for those who have a quicker way than one after the other.
+    #[inline(always)]
+    fn exchange_alone<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
+    where
+        F: FnOnce(&mut [u8]),
+        R: FnOnce(&[u8]),
+    {
+        self.submit(len, fill)?;
+        self.complete(read)
+    }
+}
+
+impl<W: Window> Caller for W {
+    #[inline(always)]
+    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
+    where
+        F: FnOnce(&mut [u8]),
+        R: FnOnce(&[u8]),
+    {
+        self.exchange_alone(len, fill, read)
+    }
 }
 
 /// The server's end: changes each request in place until the caller hangs up.

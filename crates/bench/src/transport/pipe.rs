@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 
 use super::frame::Frame;
-use super::{Caller, Rendezvous, Responder, Window};
+use super::{Rendezvous, Responder, Window};
 
 const REQUESTS: &str = "requests.pipe";
 const REPLIES: &str = "replies.pipe";
@@ -39,19 +39,6 @@ impl PipeCaller {
         prepare(&requests, place)?;
         prepare(&replies, place)?;
         Ok(PipeCaller { requests, replies, frame: Frame::new(place.capacity) })
-    }
-}
-
-impl Caller for PipeCaller {
-    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-        R: FnOnce(&[u8]),
-    {
-        fill(self.frame.payload(len)?);
-        self.frame.send(len, &mut self.requests)?;
-        read(self.frame.receive_reply(&mut self.replies)?);
-        Ok(())
     }
 }
 

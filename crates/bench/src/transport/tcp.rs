@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use anyhow::Context as _;
 
 use super::frame::Frame;
-use super::{Caller, Rendezvous, Responder, Window};
+use super::{Rendezvous, Responder, Window};
 
 /// The file in the rendezvous that holds the server's port.
 const PORT: &str = "tcp.port";
@@ -25,19 +25,6 @@ impl TcpCaller {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(place.polls())?;
         Ok(TcpCaller { stream, frame: Frame::new(place.capacity) })
-    }
-}
-
-impl Caller for TcpCaller {
-    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-        R: FnOnce(&[u8]),
-    {
-        fill(self.frame.payload(len)?);
-        self.frame.send(len, &mut self.stream)?;
-        read(self.frame.receive_reply(&mut self.stream)?);
-        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use anyhow::Context as _;
 
 use super::frame::Frame;
-use super::{Caller, Rendezvous, Responder, Window};
+use super::{Rendezvous, Responder, Window};
 
 const SOCKET: &str = "unix.sock";
 
@@ -21,19 +21,6 @@ impl UnixCaller {
         let stream = UnixStream::connect(place.path(SOCKET)).context("no server listens on the socket")?;
         stream.set_nonblocking(place.polls())?;
         Ok(UnixCaller { stream, frame: Frame::new(place.capacity) })
-    }
-}
-
-impl Caller for UnixCaller {
-    fn exchange<F, R>(&mut self, len: usize, fill: F, read: R) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-        R: FnOnce(&[u8]),
-    {
-        fill(self.frame.payload(len)?);
-        self.frame.send(len, &mut self.stream)?;
-        read(self.frame.receive_reply(&mut self.stream)?);
-        Ok(())
     }
 }
 
