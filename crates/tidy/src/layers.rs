@@ -12,6 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["fuzzing"],
     &["typed"],
     &["client", "loan", "server", "semaphore"],
+    &["connection"],
     &["worker"],
     &["request"],
     &["private_copy"],

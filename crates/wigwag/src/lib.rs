@@ -32,6 +32,7 @@
 //! fuzzing                               the validators, for fuzz targets
 //! typed                                 any plain-memory type as `&mut T`
 //! client  loan  server  semaphore       the faces
+//! connection                            the caller's end of a session, of whichever form
 //! worker                                one serving thread: hot and cold sessions
 //! request                               one call, as the server sees it
 //! private_copy                          payloads of clients that are not trusted
@@ -55,6 +56,7 @@ compile_error!("Wigwag needs Linux: memfd, eventfd, pidfd and sealed shared memo
 
 pub(crate) mod attention;
 mod client;
+mod connection;
 mod contract;
 mod control;
 pub(crate) mod doorbell;

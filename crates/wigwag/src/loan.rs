@@ -43,8 +43,8 @@ pub struct Loan<'c> {
 impl<'c> Loan<'c> {
     #[inline(always)]
     pub(crate) fn new(client: &'c Client, slot: usize, len: usize) -> Loan<'c> {
-        let line = client.segment().line(slot);
-        let data = if len > INLINE_CAPACITY { client.segment().body(slot) } else { line.inline() };
+        let line = client.connection.segment().line(slot);
+        let data = if len > INLINE_CAPACITY { client.connection.segment().body(slot) } else { line.inline() };
         Loan { client, slot, line, data, len }
     }
 
@@ -156,7 +156,7 @@ impl<'c> Loan<'c> {
 
     #[inline(always)]
     fn pass(self, deadline: Option<Instant>) -> Result<(&'c Client, usize, &'c Line)> {
-        if self.client.is_forked() {
+        if self.client.connection.is_forked() {
             return Err(Error::forked());
         }
         if self.len > INLINE_CAPACITY {
@@ -243,7 +243,7 @@ impl<'c> Pending<'c> {
             return Err(Error::new(ErrorKind::Unanswered, "the reply of this call has been taken before"));
         }
         self.is_taken = true;
-        if self.client.is_forked() {
+        if self.client.connection.is_forked() {
             return Err(Error::forked());
         }
         self.client.finish(self.slot, self.line, None)
@@ -263,7 +263,7 @@ impl<'c> Pending<'c> {
             self.is_taken = true;
             return Some(self.client.accept(self.slot, self.line));
         }
-        if self.is_taken || self.client.seems_alive() {
+        if self.is_taken || self.client.connection.seems_alive() {
             return None;
         }
         // The server is gone, or this is a forked child: that takes no time to find out, and it is the answer.
@@ -299,11 +299,11 @@ impl<'c> Pending<'c> {
         if self.is_taken {
             return None;
         }
-        if self.client.is_forked() {
+        if self.client.connection.is_forked() {
             self.is_taken = true;
             return Some(Err(Error::forked()));
         }
-        let outcome = match self.client.wait(self.line, deadline) {
+        let outcome = match self.client.connection.wait(self.line, deadline) {
             Ok(()) => self.client.accept(self.slot, self.line),
             Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) => return None,
             Err(error) => {
@@ -325,7 +325,7 @@ impl<'c> Pending<'c> {
     /// ```
     #[inline]
     pub fn is_ready(&self) -> bool {
-        !self.is_taken && !self.client.is_forked() && self.client.is_ready(self.line)
+        !self.is_taken && !self.client.connection.is_forked() && self.client.connection.is_ready(self.line)
     }
 }
 
@@ -367,7 +367,12 @@ pub struct Reply<'c> {
 impl<'c> Reply<'c> {
     #[inline(always)]
     pub(crate) fn new(client: &'c Client, slot: usize, head: Head) -> Reply<'c> {
-        let reply = Reply { client, slot, data: client.segment().payload(slot, head.in_body), len: head.len as usize };
+        let reply = Reply {
+            client,
+            slot,
+            data: client.connection.segment().payload(slot, head.in_body),
+            len: head.len as usize,
+        };
         if head.in_body {
             hint::arrived(&reply);
         }
@@ -392,7 +397,7 @@ impl<'c> Reply<'c> {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn into_loan(self, len: usize) -> Result<Loan<'c>> {
-        if self.client.is_forked() {
+        if self.client.connection.is_forked() {
             return Err(Error::forked());
         }
         let capacity = self.client.capacity();

@@ -3,7 +3,7 @@
 //!
 //! | here | there |
 //! |---|---|
-//! | [`ClientAt`] | `control/attach.rs`: `attach`, `read_welcome`, `establish`; `sys/memory.rs`: `check_sealed`; `client.rs`: `read_news`, `Drop` |
+//! | [`ClientAt`] | `control/attach.rs`: `attach`, `read_welcome`, `establish`; `sys/memory.rs`: `check_sealed`; `connection.rs`: `read_news`, `Drop` |
 //! | [`StewardAt`] | `control/steward.rs`: `greet`, `advance`, `offer`, `establish`, `refuse`, `turn_away`, `left`, `let_go`, `expire`, `listen_to`, `end`, `stop_listening` |
 //! | [`Memory`] | `sys/memory.rs`: `create_sealed`, `seal_finally` |
 //! | a wire | a seqpacket socket: what was sent before an end is still read; an end that leaves something unread shows as a reset first, once |

@@ -6,7 +6,7 @@
 //!
 //! | here | there |
 //! |---|---|
-//! | [`ClientAt`] | `client.rs`: `send`, `ring`, `wait_slow`, `hear`, `check_alive`, `accept`, `Drop` |
+//! | [`ClientAt`] | `client.rs`: `send`, `accept`; `connection.rs`: `pass`, `ring`, `wait_slow`, `hear`, `check_alive`, `Drop` |
 //! | [`ThreadAt`] | `worker.rs`: `next`, `checkup`, `read_letters`, `pass`, `look`, `arm`, `idle`, `sleep`, `hear`, `wake`, `forget`; `request.rs`: `pass` |
 //! | [`StewardAt`] | `control/steward.rs`: `handle`, `end`; `control/core.rs`: `deal`, `forget`, `post`; `attention.rs` |
 //! | bells | an eventfd in an edge-triggered epoll: an edge stays until the epoll is looked at, which takes all edges |

@@ -7,7 +7,7 @@
 //! | here | there |
 //! |---|---|
 //! | fill, pass, accept, release, give up, reclaim | `client.rs`: `loan_until`, `send`, `accept`, `release`, `abandon`, `reclaim` |
-//! | ask for each, sleep | `client.rs`: `wait_for_slot`, `wait_slow` |
+//! | ask for each, sleep | `client.rs`: `wait_for_slot`; `connection.rs`: `wait_slow` |
 //! | take | `worker.rs`: `Entry::look`, `Entry::take` |
 //! | note, pass back, ring | `request.rs`: `pass`; `session.rs`: `set_answered` |
 

@@ -1,18 +1,17 @@
 //! What a client may wish for before it connects.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::{Client, Counters};
+use crate::connection::Connection;
 use crate::contract::Contract;
 use crate::control::attach::{self, Wishes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::free_slots::FreeSlots;
 use crate::layout::{CAPACITY_MAX, SLOTS_MAX};
 use crate::slot;
-use crate::sys::fork::ForkGuard;
-use crate::sys::poller::Events;
 use crate::wait::Wait;
 
 /// Builds a [`Client`] with wishes of its own. What it does not set, the server states.
@@ -124,26 +123,14 @@ impl ClientBuilder {
         let attachment = attach::attach(name, &self.wishes)?;
         let slots = attachment.segment.geometry().slots;
         let client = Client {
-            attachment,
+            connection: Connection::new(attachment, self.wait),
             free: FreeSlots::new(slots),
             sequences: (0..slots).map(|_| Cell::new(slot::before_first())).collect(),
-            wait: self.wait,
-            fork: ForkGuard::new(),
-            server_slept: Cell::new(false),
-            last_reply_at: Cell::new(None),
-            patience: RefCell::default(),
-            may_ever_spin: Cell::new(true),
-            may_spin: Cell::new(true),
-            events: RefCell::new(Events::with_capacity(4)),
-            ended: RefCell::new(None),
-            is_over: Cell::new(false),
-            polls: Cell::new(0),
             counters: Counters::default(),
             name: name.to_owned(),
             builder: self,
         };
         client.publish_depth();
-        client.refresh_affinity();
         Ok(client)
     }
 

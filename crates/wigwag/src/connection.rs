@@ -1,0 +1,391 @@
+//! The caller's end of a session: passes slots, waits for them to come back, and hears of the other side's end.
+//!
+//! What a client and a sender have in common. It knows nothing of which slot is used when, nor of what lies in it.
+
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+use crate::control::attach::{Attachment, KEY_BELL, KEY_SOCKET};
+use crate::control::protocol::{FromServer, Reason};
+use crate::doorbell::Waiting;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{Geometry, Head};
+use crate::planted::{self, Fault};
+use crate::segment::{Line, Segment};
+use crate::slot;
+use crate::sync::Ordering;
+use crate::sys::cpu;
+use crate::sys::fork::ForkGuard;
+use crate::sys::poller::Events;
+use crate::sys::socket::{self, MESSAGE_MAX};
+use crate::wait::{ReplyPatience, THINK_UNKNOWN, Wait};
+
+/// One session, as the side that called has it. Dropping it ends the session.
+pub struct Connection {
+    attachment: Attachment,
+    wait: Wait,
+    fork: ForkGuard,
+    /// Whether the server slept when something was passed to it since the last reply: then waiting means sleeping.
+    server_slept: Cell<bool>,
+    /// When the last reply came, if the clock had to be read anyway.
+    last_reply_at: Cell<Option<Instant>>,
+    patience: RefCell<ReplyPatience>,
+    /// Whether spinning can pay at all: not for [`Wait::Park`], and not on the one processor that both sides are pinned to.
+    may_ever_spin: Cell<bool>,
+    /// Whether it can pay now: not while the server was last seen on this very processor.
+    may_spin: Cell<bool>,
+    events: RefCell<Events>,
+    ended: RefCell<Option<Ended>>,
+    /// Whether `ended` says something.
+    is_over: Cell<bool>,
+    /// Looks of those who poll; see [`Connection::seems_alive`].
+    polls: Cell<u32>,
+    doorbells_rung: Cell<u64>,
+    sleeps: Cell<u64>,
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    /// Without a word.
+    Died,
+    /// The server said why.
+    Farewell(Reason, String),
+}
+
+/// Spins before the clock is read for the first time: most replies of an awake server come within these.
+const SPINS_BEFORE_CLOCK: u32 = 128;
+/// Spins between two looks at the clock.
+const SPINS_PER_CLOCK: u32 = 64;
+/// Looks in vain of someone who polls, between two looks whether the server lives.
+const POLLS_PER_LIFE_SIGN: u32 = 256;
+/// Messages of the server that are read at a time: one that floods does not hold up a deadline.
+const NEWS_AT_A_TIME: usize = 64;
+/// Spins between two looks whether the server lives, for [`Wait::Spin`].
+const SPINS_PER_LIFE_SIGN: u32 = 1 << 13;
+/// Sleeps between two looks at this thread's own affinity.
+const SLEEPS_PER_AFFINITY: u64 = 64;
+
+impl Connection {
+    /// The session of an attachment.
+    pub fn new(attachment: Attachment, wait: Wait) -> Connection {
+        let connection = Connection {
+            attachment,
+            wait,
+            fork: ForkGuard::new(),
+            server_slept: Cell::new(false),
+            last_reply_at: Cell::new(None),
+            patience: RefCell::default(),
+            may_ever_spin: Cell::new(true),
+            may_spin: Cell::new(true),
+            events: RefCell::new(Events::with_capacity(4)),
+            ended: RefCell::new(None),
+            is_over: Cell::new(false),
+            polls: Cell::new(0),
+            doorbells_rung: Cell::new(0),
+            sleeps: Cell::new(0),
+        };
+        connection.refresh_affinity();
+        connection
+    }
+
+    /// The memory of the session.
+    #[inline(always)]
+    pub fn segment(&self) -> &Segment {
+        &self.attachment.segment
+    }
+
+    /// Its geometry.
+    #[inline(always)]
+    pub fn geometry(&self) -> &Geometry {
+        self.attachment.segment.geometry()
+    }
+
+    /// Whether it is known to be over.
+    #[inline(always)]
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
+    /// How often the server had to be rung for.
+    pub fn doorbells_rung(&self) -> u64 {
+        self.doorbells_rung.get()
+    }
+
+    /// How often the caller slept.
+    pub fn sleeps(&self) -> u64 {
+        self.sleeps.get()
+    }
+
+    /// Passes a slot to the server as request `sequence`, and rings if it sleeps.
+    #[inline(always)]
+    pub fn pass(&self, line: &Line, head: Head, sequence: u64) {
+        line.head.store(head.pack(), Ordering::Relaxed); // published by the turn
+        slot::pass_to_server(&line.turn, sequence);
+        if Waiting(&self.attachment.segment.server_line().waiting).claim() {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&self) {
+        let line = self.attachment.segment.client_line();
+        let think_ns = match self.last_reply_at.get() {
+            Some(at) => u32::try_from(at.elapsed().as_nanos()).unwrap_or(THINK_UNKNOWN),
+            None => THINK_UNKNOWN,
+        };
+        // Hints for the server, which reads them after the ring.
+        line.think_ns.store(think_ns, Ordering::Relaxed);
+        line.processor.store(cpu::current(), Ordering::Relaxed);
+        self.server_slept.set(true);
+        count(&self.doorbells_rung);
+        self.attachment.server_bell.ring();
+    }
+
+    /// Whether a fork lies between the connect and now.
+    #[inline(always)]
+    pub fn is_forked(&self) -> bool {
+        self.fork.is_forked()
+    }
+
+    /// Whether nothing is known of an end, for those who poll. Now and then it costs a system call to look.
+    pub fn seems_alive(&self) -> bool {
+        if self.is_forked() {
+            return false;
+        }
+        self.polls.set(self.polls.get().wrapping_add(1));
+        if self.polls.get().is_multiple_of(POLLS_PER_LIFE_SIGN) && self.hear(Some(Instant::now())).is_err() {
+            return false;
+        }
+        !self.is_over.get()
+    }
+
+    /// Whether the reply of a slot is there.
+    #[inline(always)]
+    pub fn is_ready(&self, line: &Line) -> bool {
+        !slot::load(&line.turn).is_server()
+    }
+
+    /// Waits until the reply of a slot is there. On an error the slot is still the server's.
+    #[inline(always)]
+    pub fn wait(&self, line: &Line, deadline: Option<Instant>) -> Result<()> {
+        if !self.is_ready(line) && !self.spin_briefly(line) {
+            return self.wait_slow(line, deadline);
+        }
+        self.came_awake();
+        Ok(())
+    }
+
+    /// A reply came while this thread was awake, so the server is awake too.
+    #[inline(always)]
+    pub fn came_awake(&self) {
+        if self.server_slept.get() {
+            self.reply_after_ring();
+        } else {
+            self.last_reply_at.set(None); // the clock was not read
+        }
+    }
+
+    /// The server had been woken for this reply: the think time begins, and it may have moved.
+    #[cold]
+    pub fn reply_after_ring(&self) {
+        self.server_slept.set(false);
+        self.last_reply_at.set(Some(Instant::now()));
+        let theirs = self.attachment.segment.server_line().processor.load(Ordering::Relaxed); // a hint
+        self.may_spin.set(self.may_ever_spin.get() && theirs != cpu::current());
+    }
+
+    /// The reply of a server that is awake and quick comes here, without a clock.
+    #[inline(always)]
+    fn spin_briefly(&self, line: &Line) -> bool {
+        if self.server_slept.get() || !self.may_spin.get() {
+            return false;
+        }
+        for _ in 0..SPINS_BEFORE_CLOCK {
+            std::hint::spin_loop();
+            if self.is_ready(line) {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[cold]
+    fn wait_slow(&self, line: &Line, deadline: Option<Instant>) -> Result<()> {
+        if self.fork.is_forked() {
+            return Err(Error::forked());
+        }
+        if self.spin_patiently(line, deadline)? {
+            self.came_awake();
+            return Ok(());
+        }
+        let turn = &line.turn;
+        let mut was_last_look = false;
+        while slot::ask_for_wake(turn).is_server() {
+            if let Err(error) = self.check_alive(true) {
+                // A reply that was passed before the end counts.
+                return if self.is_ready(line) { Ok(()) } else { Err(error) };
+            }
+            if was_last_look {
+                return Err(Error::timed_out(true));
+            }
+            // Even without time left there is one look, so that who polls learns of the end.
+            was_last_look = deadline.is_some_and(|at| at <= Instant::now());
+            self.sleep(deadline)?;
+        }
+        self.reply_after_ring();
+        Ok(())
+    }
+
+    /// Spins for as long as the policy says. `false`: time to sleep.
+    fn spin_patiently(&self, line: &Line, deadline: Option<Instant>) -> Result<bool> {
+        if self.wait == Wait::Spin {
+            return self.spin_forever(line, deadline);
+        }
+        if self.server_slept.get() || !self.may_spin.get() {
+            return Ok(false);
+        }
+        let budget = self.patience.borrow_mut().next();
+        if budget.is_zero() {
+            return Ok(false);
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < budget {
+            for _ in 0..SPINS_PER_CLOCK {
+                std::hint::spin_loop();
+                if self.is_ready(line) {
+                    self.patience.borrow_mut().paid();
+                    return Ok(true);
+                }
+            }
+        }
+        self.patience.borrow_mut().failed();
+        Ok(false)
+    }
+
+    /// [`Wait::Spin`]: sleeps never, but notices the server's death and the deadline.
+    fn spin_forever(&self, line: &Line, deadline: Option<Instant>) -> Result<bool> {
+        loop {
+            for spin in 0..SPINS_PER_LIFE_SIGN {
+                std::hint::spin_loop();
+                if self.is_ready(line) {
+                    return Ok(true);
+                }
+                if spin % SPINS_PER_CLOCK == 0 && deadline.is_some_and(|at| at <= Instant::now()) {
+                    return Ok(false); // it is looked at a last time as by all others
+                }
+            }
+            // Two who spin on one processor only stand in each other's way, for whole time slices.
+            let theirs = self.attachment.segment.server_line().processor.load(Ordering::Relaxed); // a hint
+            if theirs == cpu::current() {
+                cpu::move_off(theirs);
+            }
+            self.hear(Some(Instant::now()))?;
+            if let Err(error) = self.check_alive(true) {
+                return if self.is_ready(line) { Ok(true) } else { Err(error) };
+            }
+        }
+    }
+
+    /// Tells the server which processors this thread may use, and learns the same of the server.
+    pub fn refresh_affinity(&self) {
+        let segment = &self.attachment.segment;
+        let mine = cpu::only_processor();
+        // Hints, on both sides.
+        segment.client_line().only_processor.store(mine, Ordering::Relaxed);
+        let theirs = segment.server_line().only_processor.load(Ordering::Relaxed);
+        self.may_ever_spin.set(self.wait != Wait::Park && !cpu::share_one_processor(mine, theirs));
+        self.may_spin.set(self.may_ever_spin.get());
+    }
+
+    pub fn sleep(&self, deadline: Option<Instant>) -> Result<()> {
+        if self.sleeps.get().is_multiple_of(SLEEPS_PER_AFFINITY) {
+            self.refresh_affinity();
+        }
+        count(&self.sleeps);
+        self.hear(deadline)
+    }
+
+    /// Waits for a ring, news from the socket, the server's end, or the deadline.
+    pub fn hear(&self, deadline: Option<Instant>) -> Result<()> {
+        let mut events = self.events.borrow_mut();
+        self.attachment.poller.wait(&mut events, deadline)?;
+        for ready in events.iter() {
+            match ready.key {
+                KEY_BELL => {}
+                _ if planted::is(Fault::MissingWakeOnDeath) => {}
+                KEY_SOCKET => self.read_news(),
+                _ => self.end(Ended::Died),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_news(&self) {
+        let mut buffer = [0u8; MESSAGE_MAX];
+        for _ in 0..NEWS_AT_A_TIME {
+            match socket::receive(&self.attachment.socket, &mut buffer) {
+                Ok(received) if received.len == 0 => return self.end(Ended::Died),
+                Ok(received) => match FromServer::decode(&buffer[..received.len]) {
+                    Ok(FromServer::Bell) => {}
+                    // A refusal after READY: the server changed its mind while the session was made.
+                    Ok(FromServer::Farewell(reason, why) | FromServer::Refusal(reason, why)) => {
+                        self.end(Ended::Farewell(reason, why))
+                    }
+                    _ => self.end(Ended::Farewell(Reason::Violation, "it sent a message out of order".into())),
+                },
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(_) => return self.end(Ended::Died),
+            }
+        }
+    }
+
+    pub fn end(&self, how: Ended) {
+        self.is_over.set(true);
+        let mut ended = self.ended.borrow_mut();
+        // A farewell says more than the hang-up that follows it, or that was seen first.
+        if ended.is_none() || matches!((&*ended, &how), (Some(Ended::Died), Ended::Farewell(..))) {
+            *ended = Some(how);
+        }
+    }
+
+    pub fn check_alive(&self, maybe_executed: bool) -> Result<()> {
+        if self.ended.borrow().is_none() {
+            return Ok(());
+        }
+        self.read_farewell();
+        let maybe_executed = maybe_executed && !planted::is(Fault::WrongFate);
+        let ended = self.ended.borrow();
+        let fate = if maybe_executed { "the request may have been executed" } else { "the request was not sent" };
+        Err(match &*ended {
+            Some(Ended::Farewell(Reason::Violation, why)) => {
+                Error::new(ErrorKind::Violation, format!("the session is over because the protocol was broken: {why}"))
+            }
+            Some(Ended::Farewell(_, why)) => {
+                Error::new(ErrorKind::ServerClosed { maybe_executed }, format!("{why}; {fate}"))
+            }
+            _ => Error::new(ErrorKind::PeerDied { maybe_executed }, format!("the server's process is gone; {fate}")),
+        })
+    }
+
+    /// The pidfd may speak before the socket is read: what the server said last is there all the same.
+    fn read_farewell(&self) {
+        if matches!(&*self.ended.borrow(), Some(Ended::Farewell(..))) {
+            return;
+        }
+        self.read_news();
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.fork.is_forked() {
+            // A forked child may hold the socket open: the server is told all the same.
+            socket::hang_up(&self.attachment.socket);
+        }
+    }
+}
