@@ -3,7 +3,7 @@
 //! ```text
 //! options ── workloads ── crates/bench: series, phases, meter ──┬── page: HTML and JSON
 //!            silent, killed: what no loop measures              └── markdown
-//! contender: one trait; contenders/: a file for each
+//! contender: one trait; contenders/: a file for each      combine: several runs as one
 //! ```
 //!
 //! `docs/benchmarks.md` has the method and its reasons.
@@ -16,6 +16,7 @@ use clap::Parser as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+mod combine;
 mod contender;
 mod contenders;
 mod killed;
@@ -56,6 +57,9 @@ fn run(options: &Options, words: &[String]) -> anyhow::Result<()> {
     }
     // Opened first: nobody wants to learn after half an hour that a directory is missing.
     let outputs = options.outputs()?;
+    if !options.combine.is_empty() {
+        return outputs.write(&combine::combined(&options.combine)?);
+    }
     let root = wigwag_bench::transport::private_directory()?;
     end_on_signals(root.path().to_owned())?;
     let page = workloads::run(options, &entries, root.path(), words);

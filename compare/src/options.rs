@@ -26,6 +26,8 @@ use crate::markdown;
   cargo run --release --manifest-path compare/Cargo.toml -- --quick --html quick.html
   cargo run --release --manifest-path compare/Cargo.toml -- --only unix,iceoryx2-request --markdown -
   cargo run --release --manifest-path compare/Cargo.toml --features zenoh -- --json all.json --html all.html
+  cargo run --release --manifest-path compare/Cargo.toml -- --parts sizes --json sizes.json
+  cargo run --release --manifest-path compare/Cargo.toml -- --combine sizes.json,rates.json --html both.html
   cargo run --release --manifest-path compare/Cargo.toml -- --list"
 )]
 pub struct Options {
@@ -56,6 +58,10 @@ pub struct Options {
     /// Only these parts, for a run that is to be over soon
     #[arg(long, value_name = "PART,..", value_delimiter = ',')]
     pub parts: Vec<Part>,
+
+    /// Measure nothing: put together what earlier runs of other parts, or of other contenders, wrote as JSON
+    #[arg(long, value_name = "FILE,..", value_delimiter = ',', conflicts_with_all = ["only", "parts", "quick", "processors"])]
+    pub combine: Vec<PathBuf>,
 
     /// Say who can be compared, in which configuration, and who is missing
     #[arg(long)]

@@ -69,7 +69,7 @@ impl Scope {
     fn sizes(&self) -> Vec<Group> {
         const FULL: [usize; 9] = [8, 48, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
         let two = |&size: &usize| {
-            self.group(format!("{size} B, closed loop"), [5, 2], [0.2, 0.06], move |case| Case { size, ..case })
+            self.group(format!("{size} B, closed loop"), [5, 3], [0.2, 0.05], move |case| Case { size, ..case })
         };
         let one = |&size: &usize| {
             let case = move |case: Case| Case { size, ..case }.pinned(Pin::One);

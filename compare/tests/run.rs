@@ -48,6 +48,22 @@ fn a_killed_side_is_reported_and_nothing_of_ours_is_left() {
 }
 
 #[test]
+fn two_runs_become_one_and_the_same_one_twice_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    for (part, file) in [("start", "start.json"), ("killed", "killed.json")] {
+        let output = compare(&["--quick", "--only", "unix", "--parts", part, "--json", file], directory.path());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let output = compare(&["--combine", "start.json,killed.json", "--json", "-"], directory.path());
+    let page: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let count = |field: &str| page[field].as_array().unwrap().len();
+    assert_eq!((count("commands"), count("rows"), count("crashes")), (2, 4, 2), "{page}");
+    let output = compare(&["--combine", "start.json,start.json"], directory.path());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("both have measured"), "{error}");
+}
+
+#[test]
 fn a_wrong_command_line_is_a_plain_sentence() {
     let directory = tempfile::tempdir().unwrap();
     for (arguments, said) in [(["--only", "nobody"], "'nobody'"), (["--html", "no/where.html"], "no/where.html")] {

@@ -161,7 +161,7 @@
       const axis = { stroke: soft, font, labelFont: font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 6 } };
       return {
         width: Math.max(260, holder.clientWidth), height,
-        padding: [10, 14, 0, 0],
+        padding: [10, 24, 0, 0],
         legend: { show: false },
         focus: { alpha: 0.18 },
         cursor: { y: false, points: { size: 7 }, focus: { prox: 30 }, drag: { x: false, y: false } },
@@ -443,7 +443,7 @@
     }));
     if (!page.left_out.length) return;
     const left = page.left_out.map((left) => Object.assign([label(left.contender), left.what, left.why], {}));
-    const details = make("details", { style: "margin-top:14px" }, make("summary", {}, `${left.length} cases that were not measured, and why`));
+    const details = make("details", { style: "margin-top:14px" }, make("summary", {}, `${left.length} ${left.length === 1 ? "case that was" : "cases that were"} not measured, and why`));
     into.append(details);
     table(details, Object.assign(["", "what", "why"], { text: [1, 2], long: 2 }), left);
   }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use rustix::thread::{CpuSet, sched_getaffinity};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A machine, in words.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor's name.
     pub cpu: String,

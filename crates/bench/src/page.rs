@@ -3,7 +3,7 @@
 //! The charts are drawn by uPlot (`page/uPlot.*`, vendored from npm, its licence beside it); `page/page.js` turns the
 //! rows into charts and tables, and draws only what a run has measured.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use crate::machine::Machine;
@@ -15,7 +15,7 @@ use crate::series::Series;
 pub const PERCENTILES: [f64; 13] = [1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0];
 
 /// All that a page shows. As JSON it is what the page has embedded.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Page {
     /// The heading.
     pub title: String,
@@ -42,7 +42,7 @@ pub struct Page {
 }
 
 /// A contender as the page names it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Contestant {
     /// Its name in the rows.
     pub name: String,
@@ -55,7 +55,7 @@ pub struct Contestant {
 }
 
 /// A row and its percentiles.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Point {
     /// The row.
     #[serde(flatten)]
@@ -65,7 +65,7 @@ pub struct Point {
 }
 
 /// What clients cost that are connected and silent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Idle {
     /// The contender.
     pub contender: String,
@@ -84,7 +84,7 @@ pub struct Idle {
 }
 
 /// What happens when one side is killed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Crash {
     /// The contender.
     pub contender: String,
@@ -103,7 +103,7 @@ pub struct Crash {
 }
 
 /// A case that was not measured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// The contender.
     pub contender: String,

@@ -1,13 +1,13 @@
 //! The result of one case: one object in JSON, one line of the table.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Contender};
 use crate::report::Report;
 use crate::series::Series;
 
 /// One row.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// The case's parameters.
     #[serde(flatten)]
@@ -20,7 +20,7 @@ pub struct Row {
     pub calls: u64,
     /// Seconds that they took, pauses included.
     pub seconds: f64,
-    /// Latency in nanoseconds.
+    /// Latency in nanoseconds, as all following: every round counts the same, however many calls it had time for.
     pub p50_ns: f64,
     /// Latency in nanoseconds.
     pub p90_ns: f64,

@@ -94,7 +94,7 @@ fn a_browser_draws_every_series_and_shows_values() {
         assert_eq!(browser.run(TOO_WIDE, &[]), serde_json::json!([]), "wider than a window of {width}");
         for theme in ["light", "dark"] {
             browser.run("wigwag.setTheme(arguments[0]); window.scrollTo(0, 0);", &[theme.into()]);
-            keep_picture(&browser, &format!("{width}-{theme}"));
+            keep_picture(&format!("{width}-{theme}"), || browser.picture());
         }
         assert_eq!(browser.log(), Vec::<String>::new(), "the browser's log at {width}");
     }
@@ -130,15 +130,15 @@ fn pointing_shows_values(browser: &Browser, width: u32) {
         assert!(seen["tip"].as_str().unwrap().contains(|letter: char| letter.is_ascii_digit()), "{seen}");
         assert!(!seen["values"].as_array().unwrap().is_empty(), "{seen}");
         if chart == 0 {
-            keep_picture(browser, &format!("{width}-pointed"));
+            keep_picture(&format!("{width}-pointed"), || browser.view());
         }
     }
 }
 
-fn keep_picture(browser: &Browser, name: &str) {
+fn keep_picture(name: &str, picture: impl FnOnce() -> Vec<u8>) {
     let Some(directory) = std::env::var_os("WIGWAG_SCREENSHOTS") else { return };
     // A moment for the fonts; a picture is looked at, not tested.
     std::thread::sleep(Duration::from_millis(300));
     let path = PathBuf::from(directory).join(format!("{name}.png"));
-    std::fs::write(path, browser.picture()).unwrap();
+    std::fs::write(path, picture()).unwrap();
 }

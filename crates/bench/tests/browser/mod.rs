@@ -89,6 +89,12 @@ impl Browser {
         decoded(answer["data"].as_str().unwrap())
     }
 
+    /// What is in the window now, as a PNG file; a mouse that points at something keeps pointing at it.
+    pub fn view(&self) -> Vec<u8> {
+        let answer = self.devtools("Page.captureScreenshot", json!({ "format": "png" }));
+        decoded(answer["data"].as_str().unwrap())
+    }
+
     fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.command("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
     }
