@@ -57,7 +57,7 @@ fn two_runs_become_one_and_the_same_one_twice_does_not() {
     let output = compare(&["--combine", "start.json,killed.json", "--json", "-"], directory.path());
     let page: Value = serde_json::from_slice(&output.stdout).unwrap();
     let count = |field: &str| page[field].as_array().unwrap().len();
-    assert_eq!((count("commands"), count("rows"), count("crashes")), (2, 4, 2), "{page}");
+    assert_eq!((count("commands"), count("rows"), count("crashes")), (2, 5, 2), "{page}");
     let output = compare(&["--combine", "start.json,start.json"], directory.path());
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && error.contains("both have measured"), "{error}");
