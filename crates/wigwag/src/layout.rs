@@ -35,6 +35,14 @@ pub const CLIENT_LINE_OFFSET: usize = 1024;
 pub const SERVER_LINE_OFFSET: usize = 1152;
 /// Offset of the first slot line.
 pub const LINES_OFFSET: usize = 4096;
+/// Where the words of a stream's rings begin, instead of slot lines: one line for each, 128 bytes apart.
+pub const RING_WORDS_OFFSET: usize = 4096;
+/// From one word of a ring to the next.
+pub const RING_WORD_STRIDE: usize = 128;
+/// A stream's segment has two bodies, which are its rings: from the connecting side to the accepting one, and back.
+pub const RINGS: usize = 2;
+/// Smallest ring in bytes.
+pub const RING_MIN: usize = PAGE_SIZE;
 /// Most slots a session can have.
 pub const SLOTS_MAX: usize = 4096;
 /// Largest capacity of a slot: lengths are 32 bits wide.
@@ -71,6 +79,7 @@ const _: () = assert!(INLINE_OFFSET + INLINE_CAPACITY == LINE_SIZE);
 const _: () = assert!(size_of::<Header>() <= CLIENT_LINE_OFFSET);
 const _: () = assert!(SERVER_LINE_OFFSET + LINE_SIZE <= LINES_OFFSET);
 const _: () = assert!(SERVER_LINE_OFFSET - CLIENT_LINE_OFFSET >= 2 * LINE_SIZE);
+const _: () = assert!(RING_WORDS_OFFSET + 2 * RINGS * RING_WORD_STRIDE <= LINES_OFFSET + PAGE_SIZE);
 const _: () = assert!(CAPACITY_MAX <= u32::MAX as usize);
 
 /// The geometry of a segment: all offsets follow from the number of slots and the capacity.
@@ -103,6 +112,11 @@ impl Geometry {
         Some(Geometry { slots, capacity, body_stride, deadlines_offset, bodies_offset, segment_size })
     }
 
+    /// Whether the bodies can be a stream's rings: two, of whole pages, and a power of two in size.
+    pub fn has_rings(&self) -> bool {
+        self.slots == RINGS && is_ring(self.capacity)
+    }
+
     /// The header that announces this geometry.
     pub fn header(&self, contract: &Contract) -> Header {
         Header {
@@ -129,6 +143,11 @@ impl Geometry {
         }
         Err(format!("the segment's header is {header:?}, but {expected:?} was announced"))
     }
+}
+
+/// Whether a ring can have so many bytes.
+pub fn is_ring(bytes: usize) -> bool {
+    bytes.is_power_of_two() && (RING_MIN..=CAPACITY_MAX).contains(&bytes)
 }
 
 /// What a slot line's second word says: a length and a kind, packed so that one load reads both.
