@@ -102,11 +102,13 @@ impl Producer {
         (self.produced & (self.capacity - 1)) as usize
     }
 
-    /// Bytes that can be written; looks at the consumer's word only if fewer than `wanted` are known to be free.
+    /// Bytes that can be written; looks at the consumer's word only if fewer than `wanted` are known to be free, or the
+    /// consumer waits, which may mean that it has closed.
     #[inline(always)]
     pub fn room(&mut self, words: &Words<'_>, wanted: usize) -> Result<usize, Lie> {
         let known = self.capacity - distance(self.consumed, self.produced);
-        if known >= (wanted as u64).min(self.capacity) {
+        // Relaxed: a look too many or too few; whoever must not miss a closing looks again before it sleeps.
+        if known >= (wanted as u64).min(self.capacity) && words.waits_for_data.load(Ordering::Relaxed) == 0 {
             return Ok(known as usize);
         }
         self.look(words)
@@ -227,12 +229,12 @@ pub fn close_writing(words: &Words<'_>) -> bool {
 
 /// The consumer reads no more. Whether the producer must be rung for. Any thread, any number of times.
 ///
-/// It says that it waits for data: so the producer, which looks at that word with each step and at `consumed` seldom, learns
-/// of it with the next one.
+/// It says that it waits for data, and never takes that back: so the producer, which looks at that word with each step and at
+/// `consumed` seldom, learns of it soon.
 pub fn close_reading(words: &Words<'_>) -> bool {
     words.consumed.fetch_or(CLOSED, Ordering::SeqCst);
     let must_ring = Waiting(words.waits_for_room).claim();
-    words.waits_for_data.store(1, Ordering::Release); // partner: the claim in `Producer::publish`
+    words.waits_for_data.store(1, Ordering::Release); // partner: `Producer::room` and the claim in `publish`
     must_ring
 }
 

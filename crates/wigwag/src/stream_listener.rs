@@ -127,10 +127,11 @@ impl StreamListener {
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
     /// let listener = wigwag::StreamListener::bind(name)?;
     /// let connecting = wigwag::Stream::connect(name)?;
-    /// listener.shutdown_handle().shutdown();
-    /// # while wigwag::Stream::connect(name).is_ok() {}
-    /// let streams: Vec<_> = listener.incoming().collect::<std::io::Result<_>>()?;
-    /// assert!(!streams.is_empty());
+    /// let stop = listener.shutdown_handle();
+    /// for stream in listener.incoming() {
+    ///     let stream = stream?;
+    ///     stop.shutdown();                           // this one is the last
+    /// }
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn incoming(&self) -> Incoming<'_> {

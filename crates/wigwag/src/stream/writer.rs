@@ -163,20 +163,12 @@ impl Writer {
     #[inline(always)]
     fn publish(&mut self, link: &Link, count: usize) {
         if self.ring.publish(&link.outgoing(), count) {
-            self.ring(link);
+            link.ring();
         }
         self.published = self.published.wrapping_add(1);
         if self.published.is_multiple_of(WRITES_PER_LIFE_SIGN) && self.ring.has_unread() {
             self.look_for_end(link);
         }
-    }
-
-    /// Who closes for reading leaves its word set, so that the next write comes by here.
-    #[cold]
-    fn ring(&mut self, link: &Link) {
-        link.ring();
-        // A lie shows again, and is reported, at the next write.
-        let _ = self.ring.look(&link.outgoing());
     }
 
     #[cold]
