@@ -395,9 +395,7 @@ impl Link {
     ) -> io::Result<bool> {
         let (mut has_slept, mut was_last_look) = (false, false);
         loop {
-            if !planted::is(Fault::UnannouncedSleep) {
-                waiting.announce();
-            }
+            waiting.announce();
             // Before the look: what was written before the end counts.
             let is_over = self.is_over();
             if look().map_err(|lie| self.condemn(lie))? || self.is_shut(patience.direction) {

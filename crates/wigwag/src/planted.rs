@@ -84,12 +84,6 @@ faults! {
     DoubledPermit = "doubled-permit", "planted-doubled-permit";
     /// Those who wait for a permit do not look whether its holder still lives.
     MissingSweep = "missing-sweep", "planted-missing-sweep";
-    /// The count that the other end of a stream publishes is not checked.
-    UncheckedCount = "unchecked-count", "planted-unchecked-count";
-    /// One end of a stream goes to sleep without having said so.
-    UnannouncedSleep = "unannounced-sleep", "planted-unannounced-sleep";
-    /// A stream whose other end was killed ends as if it had been closed.
-    FalseEnd = "false-end", "planted-false-end";
 }
 
 /// Whether this fault is planted.

@@ -6,7 +6,6 @@ use std::io;
 
 use crate::error::Error;
 use crate::link::{Direction, Link, Patience};
-use crate::planted::{self, Fault};
 use crate::ring::Consumer;
 
 /// What only the reading side knows.
@@ -78,13 +77,9 @@ impl Reader {
             };
         }
         let Reader { ring, patience, .. } = self;
-        let outcome = link.wait_until(patience, words.waits_for_data, || {
+        let slept = link.wait_until(patience, words.waits_for_data, || {
             ring.look(&words).map(|available| available > 0 || ring.is_at_end())
-        });
-        if outcome.is_err() && link.is_over() && planted::is(Fault::FalseEnd) {
-            return Ok(0);
-        }
-        let slept = outcome?;
+        })?;
         link.received(patience, slept);
         match link.is_shut(Direction::Reading) {
             true => Ok(0),
