@@ -308,7 +308,8 @@ mod documented {
     use super::*;
     use crate::contract::Form;
     use crate::control::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, Welcome};
-    use crate::segment::{ClientLine, ServerLine};
+    use crate::ring::{self, Producer, Words};
+    use crate::segment::{ClientLine, EndLine, ServerLine};
     use crate::slot;
     use crate::sync::AtomicU64;
 
@@ -400,6 +401,36 @@ mod documented {
         assert_fields("Client line", places!(ClientLine: depth: 4, think_ns: 4, only_processor: 4, processor: 4));
         assert_fields("Server line", places!(ServerLine: waiting: 4, only_processor: 4, processor: 4));
         assert_fields("Slot line", &[(0, 8, "turn"), (8, 8, "head"), (INLINE_OFFSET, INLINE_CAPACITY, "inline")]);
+    }
+
+    #[test]
+    fn streams() {
+        expect_values(
+            "A stream's segment",
+            &[
+                ("RING_WORDS_OFFSET", RING_WORDS_OFFSET as u64),
+                ("RING_WORD_STRIDE", RING_WORD_STRIDE as u64),
+                ("RINGS", RINGS as u64),
+                ("RING_MIN", RING_MIN as u64),
+            ],
+        );
+        assert_fields(
+            "End line",
+            places!(EndLine: waits_for_data: 4, waits_for_room: 4, think_ns: 4, only_processor: 4, processor: 4),
+        );
+        let geometry = Geometry::new(RINGS, RING_MIN).unwrap();
+        assert!(geometry.has_rings() && geometry.bodies_offset == 8192, "docs/layout.md, `A stream's segment`");
+        for (slots, capacity) in [(1, 4096), (3, 4096), (2, 2048), (2, 4097), (2, 12288)] {
+            assert!(!Geometry::new(slots, capacity).unwrap().has_rings(), "{slots} of {capacity}");
+        }
+        let (produced, consumed, waits) = (AtomicU64::new(0), AtomicU64::new(0), Default::default());
+        let words = Words { produced: &produced, consumed: &consumed, waits_for_data: &waits, waits_for_room: &waits };
+        let value = || produced.load(crate::sync::Ordering::Relaxed);
+        Producer::new(RING_MIN).publish(&words, 5);
+        assert_eq!(value() & bits("Ring word", "count"), 5 << bits("Ring word", "count").trailing_zeros());
+        ring::close_writing(&words);
+        assert_eq!(value() & bits("Ring word", "CLOSED"), 1);
+        assert_eq!(bits("Ring word", "count") | bits("Ring word", "CLOSED"), u64::MAX);
     }
 
     /// The bits a table names, as a mask.
