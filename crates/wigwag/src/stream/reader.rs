@@ -54,7 +54,7 @@ impl Reader {
         }
         let words = link.incoming();
         match self.ring.available(&words) {
-            Ok(0) if !self.ring.is_at_end() => return Ok(None),
+            Ok(0) if !self.ring.is_at_end() => Ok(None),
             Ok(available) => {
                 if self.is_armed {
                     self.is_armed = false;
