@@ -54,10 +54,20 @@ impl Raw {
 
     /// As [`connect`](Raw::connect), with wishes; all ones stand for the server's choice.
     pub fn connect_with(path: &Path, slots: u32, capacity: u32) -> Raw {
+        Raw::connect_in_form(path, slots, capacity, 0)
+    }
+
+    /// Connects a stream.
+    pub fn connect_stream(path: &Path) -> Raw {
+        Raw::connect_in_form(path, u32::MAX, u32::MAX, 2)
+    }
+
+    fn connect_in_form(path: &Path, slots: u32, capacity: u32, form: u8) -> Raw {
         let socket = wire::connect_to(path);
         let mut greeting = hello();
         greeting[13..17].copy_from_slice(&slots.to_le_bytes());
         greeting[17..21].copy_from_slice(&capacity.to_le_bytes());
+        greeting[31] = form;
         wire::send(&socket, &greeting, &[]).unwrap();
         let welcome = wire::receive(&socket).expect("a welcome");
         assert_eq!(welcome.bytes[0], 3, "{:?}", welcome.end());
@@ -73,7 +83,9 @@ impl Raw {
         wire::send(&socket, READY, &[]).unwrap();
         let (slots, capacity) = (number(4) as usize, u64::from(number(8)));
         let raw = Raw { socket, memory, server_bell, base, size, slots, capacity };
-        raw.depth().store(1, Ordering::Relaxed);
+        if form == 0 {
+            raw.depth().store(1, Ordering::Relaxed);
+        }
         raw
     }
 

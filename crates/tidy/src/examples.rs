@@ -5,8 +5,20 @@ use std::ops::Range;
 use crate::source::{self, Source, report};
 
 /// The modules of the public face, each with the files it may have.
-const FACE: &[&str] =
-    &["client", "server", "loan", "request", "typed", "contract", "wait", "stats", "error", "semaphore"];
+const FACE: &[&str] = &[
+    "client",
+    "server",
+    "loan",
+    "request",
+    "typed",
+    "contract",
+    "wait",
+    "stats",
+    "error",
+    "semaphore",
+    "stream",
+    "stream_listener",
+];
 
 /// Items that show nothing by themselves: name and reason.
 const WITHOUT: &[(&str, &str)] = &[("Result", "an alias, shown by every function that returns one")];

@@ -16,6 +16,7 @@ mod demo;
 mod exit;
 mod lock;
 mod serve;
+mod stream;
 mod tracer;
 mod waiting;
 
@@ -25,6 +26,7 @@ Examples:
   wigwag serve shout --do upper    # a server; then, in another terminal:
   wigwag call shout hello          # prints HELLO
   wigwag lock build -- make        # one at a time, whoever is killed
+  wigwag stream listen files | tar x   # then: tar c . | wigwag stream connect files
   wigwag bench --goal P1           # a measured goal and its verdict
   wigwag completions bash > wigwag.bash
 ";
@@ -46,6 +48,7 @@ enum Command {
     Serve(serve::Args),
     Call(call::Args),
     Lock(lock::Args),
+    Stream(stream::Args),
     Bench(bench::BenchArgs),
     /// Print the completions for a shell
     #[command(
@@ -107,6 +110,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
         Command::Lock(args) => lock::run(&args),
+        Command::Stream(args) => stream::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),
     }

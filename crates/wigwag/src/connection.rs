@@ -6,7 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use crate::control::attach::{Attachment, KEY_BELL, KEY_SOCKET};
-use crate::control::protocol::{FromServer, Reason};
+pub use crate::control::news::Ended;
+use crate::control::news::News;
+use crate::control::protocol::Reason;
 use crate::doorbell::Waiting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Geometry, Head};
@@ -17,7 +19,7 @@ use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::fork::ForkGuard;
 use crate::sys::poller::Events;
-use crate::sys::socket::{self, MESSAGE_MAX};
+use crate::sys::socket;
 use crate::wait::{ReplyPatience, THINK_UNKNOWN, Wait};
 
 /// One session, as the side that called has it. Dropping it ends the session.
@@ -48,23 +50,12 @@ fn count(counter: &Cell<u64>) {
     counter.set(counter.get() + 1);
 }
 
-/// Why a session is over.
-#[derive(Clone, Debug)]
-pub enum Ended {
-    /// Without a word.
-    Died,
-    /// The server said why.
-    Farewell(Reason, String),
-}
-
 /// Spins before the clock is read for the first time: most replies of an awake server come within these.
 const SPINS_BEFORE_CLOCK: u32 = 128;
 /// Spins between two looks at the clock.
 const SPINS_PER_CLOCK: u32 = 64;
 /// Looks in vain of someone who polls, between two looks whether the server lives.
 const POLLS_PER_LIFE_SIGN: u32 = 256;
-/// Messages of the server that are read at a time: one that floods does not hold up a deadline.
-const NEWS_AT_A_TIME: usize = 64;
 /// Spins between two looks whether the server lives, for [`Wait::Spin`].
 const SPINS_PER_LIFE_SIGN: u32 = 1 << 13;
 /// Sleeps between two looks at this thread's own affinity.
@@ -326,29 +317,15 @@ impl Connection {
     }
 
     fn read_news(&self) {
-        let mut buffer = [0u8; MESSAGE_MAX];
-        for _ in 0..NEWS_AT_A_TIME {
-            match socket::receive(&self.attachment.socket, &mut buffer) {
-                Ok(received) if received.len == 0 => return self.end(Ended::Died),
-                Ok(received) => match FromServer::decode(&buffer[..received.len]) {
-                    Ok(FromServer::Bell) => {}
-                    // A refusal after READY: the server changed its mind while the session was made.
-                    Ok(FromServer::Farewell(reason, why) | FromServer::Refusal(reason, why)) => {
-                        self.end(Ended::Farewell(reason, why))
-                    }
-                    _ => self.end(Ended::Farewell(Reason::Violation, "it sent a message out of order".into())),
-                },
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(_) => return self.end(Ended::Died),
-            }
+        if let Some(how) = News::read(&self.attachment.socket).ended {
+            self.end(how);
         }
     }
 
     pub fn end(&self, how: Ended) {
         self.is_over.set(true);
         let mut ended = self.ended.borrow_mut();
-        // A farewell says more than the hang-up that follows it, or that was seen first.
-        if ended.is_none() || matches!((&*ended, &how), (Some(Ended::Died), Ended::Farewell(..))) {
+        if how.tops(ended.as_ref()) {
             *ended = Some(how);
         }
     }

@@ -71,6 +71,15 @@ impl Form {
     pub(crate) fn from_number(number: u8) -> Option<Form> {
         [Form::Exchange, Form::Queue, Form::Stream].into_iter().find(|form| *form as u8 == number)
     }
+
+    /// What the side that takes the name is built with, for sentences that name a cure.
+    pub(crate) fn builder(self) -> &'static str {
+        match self {
+            Form::Exchange => "ServerBuilder",
+            Form::Queue => "ReceiverBuilder",
+            Form::Stream => "StreamListenerBuilder",
+        }
+    }
 }
 
 impl fmt::Display for Form {

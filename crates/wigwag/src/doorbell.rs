@@ -43,7 +43,7 @@ impl Waiting<'_> {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// Waker, directly after it published work with a SeqCst `swap`: whether it is the one that must ring.
+    /// Waker, directly after it published work with a SeqCst read-modify-write: whether it is the one that must ring.
     #[inline(always)]
     pub fn claim(&self) -> bool {
         fence_after_swap(); // partner: the fence in `announce`

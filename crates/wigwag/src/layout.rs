@@ -35,6 +35,14 @@ pub const CLIENT_LINE_OFFSET: usize = 1024;
 pub const SERVER_LINE_OFFSET: usize = 1152;
 /// Offset of the first slot line.
 pub const LINES_OFFSET: usize = 4096;
+/// Where the words of a stream's rings begin, instead of slot lines: one line for each, 128 bytes apart.
+pub const RING_WORDS_OFFSET: usize = 4096;
+/// From one word of a ring to the next.
+pub const RING_WORD_STRIDE: usize = 128;
+/// A stream's segment has two bodies, which are its rings: from the connecting side to the accepting one, and back.
+pub const RINGS: usize = 2;
+/// Smallest ring in bytes.
+pub const RING_MIN: usize = PAGE_SIZE;
 /// Most slots a session can have.
 pub const SLOTS_MAX: usize = 4096;
 /// Largest capacity of a slot: lengths are 32 bits wide.
@@ -71,6 +79,7 @@ const _: () = assert!(INLINE_OFFSET + INLINE_CAPACITY == LINE_SIZE);
 const _: () = assert!(size_of::<Header>() <= CLIENT_LINE_OFFSET);
 const _: () = assert!(SERVER_LINE_OFFSET + LINE_SIZE <= LINES_OFFSET);
 const _: () = assert!(SERVER_LINE_OFFSET - CLIENT_LINE_OFFSET >= 2 * LINE_SIZE);
+const _: () = assert!(RING_WORDS_OFFSET + 2 * RINGS * RING_WORD_STRIDE <= LINES_OFFSET + PAGE_SIZE);
 const _: () = assert!(CAPACITY_MAX <= u32::MAX as usize);
 
 /// The geometry of a segment: all offsets follow from the number of slots and the capacity.
@@ -103,6 +112,11 @@ impl Geometry {
         Some(Geometry { slots, capacity, body_stride, deadlines_offset, bodies_offset, segment_size })
     }
 
+    /// Whether the bodies can be a stream's rings: two, of whole pages, and a power of two in size.
+    pub fn has_rings(&self) -> bool {
+        self.slots == RINGS && is_ring(self.capacity)
+    }
+
     /// The header that announces this geometry.
     pub fn header(&self, contract: &Contract) -> Header {
         Header {
@@ -129,6 +143,11 @@ impl Geometry {
         }
         Err(format!("the segment's header is {header:?}, but {expected:?} was announced"))
     }
+}
+
+/// Whether a ring can have so many bytes.
+pub fn is_ring(bytes: usize) -> bool {
+    bytes.is_power_of_two() && (RING_MIN..=CAPACITY_MAX).contains(&bytes)
 }
 
 /// What a slot line's second word says: a length and a kind, packed so that one load reads both.
@@ -289,7 +308,8 @@ mod documented {
     use super::*;
     use crate::contract::Form;
     use crate::control::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, Welcome};
-    use crate::segment::{ClientLine, ServerLine};
+    use crate::ring::{self, Producer, Words};
+    use crate::segment::{ClientLine, EndLine, ServerLine};
     use crate::slot;
     use crate::sync::AtomicU64;
 
@@ -381,6 +401,36 @@ mod documented {
         assert_fields("Client line", places!(ClientLine: depth: 4, think_ns: 4, only_processor: 4, processor: 4));
         assert_fields("Server line", places!(ServerLine: waiting: 4, only_processor: 4, processor: 4));
         assert_fields("Slot line", &[(0, 8, "turn"), (8, 8, "head"), (INLINE_OFFSET, INLINE_CAPACITY, "inline")]);
+    }
+
+    #[test]
+    fn streams() {
+        expect_values(
+            "A stream's segment",
+            &[
+                ("RING_WORDS_OFFSET", RING_WORDS_OFFSET as u64),
+                ("RING_WORD_STRIDE", RING_WORD_STRIDE as u64),
+                ("RINGS", RINGS as u64),
+                ("RING_MIN", RING_MIN as u64),
+            ],
+        );
+        assert_fields(
+            "End line",
+            places!(EndLine: waits_for_data: 4, waits_for_room: 4, think_ns: 4, only_processor: 4, processor: 4),
+        );
+        let geometry = Geometry::new(RINGS, RING_MIN).unwrap();
+        assert!(geometry.has_rings() && geometry.bodies_offset == 8192, "docs/layout.md, `A stream's segment`");
+        for (slots, capacity) in [(1, 4096), (3, 4096), (2, 2048), (2, 4097), (2, 12288)] {
+            assert!(!Geometry::new(slots, capacity).unwrap().has_rings(), "{slots} of {capacity}");
+        }
+        let (produced, consumed, waits) = (AtomicU64::new(0), AtomicU64::new(0), Default::default());
+        let words = Words { produced: &produced, consumed: &consumed, waits_for_data: &waits, waits_for_room: &waits };
+        let value = || produced.load(crate::sync::Ordering::Relaxed);
+        Producer::new(RING_MIN).publish(&words, 5);
+        assert_eq!(value() & bits("Ring word", "count"), 5 << bits("Ring word", "count").trailing_zeros());
+        ring::close_writing(&words);
+        assert_eq!(value() & bits("Ring word", "CLOSED"), 1);
+        assert_eq!(bits("Ring word", "count") | bits("Ring word", "CLOSED"), u64::MAX);
     }
 
     /// The bits a table names, as a mask.

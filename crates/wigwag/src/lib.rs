@@ -31,16 +31,17 @@
 //! ```text
 //! fuzzing                               the validators, for fuzz targets
 //! typed                                 any plain-memory type as `&mut T`
-//! client  loan  server  semaphore       the faces
+//! client  loan  server  semaphore  stream  stream_listener    the faces
+//! link                                  one end of a stream
 //! connection                            the caller's end of a session, of whichever form
 //! worker                                one serving thread: hot and cold sessions
 //! request                               one call, as the server sees it
 //! private_copy                          payloads of clients that are not trusted
-//! session  control/{core steward}       one connection, as the server sees it, and the thread that ends it
+//! session  control/{core steward arrivals}   one connection, as the server sees it; the thread that ends it; streams to accept
 //! control/attach                        the client's side of the handshake
-//! control/{rendezvous ledger policy protocol}   names, accounts, who gets what, messages
+//! control/{rendezvous ledger policy protocol news}   names, accounts, who gets what, messages
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
-//! segment  slot  doorbell  permit_table   the shared memory: pointers, turns, wake-ups, permits
+//! segment  slot  ring  doorbell  permit_table   the shared memory: pointers, turns, byte rings, wake-ups, permits
 //! wait  attention  free_slots  stats    private state machines
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
@@ -68,18 +69,22 @@ mod free_slots;
 pub mod fuzzing;
 mod hint;
 mod layout;
+mod link;
 mod loan;
 mod permit_file;
 pub(crate) mod permit_table;
 mod planted;
 mod private_copy;
 mod request;
+pub(crate) mod ring;
 mod segment;
 mod semaphore;
 mod server;
 mod session;
 mod slot;
 mod stats;
+mod stream;
+mod stream_listener;
 mod sync;
 mod sys;
 mod typed;
@@ -94,6 +99,8 @@ pub use request::{Peer, Request};
 pub use semaphore::{Permit, Permits, Semaphore, SemaphoreBuilder};
 pub use server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle};
 pub use stats::{ClientStats, ServerStats};
+pub use stream::{ReadHalf, Stream, StreamBuilder, WriteHalf};
+pub use stream_listener::{Incoming, StreamListener, StreamListenerBuilder};
 pub use typed::{TypedClient, TypedLoan, TypedReply, TypedServer};
 pub use wait::Wait;
 
@@ -121,6 +128,9 @@ pub mod models {
     }
     pub mod permit_table {
         pub use crate::permit_table::*;
+    }
+    pub mod ring {
+        pub use crate::ring::*;
     }
     pub mod sync {
         pub use crate::sync::*;

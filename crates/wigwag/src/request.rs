@@ -18,6 +18,7 @@ use crate::segment::Line;
 use crate::session::Session;
 use crate::slot;
 use crate::sync::Ordering;
+use crate::sys::socket::Credentials;
 use crate::sys::{clock, memory};
 
 /// One request, to be changed in place and answered.
@@ -81,6 +82,13 @@ pub struct Peer {
     pub gid: u32,
     /// Process id in the server's namespace, 0 if it has none there. For people to read; it may be reused by now.
     pub pid: i32,
+}
+
+impl Peer {
+    pub(crate) fn of(peer: Credentials) -> Peer {
+        let Credentials { uid, gid, pid } = peer;
+        Peer { uid, gid, pid }
+    }
 }
 
 impl Request {
@@ -283,7 +291,7 @@ impl Request {
     /// ```
     pub fn peer(&self) -> Peer {
         let peer = self.session.peer;
-        Peer { uid: peer.uid, gid: peer.gid, pid: peer.pid }
+        Peer::of(peer)
     }
 
     /// Answers: the payload as it is now is the reply.

@@ -20,8 +20,10 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::Result;
 use crate::layout::{
-    CLIENT_LINE_OFFSET, Geometry, Header, INLINE_CAPACITY, INLINE_OFFSET, LINE_SIZE, LINES_OFFSET, SERVER_LINE_OFFSET,
+    CLIENT_LINE_OFFSET, Geometry, Header, INLINE_CAPACITY, INLINE_OFFSET, LINE_SIZE, LINES_OFFSET, RING_WORD_STRIDE,
+    RING_WORDS_OFFSET, SERVER_LINE_OFFSET,
 };
+use crate::ring::Words;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::memory::Mapping;
 
@@ -30,6 +32,8 @@ use crate::sys::memory::Mapping;
 pub struct Segment {
     base: NonNull<u8>,
     geometry: Geometry,
+    /// From one body to the next in the mapping: twice as much as in the memory object if each is mapped twice.
+    body_span: usize,
     mapping: Mapping,
 }
 
@@ -63,6 +67,42 @@ pub struct ServerLine {
     pub processor: AtomicU32,
 }
 
+/// One of the two ends of a stream, which are alike but for the places of their words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who connected.
+    Connecting = 0,
+    /// Who accepted.
+    Accepting = 1,
+}
+
+impl Side {
+    /// The other end.
+    #[inline(always)]
+    pub fn other(self) -> Side {
+        match self {
+            Side::Connecting => Side::Accepting,
+            Side::Accepting => Side::Connecting,
+        }
+    }
+}
+
+/// What one end of a stream says about itself, in the place of the client's or the server's line: written by that end, when it
+/// goes to sleep and when it rings.
+#[repr(C, align(64))]
+pub struct EndLine {
+    /// It sleeps until there is something to read; see [`crate::doorbell::Waiting`].
+    pub waits_for_data: AtomicU32,
+    /// It sleeps until there is room to write.
+    pub waits_for_room: AtomicU32,
+    /// Nanoseconds from what it received last to its ring; `u32::MAX`: long, or not known.
+    pub think_ns: AtomicU32,
+    /// [`crate::sys::cpu::only_processor`] of its thread.
+    pub only_processor: AtomicU32,
+    /// [`crate::sys::cpu::current`] of its thread when it rang or slept last.
+    pub processor: AtomicU32,
+}
+
 /// A slot's line.
 #[repr(C, align(64))]
 pub struct Line {
@@ -84,12 +124,22 @@ impl Line {
 const _: () =
     assert!(size_of::<Line>() == LINE_SIZE && std::mem::offset_of!(Line, inline) == INLINE_OFFSET || cfg!(loom));
 const _: () = assert!(size_of::<ClientLine>() == LINE_SIZE && size_of::<ServerLine>() == LINE_SIZE || cfg!(loom));
+const _: () = assert!(size_of::<EndLine>() == LINE_SIZE || cfg!(loom));
 
 impl Segment {
     /// Maps a memory object. Touches header, slot lines and deadlines; bodies stay virtual until somebody writes to them.
     pub fn map(memory: impl AsFd, geometry: Geometry) -> Result<Segment> {
         let mapping = Mapping::new(memory, geometry.segment_size, geometry.bodies_offset)?;
-        Ok(Segment { base: mapping.base(), geometry, mapping })
+        Ok(Segment { base: mapping.base(), geometry, body_span: geometry.body_stride, mapping })
+    }
+
+    /// Maps the segment of a stream: its rings, each twice in a row, so that what wraps around is contiguous.
+    pub fn map_rings(memory: impl AsFd, geometry: Geometry) -> Result<Segment> {
+        assert!(geometry.has_rings());
+        let ring = |index: usize| (geometry.bodies_offset + index * geometry.body_stride, geometry.body_stride);
+        let parts = [(0, geometry.bodies_offset), ring(0), ring(0), ring(1), ring(1)];
+        let mapping = Mapping::of_parts(memory, &parts, geometry.bodies_offset)?;
+        Ok(Segment { base: mapping.base(), geometry, body_span: 2 * geometry.body_stride, mapping })
     }
 
     /// The geometry.
@@ -174,24 +224,76 @@ impl Segment {
     /// The first byte of a slot's body.
     #[inline(always)]
     pub fn body(&self, slot: usize) -> NonNull<u8> {
+        assert!(slot < self.geometry.slots);
         // SAFETY: in bounds (G1).
-        unsafe { self.base.add(self.body_offset(slot)) }
+        unsafe { self.base.add(self.geometry.bodies_offset + slot * self.body_span) }
+    }
+
+    /// What one end of a stream says about itself.
+    #[inline(always)]
+    pub fn end_line(&self, side: Side) -> &EndLine {
+        let offset = match side {
+            Side::Connecting => CLIENT_LINE_OFFSET,
+            Side::Accepting => SERVER_LINE_OFFSET,
+        };
+        // SAFETY: in bounds and aligned (G1), only atomics inside (G2).
+        unsafe { &*self.base.as_ptr().add(offset).cast::<EndLine>() }
+    }
+
+    /// The words of the ring that `writer` writes to.
+    #[inline(always)]
+    pub fn ring_words(&self, writer: Side) -> Words<'_> {
+        let produced = RING_WORDS_OFFSET + writer as usize * 2 * RING_WORD_STRIDE;
+        Words {
+            produced: self.word(produced),
+            consumed: self.word(produced + RING_WORD_STRIDE),
+            waits_for_data: &self.end_line(writer.other()).waits_for_data,
+            waits_for_room: &self.end_line(writer).waits_for_room,
+        }
+    }
+
+    /// Bytes of the ring that `writer` writes to, from a position on that is taken modulo the ring: for the side whose they
+    /// are (invariants B1 and G3). As the ring is mapped twice, they are contiguous.
+    ///
+    /// # Panics
+    /// If more than the ring's size are asked for, or the segment is not a stream's.
+    #[inline(always)]
+    pub fn ring_bytes(&self, writer: Side, position: usize, len: usize) -> NonNull<[u8]> {
+        let ring = self.geometry.body_stride;
+        assert!(len <= ring && self.body_span == 2 * ring);
+        // SAFETY: the position lies in the first mapping of the ring, which is a power of two, and what goes beyond it in the
+        // second (G1, M1).
+        let begin = unsafe { self.body(writer as usize).add(position & (ring - 1)) };
+        NonNull::slice_from_raw_parts(begin, len)
     }
 
     /// Copies payload bytes into private memory, each word read exactly once: for peers that may write behind our back.
     pub fn copy_out(&self, slot: usize, in_body: bool, into: &mut [u8]) {
         let from = self.checked_payload(slot, in_body, into.len());
-        let words = into.len() / 8;
-        for index in 0..words {
-            // SAFETY: in bounds by `checked_payload`, and payloads begin at multiples of 16. Volatile, because the peer may
-            // write at the same time: the least bad way to read such memory (unsafe-code-guidelines issue 152).
-            let word = unsafe { from.as_ptr().cast::<u64>().add(index).read_volatile() };
-            into[index * 8..index * 8 + 8].copy_from_slice(&word.to_ne_bytes());
+        // SAFETY: in bounds by `checked_payload`.
+        unsafe { copy_once(from, into) };
+    }
+
+    /// Copies bytes of the ring that `writer` writes to into private memory. `trusted`: the peer does not write behind our
+    /// back; else each word is read exactly once.
+    #[inline]
+    pub fn copy_from_ring(&self, writer: Side, position: usize, into: &mut [u8], trusted: bool) {
+        let from = self.ring_bytes(writer, position, into.len()).cast::<u8>();
+        match trusted {
+            // SAFETY: in bounds by `ring_bytes`; shared and private memory do not overlap; the bytes are the reader's (B1, G3).
+            true => unsafe { from.as_ptr().copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) },
+            // SAFETY: in bounds by `ring_bytes`.
+            false => unsafe { copy_once(from, into) },
         }
-        for (index, byte) in into.iter_mut().enumerate().skip(words * 8) {
-            // SAFETY: in bounds by `checked_payload`.
-            *byte = unsafe { from.as_ptr().add(index).read_volatile() };
-        }
+    }
+
+    /// Copies private bytes into the ring that `writer` writes to.
+    #[inline]
+    pub fn copy_to_ring(&self, writer: Side, position: usize, from: &[u8]) {
+        let into = self.ring_bytes(writer, position, from.len()).cast::<u8>();
+        // SAFETY: in bounds by `ring_bytes`; shared and private memory do not overlap; the bytes are the writer's (B1), whose
+        // use of them ends with the call: a peer that reads or writes them now harms its own stream.
+        unsafe { from.as_ptr().copy_to_nonoverlapping(into.as_ptr(), from.len()) };
     }
 
     /// Copies private bytes into a payload.
@@ -226,6 +328,30 @@ impl Segment {
         // SAFETY: every caller's offset is a constant or checked against the geometry: in bounds and aligned (G1); the words
         // so reached are never part of a payload (G2).
         unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU64>() }
+    }
+}
+
+/// Copies shared bytes, each word read exactly once. Volatile, because the peer may write at the same time: the least bad way
+/// to read such memory (unsafe-code-guidelines issue 152).
+///
+/// # Safety
+/// `from` must be valid for reads of as many bytes as `into` has.
+unsafe fn copy_once(from: NonNull<u8>, into: &mut [u8]) {
+    let from = from.as_ptr();
+    let (before, rest) = into.split_at_mut(from.align_offset(8).min(into.len()));
+    let (words, after) = rest.as_chunks_mut::<8>();
+    let (aligned, end) = (before.len(), before.len() + words.len() * 8);
+    for (index, byte) in before.iter_mut().enumerate() {
+        // SAFETY: in bounds by the caller's promise.
+        *byte = unsafe { from.add(index).read_volatile() };
+    }
+    for (index, word) in words.iter_mut().enumerate() {
+        // SAFETY: in bounds by the caller's promise, and aligned by the split.
+        *word = unsafe { from.add(aligned + index * 8).cast::<u64>().read_volatile() }.to_ne_bytes();
+    }
+    for (index, byte) in after.iter_mut().enumerate() {
+        // SAFETY: in bounds by the caller's promise.
+        *byte = unsafe { from.add(end + index).read_volatile() };
     }
 }
 
@@ -269,6 +395,58 @@ mod tests {
         }
         let last = parts.last().unwrap();
         assert_eq!(last.0 + last.1, segment.size());
+    }
+
+    fn rings() -> Segment {
+        let geometry = Geometry::new(2, 4096).unwrap();
+        Segment::map_rings(create_sealed(geometry.segment_size).unwrap(), geometry).unwrap()
+    }
+
+    #[test]
+    fn what_wraps_around_a_ring_is_contiguous_and_exact_at_every_position() {
+        let segment = rings();
+        let bytes: Vec<u8> = (0..=255).cycle().skip(3).take(4096).collect();
+        for side in [Side::Connecting, Side::Accepting] {
+            for position in [0, 1, 7, 8, 100, 4095, 4096 + 5] {
+                for len in [0, 1, 7, 8, 9, 23, 1000, 4096] {
+                    segment.copy_to_ring(side, position, &bytes[..len]);
+                    for trusted in [true, false] {
+                        let mut back = vec![0xff; len];
+                        segment.copy_from_ring(side, position, &mut back, trusted);
+                        assert_eq!(back, bytes[..len], "{len} at {position}");
+                    }
+                }
+            }
+        }
+        let mut others = [0; 3];
+        segment.copy_to_ring(Side::Connecting, 4094, b"abcd");
+        segment.copy_from_ring(Side::Accepting, 0, &mut others, true);
+        assert_ne!(&others[..2], b"cd", "the rings are two");
+        segment.copy_from_ring(Side::Connecting, 0, &mut others, true);
+        assert_eq!(&others[..2], b"cd");
+    }
+
+    #[test]
+    fn the_words_of_two_rings_are_eight_in_lines_of_their_own() {
+        let segment = rings();
+        let mut places = Vec::new();
+        for side in [Side::Connecting, Side::Accepting] {
+            let words = segment.ring_words(side);
+            places.extend([words.produced.as_ptr().addr(), words.consumed.as_ptr().addr()]);
+        }
+        places.iter_mut().for_each(|place| *place -= segment.base.addr().get());
+        assert_eq!(places, [4096, 4224, 4352, 4480]);
+        let waiting = |word: &AtomicU32| word.as_ptr().addr() - segment.base.addr().get();
+        let (there, back) = (segment.ring_words(Side::Connecting), segment.ring_words(Side::Accepting));
+        // Who connected writes there and reads back.
+        assert_eq!([waiting(back.waits_for_data), waiting(there.waits_for_room)], [1024, 1028]);
+        assert_eq!([waiting(there.waits_for_data), waiting(back.waits_for_room)], [1152, 1156]);
+    }
+
+    #[test]
+    #[should_panic]
+    fn more_than_a_ring_panics() {
+        rings().ring_bytes(Side::Connecting, 0, 4097);
     }
 
     #[test]

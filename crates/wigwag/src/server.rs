@@ -274,7 +274,7 @@ impl Server {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn shutdown_handle(&self) -> ShutdownHandle {
-        ShutdownHandle { core: Arc::clone(&self.core) }
+        ShutdownHandle::of(Arc::clone(&self.core))
     }
 
     /// What has happened so far; nothing, in a forked child.
@@ -437,6 +437,10 @@ pub struct ShutdownHandle {
 }
 
 impl ShutdownHandle {
+    pub(crate) fn of(core: Arc<Core>) -> ShutdownHandle {
+        ShutdownHandle { core }
+    }
+
     /// Begins the end. Any number of times, from any thread; a handler that never returns delays it.
     ///
     /// ```no_run
@@ -629,7 +633,8 @@ impl ServerBuilder {
         let claim = place.claim(&self.policy)?;
         let core = Core::new()?;
         let path = claim.place().path();
-        let orders = Orders { claim, policy: self.policy, limits: self.limits, contract: self.contract };
+        let orders =
+            Orders { claim, policy: self.policy, limits: self.limits, contract: self.contract, arrivals: None };
         let steward = steward::start(Arc::clone(&core), orders)?;
         Ok(Server { core, steward: Some(steward), path, wait: self.wait, worker: None, fork: ForkGuard::new() })
     }

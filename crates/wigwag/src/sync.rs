@@ -10,8 +10,8 @@ pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The fence between "I published" and "I look whether the other side published" (Dekker's pattern).
 ///
-/// Every call site stands directly after a `swap(SeqCst)` of the published word. On x86-64 that `swap` is a locked
-/// exchange, which already drains the store buffer before any later load, so only the compiler has to be held back; a
+/// Every call site stands directly after a `swap`, `fetch_add` or `fetch_or` (SeqCst) of the published word. On x86-64 that is a
+/// locked instruction, which already drains the store buffer before any later load, so only the compiler has to be held back; a
 /// second `mfence` would cost 10 ns for nothing. Elsewhere, and in the models, it is a real `fence(SeqCst)`.
 #[inline(always)]
 pub fn fence_after_swap() {

@@ -8,14 +8,14 @@ use rustix::io::Errno;
 
 use super::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE, Welcome};
 use super::rendezvous::Place;
-use crate::contract::Contract;
+use crate::contract::{Contract, Form};
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::layout::{Geometry, LAYOUT_VERSION};
 use crate::segment::Segment;
 use crate::sys::bell::Bell;
 use crate::sys::memory;
 use crate::sys::poller::{Interest, Poller};
-use crate::sys::socket::{self, MESSAGE_MAX, Received, Waited};
+use crate::sys::socket::{self, Credentials, MESSAGE_MAX, Received, Waited};
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
@@ -43,9 +43,12 @@ pub struct Attachment {
     pub server_bell: Bell,
     /// Where the client sleeps: its bell, the socket and the server's pidfd are in it.
     pub poller: Poller,
-    /// Kept open for the poller.
-    _client_bell: Option<Bell>,
-    _pidfd: Option<OwnedFd>,
+    /// Rung by the server; kept open for the poller. `None` at a server of another user.
+    pub client_bell: Option<Bell>,
+    /// Tells of the end of the server's process; kept open for the poller.
+    pub pidfd: Option<OwnedFd>,
+    /// Who listens there.
+    pub peer: Credentials,
 }
 
 /// The client's bell in its poller.
@@ -83,7 +86,7 @@ pub fn attach(name: &OsStr, wishes: &Wishes) -> Result<Attachment> {
     let pidfd = socket::peer_pidfd(&socket, &peer);
     let watched = pidfd.as_ref().ok().and_then(Option::as_ref);
     let (welcome, received) = read_welcome(&place, &socket, watched, deadline, wishes)?;
-    establish(&place, socket, pidfd?, &welcome, received, wishes)
+    establish(&place, socket, peer, pidfd?, &welcome, received, wishes)
 }
 
 fn connect(
@@ -173,6 +176,7 @@ fn read_welcome(
 fn establish(
     place: &Place,
     socket: OwnedFd,
+    peer: Credentials,
     pidfd: Option<OwnedFd>,
     welcome: &Welcome,
     received: Received,
@@ -183,6 +187,7 @@ fn establish(
     }
     let geometry = Geometry::new(welcome.slots as usize, welcome.capacity as usize)
         .filter(|geometry| geometry.segment_size as u64 == welcome.segment_size)
+        .filter(|geometry| wishes.contract.form != Form::Stream || geometry.has_rings())
         .ok_or_else(|| violation("it announced a segment of impossible geometry"))?;
     let mut fds = received.fds.into_iter();
     let (Some(memory), Some(server_bell)) = (fds.next(), fds.next()) else {
@@ -193,26 +198,28 @@ fn establish(
         return Err(violation("it sent other descriptors than it announced"));
     }
     memory::check_sealed(&memory, geometry.segment_size)?;
-    let segment = Segment::map(&memory, geometry)?;
+    let segment = match wishes.contract.form {
+        Form::Stream => Segment::map_rings(&memory, geometry)?,
+        _ => Segment::map(&memory, geometry)?,
+    };
     geometry.check(&segment.read_header(), &wishes.contract).map_err(|why| violation(&why))?;
     let poller = Poller::new()?;
-    if let Some(bell) = &client_bell {
-        poller.add(bell, KEY_BELL, Interest::Bell)?;
-    }
-    poller.add(&socket, KEY_SOCKET, Interest::Readable)?;
-    if let Some(pidfd) = &pidfd {
-        poller.add(pidfd, KEY_PIDFD, Interest::Readable)?;
-    }
+    watch(&poller, client_bell.as_ref(), &socket, pidfd.as_ref())?;
     socket::send(socket.as_fd(), &FromClient::Ready.encode(), &[])
         .map_err(|error| turned_away(place, &socket, error))?;
-    Ok(Attachment {
-        segment,
-        socket,
-        server_bell: Bell::from_fd(server_bell),
-        poller,
-        _client_bell: client_bell,
-        _pidfd: pidfd,
-    })
+    Ok(Attachment { segment, socket, server_bell: Bell::from_fd(server_bell), poller, client_bell, pidfd, peer })
+}
+
+/// Adds all that can wake one end of a session.
+pub fn watch(poller: &Poller, bell: Option<&Bell>, socket: &OwnedFd, pidfd: Option<&OwnedFd>) -> Result<()> {
+    if let Some(bell) = bell {
+        poller.add(bell, KEY_BELL, Interest::Bell)?;
+    }
+    poller.add(socket, KEY_SOCKET, Interest::Readable)?;
+    match pidfd {
+        Some(pidfd) => poller.add(pidfd, KEY_PIDFD, Interest::Readable),
+        None => Ok(()),
+    }
 }
 
 /// The server has hung up although it welcomed us. If it said why, as it does when the handshake took too long, that is

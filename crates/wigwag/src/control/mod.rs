@@ -2,9 +2,11 @@
 //!
 //! It may allocate, block and fail with rich errors; nothing here runs while a call is under way.
 
+pub mod arrivals;
 pub mod attach;
 pub mod core;
 pub mod ledger;
+pub mod news;
 pub mod policy;
 pub mod protocol;
 pub mod rendezvous;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::protocol::{Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE};
-use crate::contract::Contract;
-use crate::layout::{Geometry, LAYOUT_VERSION};
+use crate::contract::{Contract, Form};
+use crate::layout::{Geometry, LAYOUT_VERSION, RING_MIN, RINGS};
 use crate::planted::{self, Fault};
 use crate::sys::socket::Credentials;
 
@@ -117,6 +117,7 @@ impl Limits {
     /// Decides on the wishes of a client that is let in. No memory has been made for it yet.
     pub fn grant(&self, hello: &Hello, contract: &Contract, trust: Trust, usage: Usage) -> Result<Geometry, Refused> {
         let refused = |why: String| (Reason::Refused, why);
+        let builder = contract.form.builder();
         let is_understood = hello.speaks(PROTOCOL_VERSION) && hello.layout_version == LAYOUT_VERSION;
         if !is_understood && !planted::is(Fault::UncheckedVersion) {
             return Err((
@@ -136,7 +137,7 @@ impl Limits {
         }
         if usage.sessions >= self.sessions {
             return Err(refused(format!(
-                "all {} sessions the server allows are in use (ServerBuilder::max_sessions)",
+                "all {} sessions the server allows are in use ({builder}::max_sessions)",
                 self.sessions
             )));
         }
@@ -146,32 +147,41 @@ impl Limits {
         };
         if usage.sessions_of_user >= per_user {
             return Err(refused(format!(
-                "all {per_user} sessions the server allows one user are in use (ServerBuilder::max_sessions_per_user)"
+                "all {per_user} sessions the server allows one user are in use ({builder}::max_sessions_per_user)"
             )));
         }
         let wish = |wanted: u32, stated: usize, what: &str, setter: &str| match wanted {
             SERVERS_CHOICE => Ok(stated),
             wanted if wanted as usize <= stated => Ok(wanted as usize),
             wanted => Err(refused(format!(
-                "the client wants {wanted} {what}, the server allows {stated} (ServerBuilder::{setter})"
+                "the client wants {wanted} {what}, the server allows {stated} ({builder}::{setter})"
             ))),
         };
         let slots = wish(hello.slots, self.slots, "slots", "slots")?;
-        let capacity = wish(hello.capacity, self.capacity, "bytes of capacity", "capacity")?;
+        let (what, setter) = match contract.form {
+            Form::Stream => ("bytes for a ring", "ring_bytes"),
+            _ => ("bytes of capacity", "capacity"),
+        };
+        let capacity = wish(hello.capacity, self.capacity, what, setter)?;
         let geometry = Geometry::new(slots, capacity)
             .ok_or_else(|| refused(format!("{slots} slots are outside of what is possible")))?;
+        if contract.form == Form::Stream && !geometry.has_rings() {
+            return Err(refused(format!(
+                "a stream has {RINGS} rings, of a power of two of at least {RING_MIN} bytes; the client wants {slots} of {capacity}"
+            )));
+        }
         let size = geometry.segment_size;
         if size > self.bytes_per_session {
             return Err(refused(format!(
                 "{slots} slots of {capacity} bytes make {size} bytes, the server allows {} for a session \
-                 (ServerBuilder::max_bytes_per_session)",
+                 ({builder}::max_bytes_per_session)",
                 self.bytes_per_session
             )));
         }
         if usage.bytes.saturating_add(size) > self.bytes_total && !planted::is(Fault::UncheckedQuota) {
             return Err(refused(format!(
                 "{} bytes are in use and {size} more would exceed the {} the server allows in total \
-                 (ServerBuilder::max_bytes_total)",
+                 ({builder}::max_bytes_total)",
                 usage.bytes, self.bytes_total
             )));
         }

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::arrivals::{Arrival, Arrivals};
 use super::core::{Command, Core};
 use super::ledger::Entry;
 use super::policy::{Limits, Policy, Trust};
 use super::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, Welcome};
 use super::rendezvous::Claim;
-use crate::contract::Contract;
+use crate::contract::{Contract, Form};
 use crate::error::{Error, Result};
 use crate::planted::{self, Fault};
 use crate::segment::Segment;
@@ -40,6 +41,8 @@ pub struct Orders {
     pub limits: Limits,
     /// What is served.
     pub contract: Contract,
+    /// Where new sessions go that nobody serves: they are accepted. `None`: to the serving threads.
+    pub arrivals: Option<Arc<Arrivals>>,
 }
 
 /// Starts the steward's thread. It ends after [`Command::EndAll`].
@@ -59,6 +62,7 @@ pub fn start(core: Arc<Core>, mut orders: Orders) -> Result<std::thread::JoinHan
         policy: orders.policy,
         limits: orders.limits,
         contract: orders.contract,
+        arrivals: orders.arrivals,
         poller,
         handshakes: HashMap::new(),
         sessions: HashMap::new(),
@@ -68,19 +72,20 @@ pub fn start(core: Arc<Core>, mut orders: Orders) -> Result<std::thread::JoinHan
     std::thread::Builder::new()
         .name("wigwag-steward".into())
         .spawn(move || {
-            let _alarm = Alarm(Arc::clone(&steward.core));
+            let _alarm = Alarm(Arc::clone(&steward.core), steward.arrivals.clone());
             steward.run();
         })
         .map_err(|error| Error::io("start the steward's thread", error))
 }
 
 /// A steward that panicked would leave a server that hears of no death and lets nobody in: end it in good order instead.
-struct Alarm(Arc<Core>);
+struct Alarm(Arc<Core>, Option<Arc<Arrivals>>);
 
 impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.shut_down();
+            self.1.iter().for_each(|arrivals| arrivals.close());
         }
     }
 }
@@ -104,6 +109,7 @@ struct Steward {
     policy: Policy,
     limits: Limits,
     contract: Contract,
+    arrivals: Option<Arc<Arrivals>>,
     poller: Poller,
     handshakes: HashMap<u64, Handshake>,
     sessions: HashMap<u64, Live>,
@@ -315,12 +321,20 @@ impl Steward {
         let uid = handshake.peer.uid;
         let usage = self.core.ledger.usage(uid);
         let geometry = self.limits.grant(hello, &self.contract, handshake.trust, usage)?;
+        if let Some(arrivals) = &self.arrivals {
+            let offers = self.handshakes.values().filter(|handshake| handshake.offer.is_some()).count();
+            arrivals.check_room(offers).map_err(|why| (Reason::Refused, why))?;
+        }
         // Charged from here on: a crowd cannot pass the limits by coming all at once.
         let charged = self.core.ledger.charge(uid, geometry.segment_size);
         let failed = |error: Error| (Reason::Refused, format!("the server {error}"));
         let bell = || Bell::new().map_err(|error| failed(Error::io("create a doorbell", error)));
         let memory = memory::create_sealed(geometry.segment_size).map_err(failed)?;
-        let segment = Segment::map(&memory, geometry).map_err(failed)?;
+        let segment = match self.contract.form {
+            Form::Stream => Segment::map_rings(&memory, geometry),
+            _ => Segment::map(&memory, geometry),
+        }
+        .map_err(failed)?;
         segment.write_header(&geometry.header(&self.contract));
         let server_bell = bell()?;
         let client_bell = if handshake.trust == Trust::SameUser { Some(bell()?) } else { None };
@@ -349,6 +363,9 @@ impl Steward {
         {
             return self.turn_away(handshake, Reason::Refused, &format!("the server {error}"));
         }
+        if let Some(arrivals) = self.arrivals.clone() {
+            return self.hand_over(&arrivals, handshake, offer);
+        }
         if let Some(pidfd) = &offer.pidfd
             && let Err(error) = self.poller.add(pidfd, id * KEY_KINDS + KEY_PIDFD, Interest::Readable)
         {
@@ -375,6 +392,15 @@ impl Steward {
         self.sessions.insert(id, Live { session, pidfd: offer.pidfd });
         self.core.counts.accepted.fetch_add(1, Ordering::Relaxed);
         self.core.counts.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
+    }
+
+    /// A session that is to be accepted: whoever does watches it, and the steward does no more.
+    fn hand_over(&mut self, arrivals: &Arrivals, handshake: Handshake, offer: Offer) {
+        self.poller.remove(&handshake.socket);
+        let Handshake { socket, peer, trust, .. } = handshake;
+        let Offer { segment, server_bell, client_bell, pidfd, charged, memory: _ } = offer;
+        arrivals.push(Arrival { segment, socket, pidfd, server_bell, client_bell, peer, trust, charged });
+        self.core.counts.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A living session's socket has something: the end, or what a client must not send.
@@ -474,6 +500,7 @@ impl Steward {
             for handshake in std::mem::take(&mut self.handshakes).into_values() {
                 self.turn_away(handshake, Reason::Shutdown, "the server is shutting down");
             }
+            self.arrivals.iter().for_each(|arrivals| arrivals.close());
         }
     }
 

@@ -22,6 +22,11 @@ impl Bell {
         Bell(fd)
     }
 
+    /// Takes all rings back, so that the descriptor is not readable any more: for bells that only this process has.
+    pub fn silence(&self) {
+        let _ = super::retry(|| rustix::io::read(&self.0, &mut [0u8; 8]));
+    }
+
     /// Rings. A full counter means that it is ringing already, and an error has no other cure than the peer's death.
     pub fn ring(&self) {
         let _ = super::retry(|| rustix::io::write(&self.0, &1u64.to_ne_bytes()));

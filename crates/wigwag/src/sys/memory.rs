@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use super::fork::ForkGuard;
 use crate::error::{Error, ErrorKind, Result};
@@ -116,7 +116,8 @@ pub fn read_exact(memory: impl AsFd, mut offset: u64, mut into: &mut [u8]) -> bo
 /// A shared, writable mapping that is unmapped on drop.
 ///
 /// **Invariant M1.** `base` is page-aligned and `[base, base + size)` stays mapped until drop, in the process that made
-/// it. A forked child does not have the range at all (MADV_DONTFORK), so drop does nothing there.
+/// it. A forked child does not have the range at all (MADV_DONTFORK), so drop does nothing there. Parts of the memory
+/// object may be in it twice, one directly behind the other.
 #[derive(Debug)]
 pub struct Mapping {
     base: NonNull<u8>,
@@ -139,11 +140,41 @@ impl Mapping {
             .map_err(|error| Error::io(format_args!("map a segment of {size} bytes"), error))?;
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| Error::new(ErrorKind::Io, "the kernel mapped a segment at address zero"))?;
+        Mapping { base, size, fork: ForkGuard::new() }.prepared(touch)
+    }
+
+    /// Maps parts of a memory object, one directly behind the other: (offset, bytes), in whole pages. The first `touch`
+    /// bytes are touched as in [`new`](Mapping::new).
+    pub fn of_parts(memory: impl AsFd, parts: &[(usize, usize)], touch: usize) -> Result<Mapping> {
+        let size = parts.iter().map(|(_, len)| len).sum();
+        let failed = |error| Error::io(format_args!("map a segment of {size} bytes"), error);
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let base =
+            unsafe { mmap_anonymous(ptr::null_mut(), size, ProtFlags::empty(), MapFlags::PRIVATE) }.map_err(failed)?;
+        let base = NonNull::new(base.cast::<u8>())
+            .ok_or_else(|| Error::new(ErrorKind::Io, "the kernel mapped a segment at address zero"))?;
+        // From here on the whole range is unmapped on drop, also when a part cannot be mapped.
         let mapping = Mapping { base, size, fork: ForkGuard::new() };
-        mapping.advise(size, Advice::LinuxDontFork)?;
-        mapping.advise(size, Advice::LinuxDontDump)?;
-        mapping.touch(touch.min(size))?;
-        Ok(mapping)
+        let mut at = 0;
+        for &(offset, len) in parts {
+            let flags = MapFlags::SHARED | MapFlags::FIXED;
+            // SAFETY: it replaces a part of the range reserved above, which nobody has a reference into: the parts' sizes add
+            // up to the whole (M1).
+            unsafe {
+                let address = base.as_ptr().add(at).cast::<c_void>();
+                mmap(address, len, ProtFlags::READ | ProtFlags::WRITE, flags, &memory, offset as u64)
+            }
+            .map_err(failed)?;
+            at += len;
+        }
+        mapping.prepared(touch)
+    }
+
+    fn prepared(self, touch: usize) -> Result<Mapping> {
+        self.advise(self.size, Advice::LinuxDontFork)?;
+        self.advise(self.size, Advice::LinuxDontDump)?;
+        self.touch(touch.min(self.size))?;
+        Ok(self)
     }
 
     fn advise(&self, len: usize, advice: Advice) -> Result<()> {
@@ -302,6 +333,28 @@ mod tests {
         assert_eq!(told_of(&memory), None);
         let small = Mapping::new(&memory, 4096, usize::MAX).unwrap();
         assert_eq!(small.size(), 4096);
+    }
+
+    #[test]
+    fn parts_lie_one_behind_the_other_and_the_same_part_twice_is_the_same_memory() {
+        let memory = create_sealed(3 * 4096).unwrap();
+        let mapping = Mapping::of_parts(&memory, &[(0, 4096), (8192, 4096), (8192, 4096)], 4096).unwrap();
+        seal_finally(&memory).unwrap();
+        assert_eq!(mapping.size(), 3 * 4096);
+        rustix::io::pwrite(&memory, b"x", 0).unwrap_err();
+        for offset in [4096, 4096 + 4095] {
+            // SAFETY: in bounds (M1), and nobody else has the mapping.
+            unsafe { mapping.base().as_ptr().add(offset).write_volatile(9) };
+            // SAFETY: as above.
+            assert_eq!(unsafe { mapping.base().as_ptr().add(offset + 4096).read_volatile() }, 9);
+        }
+        let mut bytes = [0; 1];
+        assert!(read_exact(&memory, 8192 + 4095, &mut bytes) && bytes == [9]);
+        let flags = |told: &str| told.lines().find(|line| line.starts_with("VmFlags")).unwrap().to_owned();
+        assert!(flags(&told_of(&memory).unwrap()).contains(" dc "), "kept from children");
+        drop(mapping);
+        assert_eq!(told_of(&memory), None);
+        assert!(Mapping::of_parts(&memory, &[(0, 4096), (4096, 4096)], 0).is_err(), "sealed for good");
     }
 
     #[test]

@@ -134,6 +134,13 @@ pub fn wait_readable(socket: impl AsFd, pidfd: Option<&OwnedFd>, deadline: Optio
     }
 }
 
+/// Whether the other end has hung up or its process has ended, without waiting and without reading anything.
+pub fn has_ended(socket: impl AsFd, pidfd: Option<&OwnedFd>) -> bool {
+    let mut both = vec![PollFd::new(&socket, PollFlags::RDHUP)];
+    both.extend(pidfd.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
+    matches!(poll(&mut both, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
+}
+
 /// Reads the credentials of the other end. An error refuses the peer; there is no default user.
 pub fn credentials(socket: impl AsFd) -> Result<Credentials> {
     let unknown = |error| Error::io("learn who the peer is", error);

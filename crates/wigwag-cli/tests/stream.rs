@@ -1,0 +1,155 @@
+//! `wigwag stream`: netcat over shared memory, in pipelines of a shell.
+
+mod harness;
+
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::Runtime;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A program that is killed if the test ends before it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn code(&mut self) -> Option<i32> {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begin.elapsed() < LIMIT, "it does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn output(&mut self) -> String {
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+/// Starts `wigwag stream listen NAME ...` and waits until it listens.
+fn listen(runtime: &Runtime, arguments: &[&str], input: Stdio) -> Running {
+    let mut command = runtime.wigwag(["stream", "listen", "name"]);
+    let running = Running(command.args(arguments).stdin(input).stdout(Stdio::piped()).spawn().unwrap());
+    until_it_listens(runtime, "name");
+    running
+}
+
+fn until_it_listens(runtime: &Runtime, name: &str) {
+    let begin = Instant::now();
+    while !runtime.path().join(format!("wigwag/{name}.sock")).exists() {
+        assert!(begin.elapsed() < LIMIT, "nobody listens");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn shell(runtime: &Runtime, script: &str) -> Command {
+    let mut command = runtime.wigwag(["no arguments"]);
+    command = {
+        let mut shell = Command::new("bash");
+        let program = command.get_program().to_owned();
+        shell.args(["-o", "pipefail", "-c", &script.replace("wigwag ", "\"$WIGWAG\" ")]).env("WIGWAG", program);
+        shell.env("XDG_RUNTIME_DIR", runtime.path()).current_dir(runtime.path()).stdin(Stdio::null());
+        shell
+    };
+    command
+}
+
+#[test]
+fn a_directory_goes_through_it_by_tar() {
+    let runtime = Runtime::new();
+    let (from, to) = (runtime.path().join("from"), runtime.path().join("to"));
+    for directory in [&from, &from.join("deep"), &to] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    for (file, len) in [("empty", 0), ("small", 100), ("deep/large", 5_000_000)] {
+        let bytes: Vec<u8> = (0..len).map(|index: u32| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        std::fs::write(from.join(file), bytes).unwrap();
+    }
+    let mut receiving = Running(shell(&runtime, "wigwag stream listen files | tar x -C to").spawn().unwrap());
+    until_it_listens(&runtime, "files");
+    let sent = shell(&runtime, "tar c -C from . | wigwag stream connect files").status().unwrap();
+    assert!(sent.success());
+    assert_eq!(receiving.code(), Some(0));
+    let compared = Command::new("diff").args(["-r"]).args([&from, &to]).status().unwrap();
+    assert!(compared.success(), "what arrived differs");
+}
+
+#[test]
+fn both_ends_say_something_and_both_hear_all_of_it() {
+    let runtime = Runtime::new();
+    let mut listening = listen(&runtime, &[], Stdio::piped());
+    listening.0.stdin.take().unwrap().write_all(b"from the listener").unwrap();
+    let connecting = shell(&runtime, "echo from the connector | wigwag stream connect name").output().unwrap();
+    assert!(connecting.status.success());
+    assert_eq!(String::from_utf8_lossy(&connecting.stdout), "from the listener");
+    assert_eq!(listening.output(), "from the connector\n");
+    assert_eq!(listening.code(), Some(0));
+}
+
+#[test]
+fn one_connection_after_another_is_kept_and_one_that_is_cut_off_does_not_end_the_others() {
+    let runtime = Runtime::new();
+    let mut listening = listen(&runtime, &["--keep"], Stdio::piped());
+    for text in ["one\n", "two\n"] {
+        let script = format!("printf '{text}' | wigwag stream connect name --send-only");
+        assert!(shell(&runtime, &script).status().unwrap().success());
+    }
+    let mut connecting = runtime.wigwag(["stream", "connect", "name"]).stdin(Stdio::piped()).spawn().unwrap();
+    connecting.stdin.as_mut().unwrap().write_all(b"cut\n").unwrap();
+    let mut output = listening.0.stdout.take().unwrap();
+    let mut first = [0; 12];
+    output.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"one\ntwo\ncut\n");
+    connecting.kill().unwrap();
+    connecting.wait().unwrap();
+    assert!(shell(&runtime, "printf last | wigwag stream connect name").status().unwrap().success());
+    let mut last = [0; 4];
+    output.read_exact(&mut last).unwrap();
+    assert_eq!(&last, b"last");
+}
+
+#[test]
+fn what_a_killed_end_had_written_is_printed_and_the_code_says_that_it_was_cut_off() {
+    let runtime = Runtime::new();
+    let mut listening = listen(&runtime, &["--recv-only"], Stdio::piped());
+    let mut connecting = runtime.wigwag(["stream", "connect", "name"]).stdin(Stdio::piped()).spawn().unwrap();
+    connecting.stdin.as_mut().unwrap().write_all(b"half").unwrap();
+    let mut bytes = [0; 4];
+    listening.0.stdout.as_mut().unwrap().read_exact(&mut bytes).unwrap();
+    connecting.kill().unwrap();
+    connecting.wait().unwrap();
+    assert_eq!(listening.code(), Some(5));
+    assert_eq!(&bytes, b"half");
+}
+
+#[test]
+fn codes_say_what_was_wrong() {
+    let runtime = Runtime::new();
+    assert_eq!(runtime.wigwag(["stream", "connect", "nobody"]).output().unwrap().status.code(), Some(3));
+    for wrong in
+        [&["listen", "a/b"][..], &["listen", "x", "--ring", "5000"], &["connect", "x", "--recv-only", "--send-only"]]
+    {
+        let output = runtime.wigwag(["stream"]).args(wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+    let _serving = runtime.serve("calls", &["--do", "upper"]);
+    let output = runtime.wigwag(["stream", "connect", "calls"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("as a stream"), "{said}");
+    let _listening = listen(&runtime, &[], Stdio::piped());
+    assert_eq!(runtime.wigwag(["stream", "listen", "name"]).output().unwrap().status.code(), Some(6));
+}

@@ -1,0 +1,349 @@
+//! The two halves of a stream, for two threads.
+
+use std::fmt;
+use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::writer::Writer;
+use crate::link::{Direction, Link};
+use crate::request::Peer;
+
+/// The reading half of a [`Stream`](crate::Stream). Dropping it shuts the stream for reading.
+///
+/// ```
+/// use std::io::{BufRead, Write};
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let listener = wigwag::StreamListener::bind(name)?;
+/// # let connecting = wigwag::Stream::connect(name)?;
+/// # let mut accepted = listener.accept()?;
+/// let (reading, _writing) = connecting.split()?;
+/// accepted.write_all(b"one\ntwo\n")?;
+/// drop(accepted);
+/// let lines: Vec<String> = reading.lines().collect::<Result<_, _>>()?;
+/// assert_eq!(lines, ["one", "two"]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct ReadHalf {
+    link: Arc<Link>,
+    reader: Reader,
+}
+
+/// The writing half of a [`Stream`](crate::Stream). Dropping it shuts the stream for writing: the other end reads to its end.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let listener = wigwag::StreamListener::bind(name)?;
+/// # let connecting = wigwag::Stream::connect(name)?;
+/// # let mut accepted = listener.accept()?;
+/// let (_reading, mut writing) = connecting.split()?;
+/// writing.write_all(b"all of it")?;
+/// drop(writing);
+/// let mut text = String::new();
+/// accepted.read_to_string(&mut text)?;
+/// assert_eq!(text, "all of it");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct WriteHalf {
+    link: Arc<Link>,
+    writer: Writer,
+}
+
+impl ReadHalf {
+    pub(super) fn new(link: Arc<Link>, reader: Reader) -> ReadHalf {
+        ReadHalf { link, reader }
+    }
+
+    /// Reads what is there, never waits: `None` when nothing is. `Some(0)` is the end.
+    ///
+    /// # Errors
+    /// As [`read`](Read::read).
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let listener = wigwag::StreamListener::bind(name)?;
+    /// # let connecting = wigwag::Stream::connect(name)?;
+    /// # let mut accepted = listener.accept()?;
+    /// let (mut reading, _writing) = connecting.split()?;
+    /// assert_eq!(reading.try_read(&mut [0; 8])?, None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn try_read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        self.reader.try_read(&self.link, into)
+    }
+
+    /// Says that this half waits: from now on its descriptor becomes readable when there is something to read, the end
+    /// included. `false`: something came meanwhile, so try at once. Before each wait it has to be said anew.
+    ///
+    /// # Errors
+    /// As [`read`](Read::read), once nothing is left to be read.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let listener = wigwag::StreamListener::bind(name)?;
+    /// # let connecting = wigwag::Stream::connect(name)?;
+    /// # let mut accepted = listener.accept()?;
+    /// let (mut reading, _writing) = connecting.split()?;
+    /// let mut bytes = [0; 8];
+    /// # let thread = std::thread::spawn(move || accepted.write_all(b"late").map(|()| accepted));
+    /// let count = loop {
+    ///     match reading.try_read(&mut bytes)? {
+    ///         Some(count) => break count,
+    ///         None if reading.arm_read()? => {
+    ///             rustix::event::poll(&mut [rustix::event::PollFd::new(&reading, rustix::event::PollFlags::IN)], None)?;
+    ///         }
+    ///         None => {}
+    ///     }
+    /// };
+    /// assert_eq!(&bytes[..count], b"late");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn arm_read(&mut self) -> io::Result<bool> {
+        self.reader.arm(&self.link)
+    }
+
+    /// How long a read waits; see [`Stream::set_read_timeout`](crate::Stream::set_read_timeout).
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a timeout of zero.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let listener = wigwag::StreamListener::bind(name)?;
+    /// # let connecting = wigwag::Stream::connect(name)?;
+    /// # let mut accepted = listener.accept()?;
+    /// let (reading, _writing) = connecting.split()?;
+    /// reading.set_read_timeout(Some(std::time::Duration::from_secs(1)))?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.link.set_timeout(Direction::Reading, timeout)
+    }
+
+    /// Who is at the other end.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let listener = wigwag::StreamListener::bind(name)?;
+    /// # let connecting = wigwag::Stream::connect(name)?;
+    /// # let mut accepted = listener.accept()?;
+    /// let (reading, _writing) = connecting.split()?;
+    /// assert_eq!(reading.peer(), accepted.peer());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn peer(&self) -> Peer {
+        Peer::of(self.link.peer())
+    }
+}
+
+impl WriteHalf {
+    pub(super) fn new(link: Arc<Link>, writer: Writer) -> WriteHalf {
+        WriteHalf { link, writer }
+    }
+
+    /// Writes as much as there is room for, never waits: `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`write`](Write::write).
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let listener = wigwag::StreamListener::bind(name)?;
+    /// # let connecting = wigwag::Stream::connect(name)?;
+    /// # let mut accepted = listener.accept()?;
+    /// let (_reading, mut writing) = connecting.split()?;
+    /// assert_eq!(writing.try_write(&[7; 1 << 20])?, Some(256 << 10));
+    /// assert_eq!(writing.try_write(&[7])?, None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn try_write(&mut self, from: &[u8]) -> io::Result<Option<usize>> {
+        self.writer.try_write(&self.link, from)
+    }
+
+    /// Says that this half waits: from now on its descriptor becomes readable (not writable) when there is room worth a try.
+    /// `false`: some came free meanwhile, so try at once. Before each wait it has to be said anew.
+    ///
+    /// # Errors
+    /// As [`write`](Write::write).
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let listener = wigwag::StreamListener::bind(name)?;
+    /// # let connecting = wigwag::Stream::connect(name)?;
+    /// # let mut accepted = listener.accept()?;
+    /// let (_reading, mut writing) = connecting.split()?;
+    /// while writing.try_write(&[7; 4096])?.is_some() {}
+    /// assert!(writing.arm_write()?);
+    /// accepted.read(&mut [0; 128 << 10])?;
+    /// rustix::event::poll(&mut [rustix::event::PollFd::new(&writing, rustix::event::PollFlags::IN)], None)?;
+    /// assert!(writing.try_write(&[7; 4096])?.is_some());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn arm_write(&mut self) -> io::Result<bool> {
+        self.writer.arm(&self.link)
+    }
+
+    /// Lends room; see [`Stream::write_buf`](crate::Stream::write_buf).
+    ///
+    /// # Errors
+    /// As [`write`](Write::write).
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let listener = wigwag::StreamListener::bind(name)?;
+    /// # let connecting = wigwag::Stream::connect(name)?;
+    /// # let mut accepted = listener.accept()?;
+    /// let (_reading, mut writing) = connecting.split()?;
+    /// writing.write_buf()?[0] = b'!';
+    /// writing.commit(1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn write_buf(&mut self) -> io::Result<&mut [u8]> {
+        self.writer.lend(&self.link)
+    }
+
+    /// Hands over; see [`Stream::commit`](crate::Stream::commit).
+    ///
+    /// # Panics
+    /// If fewer were lent, or a write came in between.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let listener = wigwag::StreamListener::bind(name)?;
+    /// # let connecting = wigwag::Stream::connect(name)?;
+    /// # let mut accepted = listener.accept()?;
+    /// let (_reading, mut writing) = connecting.split()?;
+    /// writing.write_buf()?[0] = b'!';
+    /// writing.commit(1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn commit(&mut self, len: usize) {
+        self.writer.commit(&self.link, len);
+    }
+
+    /// How long a write waits for room; see [`Stream::set_write_timeout`](crate::Stream::set_write_timeout).
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a timeout of zero.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let listener = wigwag::StreamListener::bind(name)?;
+    /// # let connecting = wigwag::Stream::connect(name)?;
+    /// # let mut accepted = listener.accept()?;
+    /// let (_reading, writing) = connecting.split()?;
+    /// writing.set_write_timeout(Some(std::time::Duration::from_secs(1)))?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.link.set_timeout(Direction::Writing, timeout)
+    }
+
+    /// Who is at the other end.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let listener = wigwag::StreamListener::bind(name)?;
+    /// # let connecting = wigwag::Stream::connect(name)?;
+    /// # let mut accepted = listener.accept()?;
+    /// let (_reading, writing) = connecting.split()?;
+    /// assert_eq!(writing.peer(), accepted.peer());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn peer(&self) -> Peer {
+        Peer::of(self.link.peer())
+    }
+}
+
+impl Read for ReadHalf {
+    #[inline]
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(&self.link, into)
+    }
+
+    fn read_vectored(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.reader.read_vectored(&self.link, into)
+    }
+}
+
+impl BufRead for ReadHalf {
+    #[inline]
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill(&self.link)
+    }
+
+    #[inline]
+    fn consume(&mut self, count: usize) {
+        self.reader.consume(&self.link, count);
+    }
+}
+
+impl Write for WriteHalf {
+    #[inline]
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.writer.write(&self.link, from)
+    }
+
+    fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.writer.write_vectored(&self.link, from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Readable when it is worth to read; see [`ReadHalf::arm_read`].
+impl AsFd for ReadHalf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.poller(Direction::Reading).as_fd()
+    }
+}
+
+impl AsRawFd for ReadHalf {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// Readable, not writable, when it is worth to write; see [`WriteHalf::arm_write`].
+impl AsFd for WriteHalf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.poller(Direction::Writing).as_fd()
+    }
+}
+
+impl AsRawFd for WriteHalf {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl Drop for ReadHalf {
+    fn drop(&mut self) {
+        self.link.shut(Direction::Reading);
+    }
+}
+
+impl Drop for WriteHalf {
+    fn drop(&mut self) {
+        self.link.shut(Direction::Writing);
+    }
+}
+
+impl fmt::Debug for ReadHalf {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.link.describe(out.debug_struct("ReadHalf"))
+    }
+}
+
+impl fmt::Debug for WriteHalf {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.link.describe(out.debug_struct("WriteHalf"))
+    }
+}
