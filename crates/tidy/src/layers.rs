@@ -11,7 +11,7 @@ use crate::source::{self, Source, report};
 const LAYERS: &[&[&str]] = &[
     &["fuzzing"],
     &["typed"],
-    &["client", "loan", "server", "semaphore", "stream", "stream_listener"],
+    &["client", "loan", "server", "semaphore", "stream", "stream_listener", "observe"],
     &["link"],
     &["connection"],
     &["worker"],
@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["control::attach"],
     &["control::rendezvous", "control::ledger", "control::policy", "control::protocol", "control::news"],
     &["permit_file"],
-    &["segment", "slot", "ring", "doorbell", "permit_table"],
+    &["segment", "slot", "ring", "doorbell", "permit_table", "statistics"],
     &["wait", "attention", "free_slots", "stats"],
     &["hint"],
     &["layout", "contract"],

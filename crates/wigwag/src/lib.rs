@@ -31,7 +31,7 @@
 //! ```text
 //! fuzzing                               the validators, for fuzz targets
 //! typed                                 any plain-memory type as `&mut T`
-//! client  loan  server  semaphore  stream  stream_listener    the faces
+//! client  loan  server  semaphore  stream  stream_listener  observe    the faces
 //! link                                  one end of a stream
 //! connection                            the caller's end of a session, of whichever form
 //! worker                                one serving thread: hot and cold sessions
@@ -41,7 +41,7 @@
 //! control/attach                        the client's side of the handshake
 //! control/{rendezvous ledger policy protocol news}   names, accounts, who gets what, messages
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
-//! segment  slot  ring  doorbell  permit_table   the shared memory: pointers, turns, byte rings, wake-ups, permits
+//! segment  slot  ring  doorbell  permit_table  statistics   the shared memory: pointers, turns, byte rings, wake-ups, permits, counters
 //! wait  attention  free_slots  stats    private state machines
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
@@ -71,6 +71,7 @@ mod hint;
 mod layout;
 mod link;
 mod loan;
+pub mod observe;
 mod permit_file;
 pub(crate) mod permit_table;
 mod planted;
@@ -82,6 +83,7 @@ mod semaphore;
 mod server;
 mod session;
 mod slot;
+mod statistics;
 mod stats;
 mod stream;
 mod stream_listener;

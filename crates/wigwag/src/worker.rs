@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering as StdOrdering;
 use std::time::{Duration, Instant};
 
 use crate::control::core::{Command, Core, Letter, Port};
@@ -18,10 +17,15 @@ use crate::planted::{self, Fault};
 use crate::request::Request;
 use crate::session::Session;
 use crate::slot::{self, Expected};
+use crate::statistics::{SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, THREAD_ASLEEP, THREAD_AWAKE};
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::poller::{Events, Interest, Poller};
 use crate::wait::{HOT_PATIENCE, Heat, WAKE_PATIENCE, Wait};
+
+mod account;
+
+use account::Account;
 
 /// Requests of one session before the next session has a turn.
 const BUDGET: usize = 16;
@@ -90,6 +94,8 @@ pub struct Worker {
     checked_at: Instant,
     /// When the doorbells were last heard.
     heard_at: Instant,
+    /// What observers see of this thread.
+    account: Account,
     /// Once the server shuts down: requests that may still be served, so that a busy client cannot keep it alive.
     drain: Option<usize>,
 }
@@ -124,6 +130,8 @@ impl Entry {
     /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
     fn become_hot(&mut self) -> u32 {
         self.is_client_waking = true;
+        self.counters().served.heated.add(1);
+        self.counters().pace.state.set(SESSION_POLLED);
         self.waiting().withdraw();
         self.client_processor()
     }
@@ -216,9 +224,12 @@ impl Worker {
     pub fn new(core: Arc<Core>, port: Arc<Port>, wait: Wait) -> Result<Worker> {
         let poller = Poller::new()?;
         poller.add(&port.bell, KEY_PORT, Interest::Bell)?;
+        let account = Account::new(core.is_counting);
+        port.record.state.set(THREAD_AWAKE);
         Ok(Worker {
             core,
             port,
+            account,
             poller,
             events: Events::with_capacity(64),
             wait,
@@ -273,24 +284,11 @@ impl Worker {
 
     /// The request that [`Next::Request`] announced, to keep.
     pub fn take_request(&mut self) -> Request {
+        let since_ns = self.port.record.clock_ns.value();
         let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
-        std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
-    }
-
-    /// Counts a request that was answered.
-    #[inline(always)]
-    pub fn count_call(&self) {
-        // Relaxed, load and store: this thread is the only writer.
-        self.port.calls.store(self.port.calls.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
-    }
-
-    /// Counts a doorbell that was rung for a reply.
-    #[cold]
-    pub fn count_ring(&mut self) {
-        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
-            entry.is_client_waking = true;
-        }
-        self.port.rings.fetch_add(1, StdOrdering::Relaxed);
+        let mut request = std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)));
+        request.keep(since_ns);
+        request
     }
 
     /// Once around the active sessions, up to the first request.
@@ -341,6 +339,7 @@ impl Worker {
             return true;
         }
         entry.is_active = false;
+        entry.counters().pace.state.set(SESSION_ARMED);
         self.active.swap_remove(self.position);
         self.budget = BUDGET;
         false
@@ -428,10 +427,13 @@ impl Worker {
         if self.sleeps.is_multiple_of(SLEEPS_PER_AFFINITY) {
             self.refresh_affinity();
         }
-        self.port.sleeps.store(self.port.sleeps.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
+        self.port.record.sleeps.add(1);
+        self.port.record.state.set(THREAD_ASLEEP);
         self.hear(Some(until))?;
+        self.port.record.state.set(THREAD_AWAKE);
         self.countdown = self.stride;
         self.checked_at = Instant::now();
+        self.note_clock(self.checked_at);
         Ok(())
     }
 
@@ -466,6 +468,8 @@ impl Worker {
         }
         entry.is_active = true;
         entry.just_rang = true;
+        entry.counters().served.woken.add(1);
+        entry.counters().pace.state.set(SESSION_LOOKED_AT);
         self.active.push(index);
         // Relaxed: hints; a lie wastes one patience.
         let think_ns = entry.session.segment.client_line().think_ns.load(Ordering::Relaxed);
@@ -501,6 +505,7 @@ impl Worker {
         let now = Instant::now();
         let elapsed = now.duration_since(self.checked_at);
         self.checked_at = now;
+        self.note_clock(now);
         // Long handlers make the stride short, so that nobody who rings waits for hundreds of them.
         self.stride = if elapsed > 2 * CHECKUP_INTERVAL {
             let share = CHECKUP_INTERVAL.as_nanos() * self.stride as u128 / elapsed.as_nanos();
@@ -530,6 +535,8 @@ impl Worker {
                 None => entry.idle_since = Some(now),
                 Some(since) if entry.heat.is_hot() && now.duration_since(since) >= entry.patience() => {
                     entry.heat.cool();
+                    entry.counters().served.cooled.add(1);
+                    entry.counters().pace.state.set(SESSION_LOOKED_AT);
                     processor = Some(entry.client_processor());
                 }
                 Some(_) => {}
@@ -589,8 +596,10 @@ impl Worker {
         session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed);
         session.segment.server_line().processor.store(cpu::current(), Ordering::Relaxed);
         let mut heat = Heat::default();
+        session.record.counters().pace.state.set(SESSION_LOOKED_AT);
         if self.wait == Wait::Spin {
             heat.heat();
+            session.record.counters().pace.state.set(SESSION_POLLED);
         }
         self.index_of.insert(session.id, index);
         let slots = session.segment.geometry().slots;

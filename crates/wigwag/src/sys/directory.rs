@@ -199,6 +199,17 @@ impl NameLock {
         }
     }
 
+    /// Writes a text into the file in place of what is there: for who wants to know about the holder.
+    pub fn write(&self, text: &str) -> Result<()> {
+        super::memory::empty_file(&self.file, 0, 0)?;
+        super::memory::write_exact(&self.file, text.as_bytes(), 0)
+    }
+
+    /// Device and inode of the file, by which others recognize it.
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        identity_of(&self.file)
+    }
+
     /// Lets the lock go, although a child that was forked meanwhile has the descriptor too, and keeps the file.
     pub fn release(self) -> OwnedFd {
         let _ = flock(&self.file, FlockOperation::Unlock);
@@ -210,6 +221,57 @@ impl AsFd for NameLock {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// A lock file as others see it, who neither make it nor take the lock.
+#[derive(Debug)]
+pub struct Lock {
+    file: OwnedFd,
+}
+
+impl Lock {
+    /// Opens the file; `None` if there is none, or something else has the name.
+    pub fn open(directory: &Directory, name: &OsStr) -> Result<Option<Lock>> {
+        let failed =
+            |error: Errno| Error::io(format_args!("open the lock file {}", shown(&directory.path.join(name))), error);
+        // What is no file must not make us wait.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match openat(directory, name, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            other => other.map_err(failed)?,
+        };
+        let is_file = FileType::from_raw_mode(fstat(&file).map_err(failed)?.st_mode) == FileType::RegularFile;
+        Ok(is_file.then_some(Lock { file }))
+    }
+
+    /// Device and inode of the file.
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        identity_of(&self.file)
+    }
+
+    /// Whether somebody holds the lock. If nobody does, it is taken for an instant, shared: a server that begins just then tries
+    /// again, as it does when somebody sweeps.
+    pub fn is_held(&self) -> Result<bool> {
+        match super::retry(|| flock(&self.file, FlockOperation::NonBlockingLockShared)) {
+            Ok(()) => {
+                let _ = flock(&self.file, FlockOperation::Unlock);
+                Ok(false)
+            }
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(Error::io("look at a lock", error)),
+        }
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn identity_of(file: &OwnedFd) -> Result<(u64, u64)> {
+    let stat = fstat(file).map_err(|error| Error::io("look at a lock file", error))?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 #[cfg(test)]
