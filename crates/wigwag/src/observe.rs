@@ -20,16 +20,31 @@
 //! # Ok::<(), wigwag::Error>(())
 //! ```
 //!
+//! Which names there are, [`runtime`](crate::runtime) tells:
+//!
+//! ```
+//! use wigwag::observe::Observer;
+//! use wigwag::runtime::{Kind, RuntimeDirectory, State};
+//!
+//! for entry in RuntimeDirectory::find().entries()? {
+//!     if let (Kind::Service, State::Alive) = (entry.kind(), entry.state()) {
+//!         match Observer::open(entry.name()) {
+//!             Ok(observer) => println!("{}: {:?}", entry.name().display(), observer.snapshot()?.counts.calls),
+//!             Err(error) => println!("{}: {error}", entry.name().display()),
+//!         }
+//!     }
+//! }
+//! # Ok::<(), wigwag::Error>(())
+//! ```
+//!
 //! What is read was written by another process, which may lie: any number is possible, none does harm.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::ffi::OsStr;
 
-use crate::control::rendezvous::{Hint, Place, runtime_directory};
+use crate::control::rendezvous::{Hint, Place};
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::statistics::{MEMORY_NAME, View};
-use crate::sys::directory::{Directory, Lock};
+use crate::sys::directory::{Directory, Lock, NameLock};
 use crate::sys::memory;
 use crate::sys::process::Process;
 
@@ -107,9 +122,8 @@ impl Observer {
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
     /// use wigwag::observe::{Observer, ProcessState};
     /// let server = wigwag::Server::bind(name)?;
-    /// let client = wigwag::Client::connect(name)?;
     /// let snapshot = Observer::open(name)?.snapshot()?;
-    /// assert_eq!((snapshot.state, snapshot.sessions.len()), (ProcessState::Running, 1));
+    /// assert_eq!((snapshot.state, snapshot.counts.calls), (ProcessState::Running, 0));
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn snapshot(&self) -> Result<Snapshot> {
@@ -120,98 +134,6 @@ impl Observer {
         };
         Ok(Snapshot::read(&self.view.tables()?, state))
     }
-}
-
-/// A name in the runtime directory, and who has it.
-///
-/// ```
-/// for listed in wigwag::observe::list()? {
-///     println!("{:?} at {}", listed.name, listed.path.display());
-/// }
-/// # Ok::<(), wigwag::Error>(())
-/// ```
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Listed {
-    /// The name.
-    pub name: OsString,
-    /// Its socket, or its file.
-    pub path: PathBuf,
-    /// What is there.
-    pub what: What,
-}
-
-/// What a name leads to.
-///
-/// ```
-/// use wigwag::observe::What;
-/// fn word(what: &What) -> &str {
-///     match what {
-///         What::Service(observer) => observer.service().program.as_deref().unwrap_or("alive"),
-///         What::Semaphore => "a semaphore",
-///         What::Stale => "left by a dead server",
-///         What::Hidden(_) => "alive, and not to be looked at",
-///         _ => "something new",
-///     }
-/// }
-/// # assert_eq!(word(&What::Stale), "left by a dead server");
-/// ```
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum What {
-    /// A server, a listener or a receiver.
-    Service(Box<Observer>),
-    /// A semaphore's file.
-    Semaphore,
-    /// What a dead server left: the next who takes a name removes it.
-    Stale,
-    /// Somebody has the name and cannot be looked at; the error says why.
-    Hidden(Error),
-}
-
-/// All names in the runtime directory of this user, in order. Servers at paths of their own are found by their path only.
-///
-/// # Errors
-/// [`DirectoryUnsafe`](ErrorKind::DirectoryUnsafe). A directory that is not there has no names.
-///
-/// ```
-/// let names: Vec<_> = wigwag::observe::list()?.into_iter().map(|listed| listed.name).collect();
-/// # Ok::<(), wigwag::Error>(())
-/// ```
-pub fn list() -> Result<Vec<Listed>> {
-    let path = runtime_directory();
-    let own_uid = rustix::process::geteuid().as_raw();
-    let directory = match Directory::open(&path, &[own_uid]) {
-        Err(error) if error.kind() == ErrorKind::NotRunning => return Ok(Vec::new()),
-        other => other?,
-    };
-    let files = directory.names();
-    let named = |ending: &str| {
-        let stem = |file: &OsString| file.as_bytes().strip_suffix(ending.as_bytes()).map(<[u8]>::to_owned);
-        files.iter().filter_map(stem).filter(|stem| !stem.is_empty()).collect::<Vec<_>>()
-    };
-    let mut stems = [named(".sock"), named(".lock")].concat();
-    stems.sort();
-    stems.dedup();
-    let mut listed = Vec::new();
-    for stem in stems {
-        let name = OsStr::from_bytes(&stem).to_owned();
-        let Ok(place) = Place::find(&name) else { continue }; // not of ours
-        let what = match find(&place, &directory) {
-            Ok(Found::Running(observer)) => What::Service(observer),
-            Ok(Found::Stale) => What::Stale,
-            Ok(Found::Hidden(error)) | Err(error) => What::Hidden(error),
-        };
-        listed.push(Listed { name, path: place.path(), what });
-    }
-    for stem in named(".semaphore") {
-        let name = OsStr::from_bytes(&stem).to_owned();
-        let Ok(place) = Place::find(&name) else { continue };
-        let path = path.join(place.file(".semaphore"));
-        listed.push(Listed { name, path, what: What::Semaphore });
-    }
-    listed.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(listed)
 }
 
 enum Found {
@@ -234,7 +156,12 @@ fn find(place: &Place, directory: &Directory) -> Result<Found> {
         Err(error) => error,
     };
     // Asked last: a server that ended meanwhile is stale.
-    Ok(if lock.is_held()? { Found::Hidden(why) } else { Found::Stale })
+    match NameLock::look(directory, place.lock()) {
+        Ok(None) => Ok(Found::Hidden(why)),
+        Ok(Some(_)) => Ok(Found::Stale),
+        Err(error) if error.kind() == ErrorKind::NotRunning => Ok(Found::Stale),
+        Err(error) => Err(error),
+    }
 }
 
 fn hidden(place: &Place, why: &str) -> Error {

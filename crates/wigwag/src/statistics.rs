@@ -376,3 +376,120 @@ impl Drop for KeptEntry {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    fn newcomer(id: u64) -> Newcomer {
+        Newcomer { id, uid: 1, gid: 2, pid: 3, is_trusted: true, slots: 4, capacity: 5, now_ns: 6 }
+    }
+
+    fn ids(statistics: &Statistics) -> Vec<u64> {
+        statistics.tables().sessions.iter().map(|record| record.identity.id.value()).collect()
+    }
+
+    #[test]
+    fn the_layout_is_that_of_the_document() {
+        let document = include_str!("../../../docs/layout.md").split("## A server's statistics").nth(1).unwrap();
+        let section = |title: &str| document.split(&format!("### {title}\n")).nth(1).unwrap();
+        let has = |title: &str, fields: &[(&str, usize)]| {
+            for (name, offset) in fields {
+                let is_it =
+                    |line: &str| line.starts_with(&format!("| {offset} |")) && line.contains(&format!("| `{name}` |"));
+                assert!(section(title).lines().any(is_it), "{title}: `{name}` lies at {offset}");
+            }
+        };
+        macro_rules! fields {
+            ($record:ty: $($field:ident)*) => { &[$((stringify!($field), offset_of!($record, $field))),*] };
+        }
+        has(
+            "Head",
+            fields!(Head: magic version size threads sessions lock_device lock_inode pid uid began_ns form wait),
+        );
+        has("Head", fields!(Head: contract_version contract_size contract_align contract_len contract path_len path));
+        has("Head", fields!(Head: limits everyone users_len users groups_len groups));
+        has(
+            "Steward's record",
+            fields!(StewardRecord: accepted refused violations handshakes sessions depth records records_max),
+        );
+        has("Kept request", fields!(KeptRecord: place since_ns));
+        has("Thread", fields!(ThreadRecord: serving clock_ns sleeps state));
+        has("Session", fields!(Identity: generation id user process slots capacity began_ns));
+        has("Counters", fields!(Counters: served pace kept durations));
+        for (offset, what) in [
+            (STEWARD_OFFSET, "steward's record"),
+            (ENDED_OFFSET, "ended"),
+            (KEPT_OFFSET, "kept requests"),
+            (THREADS_OFFSET, "threads"),
+        ] {
+            let is_it = |line: &str| line.trim_start().starts_with(&offset.to_string()) && line.contains(what);
+            assert!(document.lines().any(is_it), "{what} at {offset}");
+        }
+        assert!(document.contains(&format!("{STATISTICS_VERSION}.\n")) && document.contains(MEMORY_NAME));
+    }
+
+    #[test]
+    fn a_shape_is_parsed_only_with_its_own_size() {
+        let shape = Shape::new(3, 7);
+        let size = shape.size() as u64;
+        assert_eq!(Shape::parse(3, 7, size), Some(shape));
+        for (threads, sessions, size) in [
+            (3, 7, size + 4096),
+            (0, 7, size),
+            (3, 0, size),
+            (257, 7, size),
+            (3, 65_537, size),
+            (u64::MAX, u64::MAX, size),
+        ] {
+            assert_eq!(Shape::parse(threads, sessions, size), None, "{threads} {sessions}");
+        }
+        assert_eq!(Shape::new(usize::MAX, usize::MAX).size(), SIZE_MAX);
+    }
+
+    #[test]
+    fn records_are_used_again_and_what_ended_is_kept_in_the_sums() {
+        let statistics = Statistics::new(Shape::new(1, 3), |_| {}).unwrap();
+        let first = statistics.begin_session(&newcomer(10));
+        let second = statistics.begin_session(&newcomer(11));
+        first.counters().served.calls.add(5);
+        assert_eq!(ids(&statistics), [11, 12, 0]);
+        drop(first);
+        assert_eq!(ids(&statistics), [0, 12, 0]);
+        assert_eq!(statistics.tables().ended.counters.served.calls.value(), 5);
+        let third = statistics.begin_session(&newcomer(12));
+        assert_eq!((ids(&statistics), third.counters().served.calls.value()), (vec![13, 12, 0], 0));
+        let steward = statistics.tables().steward;
+        assert_eq!((steward.depth.value(), steward.records.value(), steward.records_max.value()), (2, 2, 2));
+        drop((second, third));
+    }
+
+    #[test]
+    fn a_session_beyond_the_last_record_is_counted_all_the_same() {
+        let statistics = Statistics::new(Shape::new(1, 1), |_| {}).unwrap();
+        let listed = statistics.begin_session(&newcomer(1));
+        let unlisted = statistics.begin_session(&newcomer(2));
+        unlisted.counters().served.calls.add(3);
+        assert_eq!((ids(&statistics), unlisted.place(4).record), (vec![2], u32::MAX));
+        drop(unlisted);
+        assert_eq!((ids(&statistics), statistics.tables().ended.counters.served.calls.value()), (vec![2], 3));
+        drop(listed);
+        assert_eq!(ids(&statistics), [0]);
+    }
+
+    #[test]
+    fn what_is_kept_is_freed_by_who_answers() {
+        let statistics = Statistics::new(Shape::new(1, 1), |_| {}).unwrap();
+        let place = Place { record: 0, slot: 3 };
+        let mut entries: Vec<_> = (0..20).filter_map(|_| statistics.keep(place, 9)).collect();
+        assert_eq!(entries.len(), 8, "no more places than are looked at");
+        let kept = || statistics.tables().kept.iter().filter(|record| record.place.value() == place.pack()).count();
+        assert_eq!(kept(), 8);
+        entries.pop();
+        assert_eq!(kept(), 7);
+        entries.push(statistics.keep(place, 9).unwrap());
+        drop(entries);
+        assert_eq!(kept(), 0);
+    }
+}

@@ -123,11 +123,12 @@ pub enum ThreadState {
 ///
 /// ```
 /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
-/// # let server = wigwag::Server::bind(name)?;
+/// # let mut server = wigwag::Server::bind(name)?;
 /// let client = wigwag::Client::builder().slots(2).connect(name)?;
+/// # let pending = client.loan(5)?.send()?; let request = server.recv()?;
 /// let session = wigwag::observe::Observer::open(name)?.snapshot()?.sessions.remove(0);
 /// assert_eq!((session.slots, session.peer.pid), (2, std::process::id() as i32));
-/// assert_eq!(session.polling, wigwag::observe::Polling::NotYet);
+/// assert_eq!(session.polling, wigwag::observe::Polling::Awake);
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -281,8 +282,9 @@ impl Session {
     ///
     /// ```
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
-    /// # let server = wigwag::Server::bind(name)?;
+    /// # let mut server = wigwag::Server::bind(name)?;
     /// let client = wigwag::Client::connect(name)?;
+    /// # let pending = client.loan(5)?.send()?; let request = server.recv()?;
     /// let session = wigwag::observe::Observer::open(name)?.snapshot()?.sessions.remove(0);
     /// assert!(session.program().is_some());
     /// # Ok::<(), wigwag::Error>(())

@@ -200,28 +200,29 @@ impl Mapping {
             .map_err(|error| Error::io(format_args!("advise the kernel about a segment ({advice:?})"), error))
     }
 
-    /// Makes the pages of a range be there, so that no later access faults and the memory is charged to the caller.
-    pub fn touch(&self, range: Range<usize>) -> Result<()> {
-        assert!(range.start <= range.end && range.end <= self.size);
-        if range.is_empty() {
-            return Ok(());
-        }
-        let len = range.len();
+    /// Touches a range in one call (Linux 5.14).
+    pub fn populate(&self, range: Range<usize>) -> rustix::io::Result<()> {
+        assert!(range.start <= range.end && range.end <= self.size && range.start.is_multiple_of(4096));
         // SAFETY: in bounds of the mapping (M1), as asserted.
         let begin = unsafe { self.base.as_ptr().add(range.start) };
         // SAFETY: as in `advise`.
-        match unsafe { madvise(begin.cast::<c_void>(), len, Advice::LinuxPopulateWrite) } {
+        unsafe { madvise(begin.cast::<c_void>(), range.len(), Advice::LinuxPopulateWrite) }
+    }
+
+    /// Makes the pages of a range be there, so that no later access faults and the memory is charged to the caller.
+    pub fn touch(&self, range: Range<usize>) -> Result<()> {
+        match self.populate(range.clone()) {
             Ok(()) => Ok(()),
             Err(Errno::INVAL) => {
                 // Before Linux 5.14: one atomic "add nothing" a page, which faults it in and changes nothing.
-                for offset in (0..len).step_by(4096) {
-                    // SAFETY: in bounds (M1), as asserted; ranges begin at pages, so it is aligned for the atomic.
-                    let word = unsafe { &*begin.add(offset).cast::<std::sync::atomic::AtomicU64>() };
+                for offset in range.step_by(4096) {
+                    // SAFETY: in bounds (M1), as `populate` asserted; ranges begin at pages, so it is aligned for the atomic.
+                    let word = unsafe { &*self.base.as_ptr().add(offset).cast::<std::sync::atomic::AtomicU64>() };
                     word.fetch_add(0, std::sync::atomic::Ordering::Relaxed);
                 }
                 Ok(())
             }
-            Err(error) => Err(Error::io(format_args!("reserve {len} bytes of shared memory"), error)),
+            Err(error) => Err(Error::io(format_args!("reserve {} bytes of shared memory", range.len()), error)),
         }
     }
 
