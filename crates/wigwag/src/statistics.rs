@@ -424,8 +424,9 @@ mod tests {
             (KEPT_OFFSET, "kept requests"),
             (THREADS_OFFSET, "threads"),
         ] {
-            let is_it = |line: &str| line.trim_start().starts_with(&offset.to_string()) && line.contains(what);
-            assert!(document.lines().any(is_it), "{what} at {offset}");
+            let lines: Vec<&str> = document.lines().map(str::trim_start).collect();
+            let is_it = |two: &[&str]| two[0].starts_with(&format!("{offset} +")) && two[1].contains(what);
+            assert!(lines.windows(2).any(is_it), "{what} at {offset}");
         }
         assert!(document.contains(&format!("{STATISTICS_VERSION}.\n")) && document.contains(MEMORY_NAME));
     }
