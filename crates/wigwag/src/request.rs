@@ -76,12 +76,14 @@ pub(crate) struct Answered {
     pub passed: bool,
     /// The client had to be woken.
     pub rang: bool,
+    /// The reply says that the handler failed, or panicked, or dropped the request.
+    pub failed: bool,
     /// Bytes of the reply.
     pub len: u32,
 }
 
 impl Answered {
-    const NOTHING: Answered = Answered { passed: false, rang: false, len: 0 };
+    const NOTHING: Answered = Answered { passed: false, rang: false, failed: false, len: 0 };
 }
 
 // SAFETY: the memory belongs to the session, which is Send and Sync; by Q1 nobody else uses the same bytes.
@@ -135,9 +137,8 @@ impl Request {
     /// Takes a slot whose turn word said "server" with a new `sequence`, and whose head was checked with [`Head::fits`].
     /// `false` when it could not be, and has been answered with an error.
     #[inline(always)]
-    pub(crate) fn open(&mut self, slot: usize, sequence: u64, head: Head) -> bool {
+    pub(crate) fn open(&mut self, slot: usize, line: &Line, sequence: u64, head: Head) -> bool {
         debug_assert!(!self.open);
-        let line = self.session.segment.line(slot);
         self.line = NonNull::from(line);
         self.slot = slot;
         self.sequence = sequence;
@@ -327,7 +328,7 @@ impl Request {
     /// ```
     pub fn reply(mut self) {
         let answered = self.answer();
-        self.count(answered, false);
+        self.count(answered);
     }
 
     /// Answers with an error; the client gets [`HandlerFailed`](crate::ErrorKind::HandlerFailed) with the text, cut at 1,024 bytes.
@@ -339,7 +340,7 @@ impl Request {
     /// ```
     pub fn fail(mut self, why: impl fmt::Display) {
         let answered = self.answer_with_text(Kind::Failed, &why.to_string());
-        self.count(answered, true);
+        self.count(answered);
     }
 
     /// The request leaves the thread that found it, to be answered later. `since_ns`: when it came, or a little earlier.
@@ -351,7 +352,7 @@ impl Request {
     }
 
     /// Counts an answer that was not given by the thread that found the request.
-    fn count(&mut self, answered: Answered, has_failed: bool) {
+    fn count(&mut self, answered: Answered) {
         if !answered.passed {
             return;
         }
@@ -366,7 +367,7 @@ impl Request {
         kept.calls.add_shared(1);
         kept.bytes_in.add_shared(bytes_in as u64);
         kept.bytes_out.add_shared(answered.len.into());
-        kept.failed.add_shared(has_failed.into());
+        kept.failed.add_shared(answered.failed.into());
         kept.rung.add_shared(answered.rang.into());
     }
 
@@ -443,7 +444,7 @@ impl Request {
         if rang {
             self.session.ring_client();
         }
-        Answered { passed: true, rang, len }
+        Answered { passed: true, rang, failed: kind != Kind::Reply, len }
     }
 }
 
@@ -470,7 +471,7 @@ impl DerefMut for Request {
 impl Drop for Request {
     fn drop(&mut self) {
         let answered = self.answer_with_text(Kind::Unanswered, "");
-        self.count(answered, true);
+        self.count(answered);
     }
 }
 

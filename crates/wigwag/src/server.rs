@@ -327,23 +327,23 @@ where
     R: IntoOutcome,
 {
     loop {
-        match worker.next(Until::Forever)? {
-            Next::Request => {
-                worker.begin_call();
-                let request = worker.request();
-                let bytes_in = request.len();
-                // The handler's state after a panic is its own affair, as with any thread that catches one; ours is whole.
-                let outcome = catch_unwind(AssertUnwindSafe(|| handler(request).into_outcome()));
-                let (answered, has_failed) = match outcome {
-                    Ok(Ok(())) => (request.answer(), false),
-                    Ok(Err(why)) => (request.answer_with_text(Kind::Failed, &why), true),
-                    Err(panic) => (request.answer_with_text(Kind::Panicked, panic_text(request, &*panic)), true),
-                };
-                worker.end_call(bytes_in, answered, has_failed);
+        if !worker.again() {
+            match worker.next(Until::Forever)? {
+                Next::Request => {}
+                Next::Shutdown => return Ok(()),
+                Next::Nothing => continue,
             }
-            Next::Shutdown => return Ok(()),
-            Next::Nothing => {}
         }
+        let request = worker.begin_call();
+        let bytes_in = request.len();
+        // The handler's state after a panic is its own affair, as with any thread that catches one; ours is whole.
+        let outcome = catch_unwind(AssertUnwindSafe(|| handler(request).into_outcome()));
+        let answered = match outcome {
+            Ok(Ok(())) => request.answer(),
+            Ok(Err(why)) => request.answer_with_text(Kind::Failed, &why),
+            Err(panic) => request.answer_with_text(Kind::Panicked, panic_text(request, &*panic)),
+        };
+        worker.end_call(bytes_in, answered);
     }
 }
 

@@ -195,7 +195,7 @@ impl Statistics {
         });
         let Some(index) = index else {
             let record = NonNull::from(Box::leak(Box::<SessionRecord>::default()));
-            return SessionEntry { record, index: None, statistics: Arc::clone(self) };
+            return SessionEntry::new(record, None, self);
         };
         let record = &tables.sessions[index];
         record.identity.generation.change(|| {
@@ -208,7 +208,7 @@ impl Statistics {
             record.identity.id.set(who.id.wrapping_add(1));
         });
         free.publish(tables.steward);
-        SessionEntry { record: NonNull::from(record), index: Some(index), statistics: Arc::clone(self) }
+        SessionEntry::new(NonNull::from(record), Some(index), self)
     }
 
     /// Whether the memory of a session's record is there: where memory is short, this says so, and a later write would kill.
@@ -298,6 +298,8 @@ pub struct SessionEntry {
     record: NonNull<SessionRecord>,
     /// `None`: the record is no part of the memory, and this is its only owner.
     index: Option<usize>,
+    /// The word for its slot 0.
+    first_place: u64,
     statistics: Arc<Statistics>,
 }
 
@@ -307,6 +309,12 @@ unsafe impl Send for SessionEntry {}
 unsafe impl Sync for SessionEntry {}
 
 impl SessionEntry {
+    fn new(record: NonNull<SessionRecord>, index: Option<usize>, statistics: &Arc<Statistics>) -> SessionEntry {
+        let mut entry = SessionEntry { record, index, first_place: 0, statistics: Arc::clone(statistics) };
+        entry.first_place = entry.place(0).pack();
+        entry
+    }
+
     /// The numbers.
     #[inline(always)]
     pub fn counters(&self) -> &Counters {
@@ -314,10 +322,15 @@ impl SessionEntry {
         unsafe { &self.record.as_ref().counters }
     }
 
-    /// Which slot of this session, as threads say it.
-    #[inline(always)]
+    /// Which slot of this session.
     pub fn place(&self, slot: usize) -> Place {
         Place { record: self.index.map_or(u32::MAX, |index| index as u32), slot: slot as u32 }
+    }
+
+    /// The same, as threads write it.
+    #[inline(always)]
+    pub fn place_word(&self, slot: usize) -> u64 {
+        self.first_place + slot as u64
     }
 
     /// A record for a request of this session that is kept.

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::Worker;
-use crate::request::Answered;
+use crate::request::{Answered, Request};
 use crate::statistics::Counters;
 use crate::sys::clock;
 
@@ -13,11 +13,20 @@ const CALLS_PER_TIMED: u32 = 127;
 /// A call that takes so long is timed each time: two looks at the clock are nothing to it.
 const TIMED_ALWAYS_NS: u64 = 5_000;
 
+/// What is done with the next call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Count,
+    /// It is timed besides.
+    Time,
+    /// Nothing: one half of the benchmark that shows what counting costs.
+    Nothing,
+}
+
 /// A thread's clock and what it times.
 pub struct Account {
-    /// Whether calls are counted at all: not in one half of the benchmark that shows what counting costs.
-    is_counting: bool,
-    /// Falls with each call; the one that makes it 0 is timed.
+    next: Next,
+    /// Falls with each call; the one after it is 0 is timed.
     until_timed: u32,
     /// Calls that the timed one stands for.
     weight: u32,
@@ -31,7 +40,8 @@ impl Account {
     /// Of a thread that begins.
     pub fn new(is_counting: bool) -> Account {
         let now = Instant::now();
-        Account { is_counting, until_timed: 1, weight: 1, timed_since: now, base: now, base_ns: clock::now_ns() }
+        let next = if is_counting { Next::Time } else { Next::Nothing };
+        Account { next, until_timed: 0, weight: 1, timed_since: now, base: now, base_ns: clock::now_ns() }
     }
 
     fn ns(&self, at: Instant) -> u64 {
@@ -40,18 +50,18 @@ impl Account {
 }
 
 impl Worker {
-    /// A request was found and goes to the handler: from here on observers see where this thread is.
+    /// The request that was found, which goes to the handler: from here on observers see where this thread is. The client
+    /// waits for all that is done here, so it is one store.
     #[inline(always)]
-    pub fn begin_call(&mut self) {
-        if !self.account.is_counting {
-            return;
-        }
-        let Some(Some(entry)) = self.entries.get(self.last) else { return };
-        self.port.record.serving.set(entry.session.record.place(entry.request.slot()).pack());
-        self.account.until_timed -= 1;
-        if self.account.until_timed == 0 {
+    pub fn begin_call(&mut self) -> &mut Request {
+        if self.account.next == Next::Time {
             self.begin_timed();
         }
+        let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
+        if self.account.next != Next::Nothing {
+            self.port.record.serving.set(entry.session.record.place_word(entry.request.slot()));
+        }
+        &mut entry.request
     }
 
     #[cold]
@@ -60,29 +70,35 @@ impl Worker {
         self.note_clock(self.account.timed_since);
     }
 
-    /// The handler has returned and the turn was passed, if it was: `bytes_in` is the request's length.
+    /// The handler has returned and the turn was passed, if it was: after that, when the client waits no more. `bytes_in` is
+    /// the request's length.
     #[inline(always)]
-    pub fn end_call(&mut self, bytes_in: usize, answered: Answered, has_failed: bool) {
+    pub fn end_call(&mut self, bytes_in: usize, answered: Answered) {
+        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
+            entry.idle_since = None;
+            if self.account.next != Next::Nothing {
+                self.port.record.serving.set(0);
+                let served = &entry.session.record.counters().served;
+                served.calls.add(answered.passed.into());
+                served.bytes_in.add(bytes_in as u64);
+                served.bytes_out.add(answered.len.into());
+                if answered.failed {
+                    served.failed.add(1);
+                }
+            }
+        }
         if answered.rang {
             self.count_ring();
         }
-        if !self.account.is_counting {
-            return;
-        }
-        self.port.record.serving.set(0);
-        if let Some(Some(entry)) = self.entries.get(self.last)
-            && answered.passed
-        {
-            let served = &entry.session.record.counters().served;
-            served.calls.add(1);
-            served.bytes_in.add(bytes_in as u64);
-            served.bytes_out.add(u64::from(answered.len));
-            if has_failed {
-                served.failed.add(1);
+        match self.account.next {
+            Next::Count => {
+                self.account.until_timed -= 1;
+                if self.account.until_timed == 0 {
+                    self.account.next = Next::Time;
+                }
             }
-        }
-        if self.account.until_timed == 0 {
-            self.end_timed();
+            Next::Time => self.end_timed(),
+            Next::Nothing => {}
         }
     }
 
@@ -97,7 +113,8 @@ impl Worker {
             entry.note_depth();
         }
         self.account.weight = (TIMED_ALWAYS_NS / duration_ns.max(1)).clamp(1, CALLS_PER_TIMED.into()) as u32;
-        self.account.until_timed = self.account.weight;
+        self.account.until_timed = self.account.weight - 1;
+        self.account.next = if self.account.until_timed == 0 { Next::Time } else { Next::Count };
         self.note_clock(now);
     }
 
