@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use wigwag::{Client, Pending, Request, Server};
 
-use crate::case::Case;
+use crate::case::{Case, Contender};
 use crate::transport::{Caller, Window};
 use crate::work;
 
@@ -24,13 +24,13 @@ pub fn path(directory: &Path) -> PathBuf {
 /// A server that allows what the case needs. Once this returns, clients may connect.
 pub fn bind(directory: &Path, case: &Case) -> anyhow::Result<Server> {
     let sessions = case.sessions + 8;
-    let server = Server::builder()
+    let builder = Server::builder()
         .slots(case.in_flight.max(SLOTS))
         .wait(case.wait.into())
         .max_sessions(sessions)
-        .max_sessions_per_user(sessions)
-        .bind(path(directory))?;
-    Ok(server)
+        .max_sessions_per_user(sessions);
+    let builder = if case.contender == Contender::Uncounted { builder.without_counting() } else { builder };
+    Ok(builder.bind(path(directory))?)
 }
 
 /// Serves until the process is ended.

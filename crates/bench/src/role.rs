@@ -156,7 +156,7 @@ fn serve(orders: &Orders) -> anyhow::Result<()> {
         Contender::Pipe => answer(orders, transport::PipeResponder::bind(&place)?),
         Contender::Mqueue => answer(orders, transport::MqueueResponder::bind(&place)?),
         Contender::File => answer(orders, transport::FileResponder::bind(&place)?),
-        Contender::Wigwag => {
+        Contender::Wigwag | Contender::Uncounted => {
             let server = exchange::bind(&orders.directory, case)?;
             ready(orders)?;
             exchange::serve(server)
@@ -201,7 +201,7 @@ fn measure(orders: &Orders) -> anyhow::Result<Report> {
         Contender::Pipe => run_or_pipeline(orders, || transport::PipeCaller::connect(&place)),
         Contender::Mqueue => run(orders, || transport::MqueueCaller::connect(&place)),
         Contender::File => run(orders, || transport::FileCaller::connect(&place)),
-        Contender::Wigwag => measure_wigwag(orders),
+        Contender::Wigwag | Contender::Uncounted => measure_wigwag(orders),
         Contender::Handshake => orders.meter()?.run_connects(orders.server, || handshake::connect(&orders.directory)),
         Contender::Rival(name) => bail!("{name} is no contender of this program"),
     }

@@ -158,7 +158,8 @@ fn is_in_foreground() -> bool {
     fields.get(2).is_some_and(|group| Some(group) == fields.get(5))
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A number of seconds on the command line.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let number: Option<f64> = text.parse().ok();
     number
         .and_then(|number| Duration::try_from_secs_f64(number).ok())

@@ -1,6 +1,6 @@
 //! `wigwag`: try, use and measure shared-memory calls between programs on one machine.
 //!
-//! Each subcommand is a file of the same name. What they share: `tracer` (counts system calls), `exit`, `waiting`, and
+//! Each subcommand is a file of the same name. What they share: `tracer` (counts system calls), `exit`, `waiting`, `sight` (what is to be seen of others), `table`, and
 //! from the crate of the measuring parts `transport` (Wigwag and the kernel's own services behind one trait), `peer`
 //! (the other process) and `output`.
 
@@ -15,9 +15,13 @@ mod command;
 mod demo;
 mod doctor;
 mod exit;
+mod inspect;
 mod lock;
+mod ls;
 mod serve;
+mod sight;
 mod stream;
+mod table;
 mod tracer;
 mod waiting;
 
@@ -28,6 +32,8 @@ Examples:
   wigwag call shout hello          # prints HELLO
   wigwag lock build -- make        # one at a time, whoever is killed
   wigwag stream listen files | tar x        # a directory through shared memory
+  wigwag ls                        # who is there, and what is stopped
+  wigwag inspect shout             # who is served, who waits, what hangs
   wigwag doctor                    # whether anything is wrong, and what helps
   wigwag bench --goal P1           # a measured goal and its verdict
   wigwag completions bash > wigwag.bash
@@ -51,6 +57,8 @@ enum Command {
     Call(call::Args),
     Lock(lock::Args),
     Stream(stream::Args),
+    Ls(ls::Args),
+    Inspect(inspect::Args),
     Doctor(doctor::Args),
     Bench(bench::BenchArgs),
     /// Print the completions for a shell
@@ -114,6 +122,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Call(args) => call::run(&args),
         Command::Lock(args) => lock::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Ls(args) => ls::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),

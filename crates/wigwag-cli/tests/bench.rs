@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-const GOALS: [&str; 13] = ["P1", "P2", "P3", "P4", "P5", "P6", "P6b", "P6c", "P7", "P8", "P9", "P10", "P12"];
+const GOALS: [&str; 14] = ["P1", "P2", "P3", "P4", "P5", "P6", "P6b", "P6c", "P7", "P8", "P9", "P10", "P12", "S1"];
 
 /// Two processors where there are two; a spinning side would otherwise stand in the other's way.
 fn pin() -> &'static str {

@@ -44,15 +44,17 @@ use std::ffi::OsStr;
 use crate::control::rendezvous::{Hint, Place};
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::statistics::{MEMORY_NAME, View};
-use crate::sys::directory::{Directory, Lock, NameLock};
+use crate::sys::directory::{Directory, NameLock, PlainFile};
 use crate::sys::memory;
 use crate::sys::process::Process;
 
 mod counts;
+mod permits;
 mod service;
 mod snapshot;
 
 pub use counts::{Counts, Durations};
+pub use permits::{Holder, PermitSnapshot, PermitState, Waiting};
 pub use service::{Limits, Policy, Service};
 pub(crate) use snapshot::server_stats;
 pub use snapshot::{Kept, Polling, ProcessState, Session, Snapshot, Thread, ThreadState};
@@ -144,7 +146,7 @@ enum Found {
 
 /// Who has a name: by the hint in the lock file, if all that it leads to is as it must be; else only whether the lock is held.
 fn find(place: &Place, directory: &Directory) -> Result<Found> {
-    let Some(lock) = Lock::open(directory, place.lock())? else {
+    let Some(lock) = PlainFile::open(directory, place.lock())? else {
         return match directory.look(place.socket())? {
             crate::sys::directory::Found::Nothing => Err(place.not_running("nothing is there")),
             _ => Ok(Found::Hidden(hidden(place, "there is no lock file beside it, which every server keeps"))),
@@ -169,7 +171,7 @@ fn hidden(place: &Place, why: &str) -> Error {
 }
 
 /// Follows the hint. The inner error is a reason that completes a sentence.
-fn follow(lock: &Lock) -> Result<std::result::Result<Observer, String>> {
+fn follow(lock: &PlainFile) -> Result<std::result::Result<Observer, String>> {
     let (device, inode) = lock.identity()?;
     let mut text = [0; Hint::LEN_MAX + 1];
     let len = memory::read_some(lock, &mut text);

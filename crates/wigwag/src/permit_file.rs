@@ -28,9 +28,10 @@ use rustix::fs::{FileType, fstat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::permit_table::{Crowd, Holder, Permit, PermitTable, Spot, is_owed};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::sys::directory::{Directory, NameLock};
+use crate::sys::directory::{Directory, NameLock, PlainFile};
 use crate::sys::life::{self, LIVES};
 use crate::sys::memory::{Mapping, empty_file, read_exact, write_exact};
+use crate::sys::process;
 
 /// The version of what lies in the file.
 pub const SEMAPHORE_VERSION: u32 = 1;
@@ -88,6 +89,8 @@ pub struct PermitFile {
     name: OsString,
     permits: u32,
     me: Holder,
+    /// Our process's number, for people who look.
+    process: u32,
     /// `None` once it is being closed.
     mapping: Option<Mapping>,
     /// Another open file description than the one whose lock is our life: through it the lives of all can be seen.
@@ -134,6 +137,7 @@ impl PermitFile {
                 )
             })?;
         let me = Holder::new(id, generation);
+        let process = process::own_number().unwrap_or(0);
         let file = gate.release();
         if share_life {
             rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())
@@ -141,7 +145,16 @@ impl PermitFile {
         }
         // From here on the mapping is the only reference to the description that has our life, unless it is shared.
         let shared_life = share_life.then_some(file);
-        Ok(PermitFile { directory, name: name.to_owned(), permits, me, mapping: Some(mapping), watch, shared_life })
+        Ok(PermitFile {
+            directory,
+            name: name.to_owned(),
+            permits,
+            me,
+            process,
+            mapping: Some(mapping),
+            watch,
+            shared_life,
+        })
     }
 
     /// The words.
@@ -159,6 +172,13 @@ impl PermitFile {
     #[inline(always)]
     pub fn me(&self) -> Holder {
         self.me
+    }
+
+    /// Says whose process has a permit that was taken. Only for people: a kill before it leaves the last one's number, which
+    /// does not go with this holder's name.
+    #[inline(always)]
+    pub fn sign(&self, index: u32) {
+        self.table().permits[index as usize].process.store(self.me.sign(self.process), Ordering::Relaxed);
     }
 
     /// How many permits there are.
@@ -209,6 +229,48 @@ pub enum Need {
     Owed(u32),
     /// Nobody: killed processes left it.
     Nobody,
+}
+
+/// What a semaphore's words say, for who looks and does not take part.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Of each permit: its holder's process as far as it is known, and whether that lives; else whether the last one died.
+    pub permits: Vec<(Option<(Option<u32>, bool)>, bool)>,
+    /// Of each who stands in line: what it needs, and whether it lives.
+    pub waiting: Vec<(u32, bool)>,
+}
+
+/// Reads a semaphore's file without taking part, and changes nothing; `None` if there is none. Those who use it go on
+/// meanwhile, so each word is of its own moment.
+pub fn see(directory: &Directory, name: &OsStr) -> Result<Option<Seen>> {
+    let Some(file) = PlainFile::open(directory, name)? else { return Ok(None) };
+    let file = file.into_descriptor();
+    check_file(directory, name, &file)?;
+    let Some(found) = read_header(directory, name, &file)? else { return Ok(Some(Seen::default())) }; // being made
+    check_version(directory, name, &found)?;
+    let permits = found.permits.min(PERMITS_MAX);
+    let mut bytes = vec![0; size_of_file(permits)];
+    if found.state != READY || !read_exact(&file, 0, &mut bytes) {
+        return Ok(Some(Seen::default())); // being rebuilt
+    }
+    let word = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("a word has eight bytes"));
+    let lives = |holder: Holder| life::is_taken(&file, u32::from(holder.id())..u32::from(holder.id()) + 1);
+    let permit = |index: u32| {
+        let at = PERMITS_OFFSET + index as usize * size_of::<Permit>();
+        let (name, process) = (word(at), word(at + offset_of!(Permit, process)));
+        match Holder::named_by(name) {
+            Some(holder) => (Some((holder.process_of(process), lives(holder))), false),
+            None => (None, is_owed(name)),
+        }
+    };
+    let spot = |index: usize| {
+        let at = SPOTS_OFFSET + index * size_of::<Spot>();
+        let holder = Holder::named_by(word(at))?;
+        let call_and_need = word(at + offset_of!(Spot, call)).to_ne_bytes();
+        let need = u32::from_ne_bytes(call_and_need[4..].try_into().expect("four bytes"));
+        (word(at + offset_of!(Spot, ticket)) != 0).then(|| (need, lives(holder)))
+    };
+    Ok(Some(Seen { permits: (0..permits).map(permit).collect(), waiting: (0..SPOTS).filter_map(spot).collect() }))
 }
 
 /// Who needs a semaphore's file; makes and changes nothing.
@@ -319,17 +381,7 @@ fn check_count(directory: &Directory, name: &OsStr, file: &OwnedFd, permits: u32
     let Some(found) = read_header(directory, name, file)? else {
         return Err(bad_file(directory, name, "was emptied by another program; remove it"));
     };
-    if found.version != SEMAPHORE_VERSION {
-        return Err(Error::new(
-            ErrorKind::VersionMismatch,
-            format!(
-                "the semaphore {} is open in a program with version {} of its layout, this one has {SEMAPHORE_VERSION}: \
-                 build both with the same version of wigwag",
-                directory.path_of(name).display(),
-                found.version
-            ),
-        ));
-    }
+    check_version(directory, name, &found)?;
     if found.permits != permits {
         return Err(Error::new(
             ErrorKind::ContractMismatch,
@@ -347,6 +399,21 @@ fn check_count(directory: &Directory, name: &OsStr, file: &OwnedFd, permits: u32
         return Err(bad_file(directory, name, "was changed by another program; remove it"));
     }
     Ok(())
+}
+
+fn check_version(directory: &Directory, name: &OsStr, found: &Found) -> Result<()> {
+    if found.version == SEMAPHORE_VERSION {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::VersionMismatch,
+        format!(
+            "the semaphore {} is open in a program with version {} of its layout, this one has {SEMAPHORE_VERSION}: build \
+             both with the same version of wigwag",
+            directory.path_of(name).display(),
+            found.version
+        ),
+    ))
 }
 
 fn in_words(permits: u32) -> String {
@@ -494,6 +561,7 @@ mod tests {
             ("ticket", offset_of!(Spot, ticket)),
             ("call", offset_of!(Spot, call)),
             ("need", offset_of!(Spot, need)),
+            ("process", offset_of!(Permit, process)),
         ];
         let section = document.split("### File header").nth(1).unwrap();
         for (name, offset) in fields {

@@ -77,6 +77,18 @@ impl Holder {
     pub fn id(self) -> u16 {
         self.0 as u16
     }
+
+    /// The number of its process, beside the lower half of its generation.
+    #[inline(always)]
+    pub fn sign(self, process: u32) -> u64 {
+        (self.0 >> ID_BITS) << 32 | u64::from(process)
+    }
+
+    /// The number of its process, if that is what this holder wrote.
+    pub fn process_of(self, signed: u64) -> Option<u32> {
+        let process = signed as u32;
+        (process != 0 && signed == self.sign(process)).then_some(process)
+    }
 }
 
 /// Whether a word that is no holder's says that the last one died.
@@ -90,6 +102,8 @@ pub fn is_owed(word: u64) -> bool {
 pub struct Permit {
     /// See the module's documentation.
     pub word: AtomicU64,
+    /// The holder's process, for people, with as much of the holder's name as tells it from others: see [`Holder::sign`].
+    pub process: AtomicU64,
 }
 
 /// What all who wait share.

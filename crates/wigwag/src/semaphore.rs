@@ -491,10 +491,12 @@ impl Semaphore {
     #[inline(always)]
     fn permit(&self, taken: Taken) -> Permit<'_> {
         self.last.store(taken.index, Ordering::Relaxed);
+        self.file.sign(taken.index);
         Permit { semaphore: self, taken }
     }
 
     fn permits_of(&self, taken: Vec<Taken>) -> Permits<'_> {
+        taken.iter().for_each(|taken| self.file.sign(taken.index));
         Permits { semaphore: self, taken }
     }
 

@@ -242,17 +242,17 @@ impl AsFd for NameLock {
     }
 }
 
-/// A lock file as others see it, who neither make it nor take the lock.
+/// A file as others see it, who neither make nor lock it.
 #[derive(Debug)]
-pub struct Lock {
+pub struct PlainFile {
     file: OwnedFd,
 }
 
-impl Lock {
+impl PlainFile {
     /// Opens the file; `None` if there is none, or something else has the name.
-    pub fn open(directory: &Directory, name: &OsStr) -> Result<Option<Lock>> {
+    pub fn open(directory: &Directory, name: &OsStr) -> Result<Option<PlainFile>> {
         let failed =
-            |error: Errno| Error::io(format_args!("open the lock file {}", shown(&directory.path.join(name))), error);
+            |error: Errno| Error::io(format_args!("open the file {}", shown(&directory.path.join(name))), error);
         // What is no file must not make us wait.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = match openat(directory, name, flags, Mode::empty()) {
@@ -260,16 +260,21 @@ impl Lock {
             other => other.map_err(failed)?,
         };
         let is_file = FileType::from_raw_mode(fstat(&file).map_err(failed)?.st_mode) == FileType::RegularFile;
-        Ok(is_file.then_some(Lock { file }))
+        Ok(is_file.then_some(PlainFile { file }))
     }
 
     /// Device and inode of the file.
     pub fn identity(&self) -> Result<(u64, u64)> {
         identity_of(&self.file)
     }
+
+    /// The descriptor.
+    pub fn into_descriptor(self) -> OwnedFd {
+        self.file
+    }
 }
 
-impl AsFd for Lock {
+impl AsFd for PlainFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }

@@ -1,4 +1,4 @@
-//! P1, P2, P4, P5: one session, 48 bytes, one call after the other or 64 at once.
+//! P1, P2, P4, P5, S1: one session, 48 bytes, one call after the other or 64 at once.
 
 use super::verdict::{Check, Verdict};
 use super::{Attempt, Goal, wigwag};
@@ -52,4 +52,21 @@ pub fn one_processor(attempt: &Attempt) -> anyhow::Result<Verdict> {
     ];
     let rows = vec![Row::new(&series, 0), Row::new(&series, 1).against(&series, 1, 0)];
     Ok(Verdict::new(Goal::P5, checks, rows))
+}
+
+/// S1: a server that counts its calls against one that does not.
+pub fn statistics(attempt: &Attempt) -> anyhow::Result<Verdict> {
+    let pair = |wait, in_flight| {
+        let uncounted = Case::new(Contender::Uncounted, wait, SIZE).in_flight(in_flight);
+        [uncounted, wigwag(wait, SIZE).in_flight(in_flight)]
+    };
+    let cases = [pair(WaitMode::Spin, 1), pair(WaitMode::Adaptive, 1), pair(WaitMode::Spin, IN_FLIGHT)].concat();
+    let series = attempt.equal_series(&cases, 40)?;
+    let check = |index: usize, what: &str| {
+        let ratio = series.ratio(index, index - 1, |report| 1.0 / report.rate());
+        Check::at_most(format!("48 B, {what}"), ratio, 1.02, "x without")
+    };
+    let checks = vec![check(1, "spin"), check(3, "adaptive"), check(5, "64 in flight")];
+    let rows = (0..cases.len()).map(|index| Row::new(&series, index).against(&series, index, index - index % 2));
+    Ok(Verdict::new(Goal::S1, checks, rows.collect()))
 }

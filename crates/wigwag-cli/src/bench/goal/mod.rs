@@ -71,13 +71,15 @@ pub enum Goal {
     P10,
     /// A semaphore's permit that is free
     P12,
+    /// What statistics cost a call
+    S1,
     /// Each of them, one after the other
     #[value(name = "all")]
     All,
 }
 
 impl Goal {
-    const EACH: [Goal; 13] = [
+    const EACH: [Goal; 14] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -91,6 +93,7 @@ impl Goal {
         Goal::P9,
         Goal::P10,
         Goal::P12,
+        Goal::S1,
     ];
 
     fn measure(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
@@ -108,6 +111,7 @@ impl Goal {
             Goal::P9 => sessions::idleness(attempt),
             Goal::P10 => connect::connecting(attempt),
             Goal::P12 => permits::taking(attempt),
+            Goal::S1 => closed::statistics(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
         }
     }
@@ -221,7 +225,7 @@ mod tests {
     #[test]
     fn every_goal_has_the_name_of_the_design() {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
-        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P12");
+        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P12 S1");
         for goal in Goal::EACH {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));

@@ -1,0 +1,185 @@
+//! `wigwag ls`: the names of this user, and what is behind them.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use wigwag::observe::{Observer, PermitSnapshot, Snapshot};
+use wigwag::runtime::{Entry, Kind, RuntimeDirectory, State};
+
+use crate::output::{self, duration};
+use crate::sight::{self, printable};
+use crate::table::Table;
+
+const EXAMPLES: &str = "\
+Examples:
+  wigwag ls                   # names, alive or dead, sessions, rate
+  wigwag ls --json            # the same for programs
+  wigwag ls --over 1          # the rate of a whole second
+  watch wigwag ls             # again and again
+
+Nobody is asked for anything: what is shown lies in memory that each server keeps up to date, so it is there also while \
+a server is stopped or hangs, and looking disturbs nobody. Servers at paths of their own are not listed: `wigwag inspect \
+./path`. A dead name is removed by the next server that takes any name.
+
+States: running; stopped (by a signal or a debugger); hidden (alive, and not to be looked at from here); dead (its process was \
+killed and left the name); unreachable, unguarded (its socket, its lock file was removed); foreign (not of ours); owed (a \
+semaphore whose last holders died).";
+
+/// List the servers, listeners, queues and semaphores of this user
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// JSON: an object with the directory and a list of names
+    #[arg(long)]
+    pub json: bool,
+    /// Seconds over which the rate is counted, such as 1 or 0.1
+    #[arg(long, value_name = "S", default_value = "0.05", value_parser = crate::lock::seconds)]
+    pub over: Duration,
+}
+
+#[derive(Debug, Serialize)]
+struct Listing {
+    directory: String,
+    names: Vec<Listed>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Listed {
+    name: String,
+    kind: &'static str,
+    state: &'static str,
+    form: Option<String>,
+    pid: Option<u32>,
+    program: Option<String>,
+    sessions: Option<usize>,
+    calls: Option<u64>,
+    calls_per_second: Option<f64>,
+    /// How long the longest of the calls that run now has been running.
+    longest_now_s: Option<f64>,
+    permits: Option<usize>,
+    permits_held: Option<usize>,
+    waiting: Option<usize>,
+    /// Why nothing more is known.
+    why: Option<String>,
+}
+
+/// One look and, a little later, another one.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let directory = RuntimeDirectory::find();
+    let entries = directory.entries()?;
+    let found: Vec<(Entry, Option<wigwag::Result<Observer>>)> = entries
+        .into_iter()
+        .map(|entry| {
+            let is_service =
+                entry.kind() == Kind::Service && matches!(entry.state(), State::Alive | State::Unreachable);
+            let observer = is_service.then(|| Observer::open(entry.name()));
+            (entry, observer)
+        })
+        .collect();
+    let begin = Instant::now();
+    let look = |observer: &Option<wigwag::Result<Observer>>| -> Option<(Snapshot, Instant)> {
+        let snapshot = observer.as_ref()?.as_ref().ok()?.snapshot().ok()?;
+        Some((snapshot, Instant::now()))
+    };
+    let before: Vec<_> = found.iter().map(|(_, observer)| look(observer)).collect();
+    if before.iter().any(Option::is_some) {
+        std::thread::sleep(args.over.saturating_sub(begin.elapsed()));
+    }
+    let names =
+        found.iter().zip(before).map(|((entry, observer), before)| listed(entry, observer, before, look(observer)));
+    let listing = Listing { directory: directory.path().display().to_string(), names: names.collect() };
+    if args.json {
+        output::json(&listing)?;
+    } else {
+        print(&listing)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listed(
+    entry: &Entry,
+    observer: &Option<wigwag::Result<Observer>>,
+    before: Option<(Snapshot, Instant)>,
+    after: Option<(Snapshot, Instant)>,
+) -> Listed {
+    let listed = Listed {
+        name: printable(&entry.name().to_string_lossy()),
+        kind: if entry.kind() == Kind::Service { "service" } else { "semaphore" },
+        state: state(entry.state()),
+        ..Listed::default()
+    };
+    if entry.kind() == Kind::Semaphore {
+        return match PermitSnapshot::of(entry.name()) {
+            Ok(permits) => Listed {
+                permits: Some(permits.permits.len()),
+                permits_held: Some(permits.held().count()),
+                waiting: Some(permits.waiting.len()),
+                ..listed
+            },
+            Err(error) => Listed { why: Some(error.to_string()), ..listed },
+        };
+    }
+    match (observer, before, after) {
+        (Some(Ok(observer)), Some((before, since)), Some((after, now))) => {
+            let service = observer.service();
+            let calls = after.counts.calls.saturating_sub(before.counts.calls);
+            let seconds = now.duration_since(since).as_secs_f64();
+            Listed {
+                state: sight::process_state(after.state),
+                form: Some(service.form.to_string()),
+                pid: Some(service.pid),
+                program: service.program.as_deref().map(printable),
+                sessions: Some(after.sessions.len()),
+                calls: Some(after.counts.calls),
+                calls_per_second: (seconds > 0.0).then_some(calls as f64 / seconds),
+                longest_now_s: sight::longest_now_s(&after),
+                ..listed
+            }
+        }
+        (Some(Err(error)), ..) => Listed { state: "hidden", why: Some(error.to_string()), ..listed },
+        _ => listed,
+    }
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Alive => "alive",
+        State::Unreachable => "unreachable",
+        State::Unguarded => "unguarded",
+        State::Dead => "dead",
+        State::Owed { .. } => "owed",
+        State::Foreign => "foreign",
+        _ => "unknown",
+    }
+}
+
+fn print(listing: &Listing) -> anyhow::Result<()> {
+    if listing.names.is_empty() {
+        return output::line(&format!("There are no names in {}.", printable(&listing.directory)));
+    }
+    let mut table = Table::new(["name", "form", "state", "sessions", "calls", "calls/s", "longest now", "process"]);
+    for name in &listing.names {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let process = name.pid.map(|pid| format!("{} ({pid})", name.program.as_deref().unwrap_or("?")));
+        let sessions = match (name.permits, name.permits_held) {
+            (Some(permits), Some(held)) => Some(format!("{held}/{permits} held")),
+            _ => name.sessions.map(|sessions| sessions.to_string()),
+        };
+        table.push([
+            name.name.clone(),
+            name.form.clone().unwrap_or_else(|| name.kind.to_owned()),
+            name.state.to_owned(),
+            or_dash(sessions),
+            or_dash(name.calls.map(output::count)),
+            or_dash(name.calls_per_second.map(|rate| output::count(rate.round() as u64))),
+            or_dash(name.longest_now_s.map(|seconds| duration(seconds * 1e9))),
+            or_dash(process),
+        ]);
+    }
+    table.print()?;
+    for name in listing.names.iter().filter_map(|name| name.why.as_ref()) {
+        eprintln!("wigwag: {name}.");
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! What observers see of servers, in the words that `wigwag ls` and `wigwag inspect` print and in the JSON that they write.
+//!
+//! Names of fields are whole words with their units last. Times are as long ago as they say at most.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use wigwag::observe::{
+    Counts, Kept, Limits, Observer, Policy, Polling, ProcessState, Session, Snapshot, Thread, ThreadState,
+};
+use wigwag::{Contract, Wait};
+
+/// All that is to be seen of a service.
+#[derive(Debug, Serialize)]
+pub struct ServiceSight {
+    pub kind: &'static str,
+    pub path: String,
+    pub form: String,
+    pub contract: String,
+    pub process: ProcessSight,
+    pub age_s: f64,
+    pub wait: &'static str,
+    pub policy: PolicySight,
+    pub limits: LimitSight,
+    pub sessions_accepted: u64,
+    pub sessions_refused: u64,
+    pub sessions_max: u64,
+    pub handshakes: u64,
+    pub violations: u64,
+    pub counts: CountSight,
+    pub threads: Vec<ThreadSight>,
+    pub sessions: Vec<SessionSight>,
+    pub kept: Vec<KeptSight>,
+    /// Whether all of it is of one moment.
+    pub is_whole: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProcessSight {
+    pub pid: u32,
+    pub program: Option<String>,
+    pub state: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PolicySight {
+    pub same_user: bool,
+    pub everyone: bool,
+    pub users: Vec<u32>,
+    pub groups: Vec<u32>,
+    pub not_listed: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct LimitSight {
+    pub sessions: u64,
+    pub sessions_per_user: u64,
+    pub sessions_per_stranger: u64,
+    pub slots: u64,
+    pub capacity_bytes: u64,
+    pub session_bytes: u64,
+    pub total_bytes: u64,
+    pub handshakes: u64,
+    pub handshake_timeout_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CountSight {
+    pub calls: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub failed: u64,
+    pub kept: u64,
+    pub doorbells_rung: u64,
+    pub doorbells_saved: u64,
+    pub doorbells_heard: u64,
+    pub found_by_polling: u64,
+    pub heated: u64,
+    pub cooled: u64,
+    pub busy_s: f64,
+    pub longest_ns: u64,
+    pub p50_ns: Option<u64>,
+    pub p99_ns: Option<u64>,
+    /// Ranges that have something in them.
+    pub durations: Vec<RangeSight>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RangeSight {
+    pub below_ns: u64,
+    pub calls: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ThreadSight {
+    pub index: usize,
+    pub state: &'static str,
+    pub sleeps: u64,
+    pub session: Option<u64>,
+    pub slot: Option<u32>,
+    pub serving_for_s: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct SessionSight {
+    pub id: u64,
+    pub uid: u32,
+    pub gid: u32,
+    pub pid: i32,
+    pub program: Option<String>,
+    pub is_trusted: bool,
+    pub age_s: f64,
+    pub slots: u64,
+    pub capacity_bytes: u64,
+    pub segment_bytes: u64,
+    pub polling: &'static str,
+    pub in_flight: u64,
+    pub slots_in_use: u64,
+    pub slots_in_use_max: u64,
+    pub counts: CountSight,
+}
+
+#[derive(Debug, Serialize)]
+pub struct KeptSight {
+    pub session: Option<u64>,
+    pub slot: u32,
+    pub kept_for_s: f64,
+}
+
+impl ServiceSight {
+    /// Looks once.
+    pub fn of(observer: &Observer) -> wigwag::Result<ServiceSight> {
+        let snapshot = observer.snapshot()?;
+        let service = observer.service();
+        Ok(ServiceSight {
+            kind: "service",
+            path: service.path.display().to_string(),
+            form: service.form.to_string(),
+            contract: contract(&service.contract),
+            process: ProcessSight {
+                pid: service.pid,
+                program: service.program.as_deref().map(printable),
+                state: process_state(snapshot.state),
+            },
+            age_s: service.age().as_secs_f64(),
+            wait: wait(service.wait),
+            policy: policy(&service.policy),
+            limits: limits(&service.limits),
+            sessions_accepted: snapshot.sessions_accepted,
+            sessions_refused: snapshot.sessions_refused,
+            sessions_max: snapshot.sessions_max,
+            handshakes: snapshot.handshakes,
+            violations: snapshot.violations,
+            counts: counts(&snapshot.counts),
+            threads: snapshot.threads.iter().map(thread).collect(),
+            sessions: snapshot.sessions.iter().map(session).collect(),
+            kept: snapshot.kept.iter().map(kept).collect(),
+            is_whole: snapshot.is_whole,
+        })
+    }
+}
+
+/// The word for a process's state.
+pub fn process_state(state: ProcessState) -> &'static str {
+    match state {
+        ProcessState::Running => "running",
+        ProcessState::Stopped => "stopped",
+        ProcessState::Gone => "gone",
+        _ => "unknown",
+    }
+}
+
+/// How long the call has been running that runs longest, in seconds.
+pub fn longest_now_s(snapshot: &Snapshot) -> Option<f64> {
+    snapshot.longest_now().map(|(_, at_most)| at_most.as_secs_f64())
+}
+
+/// A text of another process, without what steers a terminal.
+pub fn printable(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+fn contract(contract: &Contract) -> String {
+    printable(&contract.to_string())
+}
+
+fn wait(wait: Wait) -> &'static str {
+    match wait {
+        Wait::Adaptive => "adaptive",
+        Wait::Spin => "spin",
+        Wait::Park => "park",
+        _ => "unknown",
+    }
+}
+
+fn policy(policy: &Policy) -> PolicySight {
+    PolicySight {
+        same_user: true,
+        everyone: policy.everyone,
+        users: policy.users.clone(),
+        groups: policy.groups.clone(),
+        not_listed: policy.more,
+    }
+}
+
+fn limits(limits: &Limits) -> LimitSight {
+    LimitSight {
+        sessions: limits.sessions,
+        sessions_per_user: limits.sessions_per_user,
+        sessions_per_stranger: limits.sessions_per_stranger,
+        slots: limits.slots,
+        capacity_bytes: limits.capacity,
+        session_bytes: limits.bytes_per_session,
+        total_bytes: limits.bytes_total,
+        handshakes: limits.handshakes,
+        handshake_timeout_ms: u64::try_from(limits.handshake_timeout.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn counts(counts: &Counts) -> CountSight {
+    let quantile = |share| counts.durations.quantile(share).map(nanoseconds);
+    let ranges = counts.durations.ranges().filter(|(_, calls)| *calls > 0);
+    CountSight {
+        calls: counts.calls,
+        bytes_in: counts.bytes_in,
+        bytes_out: counts.bytes_out,
+        failed: counts.failed,
+        kept: counts.kept,
+        doorbells_rung: counts.doorbells_rung,
+        doorbells_saved: counts.doorbells_saved(),
+        doorbells_heard: counts.doorbells_heard,
+        found_by_polling: counts.found_by_polling(),
+        heated: counts.heated,
+        cooled: counts.cooled,
+        busy_s: counts.busy.as_secs_f64(),
+        longest_ns: nanoseconds(counts.longest),
+        p50_ns: quantile(0.5),
+        p99_ns: quantile(0.99),
+        durations: ranges.map(|(below, calls)| RangeSight { below_ns: nanoseconds(below), calls }).collect(),
+    }
+}
+
+fn thread(thread: &Thread) -> ThreadSight {
+    let sight = ThreadSight {
+        index: thread.index,
+        state: "unknown",
+        sleeps: thread.sleeps,
+        session: None,
+        slot: None,
+        serving_for_s: None,
+    };
+    match thread.state {
+        ThreadState::Awake => ThreadSight { state: "awake", ..sight },
+        ThreadState::Asleep => ThreadSight { state: "asleep", ..sight },
+        ThreadState::Serving { session, slot, at_most } => ThreadSight {
+            state: "serving",
+            session,
+            slot: Some(slot),
+            serving_for_s: Some(at_most.as_secs_f64()),
+            ..sight
+        },
+        _ => sight,
+    }
+}
+
+fn session(session: &Session) -> SessionSight {
+    SessionSight {
+        id: session.id,
+        uid: session.peer.uid,
+        gid: session.peer.gid,
+        pid: session.peer.pid,
+        program: session.program().as_deref().map(printable),
+        is_trusted: session.is_trusted,
+        age_s: session.age.as_secs_f64(),
+        slots: session.slots,
+        capacity_bytes: session.capacity,
+        segment_bytes: session.segment_bytes,
+        polling: match session.polling {
+            Polling::NotYet => "not yet",
+            Polling::Armed => "waiting",
+            Polling::Awake => "awake",
+            Polling::Hot => "spinning",
+            _ => "unknown",
+        },
+        in_flight: session.in_flight,
+        slots_in_use: session.slots_in_use,
+        slots_in_use_max: session.slots_in_use_max,
+        counts: counts(&session.counts),
+    }
+}
+
+fn kept(kept: &Kept) -> KeptSight {
+    KeptSight { session: kept.session, slot: kept.slot, kept_for_s: kept.at_most.as_secs_f64() }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,167 @@
+//! Who holds a semaphore's permits, and who waits for one.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use crate::control::rendezvous::Place;
+use crate::error::{Error, ErrorKind, Result};
+use crate::permit_file::{self, Seen};
+use crate::sys::process;
+
+/// A semaphore at one moment. There is no server to ask: it is read from the semaphore's file, while its users go on.
+///
+/// ```
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// let semaphore = wigwag::Semaphore::open(name, 3)?;
+/// let permit = semaphore.acquire()?;
+/// let snapshot = wigwag::observe::PermitSnapshot::of(name)?;
+/// assert_eq!((snapshot.permits.len(), snapshot.free()), (3, 2));
+/// let (_, holder) = snapshot.held().next().unwrap();
+/// assert_eq!((holder.pid, holder.is_alive), (Some(std::process::id()), true));
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PermitSnapshot {
+    /// Where its file is.
+    pub path: PathBuf,
+    /// Each permit, and who holds it.
+    pub permits: Vec<PermitState>,
+    /// Who stands in line; the order is not told.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A permit.
+///
+/// ```
+/// use wigwag::observe::PermitState;
+/// fn word(state: &PermitState) -> &str {
+///     match state {
+///         PermitState::Held(holder) if holder.is_alive => "held",
+///         PermitState::Held(_) => "held by a dead one",
+///         PermitState::Free => "free",
+///         PermitState::Recovered => "free, and the next holder is told that the last one died",
+///         _ => "something new",
+///     }
+/// }
+/// assert_eq!(word(&PermitState::Free), "free");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PermitState {
+    /// Nobody holds it.
+    Free,
+    /// Nobody holds it, and the last holder died with it.
+    Recovered,
+    /// Somebody does.
+    Held(Holder),
+}
+
+/// Who holds a permit.
+///
+/// ```
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// let semaphore = wigwag::Semaphore::open(name, 1)?;
+/// let permit = semaphore.acquire()?;
+/// let snapshot = wigwag::observe::PermitSnapshot::of(name)?;
+/// println!("held by {:?}", snapshot.held().next().and_then(|(_, holder)| holder.program()));
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The number of its process, as it said itself: a hint. `None` for an instant after it took the permit.
+    pub pid: Option<u32>,
+    /// Whether it lives, by its lock. A dead one's permit comes back as soon as somebody looks for it.
+    pub is_alive: bool,
+}
+
+impl Holder {
+    /// The name of its program, as `/proc` has it now; `None` if that process is not to be seen.
+    ///
+    /// ```
+    /// fn name(holder: &wigwag::observe::Holder) -> String {
+    ///     holder.program().unwrap_or_else(|| "not to be seen".into())
+    /// }
+    /// ```
+    pub fn program(&self) -> Option<String> {
+        self.pid.filter(|_| self.is_alive).and_then(process::status_of).map(|status| status.name)
+    }
+}
+
+/// Somebody who stands in line.
+///
+/// ```
+/// fn wants_several(waiting: &wigwag::observe::Waiting) -> bool {
+///     waiting.needs > 1
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waiting {
+    /// How many permits it needs at once.
+    pub needs: u32,
+    /// Whether it lives.
+    pub is_alive: bool,
+}
+
+impl PermitSnapshot {
+    /// Looks at the semaphore of that name, or at a path that begins with `/`, `./` or `../`.
+    ///
+    /// # Errors
+    /// [`NotRunning`](ErrorKind::NotRunning): there is no such semaphore. [`PathInvalid`](ErrorKind::PathInvalid): something
+    /// else has the name. [`VersionMismatch`](ErrorKind::VersionMismatch); those of a wrong name or directory.
+    ///
+    /// ```
+    /// let error = wigwag::observe::PermitSnapshot::of("nobody.has.this").unwrap_err();
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::NotRunning);
+    /// ```
+    pub fn of(name: impl AsRef<OsStr>) -> Result<PermitSnapshot> {
+        let place = Place::find(name.as_ref())?;
+        let nothing = |path: PathBuf| {
+            let sentence = format!("there is no semaphore {}", crate::error::shown(&path));
+            Error::new(ErrorKind::NotRunning, sentence)
+        };
+        let file = place.file(".semaphore");
+        let directory = place.directory().map_err(|error| match error.kind() {
+            ErrorKind::NotRunning => nothing(place.path()),
+            _ => error,
+        })?;
+        let path = directory.path_of(&file);
+        let Seen { permits, waiting } = permit_file::see(&directory, &file)?.ok_or_else(|| nothing(path.clone()))?;
+        let permits = permits.into_iter().map(|(held, is_owed)| match held {
+            Some((pid, is_alive)) => PermitState::Held(Holder { pid, is_alive }),
+            None if is_owed => PermitState::Recovered,
+            None => PermitState::Free,
+        });
+        let waiting = waiting.into_iter().map(|(needs, is_alive)| Waiting { needs, is_alive }).collect();
+        Ok(PermitSnapshot { path, permits: permits.collect(), waiting })
+    }
+
+    /// How many are free.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// let _semaphore = wigwag::Semaphore::open(name, 5)?;
+    /// assert_eq!(wigwag::observe::PermitSnapshot::of(name)?.free(), 5);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn free(&self) -> usize {
+        self.permits.len() - self.held().count()
+    }
+
+    /// The permits that are held, by their numbers, and who holds them.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// let _semaphore = wigwag::Semaphore::open(name, 5)?;
+    /// assert_eq!(wigwag::observe::PermitSnapshot::of(name)?.held().count(), 0);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn held(&self) -> impl Iterator<Item = (usize, &Holder)> {
+        self.permits.iter().enumerate().filter_map(|(index, state)| match state {
+            PermitState::Held(holder) => Some((index, holder)),
+            _ => None,
+        })
+    }
+}
