@@ -135,7 +135,18 @@ impl Entry {
         self.counters().served.heated.add(1);
         self.counters().pace.state.set(SESSION_POLLED);
         self.waiting().withdraw();
-        self.client_processor()
+        let theirs = self.client_processor();
+        let mine = cpu::current();
+        // The client reads it with the reply: it spins for one that leaves, and moves off the processor of one that stays.
+        let published = if theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
+        self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
+        theirs
+    }
+
+    /// Says where the serving thread is, and whether it polls there.
+    fn publish_processor(&self, mine: u32) {
+        let published = if self.heat.is_hot() { mine | cpu::POLLED } else { mine };
+        self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
     }
 
     /// How long this session may be silent before it cools.
@@ -516,8 +527,9 @@ impl Worker {
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.rang(self.wait, think_ns, one_processor) {
             self.leave = entry.become_hot();
+        } else {
+            entry.publish_processor(cpu::current());
         }
-        entry.session.segment.server_line().processor.store(cpu::current(), Ordering::Relaxed);
     }
 
     /// A cold session had a request.
@@ -598,7 +610,7 @@ impl Worker {
         let current = cpu::current();
         for &index in &self.active {
             let Some(Some(entry)) = self.entries.get(index) else { continue };
-            entry.session.segment.server_line().processor.store(current, Ordering::Relaxed); // a hint
+            entry.publish_processor(current);
         }
     }
 
@@ -634,7 +646,6 @@ impl Worker {
         }
         // Hints.
         session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed);
-        session.segment.server_line().processor.store(cpu::current(), Ordering::Relaxed);
         let mut heat = Heat::default();
         session.record.counters().pace.state.set(SESSION_LOOKED_AT);
         if self.wait == Wait::Spin {
@@ -657,6 +668,7 @@ impl Worker {
             is_client_waking: false,
             request,
         };
+        entry.publish_processor(cpu::current());
         if index == self.entries.len() {
             self.entries.push(None);
         }

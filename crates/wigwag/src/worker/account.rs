@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Worker;
 use crate::request::{Answered, Request};
 use crate::statistics::Counters;
-use crate::sys::clock;
+use crate::sys::{clock, cpu};
 
 /// Short calls from one that is timed to the next: a prime, so that no pattern of the calls falls in with it.
 const CALLS_PER_TIMED: u32 = 127;
@@ -121,9 +121,11 @@ impl Worker {
     /// A doorbell was rung for a reply.
     #[cold]
     fn count_ring(&mut self) {
-        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
-            entry.is_client_waking = true;
-            entry.counters().served.rung.add(1);
+        let Some(Some(entry)) = self.entries.get_mut(self.last) else { return };
+        entry.counters().served.rung.add(1);
+        entry.is_client_waking = true;
+        if entry.heat.is_hot() && self.leave == 0 {
+            cpu::give_way(); // the client may have been put on this very processor: it goes elsewhere then
         }
     }
 
