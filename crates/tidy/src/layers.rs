@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["hint"],
     &["layout", "contract"],
     &["sys"],
-    &["error", "sync", "planted"],
+    &["error", "event", "sync", "planted"],
 ];
 
 /// Imports that run upward all the same, each with its reason. An entry that is not needed any more is an error.

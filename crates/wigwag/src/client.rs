@@ -262,7 +262,12 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> ClientStats {
+        let (spins_paid, spins_in_vain) = self.connection.spins();
+        let in_flight = if self.connection.is_forked() { 0 } else { self.connection.in_flight() as u64 };
         ClientStats {
+            spins_paid,
+            spins_in_vain,
+            in_flight,
             calls: self.counters.calls.get(),
             doorbells_rung: self.connection.doorbells_rung(),
             sleeps: self.connection.sleeps(),

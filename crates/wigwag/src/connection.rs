@@ -10,7 +10,8 @@ pub use crate::control::news::Ended;
 use crate::control::news::News;
 use crate::control::protocol::Reason;
 use crate::doorbell::Waiting;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Postmortem, Result};
+use crate::event;
 use crate::layout::{Geometry, Head};
 use crate::planted::{self, Fault};
 use crate::segment::{Line, Segment};
@@ -40,12 +41,17 @@ pub struct Connection {
     may_move_at: Cell<u64>,
     events: RefCell<Events>,
     ended: RefCell<Option<Ended>>,
+    began: Instant,
+    /// What was known when the end was noticed.
+    postmortem: Cell<Option<Postmortem>>,
     /// Whether `ended` says something.
     is_over: Cell<bool>,
     /// Looks of those who poll; see [`Connection::seems_alive`].
     polls: Cell<u32>,
     doorbells_rung: Cell<u64>,
     sleeps: Cell<u64>,
+    spins_paid: Cell<u64>,
+    spins_in_vain: Cell<u64>,
 }
 
 fn count(counter: &Cell<u64>) {
@@ -81,10 +87,14 @@ impl Connection {
             may_move_at: Cell::new(0),
             events: RefCell::new(Events::with_capacity(4)),
             ended: RefCell::new(None),
+            began: Instant::now(),
+            postmortem: Cell::new(None),
             is_over: Cell::new(false),
             polls: Cell::new(0),
             doorbells_rung: Cell::new(0),
             sleeps: Cell::new(0),
+            spins_paid: Cell::new(0),
+            spins_in_vain: Cell::new(0),
         };
         connection.refresh_affinity();
         connection
@@ -116,6 +126,11 @@ impl Connection {
     /// How often the caller slept.
     pub fn sleeps(&self) -> u64 {
         self.sleeps.get()
+    }
+
+    /// How often spinning beyond the first moments brought the reply, and how often it did not.
+    pub fn spins(&self) -> (u64, u64) {
+        (self.spins_paid.get(), self.spins_in_vain.get())
     }
 
     /// Passes a slot to the server as request `sequence`, and rings if it sleeps.
@@ -238,6 +253,7 @@ impl Connection {
             return Ok(());
         }
         let turn = &line.turn;
+        let call = event::Call::begins();
         let mut was_last_look = false;
         while slot::ask_for_wake(turn).is_server() {
             if let Err(error) = self.check_alive(true) {
@@ -251,6 +267,7 @@ impl Connection {
             was_last_look = deadline.is_some_and(|at| at <= Instant::now());
             self.sleep(deadline)?;
         }
+        call.ends(self.attachment.peer.pid);
         self.reply_after_ring();
         Ok(())
     }
@@ -276,11 +293,13 @@ impl Connection {
             for _ in 0..SPINS_PER_CLOCK {
                 std::hint::spin_loop();
                 if self.is_ready(line) {
+                    count(&self.spins_paid);
                     self.patience.borrow_mut().paid();
                     return Ok(true);
                 }
             }
         }
+        count(&self.spins_in_vain);
         self.patience.borrow_mut().failed();
         Ok(false)
     }
@@ -351,7 +370,12 @@ impl Connection {
     }
 
     pub fn end(&self, how: Ended) {
-        self.is_over.set(true);
+        if !self.is_over.replace(true) {
+            self.postmortem.set(Some(self.examine()));
+            if how == Ended::Died {
+                event::server_died(self.attachment.peer.pid, self.in_flight());
+            }
+        }
         let mut ended = self.ended.borrow_mut();
         if how.tops(ended.as_ref()) {
             *ended = Some(how);
@@ -373,8 +397,21 @@ impl Connection {
             Some(Ended::Farewell(_, why)) => {
                 Error::new(ErrorKind::ServerClosed { maybe_executed }, format!("{why}; {fate}"))
             }
-            _ => Error::new(ErrorKind::PeerDied { maybe_executed }, format!("the server's process is gone; {fate}")),
+            _ => Error::died(maybe_executed, self.postmortem.get().unwrap_or_else(|| self.examine())),
         })
+    }
+
+    /// What is known now.
+    fn examine(&self) -> Postmortem {
+        let noticed_at = Instant::now();
+        let lived = noticed_at.duration_since(self.began);
+        Postmortem { noticed_at, lived, pid: self.attachment.peer.pid, in_flight: self.in_flight() }
+    }
+
+    /// Requests that were passed and have not come back.
+    pub fn in_flight(&self) -> usize {
+        let segment = self.segment();
+        (0..self.geometry().slots).filter(|slot| slot::load(&segment.line(*slot).turn).is_server()).count()
     }
 
     /// The pidfd may speak before the socket is read: what the server said last is there all the same.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The result of every fallible operation here.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -22,6 +23,30 @@ struct Inner {
     kind: ErrorKind,
     sentence: String,
     source: Option<std::io::Error>,
+    postmortem: Option<Postmortem>,
+}
+
+/// What a client knew of its session when it noticed that the server's process is gone: see [`Error::postmortem`].
+///
+/// ```
+/// fn report(error: &wigwag::Error) -> String {
+///     match error.postmortem() {
+///         Some(last) => format!("{} of our requests were with process {} when it died", last.in_flight, last.pid),
+///         None => error.to_string(),
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Postmortem {
+    /// When this client noticed: who waits, within milliseconds; who does not, with its next call.
+    pub noticed_at: Instant,
+    /// How long the session had lived by then.
+    pub lived: Duration,
+    /// The number of the process that is gone, for people.
+    pub pid: i32,
+    /// Requests of this session that had been passed and not answered: each may have been executed, in part or as a whole.
+    pub in_flight: usize,
 }
 
 /// The kinds of [`Error`], for programs to branch on.
@@ -117,9 +142,35 @@ impl Error {
         self.0.kind
     }
 
+    /// What was known when the death of the server was noticed: of errors of the kind [`PeerDied`](ErrorKind::PeerDied) that a
+    /// [`Client`](crate::Client)'s calls return. All of a session have the same, whenever they are returned.
+    ///
+    /// ```
+    /// let error = wigwag::Client::connect("no.such.name").unwrap_err();
+    /// assert!(error.postmortem().is_none(), "nobody died: {error}");
+    /// ```
+    pub fn postmortem(&self) -> Option<&Postmortem> {
+        self.0.postmortem.as_ref()
+    }
+
+    /// The other process is gone without a farewell.
+    #[cold]
+    pub(crate) fn died(maybe_executed: bool, postmortem: Postmortem) -> Error {
+        let Postmortem { noticed_at, lived, pid, in_flight } = postmortem;
+        let fate = if maybe_executed { "the request may have been executed" } else { "the request was not sent" };
+        let sentence = format!(
+            "the server's process {pid} is gone, noticed {:.1?} ago with {in_flight} {} in flight, {lived:.1?} after the \
+             connect; {fate}",
+            noticed_at.elapsed(),
+            if in_flight == 1 { "request" } else { "requests" }
+        );
+        let kind = ErrorKind::PeerDied { maybe_executed };
+        Error(Box::new(Inner { kind, sentence, source: None, postmortem: Some(postmortem) }))
+    }
+
     #[cold]
     pub(crate) fn new(kind: ErrorKind, sentence: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, sentence: sentence.into(), source: None }))
+        Error(Box::new(Inner { kind, sentence: sentence.into(), source: None, postmortem: None }))
     }
 
     /// An error of the operating system; `doing` completes "could not ...".
@@ -133,7 +184,7 @@ impl Error {
             _ => "",
         };
         let sentence = format!("could not {doing}: {source}{cure}");
-        Error(Box::new(Inner { kind: ErrorKind::Io, sentence, source: Some(source) }))
+        Error(Box::new(Inner { kind: ErrorKind::Io, sentence, source: Some(source), postmortem: None }))
     }
 
     #[cold]

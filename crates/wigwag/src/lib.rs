@@ -47,7 +47,7 @@
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
 //! sys/                                  system calls
-//! error  sync  planted                  sentences; atomics, real or model; faults for the tests to find
+//! error  event  sync  planted           sentences; what is told to `tracing`; atomics, real or model; faults for the tests to find
 //! ```
 
 #![deny(unsafe_code)]
@@ -63,6 +63,7 @@ mod contract;
 mod control;
 pub(crate) mod doorbell;
 mod error;
+mod event;
 mod free_slots;
 #[cfg(any(fuzzing, test))]
 #[cfg_attr(not(fuzzing), allow(dead_code, reason = "the tests run a part of it"))]
@@ -97,7 +98,7 @@ mod worker;
 
 pub use client::{Client, ClientBuilder};
 pub use contract::{Contract, Form, Message};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Postmortem, Result};
 pub use loan::{Loan, Pending, Reply};
 pub use request::{Peer, Request};
 pub use semaphore::{Permit, Permits, Semaphore, SemaphoreBuilder};

@@ -18,6 +18,12 @@ pub struct ClientStats {
     pub doorbells_rung: u64,
     /// Times this client slept until a doorbell rang.
     pub sleeps: u64,
+    /// Times the reply came while this client spun for longer than the first moments.
+    pub spins_paid: u64,
+    /// Times it did not, and this client went to sleep after all.
+    pub spins_in_vain: u64,
+    /// Calls under way: passed to the server and not answered.
+    pub in_flight: u64,
     /// Calls given up before their reply came.
     pub abandoned: u64,
 }

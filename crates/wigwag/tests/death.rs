@@ -395,6 +395,7 @@ fn a_stopped_server_is_not_a_dead_one() {
 fn kill_mid_call(server: &mut Workshop, ground: &Ground, wait: &str, pipelined: usize) -> Duration {
     let client = Client::builder().wait(workshop::wait(wait)).connect(ground.socket()).unwrap();
     invert(&client, 100, 1);
+    let pid = server.process.id() as i32;
     std::thread::scope(|scope| {
         let waiting = scope.spawn(move || {
             let others: Vec<_> = (0..pipelined).map(|_| client.loan(100).unwrap().send().unwrap()).collect();
@@ -402,6 +403,9 @@ fn kill_mid_call(server: &mut Workshop, ground: &Ground, wait: &str, pipelined: 
             let end = Instant::now();
             assert_eq!(error.kind(), ErrorKind::PeerDied { maybe_executed: true }, "{error}");
             assert!(error.to_string().contains("may have been executed"), "{error}");
+            let last = *error.postmortem().expect("what was known when it died");
+            assert!((1..=1 + pipelined).contains(&last.in_flight) && last.pid == pid, "{last:?}");
+            assert!(last.noticed_at <= end && last.lived < LIMIT, "{last:?}");
             let (mut answered, mut lost) = (0, 0);
             for pending in others {
                 match pending.wait() {
@@ -416,6 +420,7 @@ fn kill_mid_call(server: &mut Workshop, ground: &Ground, wait: &str, pipelined: 
             for _ in 0..3 {
                 let again = client.call(b"hello?").unwrap_err();
                 assert!(matches!(again.kind(), ErrorKind::PeerDied { .. }), "{again:?}");
+                assert_eq!(again.postmortem(), Some(&last), "it is of the moment when it was noticed");
             }
             end
         });

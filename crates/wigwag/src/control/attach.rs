@@ -10,6 +10,7 @@ use super::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, S
 use super::rendezvous::Place;
 use crate::contract::{Contract, Form};
 use crate::error::{Error, ErrorKind, Result, shown};
+use crate::event;
 use crate::layout::{Geometry, LAYOUT_VERSION};
 use crate::segment::Segment;
 use crate::sys::bell::Bell;
@@ -207,6 +208,7 @@ fn establish(
     watch(&poller, client_bell.as_ref(), &socket, pidfd.as_ref())?;
     socket::send(socket.as_fd(), &FromClient::Ready.encode(), &[])
         .map_err(|error| turned_away(place, &socket, error))?;
+    event::connected(&place.path(), peer.pid, geometry.slots);
     Ok(Attachment { segment, socket, server_bell: Bell::from_fd(server_bell), poller, client_bell, pidfd, peer })
 }
 

@@ -21,6 +21,7 @@ use super::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, W
 use super::rendezvous::Claim;
 use crate::contract::{Contract, Form};
 use crate::error::{Error, Result};
+use crate::event;
 use crate::layout::Geometry;
 use crate::planted::{self, Fault};
 use crate::segment::Segment;
@@ -406,6 +407,7 @@ impl Steward {
     /// Counts a session that is granted, and gives it a record.
     fn begin_session(&self, id: u64, handshake: &Handshake, geometry: &Geometry) -> SessionEntry {
         let Credentials { uid, gid, pid } = handshake.peer;
+        event::session_begins(id, uid, pid);
         self.record().accepted.add(1);
         self.core.statistics.begin_session(&Newcomer {
             id,
@@ -450,10 +452,12 @@ impl Steward {
         let session = &live.session;
         if let Some((reason, why)) = farewell {
             if reason == Reason::Violation {
+                event::violation(id, session.peer.pid, why);
                 self.record().violations.add(1);
             }
             let _ = socket::send(&session.socket, &FromServer::Farewell(reason, why.to_owned()).encode(), &[]);
         }
+        event::session_ends(id, session.peer.pid, farewell.map(|(_, why)| why));
         // A request may keep the session, and so its descriptors, for a while: unwatch and hang up by name.
         self.poller.remove(&session.socket);
         if let Some(pidfd) = live.pidfd {
@@ -512,6 +516,7 @@ impl Steward {
     }
 
     fn refuse(&self, socket: &OwnedFd, reason: Reason, why: &str) {
+        event::refusal(why);
         // What the client said and nobody read would reset the connection before the reason is read there.
         let _ = socket::receive(socket, &mut [0u8; MESSAGE_MAX]);
         let _ = socket::send(socket, &FromServer::Refusal(reason, why.to_owned()).encode(), &[]);

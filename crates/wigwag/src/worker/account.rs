@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::Worker;
+use crate::event;
 use crate::request::{Answered, Request};
 use crate::statistics::Counters;
 use crate::sys::{clock, cpu};
@@ -111,6 +112,7 @@ impl Worker {
             let counters = entry.session.record.counters();
             counters.time(duration_ns, self.account.weight.into());
             entry.note_depth();
+            event::handler_took(duration, entry.session.id, entry.session.peer.pid);
         }
         self.account.weight = (TIMED_ALWAYS_NS / duration_ns.max(1)).clamp(1, CALLS_PER_TIMED.into()) as u32;
         self.account.until_timed = self.account.weight - 1;

@@ -1,0 +1,105 @@
+//! What is told through `tracing`: `cargo test -p wigwag --features tracing --test tracing`.
+
+use std::fmt::{Debug, Write as _};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+use wigwag::{Client, ErrorKind, Server};
+use wigwag_testing::{Ground, Process, eventually, role};
+
+#[path = "support/workshop.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod workshop;
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Writes down each event of the library's.
+struct Writer;
+
+impl Subscriber for Writer {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "wigwag"
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        struct Line(String);
+        impl Visit for Line {
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                let _ = write!(self.0, "{}={value:?} ", field.name());
+            }
+        }
+        let mut line = Line(format!("{} ", event.metadata().level()));
+        event.record(&mut line);
+        LINES.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[track_caller]
+fn told(words: &[&str]) {
+    eventually(&format!("{words:?} is told"), || {
+        LINES.lock().unwrap().iter().any(|line| words.iter().all(|word| line.contains(word)))
+    });
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn workshop() {
+    role("workshop", workshop::play);
+}
+
+#[test]
+fn what_happens_beside_the_calls_is_told_and_the_calls_are_not() {
+    tracing::subscriber::set_global_default(Writer).unwrap();
+    let ground = Ground::new();
+    let mut server = Server::builder().max_sessions(1).bind(ground.socket()).unwrap();
+    let stop = server.shutdown_handle();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            server.serve(|request| {
+                if request.starts_with(b"slow") {
+                    std::thread::sleep(Duration::from_millis(1100));
+                }
+            })
+        });
+        let client = Client::connect(ground.socket()).unwrap();
+        told(&["DEBUG", "connected", &format!("server={}", std::process::id())]);
+        told(&["DEBUG", "a session begins", "uid="]);
+        assert_eq!(Client::connect(ground.socket()).unwrap_err().kind(), ErrorKind::Refused);
+        told(&["INFO", "refused", "max_sessions"]);
+        client.call(b"slow").unwrap(); // the first call is timed
+        told(&["WARN", "a slow call"]);
+        told(&["WARN", "a slow handler"]);
+        let before = LINES.lock().unwrap().len();
+        for _ in 0..1000 {
+            client.call(b"quick").unwrap();
+        }
+        assert_eq!(LINES.lock().unwrap().len(), before, "no call is told");
+        drop(client);
+        told(&["DEBUG", "a session ends", "the client has gone"]);
+        stop.shutdown();
+        thread.join().unwrap().unwrap();
+    });
+    drop(server);
+    let mut workshop: Process = workshop::Workshop::start(&ground, &[]).process;
+    let client = Client::connect(ground.socket()).unwrap();
+    client.call(&[1; 8]).unwrap();
+    workshop.kill();
+    let error = client.call(&[1; 8]).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::PeerDied { .. }), "{error}");
+    told(&["WARN", "the server died", &format!("server={}", workshop.id())]);
+}
