@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use wigwag::observe::{Observer, Polling, ProcessState, Snapshot, ThreadState};
-use wigwag::{Client, ErrorKind, Server, Stream, StreamListener, Wait};
+use wigwag::observe::{Observer, PermitSnapshot, PermitState, Polling, ProcessState, Snapshot, ThreadState};
+use wigwag::{Client, ErrorKind, Semaphore, Server, Stream, StreamListener, Wait};
 use wigwag_testing::{Ground, Process, eventually, role};
 
 #[path = "support/workshop.rs"]
@@ -31,6 +31,19 @@ fn victim() {
             client.call(b"alive").unwrap();
         }
         let _pending = client.loan(7).unwrap().send().unwrap();
+        parent.tell("there");
+        loop {
+            std::thread::park();
+        }
+    });
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn holder() {
+    role("holder", |parent, arguments| {
+        let semaphore = Semaphore::open(Path::new(arguments[0]), 3).unwrap();
+        let _permits = semaphore.acquire_many(2).unwrap();
         parent.tell("there");
         loop {
             std::thread::park();
@@ -249,6 +262,51 @@ fn streams_are_seen_at_their_listener() {
     assert_eq!(Observer::open(&name).unwrap_err().kind(), ErrorKind::NotRunning);
     accepted.write_all(&[2; 10]).unwrap(); // what is counted outlives the listener
     connecting.read_exact(&mut [0; 510]).unwrap();
+}
+
+#[test]
+fn who_holds_a_permit_is_seen_also_when_it_is_dead() {
+    let ground = Ground::new();
+    let name = ground.socket();
+    assert_eq!(PermitSnapshot::of(&name).unwrap_err().kind(), ErrorKind::NotRunning);
+    let semaphore = Semaphore::open(&name, 3).unwrap();
+    let mut other = Process::start("holder", [name.as_os_str()]);
+    other.expect("there");
+    let mine = semaphore.acquire().unwrap();
+    let snapshot = PermitSnapshot::of(&name).unwrap();
+    let mut holders: Vec<_> = snapshot.held().map(|(_, holder)| (holder.pid, holder.is_alive)).collect();
+    holders.sort_unstable();
+    let mut expected = [(Some(std::process::id()), true), (Some(other.id()), true), (Some(other.id()), true)];
+    expected.sort_unstable();
+    assert_eq!((&holders[..], snapshot.free(), snapshot.waiting.len()), (&expected[..], 0, 0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(semaphore.acquire_many(2).unwrap()));
+        eventually("somebody waits for two", || {
+            let waiting = PermitSnapshot::of(&name).unwrap().waiting;
+            waiting.len() == 1 && waiting[0].needs == 2 && waiting[0].is_alive
+        });
+        other.signal(Signal::STOP);
+        assert!(PermitSnapshot::of(&name).unwrap().held().all(|(_, holder)| holder.is_alive), "stopped is not dead");
+        other.kill();
+    });
+    drop(mine);
+    // Nobody looks after the dead while nobody waits.
+    let mut other = Process::start("holder", [name.as_os_str()]);
+    other.expect("there");
+    other.kill();
+    let dead = |snapshot: &PermitSnapshot| snapshot.held().filter(|(_, holder)| !holder.is_alive).count();
+    eventually("the dead one's lock is gone", || dead(&PermitSnapshot::of(&name).unwrap()) == 2);
+    assert_eq!(semaphore.available(), 3);
+    let snapshot = PermitSnapshot::of(&name).unwrap();
+    let recovered = snapshot.permits.iter().filter(|state| **state == PermitState::Recovered).count();
+    assert_eq!((snapshot.free(), recovered), (3, 2));
+    let raw = std::fs::File::options().write(true).open(&name).unwrap();
+    raw.write_all_at(&[0xff; 4096], 0).unwrap();
+    assert_eq!(
+        PermitSnapshot::of(&name).unwrap_err().kind(),
+        ErrorKind::PathInvalid,
+        "what is none is not shown as one"
+    );
 }
 
 #[test]
