@@ -234,10 +234,19 @@ pub enum Need {
 /// What a semaphore's words say, for who looks and does not take part.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Of each permit: its holder's process as far as it is known, and whether that lives; else whether the last one died.
-    pub permits: Vec<(Option<(Option<u32>, bool)>, bool)>,
+    /// Each permit.
+    pub permits: Vec<SeenPermit>,
     /// Of each who stands in line: what it needs, and whether it lives.
     pub waiting: Vec<(u32, bool)>,
+}
+
+/// What a permit's word says.
+#[derive(Debug)]
+pub enum SeenPermit {
+    /// Nobody holds it; whether the last holder died with it.
+    Free { is_owed: bool },
+    /// Somebody does: its process, as far as it is known, and whether it lives.
+    Held { process: Option<u32>, is_alive: bool },
 }
 
 /// Reads a semaphore's file without taking part, and changes nothing; `None` if there is none. Those who use it go on
@@ -259,8 +268,8 @@ pub fn see(directory: &Directory, name: &OsStr) -> Result<Option<Seen>> {
         let at = PERMITS_OFFSET + index as usize * size_of::<Permit>();
         let (name, process) = (word(at), word(at + offset_of!(Permit, process)));
         match Holder::named_by(name) {
-            Some(holder) => (Some((holder.process_of(process), lives(holder))), false),
-            None => (None, is_owed(name)),
+            Some(holder) => SeenPermit::Held { process: holder.process_of(process), is_alive: lives(holder) },
+            None => SeenPermit::Free { is_owed: is_owed(name) },
         }
     };
     let spot = |index: usize| {

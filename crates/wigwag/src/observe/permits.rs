@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::control::rendezvous::Place;
 use crate::error::{Error, ErrorKind, Result};
-use crate::permit_file::{self, Seen};
+use crate::permit_file::{self, Seen, SeenPermit};
 use crate::sys::process;
 
 /// A semaphore at one moment. There is no server to ask: it is read from the semaphore's file, while its users go on.
@@ -129,10 +129,10 @@ impl PermitSnapshot {
         })?;
         let path = directory.path_of(&file);
         let Seen { permits, waiting } = permit_file::see(&directory, &file)?.ok_or_else(|| nothing(path.clone()))?;
-        let permits = permits.into_iter().map(|(held, is_owed)| match held {
-            Some((pid, is_alive)) => PermitState::Held(Holder { pid, is_alive }),
-            None if is_owed => PermitState::Recovered,
-            None => PermitState::Free,
+        let permits = permits.into_iter().map(|permit| match permit {
+            SeenPermit::Held { process, is_alive } => PermitState::Held(Holder { pid: process, is_alive }),
+            SeenPermit::Free { is_owed: true } => PermitState::Recovered,
+            SeenPermit::Free { is_owed: false } => PermitState::Free,
         });
         let waiting = waiting.into_iter().map(|(needs, is_alive)| Waiting { needs, is_alive }).collect();
         Ok(PermitSnapshot { path, permits: permits.collect(), waiting })
