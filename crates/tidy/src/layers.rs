@@ -11,7 +11,7 @@ use crate::source::{self, Source, report};
 const LAYERS: &[&[&str]] = &[
     &["fuzzing"],
     &["typed"],
-    &["client", "loan", "server", "semaphore", "stream", "stream_listener"],
+    &["client", "loan", "server", "semaphore", "stream", "stream_listener", "runtime"],
     &["link"],
     &["connection"],
     &["worker"],
@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["session", "control::core", "control::steward", "control::arrivals"],
     &["control::attach"],
     &["control::rendezvous", "control::ledger", "control::policy", "control::protocol", "control::news"],
+    &["control::leftovers"],
     &["permit_file"],
     &["segment", "slot", "ring", "doorbell", "permit_table"],
     &["wait", "attention", "free_slots", "stats"],
