@@ -25,7 +25,7 @@ const SIZE_MAX: u64 = 1 << 20;
   wigwag bench --rate 1000 --pin none --only wigwag,unix --json rows.jsonl
   wigwag bench --burst 64 --pause 10ms --pin none --only wigwag,unix
   wigwag bench --size 8,48,256,1KiB,4KiB,64KiB,1MiB --html report.html
-  wigwag bench --one-way --size 64,256,1KiB,4KiB,16KiB,64KiB,256KiB,1MiB --wait adaptive
+  wigwag bench --one-way --size 64,4KiB,64KiB,1MiB --wait adaptive
   wigwag bench --one-way --size 64KiB --total 10GiB --wait adaptive
   wigwag bench --goal P3
   wigwag bench --goal all")]
