@@ -402,6 +402,9 @@ impl Link {
                 self.came(patience, has_slept);
                 return Ok(has_slept);
             }
+            if is_over && planted::is(Fault::GoodEnd) {
+                return Ok(has_slept);
+            }
             if is_over {
                 return Err(self.fate(patience.direction));
             }

@@ -7,6 +7,7 @@ use std::io;
 use super::reader::step_of;
 use crate::error::{Error, ErrorKind};
 use crate::link::{Direction, Link, Patience};
+use crate::planted::{self, Fault};
 use crate::ring::Producer;
 
 /// What only the writing side knows.
@@ -154,7 +155,13 @@ impl Writer {
         let count = room.min(from.len());
         self.lent = 0;
         for part in from[..count].chunks(step_of(link)) {
-            link.segment().copy_to_ring(link.side(), self.ring.position(), part);
+            let position = self.ring.position();
+            if planted::is(Fault::EarlyBytes) {
+                self.publish(link, part.len());
+                link.segment().copy_to_ring(link.side(), position, part);
+                continue;
+            }
+            link.segment().copy_to_ring(link.side(), position, part);
             self.publish(link, part.len());
         }
         count
