@@ -11,7 +11,7 @@ use crate::source::{self, Source, report};
 const LAYERS: &[&[&str]] = &[
     &["fuzzing"],
     &["typed"],
-    &["client", "loan", "server", "semaphore", "stream", "stream_listener", "runtime"],
+    &["client", "loan", "server", "semaphore", "stream", "stream_listener", "observe", "runtime"],
     &["link"],
     &["connection"],
     &["worker"],
@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["control::rendezvous", "control::ledger", "control::policy", "control::protocol", "control::news"],
     &["control::leftovers"],
     &["permit_file"],
-    &["segment", "slot", "ring", "doorbell", "permit_table"],
+    &["segment", "slot", "ring", "doorbell", "permit_table", "statistics"],
     &["wait", "attention", "free_slots", "stats"],
     &["hint"],
     &["layout", "contract"],

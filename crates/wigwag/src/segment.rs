@@ -363,7 +363,7 @@ mod tests {
 
     fn segment(slots: usize, capacity: usize) -> Segment {
         let geometry = Geometry::new(slots, capacity).unwrap();
-        Segment::map(create_sealed(geometry.segment_size).unwrap(), geometry).unwrap()
+        Segment::map(create_sealed("wigwag", geometry.segment_size).unwrap(), geometry).unwrap()
     }
 
     #[test]
@@ -399,7 +399,7 @@ mod tests {
 
     fn rings() -> Segment {
         let geometry = Geometry::new(2, 4096).unwrap();
-        Segment::map_rings(create_sealed(geometry.segment_size).unwrap(), geometry).unwrap()
+        Segment::map_rings(create_sealed("wigwag", geometry.segment_size).unwrap(), geometry).unwrap()
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering as StdOrdering;
 use std::time::{Duration, Instant};
 
 use crate::control::core::{Command, Core, Letter, Port};
@@ -18,10 +17,15 @@ use crate::planted::{self, Fault};
 use crate::request::Request;
 use crate::session::Session;
 use crate::slot::{self, Expected};
+use crate::statistics::{SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, THREAD_ASLEEP, THREAD_AWAKE};
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::poller::{Events, Interest, Poller};
 use crate::wait::{HOT_PATIENCE, Heat, WAKE_PATIENCE, Wait};
+
+mod account;
+
+use account::Account;
 
 /// Requests of one session before the next session has a turn.
 const BUDGET: usize = 16;
@@ -92,6 +96,8 @@ pub struct Worker {
     checked_at: Instant,
     /// When the doorbells were last heard.
     heard_at: Instant,
+    /// What observers see of this thread.
+    account: Account,
     /// Once the server shuts down: requests that may still be served, so that a busy client cannot keep it alive.
     drain: Option<usize>,
 }
@@ -126,6 +132,8 @@ impl Entry {
     /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
     fn become_hot(&mut self) -> u32 {
         self.is_client_waking = true;
+        self.counters().served.heated.add(1);
+        self.counters().pace.state.set(SESSION_POLLED);
         self.waiting().withdraw();
         let theirs = self.client_processor();
         let mine = cpu::current();
@@ -251,9 +259,12 @@ impl Worker {
     pub fn new(core: Arc<Core>, port: Arc<Port>, wait: Wait) -> Result<Worker> {
         let poller = Poller::new()?;
         poller.add(&port.bell, KEY_PORT, Interest::Bell)?;
+        let account = Account::new(core.is_counting);
+        port.record.state.set(THREAD_AWAKE);
         Ok(Worker {
             core,
             port,
+            account,
             poller,
             events: Events::with_capacity(64),
             wait,
@@ -321,42 +332,14 @@ impl Worker {
         }
     }
 
-    /// The request that [`Next::Request`] announced.
-    #[inline(always)]
-    pub fn request(&mut self) -> &mut Request {
-        let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
-        &mut entry.request
-    }
-
     /// The request that [`Next::Request`] announced, to keep.
     pub fn take_request(&mut self) -> Request {
+        let since_ns = self.port.record.clock_ns.value();
         let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
         entry.idle_since = None;
-        std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
-    }
-
-    /// Notes that the request was answered, and whether a doorbell was rung for the reply: after the answer, when the
-    /// client waits no more.
-    #[inline(always)]
-    pub fn note_answer(&mut self, rang: bool) {
-        // Relaxed, load and store: this thread is the only writer.
-        self.port.calls.store(self.port.calls.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
-        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
-            entry.idle_since = None;
-        }
-        if rang {
-            self.count_ring();
-        }
-    }
-
-    #[cold]
-    fn count_ring(&mut self) {
-        self.port.rings.fetch_add(1, StdOrdering::Relaxed);
-        let Some(Some(entry)) = self.entries.get_mut(self.last) else { return };
-        entry.is_client_waking = true;
-        if entry.heat.is_hot() && self.leave == 0 {
-            cpu::give_way(); // the client may have been put on this very processor: it goes elsewhere then
-        }
+        let mut request = std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)));
+        request.keep(since_ns);
+        request
     }
 
     /// Once around the active sessions, up to the first request.
@@ -407,6 +390,7 @@ impl Worker {
             return true;
         }
         entry.is_active = false;
+        entry.counters().pace.state.set(SESSION_ARMED);
         self.active.swap_remove(self.position);
         self.budget = BUDGET;
         false
@@ -494,10 +478,13 @@ impl Worker {
         if self.sleeps.is_multiple_of(SLEEPS_PER_AFFINITY) {
             self.refresh_affinity();
         }
-        self.port.sleeps.store(self.port.sleeps.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
+        self.port.record.sleeps.add(1);
+        self.port.record.state.set(THREAD_ASLEEP);
         self.hear(Some(until))?;
+        self.port.record.state.set(THREAD_AWAKE);
         self.countdown = self.stride;
         self.checked_at = Instant::now();
+        self.note_clock(self.checked_at);
         Ok(())
     }
 
@@ -532,6 +519,8 @@ impl Worker {
         }
         entry.is_active = true;
         entry.just_rang = true;
+        entry.counters().served.woken.add(1);
+        entry.counters().pace.state.set(SESSION_LOOKED_AT);
         self.active.push(index);
         // Relaxed: hints; a lie wastes one patience.
         let think_ns = entry.session.segment.client_line().think_ns.load(Ordering::Relaxed);
@@ -568,6 +557,7 @@ impl Worker {
         let now = Instant::now();
         let elapsed = now.duration_since(self.checked_at);
         self.checked_at = now;
+        self.note_clock(now);
         // Long handlers make the stride short, so that nobody who rings waits for hundreds of them.
         self.stride = if elapsed > 2 * CHECKUP_INTERVAL {
             let share = CHECKUP_INTERVAL.as_nanos() * self.stride as u128 / elapsed.as_nanos();
@@ -597,6 +587,8 @@ impl Worker {
                 None => entry.idle_since = Some(now),
                 Some(since) if entry.heat.is_hot() && now.duration_since(since) >= entry.patience() => {
                     entry.heat.cool();
+                    entry.counters().served.cooled.add(1);
+                    entry.counters().pace.state.set(SESSION_LOOKED_AT);
                     processor = Some(entry.client_processor());
                 }
                 Some(_) => {}
@@ -655,8 +647,10 @@ impl Worker {
         // Hints.
         session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed);
         let mut heat = Heat::default();
+        session.record.counters().pace.state.set(SESSION_LOOKED_AT);
         if self.wait == Wait::Spin {
             heat.heat();
+            session.record.counters().pace.state.set(SESSION_POLLED);
         }
         self.index_of.insert(session.id, index);
         let slots = session.segment.geometry().slots;

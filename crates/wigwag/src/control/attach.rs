@@ -197,7 +197,7 @@ fn establish(
     if client_bell.is_some() != welcome.has_client_bell || fds.next().is_some() {
         return Err(violation("it sent other descriptors than it announced"));
     }
-    memory::check_sealed(&memory, geometry.segment_size)?;
+    memory::check_sealed(&memory, geometry.segment_size, "the server sent a segment")?;
     let segment = match wishes.contract.form {
         Form::Stream => Segment::map_rings(&memory, geometry)?,
         _ => Segment::map(&memory, geometry)?,

@@ -164,6 +164,7 @@ impl Reader {
         if self.ring.release(&link.incoming(), count) {
             link.ring();
         }
+        link.count_read(count);
     }
 
     #[cold]

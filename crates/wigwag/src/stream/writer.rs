@@ -172,6 +172,7 @@ impl Writer {
         if self.ring.publish(&link.outgoing(), count) {
             link.ring();
         }
+        link.count_written(count);
         self.published = self.published.wrapping_add(1);
         if self.published.is_multiple_of(WRITES_PER_LIFE_SIGN) && self.ring.has_unread() {
             self.look_for_end(link);

@@ -210,7 +210,6 @@ impl StreamListenerBuilder {
         }
         self.contract.check()?;
         let claim = Place::find(name.as_ref())?.claim(&self.policy)?;
-        let core = Core::new()?;
         let arrivals = Arc::new(Arrivals::new(self.backlog)?);
         let path = claim.place().path();
         let orders = Orders {
@@ -218,8 +217,11 @@ impl StreamListenerBuilder {
             policy: self.policy,
             limits: self.limits,
             contract: self.contract,
+            wait: self.wait,
+            is_counting: true,
             arrivals: Some(Arc::clone(&arrivals)),
         };
+        let core = Core::new(&orders)?;
         let steward = Some(steward::start(Arc::clone(&core), orders)?);
         let is_nonblocking = AtomicBool::new(false);
         Ok(StreamListener { core, arrivals, steward, path, wait: self.wait, is_nonblocking, fork: ForkGuard::new() })

@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod life;
 pub mod memory;
 pub mod poller;
+pub mod process;
 pub mod socket;
 
 /// Repeats a call for as long as a signal interrupts it.
