@@ -10,6 +10,7 @@ use crate::source::{self, Source, report};
 /// The library's modules, the highest first; the list in lib.rs is the same.
 const LAYERS: &[&[&str]] = &[
     &["fuzzing"],
+    &["tokio"],
     &["typed"],
     &["client", "loan", "server", "semaphore", "stream", "stream_listener"],
     &["link"],

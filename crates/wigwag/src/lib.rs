@@ -26,10 +26,18 @@
 //! memory that goes with its last owner, however that one ends. See ARCHITECTURE.md for how it works, SECURITY.md for what
 //! is promised to whom, docs/layout.md for the bytes and docs/ordering.md for every atomic and its partner.
 //!
+//! # Features
+//! None is on by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tokio` | the module `tokio`: the same forms for tasks, woken by tokio's reactor |
+//!
 //! # The modules, top down
 //!
 //! ```text
 //! fuzzing                               the validators, for fuzz targets
+//! tokio                                 the same faces for tasks
 //! typed                                 any plain-memory type as `&mut T`
 //! client  loan  server  semaphore  stream  stream_listener    the faces
 //! link                                  one end of a stream
@@ -87,6 +95,8 @@ mod stream;
 mod stream_listener;
 mod sync;
 mod sys;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub mod tokio;
 mod typed;
 mod wait;
 mod worker;

@@ -123,6 +123,27 @@ impl Reader {
         Ok(available.map(|available| self.take(link, available, into)))
     }
 
+    /// Whether a read would find something, the end included.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "a task asks before it waits"))]
+    pub fn is_readable(&mut self, link: &Link) -> io::Result<bool> {
+        Ok(self.copy_consumed < self.copy.len() || self.try_available(link)?.is_some())
+    }
+
+    /// Shows at most `most` of the bytes that are there to `put`, in the steps of [`Reader::take`]; never waits after
+    /// [`Reader::is_readable`]. The bytes need no room that is initialized, as those of a read do.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "tokio's buffers are of this kind"))]
+    pub fn read_with(&mut self, link: &Link, most: usize, mut put: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut left = self.fill(link)?.len().min(most);
+        while left > 0 {
+            let part = self.fill(link)?;
+            let len = left.min(part.len()).min(step_of(link));
+            put(&part[..len]);
+            self.consume(link, len);
+            left -= len;
+        }
+        Ok(())
+    }
+
     /// Reads into several buffers; waits for the first byte.
     pub fn read_vectored(&mut self, link: &Link, buffers: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
         let mut total = 0;

@@ -130,22 +130,30 @@ impl Writer {
 
     /// Writes from several buffers; waits until there is room for the first byte.
     pub fn write_vectored(&mut self, link: &Link, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(count) = self.try_write_vectored(link, buffers)? {
+            return Ok(count);
+        }
+        self.room(link, 1)?;
+        Ok(self.try_write_vectored(link, buffers)?.unwrap_or(0))
+    }
+
+    /// Writes from several buffers as much as there is room for, or `None`: the ring is full.
+    pub fn try_write_vectored(&mut self, link: &Link, buffers: &[io::IoSlice<'_>]) -> io::Result<Option<usize>> {
         let mut total = 0;
         for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
-            let count = match total {
-                0 => self.write(link, buffer)?,
+            let count = match self.try_room(link, buffer.len()) {
+                Ok(Some(room)) => self.put(link, room, buffer),
+                Ok(None) if total == 0 => return Ok(None),
+                Err(error) if total == 0 => return Err(error),
                 // What there is room for already, and no more: an error comes with the next call.
-                _ => match self.try_room(link, buffer.len()) {
-                    Ok(Some(room)) => self.put(link, room, buffer),
-                    _ => break,
-                },
+                _ => break,
             };
             total += count;
             if count < buffer.len() {
                 break;
             }
         }
-        Ok(total)
+        Ok(Some(total))
     }
 
     /// Copies what there is room for, in steps: the other end may begin while the rest is copied.

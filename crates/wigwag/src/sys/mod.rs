@@ -12,6 +12,8 @@ pub mod futex;
 pub mod life;
 pub mod memory;
 pub mod poller;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub mod reactor;
 pub mod socket;
 
 /// Repeats a call for as long as a signal interrupts it.
