@@ -352,7 +352,7 @@ impl Request {
     }
 
     /// Counts an answer that was not given by the thread that found the request.
-    fn count(&mut self, answered: Answered) {
+    pub(crate) fn count(&mut self, answered: Answered) {
         if !answered.passed {
             return;
         }

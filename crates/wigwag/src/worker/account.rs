@@ -129,6 +129,14 @@ impl Worker {
         }
     }
 
+    /// A doorbell was rung for the reply to a request that had been taken: most likely the last one.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn note_waking(&mut self) {
+        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
+            entry.is_client_waking = true;
+        }
+    }
+
     /// The clock was read: what is served from now on came later.
     pub(super) fn note_clock(&self, now: Instant) {
         self.port.record.clock_ns.set(self.account.ns(now));

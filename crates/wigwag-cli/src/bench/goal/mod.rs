@@ -27,6 +27,7 @@ pub mod permits;
 mod sessions;
 mod sizes;
 mod streams;
+mod tasks;
 mod verdict;
 
 use verdict::Verdict;
@@ -74,6 +75,8 @@ pub enum Goal {
     P11,
     /// A semaphore's permit that is free
     P12,
+    /// Calls between tasks on tokio
+    P13,
     /// Each of them, one after the other
     #[value(name = "all")]
     All,
@@ -95,6 +98,7 @@ impl Goal {
         Goal::P10,
         Goal::P11,
         Goal::P12,
+        Goal::P13,
     ];
 
     fn measure(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
@@ -113,6 +117,7 @@ impl Goal {
             Goal::P10 => connect::connecting(attempt),
             Goal::P11 => streams::beside_sockets(attempt),
             Goal::P12 => permits::taking(attempt),
+            Goal::P13 => tasks::exchanges(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
         }
     }
