@@ -83,7 +83,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    const EACH: [Goal; 14] = [
+    const EACH: [Goal; 15] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
