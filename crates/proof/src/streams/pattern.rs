@@ -4,10 +4,8 @@ use wigwag_testing::word;
 
 /// Fills with the bytes of a stream from a place on.
 pub fn fill(bytes: &mut [u8], seed: u64, from: usize) {
-    let mut at = from;
-    for byte in bytes {
+    for (at, byte) in (from..).zip(bytes) {
         *byte = word(seed, at as u64 / 8).to_le_bytes()[at % 8];
-        at += 1;
     }
 }
 

@@ -291,8 +291,8 @@ impl Stage {
         }
         let begin = Instant::now();
         let error = loop {
-            match (&other).write(&[9; 64]) {
-                Ok(_) => ensure!(begin.elapsed() < PATIENCE, "one can write to a dead end for ever"),
+            match (&other).write_all(&[9; 64]) {
+                Ok(()) => ensure!(begin.elapsed() < PATIENCE, "one can write to a dead end for ever"),
                 Err(error) => break error,
             }
         };

@@ -216,10 +216,10 @@ fn keep_reader(world: &World, seen: &Seen, mut stream: Stream, seed: u64, len: u
     // The victim reads to the end, and says so by closing, unless it is killed.
     let _ = stream.shutdown(Shutdown::Write);
     match stream.read(&mut [0; 8]) {
-        Ok(0) => seen.whole.fetch_add(1, Ordering::Relaxed),
-        Ok(_) => return world.complain("a victim that only reads has written"),
-        Err(error) => return cut_off(world, seen, &error, Io::ConnectionReset),
-    };
+        Ok(0) => drop(seen.whole.fetch_add(1, Ordering::Relaxed)),
+        Ok(_) => world.complain("a victim that only reads has written"),
+        Err(error) => cut_off(world, seen, &error, Io::ConnectionReset),
+    }
 }
 
 // ---- the victims ----------------------------------------------------------------------------------------------------
