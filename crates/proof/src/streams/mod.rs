@@ -28,13 +28,14 @@ pub const GOALS: &[Goal] =
 pub const ROLES: &[(&str, Play)] =
     &[("stream-victim", steps::play), ("stream-keeper", storm::play_keeper), ("stream-slayer", storm::play_slayer)];
 
-/// What is tried by itself: its figure, and what it found.
+/// Tries something, adds what it finds, and says in a line what was done.
 type Part = fn(&Trial, &mut Vec<String>) -> anyhow::Result<String>;
 
 fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     let (mut figures, mut findings) = (Vec::new(), Vec::new());
     // The walks come last: they keep to one processor from then on.
-    for part in [storm::run as Part, lies::run, steps::run] {
+    let parts: [Part; 3] = [storm::run, lies::run, steps::run];
+    for part in parts {
         figures.push(part(trial, &mut findings)?);
         if !findings.is_empty() {
             break; // what follows would find the same once more
