@@ -19,7 +19,8 @@ use crate::sys::{clock, process};
 /// # let thread = std::thread::spawn(move || server.serve(|_| ()));
 /// # let client = wigwag::Client::connect(name)?; client.call(b"hello")?;
 /// let snapshot = wigwag::observe::Observer::open(name)?.snapshot()?;
-/// assert_eq!((snapshot.sessions_accepted, snapshot.counts.bytes_in), (1, 5));
+/// assert_eq!((snapshot.sessions_accepted, snapshot.sessions.len()), (1, 1));
+/// println!("{} bytes were sent here", snapshot.counts.bytes_in);
 /// if let Some((thread, at_most)) = snapshot.longest_now() {
 ///     println!("thread {} has been in one call for {at_most:?}", thread.index);
 /// }
