@@ -133,13 +133,13 @@ impl Entry {
     }
 
     /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
-    fn become_hot(&mut self) -> u32 {
+    fn become_hot(&mut self, may_leave: bool) -> u32 {
         self.is_client_waking = true;
         self.waiting().withdraw();
         let theirs = self.client_processor();
         let mine = cpu::current();
         // The client reads it with the reply: it spins for one that leaves, and moves off the processor of one that stays.
-        let published = if theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
+        let published = if theirs == mine && may_leave { cpu::LEAVING } else { mine | cpu::POLLED };
         self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
         theirs
     }
@@ -594,7 +594,7 @@ impl Worker {
         let think_ns = entry.session.segment.client_line().think_ns.load(Ordering::Relaxed);
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.rang(self.wait, think_ns, one_processor) {
-            self.leave = entry.become_hot();
+            self.leave = entry.become_hot(self.may_move);
         } else {
             entry.publish_processor(cpu::current());
         }
@@ -610,7 +610,7 @@ impl Worker {
         }
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.found(self.wait, one_processor) {
-            self.leave = entry.become_hot();
+            self.leave = entry.become_hot(self.may_move);
         }
     }
 
