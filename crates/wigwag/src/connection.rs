@@ -199,6 +199,12 @@ impl Connection {
         }
     }
 
+    /// As [`Connection::came_awake`], for a task: its thread's processor is none of ours.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn came_to_a_task(&self) {
+        self.last_reply_at.set(self.server_slept.replace(false).then(Instant::now));
+    }
+
     /// Whether spinning for a reply can pay: the server did not have to be woken for it, and may run at the same time.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub fn is_worth_spinning(&self) -> bool {
