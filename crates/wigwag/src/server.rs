@@ -333,14 +333,14 @@ where
     R: IntoOutcome,
 {
     loop {
-        if !worker.again() {
-            match worker.next(Until::Forever)? {
-                Next::Request => {}
+        let request = match worker.again() {
+            Some(request) => request,
+            None => match worker.next(Until::Forever)? {
+                Next::Request => worker.begin_call(),
                 Next::Shutdown => return Ok(()),
                 Next::Nothing => continue,
-            }
-        }
-        let request = worker.begin_call();
+            },
+        };
         let bytes_in = request.len();
         // The handler's state after a panic is its own affair, as with any thread that catches one; ours is whole.
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(request).into_outcome()));

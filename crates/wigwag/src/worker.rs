@@ -13,6 +13,7 @@ use crate::control::policy::Trust;
 use crate::control::protocol::Reason;
 use crate::doorbell::Waiting;
 use crate::error::Result;
+use crate::hint;
 use crate::layout::{Head, Kind};
 use crate::planted::{self, Fault};
 use crate::request::Request;
@@ -179,8 +180,13 @@ impl Entry {
         if depth != 1 || self.expected.is_empty() {
             return self.look();
         }
-        let turn = slot::load(&self.session.segment.line(0).turn);
-        turn.is_server() && self.consider(0, turn)
+        let line = self.session.segment.line(0);
+        let turn = slot::load(&line.turn);
+        if !turn.is_server() {
+            return false;
+        }
+        hint::about_to_write(line);
+        self.consider(0, turn)
     }
 
     /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
@@ -299,25 +305,28 @@ impl Worker {
     }
 
     /// A few looks at the session that asked last, if it is the only one that is polled and nothing else is to be done: the
-    /// way of a closed loop, short because the client waits for all that is done between its request and the answer. Whether
-    /// there is a request now.
+    /// way of a closed loop, short because the client waits for all that is done between its request and the answer.
     #[inline(always)]
-    pub fn again(&mut self) -> bool {
-        let [only] = self.active[..] else { return false };
+    pub fn again(&mut self) -> Option<&mut Request> {
+        let [only] = self.active[..] else { return None };
         let is_usual = self.countdown > 0 && self.leave == 0 && self.drain.is_none() && only == self.last;
-        let Some(entry) = self.entries[only].as_deref_mut() else { return false };
+        let is_usual = is_usual && !self.account.is_time_taken_next();
+        let entry = self.entries[only].as_deref_mut()?;
         if !is_usual || !entry.heat.is_hot() || self.port.attention.is_called() {
-            return false;
+            return None;
         }
         for _ in 0..LOOKS_AGAIN {
             if entry.look_quickly() {
                 self.countdown -= 1;
                 self.idle_passes = IDLE_PASSES_AT_FIRST;
-                return true;
+                if self.account.is_counting() {
+                    self.port.record.serving.set(entry.session.record.place_word(entry.request.slot()));
+                }
+                return Some(&mut entry.request);
             }
             std::hint::spin_loop();
         }
-        false
+        None
     }
 
     /// Finds the next request.

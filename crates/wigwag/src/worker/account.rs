@@ -44,6 +44,18 @@ impl Account {
         Account { next, until_timed: 0, weight: 1, timed_since: now, base: now, base_ns: clock::now_ns() }
     }
 
+    /// Whether the next call is one that is timed.
+    #[inline(always)]
+    pub fn is_time_taken_next(&self) -> bool {
+        self.next == Next::Time
+    }
+
+    /// Whether calls are counted.
+    #[inline(always)]
+    pub fn is_counting(&self) -> bool {
+        self.next != Next::Nothing
+    }
+
     fn ns(&self, at: Instant) -> u64 {
         self.base_ns + u64::try_from(at.saturating_duration_since(self.base).as_nanos()).unwrap_or(u64::MAX / 2)
     }
