@@ -13,14 +13,15 @@ pub struct Table {
 
 impl Table {
     /// A table with these columns.
-    pub fn new<const N: usize>(head: [&str; N]) -> Table {
-        Table { head: head.map(str::to_owned).to_vec(), rows: Vec::new() }
+    pub fn new<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
+        Table { head: head.into_iter().map(str::to_owned).collect(), rows: Vec::new() }
     }
 
     /// One more row.
-    pub fn push<const N: usize>(&mut self, row: [String; N]) {
-        debug_assert_eq!(N, self.head.len());
-        self.rows.push(row.to_vec());
+    pub fn push(&mut self, row: impl Into<Vec<String>>) {
+        let row = row.into();
+        debug_assert_eq!(row.len(), self.head.len());
+        self.rows.push(row);
     }
 
     /// Prints it in the form that suits standard output.

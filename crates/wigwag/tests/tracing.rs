@@ -1,4 +1,4 @@
-//! What is told through `tracing`: `cargo test -p wigwag --features tracing --test tracing`.
+//! What is told through `tracing`.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::Mutex;

@@ -6,7 +6,8 @@ use wigwag_bench::row::Row;
 
 /// The table of a run.
 pub fn of_rows(rows: &[Row]) -> Table {
-    let mut table = Table::new([
+    let one_way = rows.iter().any(|row| row.bytes_per_second.is_some());
+    let mut heads = vec![
         "contender",
         "wait",
         "pin",
@@ -22,10 +23,12 @@ pub fn of_rows(rows: &[Row]) -> Table {
         "switches",
         "syscalls",
         "ratio",
-    ]);
+    ];
+    heads.extend(one_way.then_some("GB/s"));
+    let mut table = Table::new(heads);
     for row in rows {
         let optional = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-        table.push([
+        let mut cells = vec![
             row.case.contender.name().to_owned(),
             row.case.wait.to_string(),
             row.case.pin.to_string(),
@@ -44,7 +47,9 @@ pub fn of_rows(rows: &[Row]) -> Table {
                 (Some(ratio), Some(baseline)) => format!("{ratio:.2} x {}", baseline.name()),
                 _ => "-".to_owned(),
             },
-        ]);
+        ];
+        cells.extend(one_way.then(|| optional(row.bytes_per_second.map(|bytes| bytes / 1e9))));
+        table.push(cells);
     }
     table
 }
