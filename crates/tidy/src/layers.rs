@@ -10,8 +10,9 @@ use crate::source::{self, Source, report};
 /// The library's modules, the highest first; the list in lib.rs is the same.
 const LAYERS: &[&[&str]] = &[
     &["fuzzing"],
-    &["typed"],
-    &["client", "loan", "server", "semaphore", "stream", "stream_listener", "runtime"],
+    &["tokio"],
+    &["typed", "encoded"],
+    &["client", "loan", "server", "semaphore", "stream", "stream_listener", "observe", "runtime"],
     &["link"],
     &["connection"],
     &["worker"],
@@ -22,12 +23,12 @@ const LAYERS: &[&[&str]] = &[
     &["control::rendezvous", "control::ledger", "control::policy", "control::protocol", "control::news"],
     &["control::leftovers"],
     &["permit_file"],
-    &["segment", "slot", "ring", "doorbell", "permit_table"],
+    &["segment", "slot", "ring", "doorbell", "permit_table", "statistics"],
     &["wait", "attention", "free_slots", "stats"],
     &["hint"],
     &["layout", "contract"],
     &["sys"],
-    &["error", "sync", "planted"],
+    &["error", "sync", "planted", "blocking"],
 ];
 
 /// Imports that run upward all the same, each with its reason. An entry that is not needed any more is an error.

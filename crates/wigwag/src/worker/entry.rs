@@ -1,7 +1,7 @@
 //! One session in the hands of a serving thread: which of its slots are looked at, and what is taken.
 //!
 //! The path of every call. What stands here between seeing a turn and handing the request on makes each call longer; what
-//! can be noted after the answer is noted by [`super::Worker::note_answer`].
+//! can be noted after the answer is noted by [`super::Worker::end_call`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use crate::planted::{self, Fault};
 use crate::request::Request;
 use crate::session::Session;
 use crate::slot::{self, Expected};
+use crate::statistics::SESSION_POLLED;
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::wait::{HOT_PATIENCE, Heat, WAKE_PATIENCE};
@@ -47,13 +48,15 @@ impl Entry {
     }
 
     /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
-    pub(super) fn become_hot(&mut self) -> u32 {
+    pub(super) fn become_hot(&mut self, may_move: bool) -> u32 {
         self.is_client_waking = true;
+        self.counters().served.heated.add(1);
+        self.counters().pace.state.set(SESSION_POLLED);
         self.waiting().withdraw();
         let theirs = self.client_processor();
         let mine = cpu::current();
         // The client reads it with the reply: it spins for one that leaves, and moves off the processor of one that stays.
-        let published = if theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
+        let published = if may_move && theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
         self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
         theirs
     }
