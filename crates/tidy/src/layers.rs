@@ -10,7 +10,8 @@ use crate::source::{self, Source, report};
 /// The library's modules, the highest first; the list in lib.rs is the same.
 const LAYERS: &[&[&str]] = &[
     &["fuzzing"],
-    &["typed"],
+    &["tokio"],
+    &["typed", "encoded"],
     &["client", "loan", "server", "semaphore", "stream", "stream_listener", "observe", "runtime"],
     &["link"],
     &["connection"],
@@ -27,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["hint"],
     &["layout", "contract"],
     &["sys"],
-    &["error", "sync", "planted"],
+    &["error", "sync", "planted", "blocking"],
 ];
 
 /// Imports that run upward all the same, each with its reason. An entry that is not needed any more is an error.

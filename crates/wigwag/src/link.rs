@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::blocking;
 use crate::control::arrivals::Arrival;
 use crate::control::attach::{self, Attachment, KEY_BELL, KEY_SOCKET};
 use crate::control::ledger::Entry;
@@ -33,6 +34,9 @@ use crate::sys::poller::{Events, Interest, Poller};
 use crate::sys::socket::{self, Credentials};
 use crate::sys::{clock, cpu};
 use crate::wait::{HOT_PATIENCE, Heat, ReplyPatience, THINK_UNKNOWN, WAKE_PATIENCE, Wait};
+
+#[cfg(all(feature = "tokio", not(loom)))]
+mod reactor;
 
 /// What the reader and the writer of one end share. The last owner's drop closes both directions and hangs up.
 pub struct Link {
@@ -449,6 +453,9 @@ impl Link {
                 self.came(patience, has_slept);
                 return Ok(has_slept);
             }
+            if is_over && planted::is(Fault::GoodEnd) {
+                return Ok(has_slept);
+            }
             if is_over {
                 return Err(self.fate(patience.direction));
             }
@@ -463,6 +470,7 @@ impl Link {
             patience.sleeps = patience.sleeps.wrapping_add(1);
             self.segment.end_line(self.side).processor.store(cpu::current(), Ordering::Relaxed); // a hint
             self.note_reader(patience, SESSION_ARMED);
+            blocking::is_about_to_sleep("reading from a stream, or writing to one");
             let heard = self.hear(patience, deadline);
             self.note_reader(patience, SESSION_LOOKED_AT);
             heard?;
@@ -707,7 +715,7 @@ impl Link {
         &self,
         patience: &mut Patience,
         waiting: &sync::AtomicU32,
-        mut look: impl FnMut() -> std::result::Result<bool, Lie>,
+        look: impl FnMut() -> std::result::Result<bool, Lie>,
     ) -> io::Result<bool> {
         let direction = patience.direction;
         let is_shared = !self.is_split.load(Ordering::Relaxed);
@@ -726,11 +734,24 @@ impl Link {
             self.nudge();
         }
         mine.store(true, Ordering::Relaxed);
+        let is_armed = self.announce(direction, waiting, look);
+        if !matches!(is_armed, Ok(true)) {
+            mine.store(false, Ordering::Relaxed);
+        }
+        is_armed
+    }
+
+    /// Says that a direction waits. `false`: something came meanwhile; try again.
+    pub fn announce(
+        &self,
+        direction: Direction,
+        waiting: &sync::AtomicU32,
+        mut look: impl FnMut() -> std::result::Result<bool, Lie>,
+    ) -> io::Result<bool> {
         Waiting(waiting).announce();
         let is_over = self.is_over();
         let is_there = look().map_err(|lie| self.condemn(lie))? || self.is_shut(direction);
         if is_there || is_over {
-            mine.store(false, Ordering::Relaxed);
             Waiting(waiting).withdraw();
         }
         if is_over && !is_there {

@@ -352,7 +352,7 @@ impl Request {
     }
 
     /// Counts an answer that was not given by the thread that found the request.
-    fn count(&mut self, answered: Answered) {
+    pub(crate) fn count(&mut self, answered: Answered) {
         if !answered.passed {
             return;
         }
@@ -426,7 +426,6 @@ impl Request {
 
     #[inline(always)]
     fn pass(&mut self, kind: Kind) -> Answered {
-        self.open = false; // before the turn goes: from then on the bytes are the client's
         if planted::is(Fault::EarlyTurn) {
             slot::pass_to_client(&self.line().turn, self.sequence);
         }
@@ -436,6 +435,7 @@ impl Request {
         self.line().head.store(head.pack(), Ordering::Relaxed); // published by the turn
         self.session.set_answered(self.slot, self.sequence);
         let replaced = slot::pass_to_client(&self.line().turn, self.sequence);
+        self.open = false; // from here on the bytes are the client's
         if !replaced.is_server() || replaced.sequence() != self.sequence {
             self.session
                 .condemn(format!("it wrote to a turn that was the server's: {replaced:?} where {} was", self.sequence));

@@ -304,7 +304,13 @@ impl Server {
         &self.path
     }
 
-    fn worker(&mut self) -> Result<&mut Worker> {
+    /// Says farewell to all clients.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn end_all(&self) {
+        self.core.command(Command::EndAll);
+    }
+
+    pub(crate) fn worker(&mut self) -> Result<&mut Worker> {
         let worker = self.take_worker()?;
         Ok(self.worker.insert(worker))
     }
@@ -327,14 +333,14 @@ where
     R: IntoOutcome,
 {
     loop {
-        if !worker.again() {
-            match worker.next(Until::Forever)? {
-                Next::Request => {}
+        let request = match worker.again() {
+            Some(request) => request,
+            None => match worker.next(Until::Forever)? {
+                Next::Request => worker.begin_call(),
                 Next::Shutdown => return Ok(()),
                 Next::Nothing => continue,
-            }
-        }
-        let request = worker.begin_call();
+            },
+        };
         let bytes_in = request.len();
         // The handler's state after a panic is its own affair, as with any thread that catches one; ours is whole.
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(request).into_outcome()));
@@ -349,7 +355,7 @@ where
 
 /// What a panic said; clients of other users learn that there was one, and no more.
 #[cold]
-fn panic_text<'a>(request: &Request, panic: &'a (dyn Any + Send)) -> &'a str {
+pub(crate) fn panic_text<'a>(request: &Request, panic: &'a (dyn Any + Send)) -> &'a str {
     if request.is_of_stranger() {
         return "(the server does not tell other users why)";
     }

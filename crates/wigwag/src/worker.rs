@@ -7,11 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::blocking;
 use crate::control::core::{Command, Core, Letter, Port};
 use crate::control::policy::Trust;
 use crate::control::protocol::Reason;
 use crate::doorbell::Waiting;
 use crate::error::Result;
+use crate::hint;
 use crate::layout::{Head, Kind};
 use crate::planted::{self, Fault};
 use crate::request::Request;
@@ -66,6 +68,9 @@ pub enum Until {
     Deadline(Instant),
     /// As long as it takes.
     Forever,
+    /// As long as a session is polled: [`Next::Nothing`] when the thread would have to sleep, for who sleeps elsewhere.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    Quiet,
 }
 
 /// One serving thread's state.
@@ -77,6 +82,11 @@ pub struct Worker {
     wait: Wait,
     /// [`cpu::only_processor`] of this thread.
     only_processor: u32,
+    /// Whether this thread's affinity is ours to change.
+    may_move: bool,
+    /// Whether a session has cooled, and how many requests of cold ones were found: for who asks whether polling pays.
+    has_cooled: bool,
+    found_cold: u32,
     /// A processor (`n + 1`) to be left to the client of a session that has just become hot; 0 for none.
     leave: u32,
     sleeps: u32,
@@ -130,7 +140,7 @@ impl Entry {
     }
 
     /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
-    fn become_hot(&mut self) -> u32 {
+    fn become_hot(&mut self, may_move: bool) -> u32 {
         self.is_client_waking = true;
         self.counters().served.heated.add(1);
         self.counters().pace.state.set(SESSION_POLLED);
@@ -138,7 +148,7 @@ impl Entry {
         let theirs = self.client_processor();
         let mine = cpu::current();
         // The client reads it with the reply: it spins for one that leaves, and moves off the processor of one that stays.
-        let published = if theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
+        let published = if may_move && theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
         self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
         theirs
     }
@@ -170,8 +180,13 @@ impl Entry {
         if depth != 1 || self.expected.is_empty() {
             return self.look();
         }
-        let turn = slot::load(&self.session.segment.line(0).turn);
-        turn.is_server() && self.consider(0, turn)
+        let line = self.session.segment.line(0);
+        let turn = slot::load(&line.turn);
+        if !turn.is_server() {
+            return false;
+        }
+        hint::about_to_write(line);
+        self.consider(0, turn)
     }
 
     /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
@@ -269,6 +284,9 @@ impl Worker {
             events: Events::with_capacity(64),
             wait,
             only_processor: cpu::only_processor(),
+            may_move: true,
+            has_cooled: false,
+            found_cold: 0,
             leave: 0,
             sleeps: 0,
             entries: Vec::new(),
@@ -287,25 +305,28 @@ impl Worker {
     }
 
     /// A few looks at the session that asked last, if it is the only one that is polled and nothing else is to be done: the
-    /// way of a closed loop, short because the client waits for all that is done between its request and the answer. Whether
-    /// there is a request now.
+    /// way of a closed loop, short because the client waits for all that is done between its request and the answer.
     #[inline(always)]
-    pub fn again(&mut self) -> bool {
-        let [only] = self.active[..] else { return false };
+    pub fn again(&mut self) -> Option<&mut Request> {
+        let [only] = self.active[..] else { return None };
         let is_usual = self.countdown > 0 && self.leave == 0 && self.drain.is_none() && only == self.last;
-        let Some(entry) = self.entries[only].as_deref_mut() else { return false };
+        let is_usual = is_usual && !self.account.is_time_taken_next();
+        let entry = self.entries[only].as_deref_mut()?;
         if !is_usual || !entry.heat.is_hot() || self.port.attention.is_called() {
-            return false;
+            return None;
         }
         for _ in 0..LOOKS_AGAIN {
             if entry.look_quickly() {
                 self.countdown -= 1;
                 self.idle_passes = IDLE_PASSES_AT_FIRST;
-                return true;
+                if self.account.is_counting() {
+                    self.port.record.serving.set(entry.session.record.place_word(entry.request.slot()));
+                }
+                return Some(&mut entry.request);
             }
             std::hint::spin_loop();
         }
-        false
+        None
     }
 
     /// Finds the next request.
@@ -340,6 +361,41 @@ impl Worker {
         let mut request = std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)));
         request.keep(since_ns);
         request
+    }
+
+    /// For who sleeps in a reactor, on this descriptor: it becomes readable when something rings after [`Until::Quiet`].
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn for_reactor(&mut self) -> Result<std::os::fd::OwnedFd> {
+        use std::os::fd::AsFd;
+        self.may_move = false; // the threads are the runtime's
+        if self.wait == Wait::Spin {
+            self.wait = Wait::Adaptive; // none of them may be kept for ever
+        }
+        let copy = self.poller.as_fd().try_clone_to_owned();
+        copy.map_err(|error| crate::error::Error::io("copy a descriptor for the reactor", error))
+    }
+
+    /// After the reactor has woken who sleeps there: hears what rang.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn listen(&mut self) -> Result<()> {
+        self.hear_after_sleep(None)
+    }
+
+    /// Whether a session that was polled has been silent for too long since this was asked last, and how many requests were
+    /// found since then without polling.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn take_cooled(&mut self) -> Option<u32> {
+        std::mem::take(&mut self.has_cooled).then(|| std::mem::take(&mut self.found_cold))
+    }
+
+    /// Polls no session any more: all are looked at and armed before the next sleep.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn cool(&mut self) {
+        for &index in &self.active {
+            if let Some(Some(entry)) = self.entries.get_mut(index) {
+                entry.heat.cool();
+            }
+        }
     }
 
     /// Once around the active sessions, up to the first request.
@@ -438,7 +494,7 @@ impl Worker {
     #[cold]
     fn leave_to_client(&mut self) {
         let processor = std::mem::take(&mut self.leave);
-        if processor == cpu::current() {
+        if self.may_move && processor == cpu::current() {
             cpu::move_off(processor);
         }
         self.publish_processor();
@@ -461,7 +517,15 @@ impl Worker {
                 self.hear(None)?;
                 return Ok(Some(if self.pass() { Next::Request } else { Next::Nothing }));
             }
-            Until::Deadline(_) | Until::Forever => {}
+            #[cfg(all(feature = "tokio", not(loom)))]
+            Until::Quiet if self.active.is_empty() => {
+                if !self.port.attention.may_sleep() {
+                    return Ok(None);
+                }
+                self.port.record.state.set(THREAD_ASLEEP); // until `listen`
+                return Ok(Some(Next::Nothing));
+            }
+            _ => {}
         }
         if self.active.is_empty() {
             self.sleep(until)?;
@@ -474,13 +538,19 @@ impl Worker {
         if !self.port.attention.may_sleep() {
             return Ok(());
         }
+        blocking::is_about_to_sleep("serving");
+        self.hear_after_sleep(Some(until))
+    }
+
+    /// Hears what rang, after a sleep here or elsewhere.
+    fn hear_after_sleep(&mut self, sleep: Option<Until>) -> Result<()> {
         self.sleeps = self.sleeps.wrapping_add(1);
         if self.sleeps.is_multiple_of(SLEEPS_PER_AFFINITY) {
             self.refresh_affinity();
         }
         self.port.record.sleeps.add(1);
         self.port.record.state.set(THREAD_ASLEEP);
-        self.hear(Some(until))?;
+        self.hear(sleep)?;
         self.port.record.state.set(THREAD_AWAKE);
         self.countdown = self.stride;
         self.checked_at = Instant::now();
@@ -526,7 +596,7 @@ impl Worker {
         let think_ns = entry.session.segment.client_line().think_ns.load(Ordering::Relaxed);
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.rang(self.wait, think_ns, one_processor) {
-            self.leave = entry.become_hot();
+            self.leave = entry.become_hot(self.may_move);
         } else {
             entry.publish_processor(cpu::current());
         }
@@ -535,13 +605,14 @@ impl Worker {
     /// A cold session had a request.
     #[cold]
     fn found_cold(&mut self, index: usize) {
+        self.found_cold = self.found_cold.saturating_add(1);
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
         if std::mem::take(&mut entry.just_rang) {
             return; // that is the one it rang for
         }
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.found(self.wait, one_processor) {
-            self.leave = entry.become_hot();
+            self.leave = entry.become_hot(self.may_move);
         }
     }
 
@@ -589,6 +660,7 @@ impl Worker {
                     entry.heat.cool();
                     entry.counters().served.cooled.add(1);
                     entry.counters().pace.state.set(SESSION_LOOKED_AT);
+                    self.has_cooled = true;
                     processor = Some(entry.client_processor());
                 }
                 Some(_) => {}
@@ -599,6 +671,7 @@ impl Worker {
         // processor as across two.
         if let Some(processor) = processor
             && !is_any_hot
+            && self.may_move
             && processor != cpu::current()
         {
             cpu::move_to(processor);

@@ -60,7 +60,7 @@ pub const KEY_PIDFD: u64 = 2;
 
 /// Connects, shakes hands, maps.
 pub fn attach(name: &OsStr, wishes: &Wishes) -> Result<Attachment> {
-    let place = Place::find(name)?;
+    let place = Place::find(name)?.of_form(wishes.contract.form);
     let server_uid = wishes.server_uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());
     let (_directory, address) = place.address(server_uid)?;
     let deadline = Instant::now().checked_add(wishes.timeout);

@@ -21,6 +21,7 @@ use rustix::net::SocketAddrUnix;
 
 use super::leftovers;
 use super::policy::Policy;
+use crate::contract::Form;
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::sys::directory::{Directory, Found, NameLock};
 use crate::sys::fork::ForkGuard;
@@ -40,6 +41,8 @@ pub struct Place {
     lock: OsString,
     /// What the user called it.
     name: OsString,
+    /// What is looked for there: an error says how such a one is started.
+    form: Form,
 }
 
 impl Place {
@@ -78,6 +81,7 @@ impl Place {
             socket: with(".sock"),
             lock: with(".lock"),
             name: name.to_owned(),
+            form: Form::Exchange,
         })
     }
 
@@ -93,7 +97,8 @@ impl Place {
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
         let mut lock = socket.clone();
         lock.push(".lock");
-        Ok(Place { directory, own_directory: false, socket, lock, name: path.as_os_str().to_owned() })
+        let name = path.as_os_str().to_owned();
+        Ok(Place { directory, own_directory: false, socket, lock, name, form: Form::Exchange })
     }
 
     /// The path of the socket.
@@ -236,17 +241,23 @@ impl Place {
         }
     }
 
+    /// The same, where something of that form is looked for.
+    pub fn of_form(self, form: Form) -> Place {
+        Place { form, ..self }
+    }
+
     /// The error for a server that is not there.
     pub fn not_running(&self, why: &str) -> Error {
         let name = self.name.to_string_lossy();
         let (name, quoted) = (name.escape_debug(), shell_quoted(&shown(Path::new(&self.name))));
+        let cure = match self.form {
+            Form::Stream => format!("StreamListener::bind(\"{name}\"), or to try it: `wigwag stream listen {quoted}`"),
+            _ => format!("Server::bind(\"{name}\"), or to try it: `wigwag serve {quoted} --do echo`"),
+        };
+        let path = shown(&self.path());
         Error::new(
             ErrorKind::NotRunning,
-            format!(
-                "no server listens on `{name}` ({}: {why}); start one with Server::bind(\"{name}\"), or to try it: `wigwag serve {quoted} \
-                 --do echo`",
-                shown(&self.path())
-            ),
+            format!("no server listens on `{name}` ({path}: {why}); start one with {cure}"),
         )
     }
 

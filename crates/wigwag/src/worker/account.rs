@@ -44,6 +44,18 @@ impl Account {
         Account { next, until_timed: 0, weight: 1, timed_since: now, base: now, base_ns: clock::now_ns() }
     }
 
+    /// Whether the next call is one that is timed.
+    #[inline(always)]
+    pub fn is_time_taken_next(&self) -> bool {
+        self.next == Next::Time
+    }
+
+    /// Whether calls are counted.
+    #[inline(always)]
+    pub fn is_counting(&self) -> bool {
+        self.next != Next::Nothing
+    }
+
     fn ns(&self, at: Instant) -> u64 {
         self.base_ns + u64::try_from(at.saturating_duration_since(self.base).as_nanos()).unwrap_or(u64::MAX / 2)
     }
@@ -122,10 +134,18 @@ impl Worker {
     #[cold]
     fn count_ring(&mut self) {
         let Some(Some(entry)) = self.entries.get_mut(self.last) else { return };
-        entry.counters().served.rung.add(1);
         entry.is_client_waking = true;
+        entry.counters().served.rung.add(1);
         if entry.heat.is_hot() && self.leave == 0 {
             cpu::give_way(); // the client may have been put on this very processor: it goes elsewhere then
+        }
+    }
+
+    /// A doorbell was rung for the reply to a request that had been taken: most likely the last one.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn note_waking(&mut self) {
+        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
+            entry.is_client_waking = true;
         }
     }
 
