@@ -18,10 +18,13 @@ mod exit;
 mod inspect;
 mod lock;
 mod ls;
+mod metrics;
 mod serve;
+mod services;
 mod sight;
 mod stream;
 mod table;
+mod top;
 mod tracer;
 mod waiting;
 
@@ -34,6 +37,8 @@ Examples:
   wigwag stream listen files | tar x        # a directory through shared memory
   wigwag ls                        # who is there, and what is stopped
   wigwag inspect shout             # who is served, who waits, what hangs
+  wigwag top                       # all services, live
+  wigwag metrics --listen 9464     # the same for Prometheus
   wigwag doctor                    # whether anything is wrong, and what helps
   wigwag bench --goal P1           # a measured goal and its verdict
   wigwag completions bash > wigwag.bash
@@ -59,6 +64,8 @@ enum Command {
     Stream(stream::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
+    Top(top::Args),
+    Metrics(metrics::Args),
     Doctor(doctor::Args),
     Bench(bench::BenchArgs),
     /// Print the completions for a shell
@@ -124,6 +131,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Stream(args) => stream::run(&args),
         Command::Ls(args) => ls::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Metrics(args) => metrics::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),

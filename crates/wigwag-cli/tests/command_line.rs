@@ -7,7 +7,8 @@ use std::process::Stdio;
 
 use harness::{Ended, Runtime};
 
-const SUBCOMMANDS: [&str; 9] = ["demo", "serve", "call", "lock", "ls", "inspect", "doctor", "bench", "completions"];
+const SUBCOMMANDS: [&str; 11] =
+    ["demo", "serve", "call", "lock", "ls", "inspect", "top", "metrics", "doctor", "bench", "completions"];
 
 #[test]
 fn every_help_has_examples() {
