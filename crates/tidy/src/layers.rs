@@ -11,7 +11,7 @@ use crate::source::{self, Source, report};
 const LAYERS: &[&[&str]] = &[
     &["fuzzing"],
     &["typed"],
-    &["client", "loan", "server", "semaphore", "stream", "stream_listener"],
+    &["client", "loan", "server", "semaphore", "stream", "stream_listener", "sender", "receiver", "delivery"],
     &["link"],
     &["connection"],
     &["worker"],
@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["control::rendezvous", "control::ledger", "control::policy", "control::protocol", "control::news"],
     &["permit_file"],
     &["segment", "slot", "ring", "doorbell", "permit_table"],
-    &["wait", "attention", "free_slots", "stats"],
+    &["wait", "attention", "free_slots", "outbox", "stats"],
     &["hint"],
     &["layout", "contract"],
     &["sys"],

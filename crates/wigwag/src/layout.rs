@@ -177,6 +177,22 @@ pub enum Kind {
     Panicked = 4,
     /// The request was dropped without an answer.
     Unanswered = 5,
+    /// A message of a queue that no receiver has had.
+    Message = 6,
+    /// A message that a former receiver has had, and not acknowledged.
+    Redelivered = 7,
+    /// A message that the receiver has handed out.
+    Delivered = 8,
+    /// The message is done with; there is no payload.
+    Acknowledged = 9,
+}
+
+impl Kind {
+    /// Whether the payload is the user's, so that the capacity is its limit; else it is a text of ours.
+    #[inline(always)]
+    fn is_users(self) -> bool {
+        matches!(self, Kind::Request | Kind::Reply | Kind::Message | Kind::Redelivered | Kind::Delivered)
+    }
 }
 
 const IN_BODY: u32 = 1 << 8;
@@ -200,6 +216,10 @@ impl Head {
             3 => Kind::Failed,
             4 => Kind::Panicked,
             5 => Kind::Unanswered,
+            6 => Kind::Message,
+            7 => Kind::Redelivered,
+            8 => Kind::Delivered,
+            9 => Kind::Acknowledged,
             _ => return None,
         };
         Some(Head { len: word as u32, kind, in_body: high & IN_BODY != 0, has_deadline: high & HAS_DEADLINE != 0 })
@@ -208,13 +228,12 @@ impl Head {
     /// Whether the payload fits where it says it lies.
     #[inline(always)]
     pub fn fits(self, capacity: usize) -> bool {
-        let room = match (self.kind, self.in_body) {
+        let room = match (self.kind.is_users(), self.in_body) {
             (_, false) => INLINE_CAPACITY,
-            (Kind::Request | Kind::Reply, true) => capacity,
-            (_, true) => ERROR_TEXT_CAPACITY,
+            (true, true) => capacity,
+            (false, true) => ERROR_TEXT_CAPACITY,
         };
-        self.len as usize <= room
-            && (matches!(self.kind, Kind::Request | Kind::Reply) <= (self.len as usize <= capacity))
+        self.len as usize <= room && (self.kind.is_users() <= (self.len as usize <= capacity))
     }
 }
 
@@ -272,14 +291,15 @@ mod tests {
 
     #[test]
     fn heads_survive_the_journey_and_unknown_ones_do_not() {
-        for kind in [Kind::Request, Kind::Reply, Kind::Failed, Kind::Panicked, Kind::Unanswered] {
+        let asked = [Kind::Request, Kind::Reply, Kind::Failed, Kind::Panicked, Kind::Unanswered];
+        for kind in asked.into_iter().chain([Kind::Message, Kind::Redelivered, Kind::Delivered, Kind::Acknowledged]) {
             for (in_body, has_deadline) in [(false, false), (true, false), (false, true), (true, true)] {
                 let head = Head { len: 0x0102_0304, kind, in_body, has_deadline };
                 assert_eq!(Head::parse(head.pack()), Some(head));
             }
         }
         for high in (0u64..=0xffff).chain([1 << 16, 1 << 31]) {
-            let known = (1..=5).contains(&(high & !0x300));
+            let known = (1..=9).contains(&(high & !0x300));
             assert_eq!(Head::parse(high << 32).is_some(), known, "{high:#x}");
         }
     }

@@ -31,7 +31,7 @@
 //! ```text
 //! fuzzing                               the validators, for fuzz targets
 //! typed                                 any plain-memory type as `&mut T`
-//! client  loan  server  semaphore  stream  stream_listener    the faces
+//! client  loan  server  semaphore  stream  stream_listener  sender  receiver  delivery    the faces
 //! link                                  one end of a stream
 //! connection                            the caller's end of a session, of whichever form
 //! worker                                one serving thread: hot and cold sessions
@@ -42,7 +42,7 @@
 //! control/{rendezvous ledger policy protocol news}   names, accounts, who gets what, messages
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
 //! segment  slot  ring  doorbell  permit_table   the shared memory: pointers, turns, byte rings, wake-ups, permits
-//! wait  attention  free_slots  stats    private state machines
+//! wait  attention  free_slots  outbox  stats    private state machines
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
 //! sys/                                  system calls
@@ -60,6 +60,7 @@ mod client;
 mod connection;
 mod contract;
 mod control;
+mod delivery;
 pub(crate) mod doorbell;
 mod error;
 mod free_slots;
@@ -71,14 +72,17 @@ mod hint;
 mod layout;
 mod link;
 mod loan;
+mod outbox;
 mod permit_file;
 pub(crate) mod permit_table;
 mod planted;
 mod private_copy;
+mod receiver;
 mod request;
 pub(crate) mod ring;
 mod segment;
 mod semaphore;
+mod sender;
 mod server;
 mod session;
 mod slot;
@@ -93,12 +97,15 @@ mod worker;
 
 pub use client::{Client, ClientBuilder};
 pub use contract::{Contract, Form, Message};
+pub use delivery::{Batch, Delivery};
 pub use error::{Error, ErrorKind, Result};
 pub use loan::{Loan, Pending, Reply};
+pub use receiver::{Deliveries, Receiver, ReceiverBuilder};
 pub use request::{Peer, Request};
 pub use semaphore::{Permit, Permits, Semaphore, SemaphoreBuilder};
+pub use sender::{Draft, Sender, SenderBuilder};
 pub use server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle};
-pub use stats::{ClientStats, ServerStats};
+pub use stats::{ClientStats, ReceiverStats, SenderStats, ServerStats};
 pub use stream::{ReadHalf, Stream, StreamBuilder, WriteHalf};
 pub use stream_listener::{Incoming, StreamListener, StreamListenerBuilder};
 pub use typed::{TypedClient, TypedLoan, TypedReply, TypedServer};

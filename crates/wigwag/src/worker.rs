@@ -3,25 +3,24 @@
 //! *Hot* sessions are polled; *cold* ones have their doorbell armed and cost nothing until it rings. This is the kernel's
 //! own NAPI (Documentation/networking/napi.rst) between processes: cost follows the active sessions, not the connected.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering as StdOrdering;
 use std::time::{Duration, Instant};
 
-use crate::control::core::{Command, Core, Letter, Port};
-use crate::control::policy::Trust;
+use crate::control::core::{Again, Command, Core, Letter, Port};
 use crate::control::protocol::Reason;
-use crate::doorbell::Waiting;
 use crate::error::Result;
-use crate::layout::{Head, Kind};
-use crate::planted::{self, Fault};
 use crate::request::Request;
 use crate::session::Session;
-use crate::slot::{self, Expected};
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::poller::{Events, Interest, Poller};
-use crate::wait::{HOT_PATIENCE, Heat, WAKE_PATIENCE, Wait};
+use crate::wait::{Heat, Wait};
+
+mod entry;
+
+use entry::Entry;
 
 /// Requests of one session before the next session has a turn.
 const BUDGET: usize = 16;
@@ -83,6 +82,10 @@ pub struct Worker {
     budget: usize,
     /// Whose request was the last.
     last: usize,
+    /// Messages that were given back, to be delivered before anything else.
+    again: VecDeque<Again>,
+    /// One of them, opened.
+    opened_again: Option<Request>,
     /// Falls with every request; at zero it is time to look at the clock.
     countdown: i32,
     idle_passes: u32,
@@ -92,123 +95,6 @@ pub struct Worker {
     heard_at: Instant,
     /// Once the server shuts down: requests that may still be served, so that a busy client cannot keep it alive.
     drain: Option<usize>,
-}
-
-struct Entry {
-    session: Arc<Session>,
-    /// What each slot's turn must be to be taken: private, so that no word of the peer's makes a slot be taken twice.
-    expected: Box<[Expected]>,
-    cursor: usize,
-    heat: Heat,
-    idle_since: Option<Instant>,
-    is_active: bool,
-    /// It rang, and nothing has been taken since.
-    just_rang: bool,
-    /// The client is being woken for its last reply, so that its next request comes a wake-up later.
-    is_client_waking: bool,
-    /// The request found last, opened in place: a call moves no object and counts no reference.
-    request: Request,
-}
-
-impl Entry {
-    fn waiting(&self) -> Waiting<'_> {
-        Waiting(&self.session.segment.server_line().waiting)
-    }
-
-    /// Whether client and server thread are pinned to one and the same processor.
-    fn shares_processor(&self, mine: u32) -> bool {
-        let theirs = self.session.segment.client_line().only_processor.load(Ordering::Relaxed); // a hint
-        cpu::share_one_processor(mine, theirs)
-    }
-
-    /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
-    fn become_hot(&mut self) -> u32 {
-        self.is_client_waking = true;
-        self.waiting().withdraw();
-        self.client_processor()
-    }
-
-    /// How long this session may be silent before it cools.
-    fn patience(&self) -> Duration {
-        if self.is_client_waking { HOT_PATIENCE + WAKE_PATIENCE } else { HOT_PATIENCE }
-    }
-
-    /// The processor the client rang from last; only a client of the same user has a say in where this thread runs.
-    fn client_processor(&self) -> u32 {
-        match self.session.trust {
-            Trust::SameUser => self.session.segment.client_line().processor.load(Ordering::Relaxed), // a hint
-            Trust::Stranger => 0,
-        }
-    }
-
-    /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
-    #[inline(always)]
-    fn look(&mut self) -> bool {
-        // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number can
-        // make the scan shorter, never longer than what is ours.
-        let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed) as usize;
-        let most = if planted::is(Fault::UncheckedDepth) { usize::MAX } else { self.expected.len() };
-        let depth = depth.min(most);
-        for _ in 0..depth {
-            let slot = if self.cursor < depth { self.cursor } else { 0 };
-            self.cursor = slot + 1;
-            let turn = slot::load(&self.session.segment.line(slot).turn);
-            if self.expected[slot].is(turn) {
-                if self.take(slot, turn) {
-                    return true;
-                }
-                if self.expected.is_empty() {
-                    return false; // condemned
-                }
-                // Answered with an error already: the other slots count all the same.
-            } else if turn.is_server() && turn.sequence() != self.expected[slot].taken() {
-                return self.violation(slot, turn);
-            }
-        }
-        false
-    }
-
-    #[inline(always)]
-    fn take(&mut self, slot: usize, turn: slot::Turn) -> bool {
-        let segment = &self.session.segment;
-        // Relaxed: acquired with the turn. Read once; only the local is looked at.
-        let word = segment.line(slot).head.load(Ordering::Relaxed);
-        let head = match Head::parse(word) {
-            Some(head)
-                if head.kind == Kind::Request
-                    && (head.fits(segment.geometry().capacity) || planted::is(Fault::UncheckedLength))
-                    && self.session.is_answered(slot, self.expected[slot].taken()) =>
-            {
-                head
-            }
-            _ => return self.violation(slot, turn),
-        };
-        let head = if planted::is(Fault::DoubleFetch) {
-            Head::parse(segment.line(slot).head.load(Ordering::Relaxed)).unwrap_or(head)
-        } else {
-            head
-        };
-        self.expected[slot] = self.expected[slot].next();
-        if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
-            // The handler swapped it for another one, to keep it: that is allowed, and this one is not ours to open.
-            self.request = Request::closed(Arc::clone(&self.session));
-        }
-        self.idle_since = None;
-        self.is_client_waking = false;
-        self.request.open(slot, turn.sequence(), head)
-    }
-
-    #[cold]
-    fn violation(&mut self, slot: usize, turn: slot::Turn) -> bool {
-        let head = self.session.segment.line(slot).head.load(Ordering::Relaxed);
-        self.session.condemn(format!(
-            "slot {slot} has {turn:?} with head {head:#x} after request {}: nothing this session allows",
-            self.expected[slot].taken()
-        ));
-        // Nothing of it is looked at any more; the steward's letter removes it.
-        self.expected = Box::new([]);
-        false
-    }
 }
 
 impl Worker {
@@ -231,6 +117,8 @@ impl Worker {
             position: 0,
             budget: BUDGET,
             last: 0,
+            again: VecDeque::new(),
+            opened_again: None,
             countdown: CHECKUP_STRIDE_MAX,
             idle_passes: IDLE_PASSES_AT_FIRST,
             stride: CHECKUP_STRIDE_MAX,
@@ -244,24 +132,37 @@ impl Worker {
     #[inline(always)]
     pub fn next(&mut self, until: Until) -> Result<Next> {
         loop {
-            if self.port.attention.is_called() || self.countdown <= 0 {
-                self.checkup()?;
-                if self.drain == Some(0) {
-                    return Ok(Next::Shutdown);
-                }
-            }
-            if self.pass() {
-                self.countdown -= 1;
-                self.idle_passes = IDLE_PASSES_AT_FIRST;
-                if self.drain.is_some() {
-                    self.count_drained();
-                }
-                return Ok(Next::Request);
+            match self.glance()? {
+                Next::Nothing => {}
+                found => return Ok(found),
             }
             if let Some(next) = self.idle(until)? {
                 return Ok(next);
             }
         }
+    }
+
+    /// Once around the sessions that are looked at; asks the system for nothing unless it is time to.
+    #[inline(always)]
+    pub fn glance(&mut self) -> Result<Next> {
+        if self.port.attention.is_called() || self.countdown <= 0 {
+            self.checkup()?;
+            if self.drain == Some(0) {
+                return Ok(Next::Shutdown);
+            }
+            if self.open_again() {
+                return Ok(Next::Request);
+            }
+        }
+        if !self.pass() {
+            return Ok(Next::Nothing);
+        }
+        self.countdown -= 1;
+        self.idle_passes = IDLE_PASSES_AT_FIRST;
+        if self.drain.is_some() {
+            self.count_drained();
+        }
+        Ok(Next::Request)
     }
 
     /// The request that [`Next::Request`] announced.
@@ -273,6 +174,9 @@ impl Worker {
 
     /// The request that [`Next::Request`] announced, to keep.
     pub fn take_request(&mut self) -> Request {
+        if let Some(request) = self.opened_again.take() {
+            return request;
+        }
         let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
         std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
     }
@@ -314,7 +218,7 @@ impl Worker {
                     self.last = index;
                     return true;
                 }
-                if !entry.heat.is_hot() {
+                if !entry.heat.is_hot() || entry.is_orphan() {
                     if self.arm(index) {
                         self.budget -= 1;
                         return true;
@@ -333,6 +237,12 @@ impl Worker {
     #[cold]
     fn arm(&mut self, index: usize) -> bool {
         let Some(entry) = self.entries[index].as_deref_mut() else { return false };
+        if entry.is_orphan() {
+            let id = entry.session.id;
+            self.forget(id); // everything was received
+            self.budget = BUDGET;
+            return false;
+        }
         entry.waiting().announce();
         if entry.look() {
             entry.waiting().withdraw(); // nobody need ring: it stays active, and is armed again after this
@@ -480,7 +390,7 @@ impl Worker {
     #[cold]
     fn found_cold(&mut self, index: usize) {
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
-        if std::mem::take(&mut entry.just_rang) {
+        if std::mem::take(&mut entry.just_rang) || entry.is_orphan() {
             return; // that is the one it rang for
         }
         let one_processor = entry.shares_processor(self.only_processor);
@@ -571,6 +481,8 @@ impl Worker {
             match letter {
                 Letter::Adopt(session) => self.adopt(session),
                 Letter::Forget(id) => self.forget(id),
+                Letter::Orphan(id) => self.orphan(id),
+                Letter::Again(again) => self.again.push_back(again),
             }
         }
         if self.core.is_shutting_down() && self.drain.is_none() {
@@ -593,21 +505,7 @@ impl Worker {
             heat.heat();
         }
         self.index_of.insert(session.id, index);
-        let slots = session.segment.geometry().slots;
-        let expected = vec![Expected::first(); slots].into_boxed_slice();
-        // Active at first: it is looked at, and armed if it is cold.
-        let request = Request::closed(Arc::clone(&session));
-        let entry = Entry {
-            session,
-            expected,
-            cursor: 0,
-            heat,
-            idle_since: None,
-            is_active: true,
-            just_rang: true,
-            is_client_waking: false,
-            request,
-        };
+        let entry = Entry::new(session, heat);
         if index == self.entries.len() {
             self.entries.push(None);
         }
@@ -626,6 +524,36 @@ impl Worker {
             self.core.command(Command::Bury(session));
         }
         self.active.retain(|&active| active != index);
+    }
+
+    /// A sender is gone. Its session stays until it is empty.
+    fn orphan(&mut self, id: u64) {
+        let Some(&index) = self.index_of.get(&id) else { return };
+        let Some(entry) = self.entries[index].as_deref_mut() else { return };
+        entry.become_orphan();
+        if !entry.is_active {
+            entry.is_active = true;
+            self.active.push(index);
+        }
+    }
+
+    /// Opens a message that was given back.
+    #[cold]
+    fn open_again(&mut self) -> bool {
+        while let Some(Again { session, slot, sequence, head }) = self.again.pop_front() {
+            if !self.again.is_empty() {
+                self.countdown = 0; // so that the next one is looked for
+            }
+            let mut request = Request::closed(session);
+            if request.open(slot, sequence, head) {
+                self.opened_again = Some(request);
+                if self.drain.is_some() {
+                    self.count_drained();
+                }
+                return true;
+            }
+        }
+        false
     }
 
     /// The server shuts down: what has been passed is served, once around all sessions.

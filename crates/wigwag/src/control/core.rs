@@ -7,6 +7,7 @@ use super::ledger::Ledger;
 use super::protocol::Reason;
 use crate::attention::Attention;
 use crate::error::{Error, Result};
+use crate::layout::Head;
 use crate::session::Session;
 use crate::sys::bell::Bell;
 use crate::sys::fork::ForkGuard;
@@ -21,15 +22,15 @@ pub struct Core {
     commands: Mutex<Vec<Command>>,
     /// Wakes the steward.
     pub bell: Bell,
-    /// Counted by the steward.
-    pub counts: Counts,
+    /// Counted by the steward, but for what says otherwise.
+    pub counts: Arc<Counts>,
     /// What the clients cost.
     pub ledger: Arc<Ledger>,
     /// A child inherits the locks as they were, held perhaps by a thread that it does not have: it must touch none.
     fork: ForkGuard,
 }
 
-/// What the steward counts.
+/// What is counted of all sessions together.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Sessions alive.
@@ -40,6 +41,10 @@ pub struct Counts {
     pub refused: AtomicU64,
     /// Sessions ended because the peer broke the protocol.
     pub violations: AtomicU64,
+    /// Messages acknowledged: counted by whoever has them.
+    pub acknowledged: AtomicU64,
+    /// Messages given back unacknowledged: counted by whoever had them.
+    pub returned: AtomicU64,
 }
 
 /// What a serving thread asks of the steward.
@@ -83,6 +88,23 @@ pub enum Letter {
     Adopt(Arc<Session>),
     /// A session is over.
     Forget(u64),
+    /// A sender is gone: what it committed is still to be received.
+    Orphan(u64),
+    /// A message was given back: it is to be delivered again.
+    Again(Again),
+}
+
+/// A message that a receiver had, did not acknowledge, and gave back. It lies where it lay.
+#[derive(Debug)]
+pub struct Again {
+    /// Where it came from.
+    pub session: Arc<Session>,
+    /// Where in its memory it lies.
+    pub slot: usize,
+    /// The sequence of its turn.
+    pub sequence: u64,
+    /// Its head as it was checked.
+    pub head: Head,
 }
 
 impl Port {
@@ -130,7 +152,7 @@ impl Core {
             shutdown: AtomicBool::new(false),
             commands: Mutex::default(),
             bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
-            counts: Counts::default(),
+            counts: Arc::default(),
             ledger: Arc::default(),
             fork: ForkGuard::new(),
         }))
@@ -162,7 +184,7 @@ impl Core {
                     session.port.store(index as u64, Ordering::Relaxed); // under the lock of the ports
                     index
                 }
-                Letter::Forget(_) => 0,
+                _ => 0,
             };
             current[index].post(letter);
         }
@@ -192,6 +214,22 @@ impl Core {
             unread
         };
         drop(unread); // may be the last owner of the memory: not under the lock
+    }
+
+    /// Tells the serving thread of a session that its sender is gone.
+    pub fn orphan(&self, session: &Session) {
+        self.post(session, Letter::Orphan(session.id));
+    }
+
+    /// Hands a message to the serving thread of its session once more.
+    pub fn deliver_again(&self, again: Again) {
+        let session = Arc::clone(&again.session);
+        self.post(&session, Letter::Again(again));
+    }
+
+    fn post(&self, session: &Session, letter: Letter) {
+        let ports = lock(&self.ports);
+        ports[session.port.load(Ordering::Relaxed) as usize].post(letter); // under the lock of the ports
     }
 
     /// Throws away what nobody will read any more.

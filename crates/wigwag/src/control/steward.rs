@@ -380,12 +380,14 @@ impl Steward {
             socket,
             server_bell: offer.server_bell,
             client_bell: offer.client_bell,
+            form: self.contract.form,
             peer,
             trust,
             _charged: offer.charged,
             answered: (0..slots).map(|_| AtomicU64::new(slot::before_first())).collect(),
             port: AtomicU64::new(0),
             is_ending: AtomicBool::new(false),
+            counts: Arc::clone(&self.core.counts),
             core: Arc::downgrade(&self.core),
         });
         self.core.deal(&session);
@@ -436,7 +438,11 @@ impl Steward {
             std::mem::forget(std::hint::black_box(vec![1u8; 4096]));
         }
         socket::hang_up(&session.socket);
-        self.core.forget(session);
+        match farewell {
+            // What a sender has committed is received although it is gone.
+            None if session.form == Form::Queue => self.core.orphan(session),
+            _ => self.core.forget(session),
+        }
         self.core.counts.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
         bury(live.session.segment.size(), live.session);
     }

@@ -1,0 +1,211 @@
+//! One session as the thread that serves it has it: which request may come next, and how warm it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::contract::Form;
+use crate::control::policy::Trust;
+use crate::doorbell::Waiting;
+use crate::layout::{Head, Kind};
+use crate::planted::{self, Fault};
+use crate::request::Request;
+use crate::session::Session;
+use crate::slot::{self, Expected};
+use crate::sync::Ordering;
+use crate::sys::cpu;
+use crate::wait::{HOT_PATIENCE, Heat, WAKE_PATIENCE};
+
+/// One session as the thread that serves it has it.
+pub struct Entry {
+    /// The session.
+    pub session: Arc<Session>,
+    /// What each slot's turn must be to be taken: private, so that no word of the peer's makes a slot be taken twice.
+    pub expected: Box<[Expected]>,
+    /// Where the next look begins.
+    cursor: usize,
+    /// Whether it is polled.
+    pub heat: Heat,
+    /// Since when nothing has come, as far as somebody looked.
+    pub idle_since: Option<Instant>,
+    /// Whether it is looked at.
+    pub is_active: bool,
+    /// It rang, and nothing has been taken since.
+    pub just_rang: bool,
+    /// The client is being woken for its last reply, so that its next request comes a wake-up later.
+    pub is_client_waking: bool,
+    /// A queue's: its slots come in the order of the ring, so there is one line to look at.
+    in_ring_order: bool,
+    /// A queue's whose sender is gone: how many messages it may still have left. No sender can have left more than it has slots,
+    /// and one that only hung up shall not go on for ever.
+    orphan: Option<usize>,
+    /// The request found last, opened in place: a call moves no object and counts no reference.
+    pub request: Request,
+}
+
+impl Entry {
+    /// A session that nothing has come from yet. Active at first: it is looked at, and armed if it is cold.
+    pub fn new(session: Arc<Session>, heat: Heat) -> Entry {
+        let slots = session.segment.geometry().slots;
+        Entry {
+            expected: vec![Expected::first(); slots].into_boxed_slice(),
+            cursor: 0,
+            heat,
+            idle_since: None,
+            is_active: true,
+            just_rang: true,
+            is_client_waking: false,
+            in_ring_order: session.form == Form::Queue,
+            orphan: None,
+            request: Request::closed(Arc::clone(&session)),
+            session,
+        }
+    }
+
+    /// What a sender that is gone says last. It is looked at as long as there is something, and never polled.
+    pub fn become_orphan(&mut self) {
+        self.orphan = Some(self.expected.len());
+        self.heat.cool();
+    }
+
+    /// Whether its sender is gone.
+    pub fn is_orphan(&self) -> bool {
+        self.orphan.is_some()
+    }
+
+    pub fn waiting(&self) -> Waiting<'_> {
+        Waiting(&self.session.segment.server_line().waiting)
+    }
+
+    /// Whether client and server thread are pinned to one and the same processor.
+    pub fn shares_processor(&self, mine: u32) -> bool {
+        let theirs = self.session.segment.client_line().only_processor.load(Ordering::Relaxed); // a hint
+        cpu::share_one_processor(mine, theirs)
+    }
+
+    /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
+    pub fn become_hot(&mut self) -> u32 {
+        self.is_client_waking = true;
+        self.waiting().withdraw();
+        self.client_processor()
+    }
+
+    /// How long this session may be silent before it cools.
+    pub fn patience(&self) -> Duration {
+        if self.is_client_waking { HOT_PATIENCE + WAKE_PATIENCE } else { HOT_PATIENCE }
+    }
+
+    /// The processor the client rang from last; only a client of the same user has a say in where this thread runs.
+    pub fn client_processor(&self) -> u32 {
+        match self.session.trust {
+            Trust::SameUser => self.session.segment.client_line().processor.load(Ordering::Relaxed), // a hint
+            Trust::Stranger => 0,
+        }
+    }
+
+    /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
+    #[inline(always)]
+    pub fn look(&mut self) -> bool {
+        if self.in_ring_order {
+            return self.look_at_next();
+        }
+        // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number can
+        // make the scan shorter, never longer than what is ours.
+        let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed) as usize;
+        let most = if planted::is(Fault::UncheckedDepth) { usize::MAX } else { self.expected.len() };
+        let depth = depth.min(most);
+        for _ in 0..depth {
+            let slot = if self.cursor < depth { self.cursor } else { 0 };
+            self.cursor = slot + 1;
+            let turn = slot::load(&self.session.segment.line(slot).turn);
+            if self.expected[slot].is(turn) {
+                if self.take(slot, turn) {
+                    return true;
+                }
+                if self.expected.is_empty() {
+                    return false; // condemned
+                }
+                // Answered with an error already: the other slots count all the same.
+            } else if turn.is_server() && turn.sequence() != self.expected[slot].taken() {
+                return self.violation(slot, turn);
+            }
+        }
+        false
+    }
+
+    /// Looks at the one slot that the ring goes on with.
+    #[inline]
+    fn look_at_next(&mut self) -> bool {
+        let slot = self.cursor;
+        let Some(&expected) = self.expected.get(slot) else { return false }; // condemned
+        let turn = slot::load(&self.session.segment.line(slot).turn);
+        if !expected.is(turn) {
+            // A message that is still held here has the turn that was taken.
+            return turn.is_server() && turn.sequence() != expected.taken() && self.violation(slot, turn);
+        }
+        match &mut self.orphan {
+            Some(0) => return false,
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        if !self.take(slot, turn) {
+            // The session ends. Whoever sent this sends it again elsewhere: nothing of it may be taken here meanwhile.
+            self.expected = Box::new([]);
+            return false;
+        }
+        self.request.mark_delivered();
+        self.cursor = if slot + 1 == self.expected.len() { 0 } else { slot + 1 };
+        true
+    }
+
+    #[inline(always)]
+    fn take(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        let segment = &self.session.segment;
+        // Relaxed: acquired with the turn. Read once; only the local is looked at.
+        let word = segment.line(slot).head.load(Ordering::Relaxed);
+        let head = match Head::parse(word) {
+            Some(head)
+                if self.is_meant(head)
+                    && (head.fits(segment.geometry().capacity) || planted::is(Fault::UncheckedLength))
+                    && self.session.is_answered(slot, self.expected[slot].taken()) =>
+            {
+                head
+            }
+            _ => return self.violation(slot, turn),
+        };
+        let head = if planted::is(Fault::DoubleFetch) {
+            Head::parse(segment.line(slot).head.load(Ordering::Relaxed)).unwrap_or(head)
+        } else {
+            head
+        };
+        self.expected[slot] = self.expected[slot].next();
+        if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
+            // The handler swapped it for another one, to keep it: that is allowed, and this one is not ours to open.
+            self.request = Request::closed(Arc::clone(&self.session));
+        }
+        self.idle_since = None;
+        self.is_client_waking = false;
+        self.request.open(slot, turn.sequence(), head)
+    }
+
+    /// Whether a client may say that, in this form.
+    #[inline(always)]
+    fn is_meant(&self, head: Head) -> bool {
+        match head.kind {
+            Kind::Request => !self.in_ring_order,
+            Kind::Message | Kind::Redelivered => self.in_ring_order && !head.has_deadline,
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn violation(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        let head = self.session.segment.line(slot).head.load(Ordering::Relaxed);
+        self.session.condemn(format!(
+            "slot {slot} has {turn:?} with head {head:#x} after request {}: nothing this session allows",
+            self.expected[slot].taken()
+        ));
+        // Nothing of it is looked at any more; the steward's letter removes it.
+        self.expected = Box::new([]);
+        false
+    }
+}
