@@ -485,7 +485,7 @@ impl Worker {
                 Letter::Again(again) => self.again.push_back(again),
             }
         }
-        if self.core.is_shutting_down() && self.drain.is_none() {
+        if self.core.is_complete() && self.drain.is_none() {
             self.begin_to_drain();
         }
         Ok(())

@@ -17,8 +17,10 @@ use crate::sys::fork::ForkGuard;
 pub struct Core {
     /// The serving threads' letter boxes.
     ports: Mutex<Vec<Arc<Port>>>,
-    /// Set once: no new session from then on, and the serving threads finish what they have.
+    /// Set once, by whoever wants the end: the steward makes no new session from then on.
     shutdown: AtomicBool,
+    /// Set once, by the steward: there will be no new session, so the serving threads finish what they have.
+    is_complete: AtomicBool,
     commands: Mutex<Vec<Command>>,
     /// Wakes the steward.
     pub bell: Bell,
@@ -150,6 +152,7 @@ impl Core {
         Ok(Arc::new(Core {
             ports: Mutex::new(vec![Port::new()?]),
             shutdown: AtomicBool::new(false),
+            is_complete: AtomicBool::new(false),
             commands: Mutex::default(),
             bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
             counts: Arc::default(),
@@ -188,7 +191,7 @@ impl Core {
             };
             current[index].post(letter);
         }
-        if self.is_shutting_down() {
+        if self.is_complete() {
             current.iter().for_each(|port| port.call_attention()); // the new ones have not been told
         }
     }
@@ -259,9 +262,20 @@ impl Core {
         // Release, partner: `is_shutting_down`.
         self.shutdown.store(true, Ordering::Release);
         self.bell.ring();
+    }
+
+    /// All sessions that will ever be have been dealt out: the steward, once it makes no more.
+    pub fn complete(&self) {
+        // Release, partner: `is_complete`.
+        self.is_complete.store(true, Ordering::Release);
         for port in self.ports() {
             port.call_attention();
         }
+    }
+
+    /// Whether no session will come any more, so that what there is can be finished.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Acquire)
     }
 
     /// Whether the end has begun.

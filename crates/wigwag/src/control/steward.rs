@@ -85,6 +85,7 @@ impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.shut_down();
+            self.0.complete();
             self.1.iter().for_each(|arrivals| arrivals.close());
         }
     }
@@ -503,10 +504,14 @@ impl Steward {
             self.poller.remove(&listener);
             self.accept_again_at = None;
             self.claim = None; // removes the name
+            // Who has said READY is connected for all it knows, and may have sent something.
+            let under_way: Vec<u64> = self.handshakes.keys().copied().collect();
+            under_way.into_iter().for_each(|id| self.advance(id));
             for handshake in std::mem::take(&mut self.handshakes).into_values() {
                 self.turn_away(handshake, Reason::Shutdown, "the server is shutting down");
             }
             self.arrivals.iter().for_each(|arrivals| arrivals.close());
+            self.core.complete();
         }
     }
 
