@@ -31,7 +31,7 @@
 //! ```text
 //! fuzzing                               the validators, for fuzz targets
 //! typed                                 any plain-memory type as `&mut T`
-//! client  loan  server  semaphore  stream  stream_listener  sender  receiver  delivery    the faces
+//! client  loan  server  semaphore  stream  stream_listener  sender  receiver  delivery  runtime    the faces
 //! link                                  one end of a stream
 //! connection                            the caller's end of a session, of whichever form
 //! worker                                one serving thread: hot and cold sessions
@@ -40,6 +40,7 @@
 //! session  control/{core steward arrivals}   one connection, as the server sees it; the thread that ends it; streams to accept
 //! control/attach                        the client's side of the handshake
 //! control/{rendezvous ledger policy protocol news}   names, accounts, who gets what, messages
+//! control/leftovers                     whose names live, and what killed processes left
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
 //! segment  slot  ring  doorbell  permit_table   the shared memory: pointers, turns, byte rings, wake-ups, permits
 //! wait  attention  free_slots  outbox  stats    private state machines
@@ -80,6 +81,7 @@ mod private_copy;
 mod receiver;
 mod request;
 pub(crate) mod ring;
+pub mod runtime;
 mod segment;
 mod semaphore;
 mod sender;
