@@ -158,7 +158,7 @@ fn is_in_foreground() -> bool {
     fields.get(2).is_some_and(|group| Some(group) == fields.get(5))
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let number: Option<f64> = text.parse().ok();
     number
         .and_then(|number| Duration::try_from_secs_f64(number).ok())

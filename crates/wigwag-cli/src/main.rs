@@ -16,6 +16,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod lock;
+mod queue;
 mod serve;
 mod stream;
 mod tracer;
@@ -27,6 +28,7 @@ Examples:
   wigwag serve shout --do upper    # a server; then, in another terminal:
   wigwag call shout hello          # prints HELLO
   wigwag lock build -- make        # one at a time, whoever is killed
+  wigwag queue recv jobs --keep    # prints what queue send jobs reads
   wigwag stream listen files | tar x        # a directory through shared memory
   wigwag doctor                    # whether anything is wrong, and what helps
   wigwag bench --goal P1           # a measured goal and its verdict
@@ -50,6 +52,7 @@ enum Command {
     Serve(serve::Args),
     Call(call::Args),
     Lock(lock::Args),
+    Queue(queue::Args),
     Stream(stream::Args),
     Doctor(doctor::Args),
     Bench(bench::BenchArgs),
@@ -113,6 +116,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
         Command::Lock(args) => lock::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::Stream(args) => stream::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(args),
