@@ -36,6 +36,8 @@ const IDLE_PASSES_PER_CHECKUP: u32 = 16;
 const IDLE_PASSES_AT_FIRST: u32 = 0u32.wrapping_sub(4 * IDLE_PASSES_PER_CHECKUP);
 /// Looks at the slots within one idle pass.
 const SPINS_PER_IDLE_PASS: u32 = 8;
+/// Looks at the slots of the session that asked last, before anything else is thought of.
+const LOOKS_AGAIN: u32 = 4 * SPINS_PER_IDLE_PASS;
 /// Sleeps between two looks at this thread's own affinity.
 const SLEEPS_PER_AFFINITY: u32 = 64;
 
@@ -128,8 +130,30 @@ impl Worker {
         })
     }
 
-    /// Finds the next request.
+    /// A few looks at the session that asked last, if it is the only one that is polled and nothing else is to be done: the
+    /// way of a closed loop, short because the client waits for all that is done between its request and the answer. Whether
+    /// there is a request now.
     #[inline(always)]
+    pub fn again(&mut self) -> bool {
+        let [only] = self.active[..] else { return false };
+        let is_usual = self.countdown > 0 && self.leave == 0 && self.drain.is_none() && only == self.last;
+        let Some(entry) = self.entries[only].as_deref_mut() else { return false };
+        if !is_usual || !entry.heat.is_hot() || self.port.attention.is_called() {
+            return false;
+        }
+        for _ in 0..LOOKS_AGAIN {
+            if entry.look_quickly() {
+                self.countdown -= 1;
+                self.idle_passes = IDLE_PASSES_AT_FIRST;
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    /// Finds the next request.
+    #[inline(never)] // one copy: what must be short is in `again`
     pub fn next(&mut self, until: Until) -> Result<Next> {
         loop {
             match self.glance()? {
@@ -178,19 +202,26 @@ impl Worker {
             return request;
         }
         let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
+        entry.idle_since = None;
         std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
     }
 
-    /// Counts a request that was answered.
+    /// Notes that the request was answered, and whether a doorbell was rung for the reply: after the answer, when the
+    /// client waits no more.
     #[inline(always)]
-    pub fn count_call(&self) {
+    pub fn note_answer(&mut self, rang: bool) {
         // Relaxed, load and store: this thread is the only writer.
         self.port.calls.store(self.port.calls.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
+        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
+            entry.idle_since = None;
+        }
+        if rang {
+            self.count_ring();
+        }
     }
 
-    /// Counts a doorbell that was rung for a reply.
     #[cold]
-    pub fn count_ring(&mut self) {
+    fn count_ring(&mut self) {
         if let Some(Some(entry)) = self.entries.get_mut(self.last) {
             entry.is_client_waking = true;
         }
@@ -280,7 +311,7 @@ impl Worker {
         {
             for _ in 0..SPINS_PER_IDLE_PASS {
                 std::hint::spin_loop();
-                if entry.look() {
+                if entry.look_quickly() {
                     self.last = only;
                     self.countdown -= 1;
                     self.idle_passes = IDLE_PASSES_AT_FIRST;
@@ -544,8 +575,9 @@ impl Worker {
             if !self.again.is_empty() {
                 self.countdown = 0; // so that the next one is looked for
             }
-            let mut request = Request::closed(session);
-            if request.open(slot, sequence, head) {
+            let mut request = Request::closed(Arc::clone(&session));
+            let line = session.segment.line(slot);
+            if request.open(slot, line, sequence, head) {
                 self.opened_again = Some(request);
                 if self.drain.is_some() {
                     self.count_drained();

@@ -102,8 +102,20 @@ impl Entry {
         }
     }
 
-    /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
+    /// As [`Entry::look`], and short for the usual case of one call at a time: one line, and until something has come one
+    /// bit of it.
     #[inline(always)]
+    pub fn look_quickly(&mut self) -> bool {
+        let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed); // as in `look`
+        if depth != 1 || self.in_ring_order || self.expected.is_empty() {
+            return self.look();
+        }
+        let turn = slot::load(&self.session.segment.line(0).turn);
+        turn.is_server() && self.consider(0, turn)
+    }
+
+    /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
+    #[inline(never)]
     pub fn look(&mut self) -> bool {
         if self.in_ring_order {
             return self.look_at_next();
@@ -117,84 +129,91 @@ impl Entry {
             let slot = if self.cursor < depth { self.cursor } else { 0 };
             self.cursor = slot + 1;
             let turn = slot::load(&self.session.segment.line(slot).turn);
-            if self.expected[slot].is(turn) {
-                if self.take(slot, turn) {
-                    return true;
-                }
-                if self.expected.is_empty() {
-                    return false; // condemned
-                }
-                // Answered with an error already: the other slots count all the same.
-            } else if turn.is_server() && turn.sequence() != self.expected[slot].taken() {
-                return self.violation(slot, turn);
+            if turn.is_server() && self.consider(slot, turn) {
+                return true;
+            }
+            if self.expected.is_empty() {
+                return false; // condemned
             }
         }
         false
     }
 
     /// Looks at the one slot that the ring goes on with.
-    #[inline]
+    #[inline(always)]
     fn look_at_next(&mut self) -> bool {
         let slot = self.cursor;
-        let Some(&expected) = self.expected.get(slot) else { return false }; // condemned
+        if slot >= self.expected.len() {
+            return false; // condemned
+        }
         let turn = slot::load(&self.session.segment.line(slot).turn);
-        if !expected.is(turn) {
-            // A message that is still held here has the turn that was taken.
-            return turn.is_server() && turn.sequence() != expected.taken() && self.violation(slot, turn);
+        turn.is_server() && self.orphan != Some(0) && self.consider(slot, turn)
+    }
+
+    /// It is the server's turn in a slot: the next request, or one that is being served, or nothing that is allowed. Whether
+    /// a request was opened; one that was answered with an error already does not count.
+    #[inline(always)]
+    fn consider(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        if self.expected[slot].is(turn) {
+            return if self.in_ring_order { self.take_message(slot, turn) } else { self.take(slot, turn) };
         }
-        match &mut self.orphan {
-            Some(0) => return false,
-            Some(left) => *left -= 1,
-            None => {}
+        if turn.sequence() != self.expected[slot].taken() {
+            self.violation(slot, turn);
         }
-        if !self.take(slot, turn) {
+        false
+    }
+
+    #[inline(always)]
+    fn take(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        let line = self.session.segment.line(slot);
+        // Relaxed: acquired with the turn. Read once; only the local is looked at.
+        let word = line.head.load(Ordering::Relaxed);
+        let mut head = Head::of_kind(word, Kind::Request, self.session.segment.geometry().capacity);
+        if planted::is(Fault::UncheckedLength) {
+            head = Head::parse(word).filter(|head| head.kind == Kind::Request);
+        }
+        let Some(head) = head else { return self.violation(slot, turn) };
+        let head = if planted::is(Fault::DoubleFetch) {
+            Head::parse(line.head.load(Ordering::Relaxed)).unwrap_or(head)
+        } else {
+            head
+        };
+        self.open(slot, turn, head)
+    }
+
+    /// Opens what was checked, unless the slot's last request has not been answered.
+    #[inline(always)]
+    fn open(&mut self, slot: usize, turn: slot::Turn, head: Head) -> bool {
+        if !self.session.is_answered(slot, self.expected[slot].taken()) {
+            return self.violation(slot, turn);
+        }
+        self.expected[slot] = self.expected[slot].next();
+        self.is_client_waking = false;
+        if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
+            replace(&mut self.request, &self.session);
+        }
+        let line = self.session.segment.line(slot);
+        self.request.open(slot, line, turn.sequence(), head)
+    }
+
+    /// A queue's message, in the slot that is next.
+    #[inline]
+    fn take_message(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        let capacity = self.session.segment.geometry().capacity;
+        // Relaxed: acquired with the turn. Read once; only the local is looked at.
+        let word = self.session.segment.line(slot).head.load(Ordering::Relaxed);
+        let head = Head::of_kind(word, Kind::Message, capacity);
+        let head = head.or_else(|| Head::of_kind(word, Kind::Redelivered, capacity));
+        let Some(head) = head.filter(|head| !head.has_deadline) else { return self.violation(slot, turn) };
+        if !self.open(slot, turn, head) {
             // The session ends. Whoever sent this sends it again elsewhere: nothing of it may be taken here meanwhile.
             self.expected = Box::new([]);
             return false;
         }
         self.request.mark_delivered();
         self.cursor = if slot + 1 == self.expected.len() { 0 } else { slot + 1 };
+        self.orphan = self.orphan.map(|left| left - 1);
         true
-    }
-
-    #[inline(always)]
-    fn take(&mut self, slot: usize, turn: slot::Turn) -> bool {
-        let segment = &self.session.segment;
-        // Relaxed: acquired with the turn. Read once; only the local is looked at.
-        let word = segment.line(slot).head.load(Ordering::Relaxed);
-        let head = match Head::parse(word) {
-            Some(head)
-                if self.is_meant(head)
-                    && (head.fits(segment.geometry().capacity) || planted::is(Fault::UncheckedLength))
-                    && self.session.is_answered(slot, self.expected[slot].taken()) =>
-            {
-                head
-            }
-            _ => return self.violation(slot, turn),
-        };
-        let head = if planted::is(Fault::DoubleFetch) {
-            Head::parse(segment.line(slot).head.load(Ordering::Relaxed)).unwrap_or(head)
-        } else {
-            head
-        };
-        self.expected[slot] = self.expected[slot].next();
-        if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
-            // The handler swapped it for another one, to keep it: that is allowed, and this one is not ours to open.
-            self.request = Request::closed(Arc::clone(&self.session));
-        }
-        self.idle_since = None;
-        self.is_client_waking = false;
-        self.request.open(slot, turn.sequence(), head)
-    }
-
-    /// Whether a client may say that, in this form.
-    #[inline(always)]
-    fn is_meant(&self, head: Head) -> bool {
-        match head.kind {
-            Kind::Request => !self.in_ring_order,
-            Kind::Message | Kind::Redelivered => self.in_ring_order && !head.has_deadline,
-            _ => false,
-        }
     }
 
     #[cold]
@@ -208,4 +227,10 @@ impl Entry {
         self.expected = Box::new([]);
         false
     }
+}
+
+/// The handler swapped the request for another one, to keep it: that is allowed, and this one is not ours to open.
+#[cold]
+fn replace(request: &mut Request, session: &Arc<Session>) {
+    *request = Request::closed(Arc::clone(session));
 }
