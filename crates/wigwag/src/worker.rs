@@ -222,10 +222,12 @@ impl Worker {
 
     #[cold]
     fn count_ring(&mut self) {
-        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
-            entry.is_client_waking = true;
-        }
         self.port.rings.fetch_add(1, StdOrdering::Relaxed);
+        let Some(Some(entry)) = self.entries.get_mut(self.last) else { return };
+        entry.is_client_waking = true;
+        if entry.heat.is_hot() && self.leave == 0 {
+            cpu::give_way(); // the client may have been put on this very processor: it goes elsewhere then
+        }
     }
 
     /// Once around the active sessions, up to the first request.
@@ -413,8 +415,9 @@ impl Worker {
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.rang(self.wait, think_ns, one_processor) {
             self.leave = entry.become_hot();
+        } else {
+            entry.publish_processor(cpu::current());
         }
-        entry.session.segment.server_line().processor.store(cpu::current(), Ordering::Relaxed);
     }
 
     /// A cold session had a request.
@@ -492,7 +495,7 @@ impl Worker {
         let current = cpu::current();
         for &index in &self.active {
             let Some(Some(entry)) = self.entries.get(index) else { continue };
-            entry.session.segment.server_line().processor.store(current, Ordering::Relaxed); // a hint
+            entry.publish_processor(current);
         }
     }
 
@@ -530,13 +533,13 @@ impl Worker {
         }
         // Hints.
         session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed);
-        session.segment.server_line().processor.store(cpu::current(), Ordering::Relaxed);
         let mut heat = Heat::default();
         if self.wait == Wait::Spin {
             heat.heat();
         }
         self.index_of.insert(session.id, index);
         let entry = Entry::new(session, heat);
+        entry.publish_processor(cpu::current());
         if index == self.entries.len() {
             self.entries.push(None);
         }

@@ -86,7 +86,18 @@ impl Entry {
     pub fn become_hot(&mut self) -> u32 {
         self.is_client_waking = true;
         self.waiting().withdraw();
-        self.client_processor()
+        let theirs = self.client_processor();
+        let mine = cpu::current();
+        // The client reads it with the reply: it spins for one that leaves, and moves off the processor of one that stays.
+        let published = if theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
+        self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
+        theirs
+    }
+
+    /// Says where the serving thread is, and whether it polls there.
+    pub fn publish_processor(&self, mine: u32) {
+        let published = if self.heat.is_hot() { mine | cpu::POLLED } else { mine };
+        self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
     }
 
     /// How long this session may be silent before it cools.
