@@ -511,6 +511,10 @@ mod documented {
             ("Failed", Kind::Failed),
             ("Panicked", Kind::Panicked),
             ("Unanswered", Kind::Unanswered),
+            ("Message", Kind::Message),
+            ("Redelivered", Kind::Redelivered),
+            ("Delivered", Kind::Delivered),
+            ("Acknowledged", Kind::Acknowledged),
         ];
         expect_values("Head", &kinds.map(|(name, kind)| (name, kind as u64)));
         for (_, kind) in kinds {

@@ -218,6 +218,7 @@ fn each_sender_is_in_order_and_none_waits_for_more_than_a_turn_of_the_others() {
             sender.send(&[(id as u64).to_le_bytes(), number.to_le_bytes()].concat()).unwrap();
         }
     }
+    eventually("all three are there", || receiver.stats().senders == 3);
     let (mut next, mut run, mut last) = ([0; 3], 0, 9);
     for _ in 0..3 * 64 {
         let delivery = receive(&receiver);
@@ -440,12 +441,17 @@ fn receiver() {
         match arguments[1] {
             // Receives as many messages of one sender as it is told to.
             "on order" => {
+                let mut rounds = 0;
                 while let Some(count) = parent.hear() {
+                    rounds += 1;
                     for number in 0..count.trim_end_matches(" and stay").parse().unwrap() {
                         check(&receive(&receiver), 1, number, 1000);
                     }
                     // A look that finds nothing more lets go of those who are gone.
-                    eventually("all are gone", || receiver.stats().senders == 0 || count.ends_with(" and stay"));
+                    eventually("all are gone", || {
+                        let stats = receiver.stats();
+                        stats.senders_accepted == rounds && (stats.senders == 0 || count.ends_with(" and stay"))
+                    });
                     assert!(receiver.try_recv().unwrap().is_none());
                     parent.tell("done");
                 }
