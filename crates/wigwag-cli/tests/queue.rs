@@ -33,11 +33,11 @@ fn a_whole_input_is_one_message_and_arrives_to_the_byte() {
     let bytes: Vec<u8> = (0..1_000_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     std::fs::write(runtime.path().join("input"), &bytes).unwrap();
     let mut receiving = recv(&runtime, &["--raw", "--capacity", "1000000"]);
-    assert!(runtime.shell("wigwag queue send name --whole < input").status().unwrap().success());
+    let mut sending = Running(runtime.shell("wigwag queue send name --whole < input").spawn().unwrap());
     let mut received = Vec::new();
     receiving.0.stdout.take().unwrap().read_to_end(&mut received).unwrap();
     assert!(received == bytes);
-    assert_eq!(receiving.code(), Some(0));
+    assert_eq!((sending.code(), receiving.code()), (Some(0), Some(0)));
 }
 
 #[test]
