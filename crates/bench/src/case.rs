@@ -23,8 +23,12 @@ pub enum Contender {
     Raw64,
     /// Raw: futex ping-pong with a timeout
     Futex,
-    /// This project
+    /// This project: the exchange
     Wigwag,
+    /// This project: the stream, used as a socket is
+    Stream,
+    /// This project: the stream, written and read in the shared memory itself (only with --one-way)
+    StreamInPlace,
     /// Unix stream socket
     Unix,
     /// TCP over loopback, no delay
@@ -35,6 +39,12 @@ pub enum Contender {
     Mqueue,
     /// Two files, polled
     File,
+    /// This project, between tasks on tokio; only `--goal P13` uses it
+    #[value(skip)]
+    Tokio,
+    /// Unix stream sockets between tasks on tokio; only `--goal P13` uses it
+    #[value(skip)]
+    TokioUnix,
     /// The bare kernel calls of a connect; only `--goal P10` uses it
     #[value(skip)]
     Handshake,
@@ -45,7 +55,7 @@ pub enum Contender {
 
 impl Contender {
     /// Those that a user may name, in the order of the table.
-    pub const ALL: [Contender; 12] = [
+    pub const ALL: [Contender; 14] = [
         Contender::Limit,
         Contender::Raw,
         Contender::TwoBuffers,
@@ -53,6 +63,8 @@ impl Contender {
         Contender::Raw64,
         Contender::Futex,
         Contender::Wigwag,
+        Contender::Stream,
+        Contender::StreamInPlace,
         Contender::Unix,
         Contender::Tcp,
         Contender::Pipe,
@@ -70,11 +82,15 @@ impl Contender {
             Contender::Raw64 => "raw64",
             Contender::Futex => "futex",
             Contender::Wigwag => "wigwag",
+            Contender::Stream => "stream",
+            Contender::StreamInPlace => "stream-in-place",
             Contender::Unix => "unix",
             Contender::Tcp => "tcp",
             Contender::Pipe => "pipe",
             Contender::Mqueue => "mqueue",
             Contender::File => "file",
+            Contender::Tokio => "tokio-wigwag",
+            Contender::TokioUnix => "tokio-unix",
             Contender::Handshake => "handshake",
             Contender::Rival(name) => name,
         }
@@ -89,7 +105,8 @@ impl Contender {
             // A file cannot wake anybody, so its ends look again and again, whatever was asked for.
             Contender::File => vec![WaitMode::Spin],
             Contender::Futex | Contender::Handshake => vec![WaitMode::Park],
-            Contender::Wigwag => asked.to_vec(),
+            Contender::Wigwag | Contender::Stream | Contender::StreamInPlace | Contender::Tokio => asked.to_vec(),
+            Contender::TokioUnix => vec![WaitMode::Park],
             Contender::Unix | Contender::Tcp | Contender::Pipe | Contender::Mqueue | Contender::Rival(_) => {
                 let polled = asked.contains(&WaitMode::Spin);
                 let blocking = asked.iter().any(|wait| *wait != WaitMode::Spin);
@@ -109,7 +126,8 @@ impl Serialize for Contender {
 impl<'de> Deserialize<'de> for Contender {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Contender, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let own = Contender::ALL.into_iter().chain([Contender::Handshake]).find(|own| own.name() == name);
+        let skipped = [Contender::Tokio, Contender::TokioUnix, Contender::Handshake];
+        let own = Contender::ALL.into_iter().chain(skipped).find(|own| own.name() == name);
         // A process of a phase reads one case, so what is leaked is one name.
         Ok(own.unwrap_or_else(|| Contender::Rival(name.leak())))
     }
@@ -155,6 +173,8 @@ pub enum Load {
         /// Nanoseconds between bursts.
         pause_ns: u64,
     },
+    /// No replies: pieces as fast as they are read, one after the other.
+    OneWay,
     /// Connecting, until the first call could be made.
     Connect,
     /// One connect and its first call, in a client process that has done nothing before.
@@ -215,16 +235,26 @@ impl Case {
     pub fn obstacle(&self) -> Option<&'static str> {
         let pipelines = matches!(
             self.contender,
-            Contender::Raw64 | Contender::Wigwag | Contender::Unix | Contender::Tcp | Contender::Pipe
+            Contender::Raw64
+                | Contender::Wigwag
+                | Contender::Stream
+                | Contender::Unix
+                | Contender::Tcp
+                | Contender::Pipe
         );
+        let flows =
+            matches!(self.contender, Contender::Stream | Contender::StreamInPlace | Contender::Unix | Contender::Pipe);
         match self.contender {
+            _ if self.load == Load::OneWay && !flows => Some("does not carry bytes one way"),
+            _ if self.load == Load::OneWay => None,
+            Contender::StreamInPlace => Some("carries bytes one way"),
             Contender::Limit | Contender::Raw64 if self.size > LINE_CAPACITY => Some("one line holds 48 bytes"),
             Contender::Raw64 if self.in_flight == 1 => Some("needs more than one request in flight"),
             Contender::Raw64 if self.load != Load::Closed => Some("runs in a closed loop only"),
-            Contender::Rival(_) => None,
+            Contender::Rival(_) | Contender::Tokio | Contender::TokioUnix => None,
             _ if self.in_flight > 1 && !pipelines => Some("has one request in flight"),
             _ if self.in_flight > 1 && self.load != Load::Closed => Some("several in flight need a closed loop"),
-            Contender::Wigwag | Contender::Unix | Contender::Tcp => None,
+            Contender::Wigwag | Contender::Stream | Contender::Unix | Contender::Tcp => None,
             _ if self.sessions > 1 => Some("has one session"),
             _ => None,
         }
@@ -262,6 +292,7 @@ impl fmt::Display for Load {
             Load::Closed => out.write_str("closed"),
             Load::Paced { rate } => write!(out, "{rate}/s"),
             Load::Bursts { burst, pause_ns } => write!(out, "{burst} then {} us", *pause_ns as f64 / 1e3),
+            Load::OneWay => out.write_str("one way"),
             Load::Connect => out.write_str("connect"),
             Load::Start => out.write_str("connect to first reply"),
             Load::UntilDeath => out.write_str("until the server dies"),
@@ -299,8 +330,11 @@ mod tests {
     #[test]
     fn a_case_survives_json() {
         let bursts = Load::Bursts { burst: 64, pause_ns: 7 };
-        for load in [Load::Closed, Load::Paced { rate: 100.0 }, bursts, Load::Connect, Load::Start, Load::UntilDeath] {
-            for contender in [Contender::Wigwag, Contender::Handshake, Contender::Rival("somebody-else")] {
+        let paced = Load::Paced { rate: 100.0 };
+        for load in [Load::Closed, paced, bursts, Load::OneWay, Load::Connect, Load::Start, Load::UntilDeath] {
+            for contender in
+                [Contender::Wigwag, Contender::TokioUnix, Contender::Handshake, Contender::Rival("somebody-else")]
+            {
                 let case = Case::new(contender, WaitMode::Park, 48).loaded(load);
                 let text = serde_json::to_string(&case).unwrap();
                 assert_eq!(serde_json::from_str::<Case>(&text).unwrap(), case, "{text}");

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Load};
 use crate::clock::{self, SECOND};
+use crate::flow::Sink;
 use crate::memory::Memory;
 use crate::report::{Latencies, PICOSECONDS, Report, latencies, pack};
 use crate::system_calls;
@@ -102,6 +103,15 @@ fn finish_oldest<W: Window>(window: &mut W, len: usize, number: u64) -> anyhow::
     check(sum, len, work::pattern(number), number)
 }
 
+/// The innermost loop of one who only writes.
+#[inline(never)]
+fn pieces<S: Sink>(sink: &mut S, len: usize, first: u64, count: u64) -> anyhow::Result<()> {
+    for number in first..first + count {
+        sink.put(number, len)?;
+    }
+    Ok(())
+}
+
 impl Meter {
     /// A meter for one case. One with a counter works for a tracer and times nothing of worth.
     pub fn new(case: Case, extent: Extent, counter: Option<Memory>) -> Meter {
@@ -141,6 +151,20 @@ impl Meter {
             finish_oldest(window, len, number)?;
         }
         Ok(end)
+    }
+
+    /// One way: a call is a piece. The time ends when the reader has checked every byte.
+    pub fn run_flow<S: Sink>(mut self, sink: &mut S, server: i32) -> anyhow::Result<Report> {
+        let len = self.case.size;
+        self.warm_up(|meter| meter.batches(|first, count| pieces(sink, len, first, count)))?;
+        self.between_borders(server, |meter| {
+            let begin = clock::now();
+            meter.batches(|first, count| pieces(sink, len, first, count))?;
+            let (checked, written) = (sink.close()?, meter.number * len as u64);
+            ensure!(checked == written, "the reader has checked {checked} bytes where {written} were written");
+            meter.elapsed = clock::now() - begin;
+            Ok(())
+        })
     }
 
     /// Connecting again and again: `connect` comes back as soon as a call could be made, with what ends it.
@@ -199,18 +223,29 @@ impl Meter {
 
     /// Runs the loop for the warm-up's time, learns from it whether to batch, and forgets the rest.
     fn warm_up(&mut self, mut lap: impl FnMut(&mut Meter) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let wanted = self.begin_to_warm_up();
+        lap(self)?;
+        self.end_warm_up(wanted);
+        Ok(())
+    }
+
+    /// Until the end of the warm-up only its extent counts; what is wanted after it is returned.
+    pub(crate) fn begin_to_warm_up(&mut self) -> Extent {
         let wanted = self.extent;
         self.extent = Extent { calls: wanted.calls.max(PROBE), nanos: wanted.warm_up, warm_up: 0 };
         self.batch = PROBE;
-        lap(self)?;
+        wanted
+    }
+
+    /// Learns from the warm-up whether to batch, and forgets the rest.
+    pub(crate) fn end_warm_up(&mut self, wanted: Extent) {
         self.extent = wanted;
         // The fastest batch: a contender that has to get going first is judged by what it has become.
         let fastest = self.all.min() / PICOSECONDS;
-        let batched = self.case.load == Load::Closed && fastest < BATCHED_BELOW;
+        let batched = matches!(self.case.load, Load::Closed | Load::OneWay) && fastest < BATCHED_BELOW;
         self.batch = if batched { BATCH.min(wanted.calls.div_ceil(8)).max(1) } else { 1 };
         (self.all, self.first) = (latencies(), latencies());
         (self.calls, self.elapsed) = (0, 0);
-        Ok(())
     }
 
     fn between_borders(
@@ -230,7 +265,7 @@ impl Meter {
         Ok(self.report(after.0 - before.0, after.1 - before.1))
     }
 
-    fn report(&self, client: Usage, server: Usage) -> Report {
+    pub(crate) fn report(&self, client: Usage, server: Usage) -> Report {
         Report {
             calls: self.calls,
             elapsed: self.elapsed,
@@ -249,7 +284,9 @@ impl Meter {
             Load::Closed => self.batches(|first, calls| exchanges(caller, len, first, calls)),
             Load::Paced { rate } => self.paced(caller, rate),
             Load::Bursts { burst, pause_ns } => self.bursts(caller, burst, pause_ns),
-            Load::Connect | Load::Start | Load::UntilDeath => unreachable!("this load has a loop of its own"),
+            Load::OneWay | Load::Connect | Load::Start | Load::UntilDeath => {
+                unreachable!("this load has a loop of its own")
+            }
         }
     }
 
@@ -259,12 +296,26 @@ impl Meter {
         while self.goes_on(begin) {
             let start = clock::now();
             run(self.number, self.batch)?;
-            let end = clock::now();
-            self.all.saturating_record((end - start) * PICOSECONDS / self.batch);
-            self.number += self.batch;
-            self.calls += self.batch;
+            self.record_batch(start);
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn record_batch(&mut self, start: u64) {
+        self.all.saturating_record((clock::now() - start) * PICOSECONDS / self.batch);
+        self.number += self.batch;
+        self.calls += self.batch;
+    }
+
+    /// The numbers of the next batch's requests.
+    pub(crate) fn next_batch(&self) -> std::ops::Range<u64> {
+        self.number..self.number + self.batch
+    }
+
+    /// Bytes of a request.
+    pub(crate) fn size(&self) -> usize {
+        self.case.size
     }
 
     /// Calls at a steady pace. Who is late starts at once and does not catch up: no burst follows a stall.
@@ -316,7 +367,7 @@ impl Meter {
 
     /// Notes the time since `begin` and says whether there is more to do.
     #[inline(always)]
-    fn goes_on(&mut self, begin: u64) -> bool {
+    pub(crate) fn goes_on(&mut self, begin: u64) -> bool {
         self.elapsed = clock::now() - begin;
         self.calls == 0 || (self.calls < self.extent.calls && self.elapsed < self.extent.nanos)
     }

@@ -10,7 +10,8 @@ use crate::source::{self, Source, report};
 /// The library's modules, the highest first; the list in lib.rs is the same.
 const LAYERS: &[&[&str]] = &[
     &["fuzzing"],
-    &["typed"],
+    &["tokio"],
+    &["typed", "encoded"],
     &[
         "client",
         "loan",
@@ -21,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
         "sender",
         "receiver",
         "delivery",
+        "observe",
         "runtime",
     ],
     &["link"],
@@ -33,12 +35,12 @@ const LAYERS: &[&[&str]] = &[
     &["control::rendezvous", "control::ledger", "control::policy", "control::protocol", "control::news"],
     &["control::leftovers"],
     &["permit_file"],
-    &["segment", "slot", "ring", "doorbell", "permit_table"],
+    &["segment", "slot", "ring", "doorbell", "permit_table", "statistics"],
     &["wait", "attention", "free_slots", "outbox", "stats"],
     &["hint"],
     &["layout", "contract"],
     &["sys"],
-    &["error", "sync", "planted"],
+    &["error", "sync", "planted", "blocking"],
 ];
 
 /// Imports that run upward all the same, each with its reason. An entry that is not needed any more is an error.

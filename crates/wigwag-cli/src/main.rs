@@ -16,9 +16,12 @@ mod demo;
 mod doctor;
 mod exit;
 mod lock;
+mod metrics;
 mod queue;
 mod serve;
+mod services;
 mod stream;
+mod top;
 mod tracer;
 mod waiting;
 
@@ -30,6 +33,8 @@ Examples:
   wigwag lock build -- make        # one at a time, whoever is killed
   wigwag queue recv jobs --keep    # prints what queue send jobs reads
   wigwag stream listen files | tar x        # a directory through shared memory
+  wigwag top                       # all services, live
+  wigwag metrics --listen 9464     # the same for Prometheus
   wigwag doctor                    # whether anything is wrong, and what helps
   wigwag bench --goal P1           # a measured goal and its verdict
   wigwag completions bash > wigwag.bash
@@ -54,6 +59,8 @@ enum Command {
     Lock(lock::Args),
     Queue(queue::Args),
     Stream(stream::Args),
+    Top(top::Args),
+    Metrics(metrics::Args),
     Doctor(doctor::Args),
     Bench(bench::BenchArgs),
     /// Print the completions for a shell
@@ -118,6 +125,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Lock(args) => lock::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Metrics(args) => metrics::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),

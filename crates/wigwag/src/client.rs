@@ -13,12 +13,14 @@ use crate::layout::{Head, INLINE_CAPACITY, Kind};
 use crate::loan::{Loan, Reply};
 use crate::planted::{self, Fault};
 use crate::segment::Line;
-use crate::slot;
+use crate::slot::{self, Turn};
 use crate::stats::ClientStats;
 use crate::sync::Ordering;
 use crate::sys::clock;
 
 mod builder;
+#[cfg(all(feature = "tokio", not(loom)))]
+mod tasks;
 
 pub use builder::ClientBuilder;
 
@@ -272,6 +274,17 @@ impl Client {
 
     #[inline(always)]
     fn loan_until(&self, len: usize, patience: Patience) -> Result<Loan<'_>> {
+        self.check_loan(len)?;
+        let slot = match self.free.take() {
+            Some(slot) => slot,
+            None => self.wait_for_slot(patience)?,
+        };
+        Ok(self.lend(slot, len))
+    }
+
+    /// Whether a payload of that length is possible, while the session is; takes back what came back by itself.
+    #[inline(always)]
+    pub(crate) fn check_loan(&self, len: usize) -> Result<()> {
         if len > self.capacity() {
             return Err(Error::capacity(len, self.capacity()));
         }
@@ -284,17 +297,17 @@ impl Client {
         if self.free.has_abandoned() {
             self.reclaim();
         }
-        let slot = match self.free.take() {
-            Some(slot) => slot,
-            None => self.wait_for_slot(patience)?,
-        };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn lend(&self, slot: usize, len: usize) -> Loan<'_> {
         if self.free.deepen(slot) {
             self.publish_depth();
         }
-        Ok(Loan::new(self, slot, len))
+        Loan::new(self, slot, len)
     }
 
-    /// All slots are out. Those of abandoned calls come back when the server is done with them.
     #[cold]
     fn wait_for_slot(&self, patience: Patience) -> Result<usize> {
         let mut was_last_look = false;
@@ -325,7 +338,7 @@ impl Client {
 
     /// Takes back the slots of abandoned calls that the server is done with.
     #[cold]
-    fn reclaim(&self) {
+    pub(crate) fn reclaim(&self) {
         let segment = self.connection.segment();
         if self.free.reclaim(|slot| !slot::load(&segment.line(slot).turn).is_server()) {
             self.publish_depth();
@@ -333,7 +346,7 @@ impl Client {
     }
 
     #[cold]
-    fn full(&self) -> Error {
+    pub(crate) fn full(&self) -> Error {
         Error::new(
             ErrorKind::Full,
             format!(
@@ -344,9 +357,22 @@ impl Client {
         )
     }
 
-    /// Passes a slot to the server and rings if it sleeps. `deadline` is for the server to see.
+    /// The sequence of the next request in a slot.
     #[inline(always)]
-    pub(crate) fn send(&self, slot: usize, line: &Line, len: usize, deadline: Option<Instant>) {
+    pub(crate) fn next_sequence(&self, slot: usize) -> u64 {
+        slot::next_sequence(self.sequences[slot].get())
+    }
+
+    /// The sequence of the last request in a slot.
+    #[inline(always)]
+    pub(crate) fn last_sequence(&self, slot: usize) -> u64 {
+        self.sequences[slot].get()
+    }
+
+    /// Passes a slot to the server as request `sequence`, the slot's next, and rings if it sleeps. `deadline` is for the
+    /// server to see.
+    #[inline(always)]
+    pub(crate) fn send(&self, slot: usize, line: &Line, sequence: u64, len: usize, deadline: Option<Instant>) {
         let segment = self.connection.segment();
         if let Some(at) = deadline {
             segment.deadline(slot).store(clock::instant_to_ns(at), Ordering::Relaxed); // published by the turn
@@ -357,34 +383,46 @@ impl Client {
             in_body: len > INLINE_CAPACITY,
             has_deadline: deadline.is_some(),
         };
-        let sequence = slot::next_sequence(self.sequences[slot].get());
-        self.sequences[slot].set(sequence);
         self.connection.pass(line, head, sequence);
+        self.sequences[slot].set(sequence); // noted after the pass, when there is time
         count(&self.counters.calls);
     }
 
-    /// Waits for the reply of a slot and takes it; on an error the call is given up.
+    /// Waits for the reply to request `sequence` of a slot, its last, and takes it; on an error the call is given up.
     #[inline(always)]
-    pub(crate) fn finish(&self, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<Reply<'_>> {
-        if !self.connection.wait_briefly(line) {
-            self.wait_patiently(slot, line, deadline)?;
-        }
-        self.accept(slot, line)
+    pub(crate) fn finish(
+        &self,
+        slot: usize,
+        line: &Line,
+        sequence: u64,
+        deadline: Option<Instant>,
+    ) -> Result<Reply<'_>> {
+        let turn = match self.connection.wait_briefly(line) {
+            Some(turn) => turn,
+            None => self.wait_patiently(slot, line, deadline)?,
+        };
+        self.accept_turn(slot, line, sequence, turn)
     }
 
     #[cold]
-    fn wait_patiently(&self, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<()> {
-        self.connection.wait_patiently(line, deadline).inspect_err(|_| self.abandon(slot))
+    fn wait_patiently(&self, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<Turn> {
+        self.connection.wait_patiently(line, deadline).inspect_err(|_| self.abandon(slot))?;
+        Ok(slot::load(&line.turn))
     }
 
     /// Checks and takes the reply in a slot whose turn has come back. On an error the slot is free again.
     #[inline(always)]
     pub(crate) fn accept(&self, slot: usize, line: &Line) -> Result<Reply<'_>> {
-        let turn = slot::load(&line.turn);
+        self.accept_turn(slot, line, self.last_sequence(slot), slot::load(&line.turn))
+    }
+
+    /// As [`Client::accept`], with what the caller has at hand: the turn that came, and the request's sequence.
+    #[inline(always)]
+    fn accept_turn(&self, slot: usize, line: &Line, sequence: u64, turn: Turn) -> Result<Reply<'_>> {
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = line.head.load(Ordering::Relaxed);
         let mut head = Head::of_kind(word, Kind::Reply, self.capacity());
-        if turn.sequence() != self.sequences[slot].get() {
+        if turn.sequence() != sequence {
             head = None;
         }
         if planted::is(Fault::UncheckedReply) {
@@ -396,7 +434,7 @@ impl Client {
     }
 
     #[cold]
-    fn not_a_reply(&self, slot: usize, turn: slot::Turn, word: u64) -> Error {
+    fn not_a_reply(&self, slot: usize, turn: Turn, word: u64) -> Error {
         let segment = self.connection.segment();
         let error = match Head::parse(word) {
             Some(head)

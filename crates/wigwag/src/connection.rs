@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
+use crate::blocking;
 use crate::control::attach::{Attachment, KEY_BELL, KEY_SOCKET};
 pub use crate::control::news::Ended;
 use crate::control::news::News;
@@ -14,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Geometry, Head};
 use crate::planted::{self, Fault};
 use crate::segment::{Line, Segment};
-use crate::slot;
+use crate::slot::{self, Turn};
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::fork::ForkGuard;
@@ -103,6 +104,22 @@ impl Connection {
     #[inline(always)]
     pub fn geometry(&self) -> &Geometry {
         self.attachment.segment.geometry()
+    }
+
+    /// For a reactor: the client's bell, which then wakes nobody else any more, and what tells of everything else. At a server
+    /// of another user there is no bell, and the second tells of rings, too.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn descriptors(&self) -> Result<(Option<std::os::fd::OwnedFd>, std::os::fd::OwnedFd)> {
+        use std::os::fd::AsFd;
+        let copy = |fd: std::os::fd::BorrowedFd<'_>| {
+            fd.try_clone_to_owned().map_err(|error| Error::io("copy a descriptor for the reactor", error))
+        };
+        let Attachment { poller, client_bell, .. } = &self.attachment;
+        let bell = client_bell.as_ref().map(|bell| copy(bell.as_fd())).transpose()?;
+        if let Some(bell) = client_bell {
+            poller.remove(bell);
+        }
+        Ok((bell, copy(poller.as_fd())?))
     }
 
     /// Whether it is known to be over.
@@ -200,7 +217,7 @@ impl Connection {
 
     /// Waits until the reply of a slot is there. On an error the slot is still the server's.
     pub fn wait(&self, line: &Line, deadline: Option<Instant>) -> Result<()> {
-        if self.wait_briefly(line) { Ok(()) } else { self.wait_patiently(line, deadline) }
+        if self.wait_briefly(line).is_some() { Ok(()) } else { self.wait_patiently(line, deadline) }
     }
 
     /// A reply came while this thread was awake, so the server is awake too.
@@ -211,6 +228,18 @@ impl Connection {
         } else {
             self.last_reply_at.set(None); // the clock was not read
         }
+    }
+
+    /// As [`Connection::came_awake`], for a task: its thread's processor is none of ours.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn came_to_a_task(&self) {
+        self.last_reply_at.set(self.server_slept.replace(false).then(Instant::now));
+    }
+
+    /// Whether spinning for a reply can pay: the server did not have to be woken for it, and may run at the same time.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn is_worth_spinning(&self) -> bool {
+        self.may_ever_spin.get() && !self.server_slept.get()
     }
 
     /// The server had been woken for this reply: the think time begins, and it may have moved.
@@ -238,24 +267,25 @@ impl Connection {
         }
     }
 
-    /// The reply of a server that is awake and quick comes here, without a clock. `false`: go on with
-    /// [`Connection::wait_patiently`].
+    /// The reply of a server that is awake and quick comes here, without a clock. The turn that came;
+    /// `None`: go on with [`Connection::wait_patiently`].
     ///
     /// All that can be done before the reply is there is done before: whatever stands behind the last look makes each call
     /// longer, and what stands before it costs nothing.
     #[inline(always)]
-    pub fn wait_briefly(&self, line: &Line) -> bool {
+    pub fn wait_briefly(&self, line: &Line) -> Option<Turn> {
         if self.server_slept.get() || !self.may_spin.get() {
-            return false;
+            return None;
         }
         self.last_reply_at.set(None); // the clock is not read; who has to sleep after all sets it
         for _ in 0..SPINS_BEFORE_CLOCK {
-            if self.is_ready(line) {
-                return true;
+            let turn = slot::load(&line.turn);
+            if !turn.is_server() {
+                return Some(turn);
             }
             std::hint::spin_loop();
         }
-        false
+        None
     }
 
     /// The second half of [`Connection::wait`], after [`Connection::wait_briefly`] was in vain.
@@ -357,6 +387,7 @@ impl Connection {
             self.refresh_affinity();
         }
         count(&self.sleeps);
+        blocking::is_about_to_sleep("waiting for a reply or a slot");
         self.hear(deadline)
     }
 

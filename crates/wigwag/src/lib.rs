@@ -26,12 +26,22 @@
 //! memory that goes with its last owner, however that one ends. See ARCHITECTURE.md for how it works, SECURITY.md for what
 //! is promised to whom, docs/layout.md for the bytes and docs/ordering.md for every atomic and its partner.
 //!
+//! # Features
+//! None is on by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tokio` | the module `tokio`: the same forms for tasks, woken by tokio's reactor |
+//! | `tower` | `tokio`, and the exchange as a tower service, called or served |
+//! | `postcard` | calls with any serde type: `Client::call_with`, `Server::serve_with` |
+//!
 //! # The modules, top down
 //!
 //! ```text
 //! fuzzing                               the validators, for fuzz targets
-//! typed                                 any plain-memory type as `&mut T`
-//! client  loan  server  semaphore  stream  stream_listener  sender  receiver  delivery  runtime    the faces
+//! tokio                                 the same faces for tasks
+//! typed  encoded                        any plain-memory type as `&mut T`; any serde type
+//! client  loan  server  semaphore  stream  stream_listener  sender  receiver  delivery  observe  runtime    the faces
 //! link                                  one end of a stream
 //! connection                            the caller's end of a session, of whichever form
 //! worker                                one serving thread: hot and cold sessions
@@ -42,12 +52,12 @@
 //! control/{rendezvous ledger policy protocol news}   names, accounts, who gets what, messages
 //! control/leftovers                     whose names live, and what killed processes left
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
-//! segment  slot  ring  doorbell  permit_table   the shared memory: pointers, turns, byte rings, wake-ups, permits
+//! segment  slot  ring  doorbell  permit_table  statistics   the shared memory: pointers, turns, byte rings, wake-ups, permits, counters
 //! wait  attention  free_slots  outbox  stats    private state machines
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
 //! sys/                                  system calls
-//! error  sync  planted                  sentences; atomics, real or model; faults for the tests to find
+//! error  sync  planted  blocking        sentences; atomics, real or model; faults for the tests to find; threads of a runtime
 //! ```
 
 #![deny(unsafe_code)]
@@ -57,12 +67,15 @@
 compile_error!("Wigwag needs Linux: memfd, eventfd, pidfd and sealed shared memory");
 
 pub(crate) mod attention;
+mod blocking;
 mod client;
 mod connection;
 mod contract;
 mod control;
 mod delivery;
 pub(crate) mod doorbell;
+#[cfg(feature = "postcard")]
+mod encoded;
 mod error;
 mod free_slots;
 #[cfg(any(fuzzing, test))]
@@ -73,6 +86,7 @@ mod hint;
 mod layout;
 mod link;
 mod loan;
+pub mod observe;
 mod outbox;
 mod permit_file;
 pub(crate) mod permit_table;
@@ -88,11 +102,14 @@ mod sender;
 mod server;
 mod session;
 mod slot;
+mod statistics;
 mod stats;
 mod stream;
 mod stream_listener;
 mod sync;
 mod sys;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub mod tokio;
 mod typed;
 mod wait;
 mod worker;

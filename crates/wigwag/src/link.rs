@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::blocking;
 use crate::control::arrivals::Arrival;
 use crate::control::attach::{self, Attachment, KEY_BELL, KEY_SOCKET};
 use crate::control::ledger::Entry;
@@ -25,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{self, Fault};
 use crate::ring::{self, Lie, Words};
 use crate::segment::{EndLine, Segment, Side};
+use crate::statistics::{Counters, SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, Served, SessionEntry, Word};
 use crate::sync;
 use crate::sys::bell::Bell;
 use crate::sys::fork::ForkGuard;
@@ -32,6 +34,9 @@ use crate::sys::poller::{Events, Interest, Poller};
 use crate::sys::socket::{self, Credentials};
 use crate::sys::{clock, cpu};
 use crate::wait::{HOT_PATIENCE, Heat, ReplyPatience, THINK_UNKNOWN, WAKE_PATIENCE, Wait};
+
+#[cfg(all(feature = "tokio", not(loom)))]
+mod reactor;
 
 /// What the reader and the writer of one end share. The last owner's drop closes both directions and hangs up.
 pub struct Link {
@@ -74,8 +79,8 @@ pub struct Link {
     received_at_ns: AtomicU64,
     /// The time from there to the last ring.
     think_ns: AtomicU32,
-    /// What it costs a listener.
-    _charged: Option<Entry>,
+    /// What is counted of it at a listener, and what it costs there.
+    charged: Option<(SessionEntry, Entry)>,
 }
 
 /// Which of the two directions, as this end sees it.
@@ -137,12 +142,13 @@ impl Link {
 
     /// The end that accepted.
     pub fn accepted(arrival: Arrival, wait: Wait) -> Result<Link> {
-        let Arrival { segment, socket, pidfd, server_bell, client_bell, peer, trust, charged } = arrival;
+        let Arrival { segment, socket, pidfd, server_bell, client_bell, peer, trust, record, charged } = arrival;
         let poller = Poller::new()?;
         attach::watch(&poller, Some(&server_bell), &socket, pidfd.as_ref())?;
         let is_trusted = trust == Trust::SameUser;
         let private_bell = if is_trusted { None } else { Some(private_bell(&poller)?) };
-        let end = Parts { segment, side: Side::Accepting, socket, pidfd, peer, is_trusted, charged: Some(charged) };
+        let end =
+            Parts { segment, side: Side::Accepting, socket, pidfd, peer, is_trusted, charged: Some((record, charged)) };
         Link::new(end, (Some(server_bell), client_bell, private_bell), poller, wait)
     }
 
@@ -177,7 +183,7 @@ impl Link {
             has_rung: AtomicBool::new(false),
             received_at_ns: AtomicU64::new(0),
             think_ns: AtomicU32::new(THINK_UNKNOWN),
-            _charged: charged,
+            charged,
         })
     }
 
@@ -220,6 +226,48 @@ impl Link {
     /// Who is at the other end.
     pub fn peer(&self) -> Credentials {
         self.peer
+    }
+
+    /// What observers see of it: at a listener.
+    #[inline(always)]
+    fn counters(&self) -> Option<&Counters> {
+        self.charged.as_ref().map(|(record, _)| record.counters())
+    }
+
+    /// Counts bytes that were read: the reader alone.
+    #[inline(always)]
+    pub fn count_read(&self, bytes: usize) {
+        if let Some(Counters { served, .. }) = self.counters() {
+            served.calls.add(1);
+            served.bytes_in.add(bytes as u64);
+        }
+    }
+
+    /// Counts bytes that were written: the writer alone.
+    #[inline(always)]
+    pub fn count_written(&self, bytes: usize) {
+        if let Some(Counters { kept, .. }) = self.counters() {
+            kept.calls.add(1);
+            kept.bytes_out.add(bytes as u64);
+        }
+    }
+
+    /// Counts what becomes of the reader's waiting.
+    fn count_waiting(&self, patience: &Patience, which: impl Fn(&Served) -> &Word) {
+        if let Some(Counters { served, .. }) = self.counters()
+            && patience.direction == Direction::Reading
+        {
+            which(served).add(1);
+        }
+    }
+
+    /// Says how the reader waits.
+    fn note_reader(&self, patience: &Patience, state: u64) {
+        if let Some(Counters { pace, .. }) = self.counters()
+            && patience.direction == Direction::Reading
+        {
+            pace.state.set(state);
+        }
     }
 
     /// What people read of it.
@@ -328,6 +376,9 @@ impl Link {
         line.think_ns.store(think_ns, Ordering::Relaxed);
         line.processor.store(cpu::current(), Ordering::Relaxed);
         self.has_rung.store(true, Ordering::Relaxed);
+        if let Some(Counters { kept, .. }) = self.counters() {
+            kept.rung.add_shared(1); // either direction
+        }
         match &self.peer_bell {
             Some(bell) => bell.ring(),
             // Whoever shares a bell can make its write block; a message never waits. One that is not read: the peer's loss.
@@ -402,6 +453,9 @@ impl Link {
                 self.came(patience, has_slept);
                 return Ok(has_slept);
             }
+            if is_over && planted::is(Fault::GoodEnd) {
+                return Ok(has_slept);
+            }
             if is_over {
                 return Err(self.fate(patience.direction));
             }
@@ -415,7 +469,11 @@ impl Link {
             }
             patience.sleeps = patience.sleeps.wrapping_add(1);
             self.segment.end_line(self.side).processor.store(cpu::current(), Ordering::Relaxed); // a hint
-            self.hear(patience, deadline)?;
+            self.note_reader(patience, SESSION_ARMED);
+            blocking::is_about_to_sleep("reading from a stream, or writing to one");
+            let heard = self.hear(patience, deadline);
+            self.note_reader(patience, SESSION_LOOKED_AT);
+            heard?;
             has_slept = true;
         }
     }
@@ -428,11 +486,16 @@ impl Link {
         let one_processor = !patience.may_ever_spin;
         let was_hot = patience.heat.is_hot();
         let is_hot = if has_slept {
+            self.count_waiting(patience, |served| &served.woken);
             let theirs = self.peer_line().think_ns.load(Ordering::Relaxed); // a hint
             patience.heat.rang(self.wait, theirs.max(self.think_ns.load(Ordering::Relaxed)), one_processor)
         } else {
             patience.heat.found(self.wait, one_processor)
         };
+        if is_hot && !was_hot {
+            self.count_waiting(patience, |served| &served.heated);
+            self.note_reader(patience, SESSION_POLLED);
+        }
         let theirs = self.peer_line().processor.load(Ordering::Relaxed); // a hint
         // Two who spin on one processor only stand in each other's way. One of them moves.
         if is_hot && !was_hot && self.is_trusted && self.side == Side::Accepting && theirs == cpu::current() {
@@ -479,6 +542,7 @@ impl Link {
         }
         if is_hot {
             patience.heat.cool();
+            self.count_waiting(patience, |served| &served.cooled);
         } else if !budget.is_zero() {
             patience.reply.failed();
         }
@@ -651,7 +715,7 @@ impl Link {
         &self,
         patience: &mut Patience,
         waiting: &sync::AtomicU32,
-        mut look: impl FnMut() -> std::result::Result<bool, Lie>,
+        look: impl FnMut() -> std::result::Result<bool, Lie>,
     ) -> io::Result<bool> {
         let direction = patience.direction;
         let is_shared = !self.is_split.load(Ordering::Relaxed);
@@ -670,11 +734,24 @@ impl Link {
             self.nudge();
         }
         mine.store(true, Ordering::Relaxed);
+        let is_armed = self.announce(direction, waiting, look);
+        if !matches!(is_armed, Ok(true)) {
+            mine.store(false, Ordering::Relaxed);
+        }
+        is_armed
+    }
+
+    /// Says that a direction waits. `false`: something came meanwhile; try again.
+    pub fn announce(
+        &self,
+        direction: Direction,
+        waiting: &sync::AtomicU32,
+        mut look: impl FnMut() -> std::result::Result<bool, Lie>,
+    ) -> io::Result<bool> {
         Waiting(waiting).announce();
         let is_over = self.is_over();
         let is_there = look().map_err(|lie| self.condemn(lie))? || self.is_shut(direction);
         if is_there || is_over {
-            mine.store(false, Ordering::Relaxed);
             Waiting(waiting).withdraw();
         }
         if is_over && !is_there {
@@ -692,7 +769,7 @@ struct Parts {
     pidfd: Option<OwnedFd>,
     peer: Credentials,
     is_trusted: bool,
-    charged: Option<Entry>,
+    charged: Option<(SessionEntry, Entry)>,
 }
 
 fn private_bell(reading: &Poller) -> Result<Bell> {

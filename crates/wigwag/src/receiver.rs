@@ -65,7 +65,7 @@ struct Desk {
 impl Desk {
     /// The message that the worker announced.
     fn hand_out(&mut self, worker: &mut Worker) -> Delivery {
-        let delivery = Delivery::new(worker.take_request());
+        let delivery = Delivery::new(worker.take_message());
         self.received += 1;
         self.redelivered += u64::from(delivery.is_redelivered());
         delivery
@@ -249,18 +249,18 @@ impl Receiver {
             return ReceiverStats::default();
         }
         let desk = self.lock();
-        let counts = &self.core.counts;
-        // Relaxed throughout: counters, each right by itself.
+        let steward = self.core.statistics.tables().steward;
+        // Relaxed: counters, each right by itself.
         ReceiverStats {
             received: desk.received,
             redelivered: desk.redelivered,
-            acknowledged: counts.acknowledged.load(Ordering::Relaxed),
-            returned: counts.returned.load(Ordering::Relaxed),
-            senders: counts.sessions.load(Ordering::Relaxed),
-            senders_accepted: counts.accepted.load(Ordering::Relaxed),
-            senders_refused: counts.refused.load(Ordering::Relaxed),
-            violations: counts.violations.load(Ordering::Relaxed),
-            sleeps: self.core.ports().iter().map(|port| port.sleeps.load(Ordering::Relaxed)).sum(),
+            acknowledged: self.core.tally.acknowledged.load(Ordering::Relaxed),
+            returned: self.core.tally.returned.load(Ordering::Relaxed),
+            senders: steward.sessions.value(),
+            senders_accepted: steward.accepted.value(),
+            senders_refused: steward.refused.value(),
+            violations: steward.violations.value(),
+            sleeps: self.core.ports().iter().map(|port| port.record.sleeps.value()).sum(),
         }
     }
 
@@ -338,7 +338,7 @@ impl Receiver {
             let remaining = match until {
                 Until::Now => return None, // whoever waits there finds nothing
                 Until::Deadline(at) => Some(at.saturating_duration_since(Instant::now())),
-                Until::Forever => None,
+                _ => None,
             };
             if remaining.is_some_and(|remaining| remaining.is_zero()) {
                 return None;

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::contract::Form;
-use crate::control::core::{Command, Core, Counts};
+use crate::control::core::{Command, Core, Tally};
 use crate::control::ledger::Entry;
 use crate::control::policy::Trust;
 use crate::control::protocol::{FromServer, Reason};
 use crate::segment::Segment;
+use crate::statistics::SessionEntry;
 use crate::sys::bell::Bell;
 use crate::sys::socket::{self, Credentials};
 
@@ -37,6 +38,8 @@ pub struct Session {
     pub peer: Credentials,
     /// How far it is trusted.
     pub trust: Trust,
+    /// What is counted of it; goes before the charge, so that there are never more records than charges.
+    pub record: SessionEntry,
     /// What it costs the server, given back when the last owner lets go.
     pub _charged: Entry,
     /// The last sequence answered in each slot, in private memory: until then the slot is not taken again (invariant S2).
@@ -45,8 +48,8 @@ pub struct Session {
     pub port: AtomicU64,
     /// Whether somebody has asked for its end already.
     pub is_ending: AtomicBool,
-    /// What the server counts.
-    pub counts: Arc<Counts>,
+    /// What is counted of messages in hand.
+    pub tally: Arc<Tally>,
     /// The server, while it lives.
     pub core: Weak<Core>,
 }

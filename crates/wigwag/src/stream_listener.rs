@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::blocking;
 use crate::control::arrivals::{Arrivals, Next};
 use crate::control::core::{Command, Core};
 use crate::error::{Error, ErrorKind, Result};
@@ -99,24 +100,32 @@ impl StreamListener {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn accept(&self) -> io::Result<Stream> {
+        loop {
+            if let Some(stream) = self.try_accept()? {
+                return Ok(stream);
+            }
+            if self.is_nonblocking.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            blocking::is_about_to_sleep("accepting a stream");
+            match poll(&mut [PollFd::new(&*self.arrivals, PollFlags::IN)], None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::io("wait for a stream to accept", error).into()),
+            }
+        }
+    }
+
+    /// The next stream, or `None`: nobody just now.
+    pub(crate) fn try_accept(&self) -> io::Result<Option<Stream>> {
         if self.fork.is_forked() {
             return Err(Error::forked().into());
         }
-        loop {
-            match self.arrivals.take() {
-                Next::Arrival(arrival) => return Ok(Stream::new(Link::accepted(*arrival, self.wait)?)),
-                Next::Closed => {
-                    let error =
-                        Error::new(ErrorKind::ServerClosed { maybe_executed: false }, "the listener is shut down");
-                    return Err(io::Error::new(io::ErrorKind::NotConnected, error));
-                }
-                Next::Nobody if self.is_nonblocking.load(Ordering::Relaxed) => {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Next::Nobody => match poll(&mut [PollFd::new(&*self.arrivals, PollFlags::IN)], None) {
-                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => return Err(Error::io("wait for a stream to accept", error).into()),
-                },
+        match self.arrivals.take() {
+            Next::Arrival(arrival) => Ok(Some(Stream::new(Link::accepted(*arrival, self.wait)?))),
+            Next::Nobody => Ok(None),
+            Next::Closed => {
+                let error = Error::new(ErrorKind::ServerClosed { maybe_executed: false }, "the listener is shut down");
+                Err(io::Error::new(io::ErrorKind::NotConnected, error))
             }
         }
     }

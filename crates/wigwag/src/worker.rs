@@ -5,21 +5,24 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering as StdOrdering;
 use std::time::{Duration, Instant};
 
+use crate::blocking;
 use crate::control::core::{Again, Command, Core, Letter, Port};
 use crate::control::protocol::Reason;
 use crate::error::Result;
 use crate::request::Request;
 use crate::session::Session;
+use crate::statistics::{SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, THREAD_ASLEEP, THREAD_AWAKE};
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::poller::{Events, Interest, Poller};
 use crate::wait::{Heat, Wait};
 
+mod account;
 mod entry;
 
+use account::Account;
 use entry::Entry;
 
 /// Requests of one session before the next session has a turn.
@@ -61,6 +64,9 @@ pub enum Until {
     Deadline(Instant),
     /// As long as it takes.
     Forever,
+    /// As long as a session is polled: [`Next::Nothing`] when the thread would have to sleep, for who sleeps elsewhere.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    Quiet,
 }
 
 /// One serving thread's state.
@@ -72,6 +78,11 @@ pub struct Worker {
     wait: Wait,
     /// [`cpu::only_processor`] of this thread.
     only_processor: u32,
+    /// Whether this thread's affinity is ours to change.
+    may_move: bool,
+    /// Whether a session has cooled, and how many requests of cold ones were found: for who asks whether polling pays.
+    has_cooled: bool,
+    found_cold: u32,
     /// A processor (`n + 1`) to be left to the client of a session that has just become hot; 0 for none.
     leave: u32,
     sleeps: u32,
@@ -95,6 +106,8 @@ pub struct Worker {
     checked_at: Instant,
     /// When the doorbells were last heard.
     heard_at: Instant,
+    /// What observers see of this thread.
+    account: Account,
     /// Once the server shuts down: requests that may still be served, so that a busy client cannot keep it alive.
     drain: Option<usize>,
 }
@@ -104,13 +117,19 @@ impl Worker {
     pub fn new(core: Arc<Core>, port: Arc<Port>, wait: Wait) -> Result<Worker> {
         let poller = Poller::new()?;
         poller.add(&port.bell, KEY_PORT, Interest::Bell)?;
+        let account = Account::new(core.is_counting);
+        port.record.state.set(THREAD_AWAKE);
         Ok(Worker {
             core,
             port,
+            account,
             poller,
             events: Events::with_capacity(64),
             wait,
             only_processor: cpu::only_processor(),
+            may_move: true,
+            has_cooled: false,
+            found_cold: 0,
             leave: 0,
             sleeps: 0,
             entries: Vec::new(),
@@ -131,25 +150,28 @@ impl Worker {
     }
 
     /// A few looks at the session that asked last, if it is the only one that is polled and nothing else is to be done: the
-    /// way of a closed loop, short because the client waits for all that is done between its request and the answer. Whether
-    /// there is a request now.
+    /// way of a closed loop, short because the client waits for all that is done between its request and the answer.
     #[inline(always)]
-    pub fn again(&mut self) -> bool {
-        let [only] = self.active[..] else { return false };
+    pub fn again(&mut self) -> Option<&mut Request> {
+        let [only] = self.active[..] else { return None };
         let is_usual = self.countdown > 0 && self.leave == 0 && self.drain.is_none() && only == self.last;
-        let Some(entry) = self.entries[only].as_deref_mut() else { return false };
+        let is_usual = is_usual && !self.account.is_time_taken_next();
+        let entry = self.entries[only].as_deref_mut()?;
         if !is_usual || !entry.heat.is_hot() || self.port.attention.is_called() {
-            return false;
+            return None;
         }
         for _ in 0..LOOKS_AGAIN {
             if entry.look_quickly() {
                 self.countdown -= 1;
                 self.idle_passes = IDLE_PASSES_AT_FIRST;
-                return true;
+                if self.account.is_counting() {
+                    self.port.record.serving.set(entry.session.record.place_word(entry.request.slot()));
+                }
+                return Some(&mut entry.request);
             }
             std::hint::spin_loop();
         }
-        false
+        None
     }
 
     /// Finds the next request.
@@ -189,44 +211,64 @@ impl Worker {
         Ok(Next::Request)
     }
 
-    /// The request that [`Next::Request`] announced.
-    #[inline(always)]
-    pub fn request(&mut self) -> &mut Request {
-        let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
-        &mut entry.request
+    /// The message that [`Next::Request`] announced. It is counted as this thread's: only one at a time has the worker.
+    pub fn take_message(&mut self) -> Request {
+        let request = match self.opened_again.take() {
+            Some(request) => request,
+            None => {
+                let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
+                entry.idle_since = None;
+                std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
+            }
+        };
+        let served = &request.session().record.counters().served;
+        served.calls.add(1);
+        served.bytes_in.add(request.len() as u64);
+        request
     }
 
     /// The request that [`Next::Request`] announced, to keep.
     pub fn take_request(&mut self) -> Request {
-        if let Some(request) = self.opened_again.take() {
-            return request;
-        }
+        let since_ns = self.port.record.clock_ns.value();
         let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
         entry.idle_since = None;
-        std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
+        let mut request = std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)));
+        request.keep(since_ns);
+        request
     }
 
-    /// Notes that the request was answered, and whether a doorbell was rung for the reply: after the answer, when the
-    /// client waits no more.
-    #[inline(always)]
-    pub fn note_answer(&mut self, rang: bool) {
-        // Relaxed, load and store: this thread is the only writer.
-        self.port.calls.store(self.port.calls.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
-        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
-            entry.idle_since = None;
+    /// For who sleeps in a reactor, on this descriptor: it becomes readable when something rings after [`Until::Quiet`].
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn for_reactor(&mut self) -> Result<std::os::fd::OwnedFd> {
+        use std::os::fd::AsFd;
+        self.may_move = false; // the threads are the runtime's
+        if self.wait == Wait::Spin {
+            self.wait = Wait::Adaptive; // none of them may be kept for ever
         }
-        if rang {
-            self.count_ring();
-        }
+        let copy = self.poller.as_fd().try_clone_to_owned();
+        copy.map_err(|error| crate::error::Error::io("copy a descriptor for the reactor", error))
     }
 
-    #[cold]
-    fn count_ring(&mut self) {
-        self.port.rings.fetch_add(1, StdOrdering::Relaxed);
-        let Some(Some(entry)) = self.entries.get_mut(self.last) else { return };
-        entry.is_client_waking = true;
-        if entry.heat.is_hot() && self.leave == 0 {
-            cpu::give_way(); // the client may have been put on this very processor: it goes elsewhere then
+    /// After the reactor has woken who sleeps there: hears what rang.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn listen(&mut self) -> Result<()> {
+        self.hear_after_sleep(None)
+    }
+
+    /// Whether a session that was polled has been silent for too long since this was asked last, and how many requests were
+    /// found since then without polling.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn take_cooled(&mut self) -> Option<u32> {
+        std::mem::take(&mut self.has_cooled).then(|| std::mem::take(&mut self.found_cold))
+    }
+
+    /// Polls no session any more: all are looked at and armed before the next sleep.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn cool(&mut self) {
+        for &index in &self.active {
+            if let Some(Some(entry)) = self.entries.get_mut(index) {
+                entry.heat.cool();
+            }
         }
     }
 
@@ -284,6 +326,7 @@ impl Worker {
             return true;
         }
         entry.is_active = false;
+        entry.counters().pace.state.set(SESSION_ARMED);
         self.active.swap_remove(self.position);
         self.budget = BUDGET;
         false
@@ -331,7 +374,7 @@ impl Worker {
     #[cold]
     fn leave_to_client(&mut self) {
         let processor = std::mem::take(&mut self.leave);
-        if processor == cpu::current() {
+        if self.may_move && processor == cpu::current() {
             cpu::move_off(processor);
         }
         self.publish_processor();
@@ -354,7 +397,15 @@ impl Worker {
                 self.hear(None)?;
                 return Ok(Some(if self.pass() { Next::Request } else { Next::Nothing }));
             }
-            Until::Deadline(_) | Until::Forever => {}
+            #[cfg(all(feature = "tokio", not(loom)))]
+            Until::Quiet if self.active.is_empty() => {
+                if !self.port.attention.may_sleep() {
+                    return Ok(None);
+                }
+                self.port.record.state.set(THREAD_ASLEEP); // until `listen`
+                return Ok(Some(Next::Nothing));
+            }
+            _ => {}
         }
         if self.active.is_empty() {
             self.sleep(until)?;
@@ -367,14 +418,23 @@ impl Worker {
         if !self.port.attention.may_sleep() {
             return Ok(());
         }
+        blocking::is_about_to_sleep("serving");
+        self.hear_after_sleep(Some(until))
+    }
+
+    /// Hears what rang, after a sleep here or elsewhere.
+    fn hear_after_sleep(&mut self, sleep: Option<Until>) -> Result<()> {
         self.sleeps = self.sleeps.wrapping_add(1);
         if self.sleeps.is_multiple_of(SLEEPS_PER_AFFINITY) {
             self.refresh_affinity();
         }
-        self.port.sleeps.store(self.port.sleeps.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
-        self.hear(Some(until))?;
+        self.port.record.sleeps.add(1);
+        self.port.record.state.set(THREAD_ASLEEP);
+        self.hear(sleep)?;
+        self.port.record.state.set(THREAD_AWAKE);
         self.countdown = self.stride;
         self.checked_at = Instant::now();
+        self.note_clock(self.checked_at);
         Ok(())
     }
 
@@ -409,12 +469,14 @@ impl Worker {
         }
         entry.is_active = true;
         entry.just_rang = true;
+        entry.counters().served.woken.add(1);
+        entry.counters().pace.state.set(SESSION_LOOKED_AT);
         self.active.push(index);
         // Relaxed: hints; a lie wastes one patience.
         let think_ns = entry.session.segment.client_line().think_ns.load(Ordering::Relaxed);
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.rang(self.wait, think_ns, one_processor) {
-            self.leave = entry.become_hot();
+            self.leave = entry.become_hot(self.may_move);
         } else {
             entry.publish_processor(cpu::current());
         }
@@ -423,13 +485,14 @@ impl Worker {
     /// A cold session had a request.
     #[cold]
     fn found_cold(&mut self, index: usize) {
+        self.found_cold = self.found_cold.saturating_add(1);
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
         if std::mem::take(&mut entry.just_rang) || entry.is_orphan() {
             return; // that is the one it rang for
         }
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.found(self.wait, one_processor) {
-            self.leave = entry.become_hot();
+            self.leave = entry.become_hot(self.may_move);
         }
     }
 
@@ -445,6 +508,7 @@ impl Worker {
         let now = Instant::now();
         let elapsed = now.duration_since(self.checked_at);
         self.checked_at = now;
+        self.note_clock(now);
         // Long handlers make the stride short, so that nobody who rings waits for hundreds of them.
         self.stride = if elapsed > 2 * CHECKUP_INTERVAL {
             let share = CHECKUP_INTERVAL.as_nanos() * self.stride as u128 / elapsed.as_nanos();
@@ -474,6 +538,9 @@ impl Worker {
                 None => entry.idle_since = Some(now),
                 Some(since) if entry.heat.is_hot() && now.duration_since(since) >= entry.patience() => {
                     entry.heat.cool();
+                    entry.counters().served.cooled.add(1);
+                    entry.counters().pace.state.set(SESSION_LOOKED_AT);
+                    self.has_cooled = true;
                     processor = Some(entry.client_processor());
                 }
                 Some(_) => {}
@@ -484,6 +551,7 @@ impl Worker {
         // processor as across two.
         if let Some(processor) = processor
             && !is_any_hot
+            && self.may_move
             && processor != cpu::current()
         {
             cpu::move_to(processor);
@@ -534,8 +602,10 @@ impl Worker {
         // Hints.
         session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed);
         let mut heat = Heat::default();
+        session.record.counters().pace.state.set(SESSION_LOOKED_AT);
         if self.wait == Wait::Spin {
             heat.heat();
+            session.record.counters().pace.state.set(SESSION_POLLED);
         }
         self.index_of.insert(session.id, index);
         let entry = Entry::new(session, heat);

@@ -148,7 +148,7 @@ fn a_handler_may_keep_a_request_by_swapping_it() {
     assert!(first.wait().unwrap().iter().all(|&byte| byte == 7));
     for _ in 0..50 {
         let mut pending = small.loan(100).unwrap().send().unwrap();
-        // A server that was switched off meanwhile may take the large one first, and then the small one waits for one more.
+        // The server may come to the large session first: then it is the next one there that has the small one answered.
         let reply = loop {
             drop(large.loan(capacity).unwrap().send().unwrap());
             if let Some(reply) = pending.wait_timeout(Duration::from_millis(20)) {

@@ -201,11 +201,11 @@ impl ReceiverBuilder {
         self.limits.check()?;
         self.contract.check()?;
         let claim = Place::find(name.as_ref())?.claim(&self.policy)?;
-        let core = Core::new()?;
-        let worker = Box::new(Worker::new(Arc::clone(&core), Arc::clone(&core.ports()[0]), self.wait)?);
         let path = claim.place().path();
-        let orders =
-            Orders { claim, policy: self.policy, limits: self.limits, contract: self.contract, arrivals: None };
+        let Self { policy, limits, contract, wait } = self;
+        let orders = Orders { claim, policy, limits, contract, wait, is_counting: true, arrivals: None };
+        let core = Core::new(&orders)?;
+        let worker = Box::new(Worker::new(Arc::clone(&core), Arc::clone(&core.ports()[0]), wait)?);
         let steward = Some(steward::start(Arc::clone(&core), orders)?);
         let desk = Mutex::new(Desk { worker: Some(worker), waiting: 0, received: 0, redelivered: 0 });
         Ok(Receiver { core, steward, path, desk, returned: Condvar::new(), fork: ForkGuard::new() })

@@ -75,6 +75,30 @@ impl ReadHalf {
         self.reader.try_read(&self.link, into)
     }
 
+    /// Whether a read would find something, the end included.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn is_readable(&mut self) -> io::Result<bool> {
+        self.reader.is_readable(&self.link)
+    }
+
+    /// As [`arm_read`](ReadHalf::arm_read), for who is woken by a reactor.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn announce_read(&mut self) -> io::Result<bool> {
+        self.reader.announce(&self.link)
+    }
+
+    /// What both halves share.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Shows what is there to `put`, at most `most` bytes of it.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn read_with(&mut self, most: usize, put: impl FnMut(&[u8])) -> io::Result<()> {
+        self.reader.read_with(&self.link, most, put)
+    }
+
     /// Says that this half waits: from now on its descriptor becomes readable when there is something to read, the end
     /// included. `false`: something came meanwhile, so try at once. Before each wait it has to be said anew.
     ///
@@ -156,12 +180,40 @@ impl WriteHalf {
     /// # let connecting = wigwag::Stream::connect(name)?;
     /// # let mut accepted = listener.accept()?;
     /// let (_reading, mut writing) = connecting.split()?;
-    /// assert_eq!(writing.try_write(&[7; 1 << 20])?, Some(256 << 10));
+    /// assert_eq!(writing.try_write(&vec![7; 4 << 20])?, Some(2 << 20));
     /// assert_eq!(writing.try_write(&[7])?, None);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn try_write(&mut self, from: &[u8]) -> io::Result<Option<usize>> {
         self.writer.try_write(&self.link, from)
+    }
+
+    /// As [`try_write`](WriteHalf::try_write), from several buffers.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn try_write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        self.writer.try_write_vectored(&self.link, from)
+    }
+
+    /// As [`arm_write`](WriteHalf::arm_write), for who is woken by a reactor.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn announce_write(&mut self) -> io::Result<bool> {
+        self.writer.announce(&self.link)
+    }
+
+    /// Whether there is room to write to.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn is_writable(&mut self) -> io::Result<bool> {
+        Ok(self.writer.try_room(&self.link, 1)?.is_some())
+    }
+
+    /// Shuts the stream for writing.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn shutdown(&self) -> io::Result<()> {
+        if self.link.is_forked() {
+            return Err(crate::error::Error::forked().into());
+        }
+        self.link.shut(Direction::Writing);
+        Ok(())
     }
 
     /// Says that this half waits: from now on its descriptor becomes readable (not writable) when there is room worth a try.

@@ -98,6 +98,17 @@ impl Reader {
         Ok(is_armed)
     }
 
+    /// As [`Reader::arm`], for who is woken by a reactor.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn announce(&mut self, link: &Link) -> io::Result<bool> {
+        let words = link.incoming();
+        let ring = &mut self.ring;
+        self.is_armed = link.announce(Direction::Reading, words.waits_for_data, || {
+            ring.look(&words).map(|available| available > 0 || ring.is_at_end())
+        })?;
+        Ok(self.is_armed)
+    }
+
     /// Reads what is there into `into`; waits for the first byte. 0 is the end.
     #[inline(always)]
     pub fn read(&mut self, link: &Link, into: &mut [u8]) -> io::Result<usize> {
@@ -121,6 +132,27 @@ impl Reader {
         }
         let available = self.try_available(link)?;
         Ok(available.map(|available| self.take(link, available, into)))
+    }
+
+    /// Whether a read would find something, the end included.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn is_readable(&mut self, link: &Link) -> io::Result<bool> {
+        Ok(self.copy_consumed < self.copy.len() || self.try_available(link)?.is_some())
+    }
+
+    /// Shows at most `most` of the bytes that are there to `put`, in the steps of [`Reader::take`]; never waits after
+    /// [`Reader::is_readable`]. The bytes need no room that is initialized, as those of a read do.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn read_with(&mut self, link: &Link, most: usize, mut put: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut left = self.fill(link)?.len().min(most);
+        while left > 0 {
+            let part = self.fill(link)?;
+            let len = left.min(part.len()).min(step_of(link));
+            put(&part[..len]);
+            self.consume(link, len);
+            left -= len;
+        }
+        Ok(())
     }
 
     /// Reads into several buffers; waits for the first byte.
@@ -164,6 +196,7 @@ impl Reader {
         if self.ring.release(&link.incoming(), count) {
             link.ring();
         }
+        link.count_read(count);
     }
 
     #[cold]
@@ -216,8 +249,11 @@ impl Reader {
     }
 }
 
+/// A first-level cache holds as much, about: what was just copied is still there for whoever made it or is to use it.
+const STEP_MAX: usize = 32 << 10;
+
 /// Bytes copied before the other end is told: large enough to be worth it, small enough for both to work at a time.
 #[inline(always)]
 pub fn step_of(link: &Link) -> usize {
-    (link.ring_bytes() / 8).max(4096)
+    (link.ring_bytes() / 8).clamp(4096, STEP_MAX)
 }

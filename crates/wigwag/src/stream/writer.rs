@@ -7,6 +7,7 @@ use std::io;
 use super::reader::step_of;
 use crate::error::{Error, ErrorKind};
 use crate::link::{Direction, Link, Patience};
+use crate::planted::{self, Fault};
 use crate::ring::Producer;
 
 /// What only the writing side knows.
@@ -109,6 +110,17 @@ impl Writer {
         Ok(is_armed)
     }
 
+    /// As [`Writer::arm`], for who is woken by a reactor.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn announce(&mut self, link: &Link) -> io::Result<bool> {
+        let words = link.outgoing();
+        let ring = &mut self.ring;
+        self.is_armed = link.announce(Direction::Writing, words.waits_for_room, || {
+            ring.look(&words).map(|room| room > 0 || ring.is_reader_gone())
+        })?;
+        Ok(self.is_armed)
+    }
+
     /// Writes as much as there is room for; waits until there is some.
     #[inline(always)]
     pub fn write(&mut self, link: &Link, from: &[u8]) -> io::Result<usize> {
@@ -130,22 +142,30 @@ impl Writer {
 
     /// Writes from several buffers; waits until there is room for the first byte.
     pub fn write_vectored(&mut self, link: &Link, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(count) = self.try_write_vectored(link, buffers)? {
+            return Ok(count);
+        }
+        self.room(link, 1)?;
+        Ok(self.try_write_vectored(link, buffers)?.unwrap_or(0))
+    }
+
+    /// Writes from several buffers as much as there is room for, or `None`: the ring is full.
+    pub fn try_write_vectored(&mut self, link: &Link, buffers: &[io::IoSlice<'_>]) -> io::Result<Option<usize>> {
         let mut total = 0;
         for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
-            let count = match total {
-                0 => self.write(link, buffer)?,
+            let count = match self.try_room(link, buffer.len()) {
+                Ok(Some(room)) => self.put(link, room, buffer),
+                Ok(None) if total == 0 => return Ok(None),
+                Err(error) if total == 0 => return Err(error),
                 // What there is room for already, and no more: an error comes with the next call.
-                _ => match self.try_room(link, buffer.len()) {
-                    Ok(Some(room)) => self.put(link, room, buffer),
-                    _ => break,
-                },
+                _ => break,
             };
             total += count;
             if count < buffer.len() {
                 break;
             }
         }
-        Ok(total)
+        Ok(Some(total))
     }
 
     /// Copies what there is room for, in steps: the other end may begin while the rest is copied.
@@ -154,7 +174,13 @@ impl Writer {
         let count = room.min(from.len());
         self.lent = 0;
         for part in from[..count].chunks(step_of(link)) {
-            link.segment().copy_to_ring(link.side(), self.ring.position(), part);
+            let position = self.ring.position();
+            if planted::is(Fault::EarlyBytes) {
+                self.publish(link, part.len());
+                link.segment().copy_to_ring(link.side(), position, part);
+                continue;
+            }
+            link.segment().copy_to_ring(link.side(), position, part);
             self.publish(link, part.len());
         }
         count
@@ -165,6 +191,7 @@ impl Writer {
         if self.ring.publish(&link.outgoing(), count) {
             link.ring();
         }
+        link.count_written(count);
         self.published = self.published.wrapping_add(1);
         if self.published.is_multiple_of(WRITES_PER_LIFE_SIGN) && self.ring.has_unread() {
             self.look_for_end(link);

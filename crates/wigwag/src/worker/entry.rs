@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use crate::contract::Form;
 use crate::control::policy::Trust;
 use crate::doorbell::Waiting;
+use crate::hint;
 use crate::layout::{Head, Kind};
 use crate::planted::{self, Fault};
 use crate::request::Request;
 use crate::session::Session;
 use crate::slot::{self, Expected};
+use crate::statistics::SESSION_POLLED;
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::wait::{HOT_PATIENCE, Heat, WAKE_PATIENCE};
@@ -83,13 +85,15 @@ impl Entry {
     }
 
     /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
-    pub fn become_hot(&mut self) -> u32 {
+    pub fn become_hot(&mut self, may_move: bool) -> u32 {
         self.is_client_waking = true;
+        self.counters().served.heated.add(1);
+        self.counters().pace.state.set(SESSION_POLLED);
         self.waiting().withdraw();
         let theirs = self.client_processor();
         let mine = cpu::current();
         // The client reads it with the reply: it spins for one that leaves, and moves off the processor of one that stays.
-        let published = if theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
+        let published = if may_move && theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
         self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
         theirs
     }
@@ -121,8 +125,13 @@ impl Entry {
         if depth != 1 || self.in_ring_order || self.expected.is_empty() {
             return self.look();
         }
-        let turn = slot::load(&self.session.segment.line(0).turn);
-        turn.is_server() && self.consider(0, turn)
+        let line = self.session.segment.line(0);
+        let turn = slot::load(&line.turn);
+        if !turn.is_server() {
+            return false;
+        }
+        hint::about_to_write(line);
+        self.consider(0, turn)
     }
 
     /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
