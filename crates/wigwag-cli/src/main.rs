@@ -26,7 +26,7 @@ Examples:
   wigwag serve shout --do upper    # a server; then, in another terminal:
   wigwag call shout hello          # prints HELLO
   wigwag lock build -- make        # one at a time, whoever is killed
-  wigwag stream listen files | tar x   # then: tar c . | wigwag stream connect files
+  wigwag stream listen files | tar x        # a directory through shared memory
   wigwag bench --goal P1           # a measured goal and its verdict
   wigwag completions bash > wigwag.bash
 ";

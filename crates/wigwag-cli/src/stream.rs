@@ -17,10 +17,10 @@ use crate::{exit, output};
 
 const EXAMPLES: &str = "\
 Examples:
-  wigwag stream listen files | tar x            # a directory through shared memory;
-  tar c . | wigwag stream connect files         # in another terminal
-  wigwag stream listen log --keep >> log.txt    # one connection after another
-  echo hello | wigwag stream connect echo       # prints the answer
+  wigwag stream listen files | tar x           # a directory through shared memory:
+  tar c . | wigwag stream connect files        # this in another terminal
+  wigwag stream listen log --keep >> log.txt   # one connection after another
+  echo hello | wigwag stream connect echo      # prints the answer
 
 Standard input goes into the stream and what comes out of it to standard output, at the same time. At the end of the \
 input the stream is shut for writing, and what the other end still has to say is waited for. Where the input is a terminal, \

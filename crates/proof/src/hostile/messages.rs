@@ -21,6 +21,9 @@ use super::server_memory::no_panic;
 const SLOTS: u32 = 4;
 const CAPACITY: u32 = 5000;
 
+/// How many forms a session can have: exchange, queue, stream.
+const FORMS: u8 = 3;
+
 /// A server whose clients greet it in odd ways.
 pub struct ToServer {
     server: Server,
@@ -113,13 +116,19 @@ fn answer_to(bytes: &[u8]) -> Answer {
     let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
     match bytes {
         [] => Answer::Gone,
-        [1, b'W', b'W', b'H', b'I', ..] if bytes.len() >= 34 && bytes.len() <= 4096 => {
+        [1, b'W', b'W', b'H', b'I', ..] if (13..=4096).contains(&bytes.len()) => {
+            let versions = u16::from_le_bytes([bytes[5], bytes[6]])..=u16::from_le_bytes([bytes[7], bytes[8]]);
+            if !versions.contains(&1) {
+                return Answer::End(3); // what follows has another version's meaning
+            }
+            if bytes.len() < 34 || bytes[31] >= FORMS || bytes[32] != 0 {
+                return Answer::End(VIOLATION);
+            }
             let (len, name) = (usize::from(bytes[33]), &bytes[34..]);
             if !(1..=128).contains(&len) || name.len() != len || std::str::from_utf8(name).is_err() {
                 return Answer::End(VIOLATION);
             }
-            let versions = u16::from_le_bytes([bytes[5], bytes[6]])..=u16::from_le_bytes([bytes[7], bytes[8]]);
-            if !versions.contains(&1) || number(9) != 1 {
+            if number(9) != 1 {
                 return Answer::End(3);
             }
             if name != b"bytes" || bytes[21..33] != [0; 12] {
