@@ -13,6 +13,7 @@ mod bench;
 mod call;
 mod command;
 mod demo;
+mod doctor;
 mod exit;
 mod lock;
 mod serve;
@@ -27,6 +28,7 @@ Examples:
   wigwag call shout hello          # prints HELLO
   wigwag lock build -- make        # one at a time, whoever is killed
   wigwag stream listen files | tar x        # a directory through shared memory
+  wigwag doctor                    # whether anything is wrong, and what helps
   wigwag bench --goal P1           # a measured goal and its verdict
   wigwag completions bash > wigwag.bash
 ";
@@ -49,6 +51,7 @@ enum Command {
     Call(call::Args),
     Lock(lock::Args),
     Stream(stream::Args),
+    Doctor(doctor::Args),
     Bench(bench::BenchArgs),
     /// Print the completions for a shell
     #[command(
@@ -111,6 +114,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Call(args) => call::run(&args),
         Command::Lock(args) => lock::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),
     }

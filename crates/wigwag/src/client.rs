@@ -19,6 +19,8 @@ use crate::sync::Ordering;
 use crate::sys::clock;
 
 mod builder;
+#[cfg(all(feature = "tokio", not(loom)))]
+mod tasks;
 
 pub use builder::ClientBuilder;
 
@@ -272,6 +274,17 @@ impl Client {
 
     #[inline(always)]
     fn loan_until(&self, len: usize, patience: Patience) -> Result<Loan<'_>> {
+        self.check_loan(len)?;
+        let slot = match self.free.take() {
+            Some(slot) => slot,
+            None => self.wait_for_slot(patience)?,
+        };
+        Ok(self.lend(slot, len))
+    }
+
+    /// Whether a payload of that length is possible, while the session is; takes back what came back by itself.
+    #[inline(always)]
+    pub(crate) fn check_loan(&self, len: usize) -> Result<()> {
         if len > self.capacity() {
             return Err(Error::capacity(len, self.capacity()));
         }
@@ -284,17 +297,17 @@ impl Client {
         if self.free.has_abandoned() {
             self.reclaim();
         }
-        let slot = match self.free.take() {
-            Some(slot) => slot,
-            None => self.wait_for_slot(patience)?,
-        };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn lend(&self, slot: usize, len: usize) -> Loan<'_> {
         if self.free.deepen(slot) {
             self.publish_depth();
         }
-        Ok(Loan::new(self, slot, len))
+        Loan::new(self, slot, len)
     }
 
-    /// All slots are out. Those of abandoned calls come back when the server is done with them.
     #[cold]
     fn wait_for_slot(&self, patience: Patience) -> Result<usize> {
         let mut was_last_look = false;
@@ -325,7 +338,7 @@ impl Client {
 
     /// Takes back the slots of abandoned calls that the server is done with.
     #[cold]
-    fn reclaim(&self) {
+    pub(crate) fn reclaim(&self) {
         let segment = self.connection.segment();
         if self.free.reclaim(|slot| !slot::load(&segment.line(slot).turn).is_server()) {
             self.publish_depth();
@@ -333,7 +346,7 @@ impl Client {
     }
 
     #[cold]
-    fn full(&self) -> Error {
+    pub(crate) fn full(&self) -> Error {
         Error::new(
             ErrorKind::Full,
             format!(

@@ -96,6 +96,22 @@ impl Connection {
         self.attachment.segment.geometry()
     }
 
+    /// For a reactor: the client's bell, which then wakes nobody else any more, and what tells of everything else. At a server
+    /// of another user there is no bell, and the second tells of rings, too.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn descriptors(&self) -> Result<(Option<std::os::fd::OwnedFd>, std::os::fd::OwnedFd)> {
+        use std::os::fd::AsFd;
+        let copy = |fd: std::os::fd::BorrowedFd<'_>| {
+            fd.try_clone_to_owned().map_err(|error| Error::io("copy a descriptor for the reactor", error))
+        };
+        let Attachment { poller, client_bell, .. } = &self.attachment;
+        let bell = client_bell.as_ref().map(|bell| copy(bell.as_fd())).transpose()?;
+        if let Some(bell) = client_bell {
+            poller.remove(bell);
+        }
+        Ok((bell, copy(poller.as_fd())?))
+    }
+
     /// Whether it is known to be over.
     #[inline(always)]
     pub fn is_over(&self) -> bool {

@@ -77,6 +77,12 @@ impl FreeSlots {
         out == 0 && self.depth.get() > 1 && self.all_are_back()
     }
 
+    /// How many are out.
+    #[cfg_attr(any(loom, not(feature = "tokio")), allow(dead_code, reason = "tasks wait for slots"))]
+    pub fn out(&self) -> usize {
+        self.out.get() as usize
+    }
+
     /// A slot stays out until the server is done with it.
     pub fn abandon(&self, slot: usize) {
         self.abandoned.borrow_mut().push(slot as u32);

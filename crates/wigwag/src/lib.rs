@@ -39,7 +39,7 @@
 //! fuzzing                               the validators, for fuzz targets
 //! tokio                                 the same faces for tasks
 //! typed                                 any plain-memory type as `&mut T`
-//! client  loan  server  semaphore  stream  stream_listener    the faces
+//! client  loan  server  semaphore  stream  stream_listener  runtime    the faces
 //! link                                  one end of a stream
 //! connection                            the caller's end of a session, of whichever form
 //! worker                                one serving thread: hot and cold sessions
@@ -48,6 +48,7 @@
 //! session  control/{core steward arrivals}   one connection, as the server sees it; the thread that ends it; streams to accept
 //! control/attach                        the client's side of the handshake
 //! control/{rendezvous ledger policy protocol news}   names, accounts, who gets what, messages
+//! control/leftovers                     whose names live, and what killed processes left
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
 //! segment  slot  ring  doorbell  permit_table   the shared memory: pointers, turns, byte rings, wake-ups, permits
 //! wait  attention  free_slots  stats    private state machines
@@ -85,6 +86,7 @@ mod planted;
 mod private_copy;
 mod request;
 pub(crate) mod ring;
+pub mod runtime;
 mod segment;
 mod semaphore;
 mod server;

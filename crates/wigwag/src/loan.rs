@@ -168,6 +168,12 @@ impl<'c> Loan<'c> {
     }
 }
 
+#[cfg(all(feature = "tokio", not(loom)))]
+mod held;
+
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) use held::Held;
+
 impl Deref for Loan<'_> {
     type Target = [u8];
 

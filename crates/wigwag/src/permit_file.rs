@@ -200,24 +200,56 @@ impl Drop for PermitFile {
     }
 }
 
-/// Removes a semaphore's file that killed processes left, if nobody has it open and it has nothing to tell.
-pub fn remove_stale(directory: &Directory, name: &OsStr) {
-    if let Ok(Some(gate)) = NameLock::try_take(directory, name) {
-        remove_if_nobody_needs_it(directory, name, &gate);
-        drop(gate.release());
+/// Who needs a semaphore's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Somebody has it open.
+    Open,
+    /// Nobody has; the next who opens it is told that somebody died with this many permits.
+    Owed(u32),
+    /// Nobody: killed processes left it.
+    Nobody,
+}
+
+/// Who needs a semaphore's file; makes and changes nothing.
+///
+/// # Errors
+/// There is no such file (`NotRunning`), or it is no semaphore of this user's.
+pub fn look(directory: &Directory, name: &OsStr) -> Result<Need> {
+    match NameLock::look(directory, name)? {
+        Some(gate) => need(directory, name, &gate),
+        None => Ok(Need::Open), // being opened or closed
     }
 }
 
+/// We have the gate.
+fn need(directory: &Directory, name: &OsStr, gate: &NameLock) -> Result<Need> {
+    let watch = open_again(directory, name, gate)?;
+    check_file(directory, name, &watch)?;
+    if life::is_taken(&watch, 0..LIVES) {
+        return Ok(Need::Open);
+    }
+    Ok(match owed(directory, name, &watch)? {
+        0 => Need::Nobody,
+        owed => Need::Owed(owed),
+    })
+}
+
+/// Removes a semaphore's file that killed processes left, if nobody has it open and it has nothing to tell. Whether it did.
+pub fn remove_stale(directory: &Directory, name: &OsStr) -> bool {
+    let Ok(Some(gate)) = NameLock::try_take(directory, name) else { return false };
+    let is_gone = remove_if_nobody_needs_it(directory, name, &gate);
+    drop(gate.release());
+    is_gone
+}
+
 /// We have the gate. A file that says that somebody died with a permit stays, until somebody has been told.
-fn remove_if_nobody_needs_it(directory: &Directory, name: &OsStr, gate: &NameLock) {
-    let Ok(watch) = open_again(directory, name, gate) else { return };
-    let needs_nothing = |watch: &OwnedFd| -> Result<bool> {
-        check_file(directory, name, watch)?;
-        Ok(!life::is_taken(watch, 0..LIVES) && owed(directory, name, watch)? == 0)
-    };
-    if needs_nothing(&watch).unwrap_or(false) {
+fn remove_if_nobody_needs_it(directory: &Directory, name: &OsStr, gate: &NameLock) -> bool {
+    let is_stale = matches!(need(directory, name, gate), Ok(Need::Nobody));
+    if is_stale {
         directory.remove(name);
     }
+    is_stale
 }
 
 fn open_again(directory: &Directory, name: &OsStr, gate: &NameLock) -> Result<OwnedFd> {

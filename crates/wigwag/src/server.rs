@@ -316,7 +316,13 @@ impl Server {
         &self.path
     }
 
-    fn worker(&mut self) -> Result<&mut Worker> {
+    /// Says farewell to all clients.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn end_all(&self) {
+        self.core.command(Command::EndAll);
+    }
+
+    pub(crate) fn worker(&mut self) -> Result<&mut Worker> {
         let worker = self.take_worker()?;
         Ok(self.worker.insert(worker))
     }
@@ -362,7 +368,7 @@ where
 
 /// What a panic said; clients of other users learn that there was one, and no more.
 #[cold]
-fn panic_text<'a>(request: &Request, panic: &'a (dyn Any + Send)) -> &'a str {
+pub(crate) fn panic_text<'a>(request: &Request, panic: &'a (dyn Any + Send)) -> &'a str {
     if request.is_of_stranger() {
         return "(the server does not tell other users why)";
     }

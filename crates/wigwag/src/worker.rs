@@ -60,6 +60,9 @@ pub enum Until {
     Deadline(Instant),
     /// As long as it takes.
     Forever,
+    /// As long as a session is polled: [`Next::Nothing`] when the thread would have to sleep, for who sleeps elsewhere.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    Quiet,
 }
 
 /// One serving thread's state.
@@ -71,6 +74,11 @@ pub struct Worker {
     wait: Wait,
     /// [`cpu::only_processor`] of this thread.
     only_processor: u32,
+    /// Whether this thread's affinity is ours to change.
+    may_move: bool,
+    /// Whether a session has cooled, and how many requests of cold ones were found: for who asks whether polling pays.
+    has_cooled: bool,
+    found_cold: u32,
     /// A processor (`n + 1`) to be left to the client of a session that has just become hot; 0 for none.
     leave: u32,
     sleeps: u32,
@@ -223,6 +231,9 @@ impl Worker {
             events: Events::with_capacity(64),
             wait,
             only_processor: cpu::only_processor(),
+            may_move: true,
+            has_cooled: false,
+            found_cold: 0,
             leave: 0,
             sleeps: 0,
             entries: Vec::new(),
@@ -291,6 +302,38 @@ impl Worker {
             entry.is_client_waking = true;
         }
         self.port.rings.fetch_add(1, StdOrdering::Relaxed);
+    }
+
+    /// For who sleeps in a reactor, on this descriptor: it becomes readable when something rings after [`Until::Quiet`].
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn for_reactor(&mut self) -> Result<std::os::fd::OwnedFd> {
+        use std::os::fd::AsFd;
+        self.may_move = false; // the threads are the runtime's
+        let copy = self.poller.as_fd().try_clone_to_owned();
+        copy.map_err(|error| crate::error::Error::io("copy a descriptor for the reactor", error))
+    }
+
+    /// After the reactor has woken who sleeps there: hears what rang.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn listen(&mut self) -> Result<()> {
+        self.hear_after_sleep(None)
+    }
+
+    /// Whether a session that was polled has been silent for too long since this was asked last, and how many requests were
+    /// found since then without polling.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn take_cooled(&mut self) -> Option<u32> {
+        std::mem::take(&mut self.has_cooled).then(|| std::mem::take(&mut self.found_cold))
+    }
+
+    /// Polls no session any more: all are looked at and armed before the next sleep.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn cool(&mut self) {
+        for &index in &self.active {
+            if let Some(Some(entry)) = self.entries.get_mut(index) {
+                entry.heat.cool();
+            }
+        }
     }
 
     /// Once around the active sessions, up to the first request.
@@ -388,7 +431,7 @@ impl Worker {
     #[cold]
     fn leave_to_client(&mut self) {
         let processor = std::mem::take(&mut self.leave);
-        if processor == cpu::current() {
+        if self.may_move && processor == cpu::current() {
             cpu::move_off(processor);
         }
         self.publish_processor();
@@ -411,7 +454,11 @@ impl Worker {
                 self.hear(None)?;
                 return Ok(Some(if self.pass() { Next::Request } else { Next::Nothing }));
             }
-            Until::Deadline(_) | Until::Forever => {}
+            #[cfg(all(feature = "tokio", not(loom)))]
+            Until::Quiet if self.active.is_empty() => {
+                return Ok(self.port.attention.may_sleep().then_some(Next::Nothing));
+            }
+            _ => {}
         }
         if self.active.is_empty() {
             self.sleep(until)?;
@@ -424,12 +471,17 @@ impl Worker {
         if !self.port.attention.may_sleep() {
             return Ok(());
         }
+        self.hear_after_sleep(Some(until))
+    }
+
+    /// Hears what rang, after a sleep here or elsewhere.
+    fn hear_after_sleep(&mut self, sleep: Option<Until>) -> Result<()> {
         self.sleeps = self.sleeps.wrapping_add(1);
         if self.sleeps.is_multiple_of(SLEEPS_PER_AFFINITY) {
             self.refresh_affinity();
         }
         self.port.sleeps.store(self.port.sleeps.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
-        self.hear(Some(until))?;
+        self.hear(sleep)?;
         self.countdown = self.stride;
         self.checked_at = Instant::now();
         Ok(())
@@ -479,6 +531,7 @@ impl Worker {
     /// A cold session had a request.
     #[cold]
     fn found_cold(&mut self, index: usize) {
+        self.found_cold = self.found_cold.saturating_add(1);
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
         if std::mem::take(&mut entry.just_rang) {
             return; // that is the one it rang for
@@ -530,6 +583,7 @@ impl Worker {
                 None => entry.idle_since = Some(now),
                 Some(since) if entry.heat.is_hot() && now.duration_since(since) >= entry.patience() => {
                     entry.heat.cool();
+                    self.has_cooled = true;
                     processor = Some(entry.client_processor());
                 }
                 Some(_) => {}
@@ -540,6 +594,7 @@ impl Worker {
         // processor as across two.
         if let Some(processor) = processor
             && !is_any_hot
+            && self.may_move
             && processor != cpu::current()
         {
             cpu::move_to(processor);

@@ -6,6 +6,7 @@ pub mod arrivals;
 pub mod attach;
 pub mod core;
 pub mod ledger;
+pub mod leftovers;
 pub mod news;
 pub mod policy;
 pub mod protocol;

@@ -19,9 +19,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
+use super::leftovers;
 use super::policy::Policy;
 use crate::error::{Error, ErrorKind, Result, shown};
-use crate::permit_file;
 use crate::sys::directory::{Directory, Found, NameLock};
 use crate::sys::fork::ForkGuard;
 use crate::sys::socket;
@@ -73,7 +73,7 @@ impl Place {
             file
         };
         Ok(Place {
-            directory: runtime_directory(),
+            directory: runtime_directory().0,
             own_directory: true,
             socket: with(".sock"),
             lock: with(".lock"),
@@ -203,7 +203,7 @@ impl Place {
             _ => error,
         })?;
         if self.own_directory {
-            sweep(&directory);
+            leftovers::sweep(&directory);
         }
         Ok(directory)
     }
@@ -212,19 +212,7 @@ impl Place {
         if !self.own_directory {
             return Directory::open(&self.directory, owners);
         }
-        if let Some(parent) = self.directory.parent().filter(|parent| is_runtime_directory(parent)) {
-            // Ours lies in a runtime directory; that one must be private too, or ours could be swapped for another's.
-            Directory::open(parent, owners).map_err(|error| match (error.kind(), create) {
-                (ErrorKind::NotRunning, true) => Error::new(
-                    ErrorKind::DirectoryUnsafe,
-                    format!(
-                        "the runtime directory {} does not exist: create it, or unset XDG_RUNTIME_DIR",
-                        shown(parent)
-                    ),
-                ),
-                _ => error,
-            })?;
-        }
+        check_parent(&self.directory, owners, create)?;
         if create {
             Directory::open_or_create(&self.directory, own_uid)
         } else {
@@ -266,32 +254,6 @@ impl Place {
 
 /// How long a name that seems taken is tried again.
 const SWEEPER_PATIENCE_MS: u32 = 10;
-/// Names looked at in one sweep.
-const SWEEP_MAX: usize = 256;
-
-/// Removes what killed servers left in our own runtime directory: their locks are free. Whatever goes wrong here, the next
-/// server tries again.
-fn sweep(directory: &Directory) {
-    let names = directory.names();
-    for file in names.iter().filter(|name| name.as_bytes().ends_with(b".semaphore")).take(SWEEP_MAX) {
-        permit_file::remove_stale(directory, file);
-    }
-    for lock in names.into_iter().filter(|name| name.as_bytes().ends_with(b".lock")).take(SWEEP_MAX) {
-        let Ok(Some(_held)) = NameLock::try_take(directory, &lock) else { continue };
-        let stem = &lock.as_bytes()[..lock.len() - b".lock".len()];
-        let socket = OsStr::from_bytes(&[stem, b".sock"].concat()).to_owned();
-        if matches!(directory.look(&socket), Ok(Found::Socket { .. })) {
-            let nobody_listens = socket::new_socket().and_then(|probe| {
-                Ok(socket::connect_to(&probe, &directory.address(&socket)?) == Err(Errno::CONNREFUSED))
-            });
-            if !matches!(nobody_listens, Ok(true)) {
-                continue;
-            }
-            directory.remove(&socket);
-        }
-        directory.remove(&lock);
-    }
-}
 
 /// A name as a shell takes it.
 fn shell_quoted(name: &str) -> String {
@@ -305,20 +267,64 @@ fn invalid(name: &OsStr, why: String) -> Error {
     Error::new(ErrorKind::NameInvalid, format!("the name `{shown}{dots}` {why}"))
 }
 
-fn runtime_directory() -> PathBuf {
+/// By which rule the runtime directory was found.
+///
+/// ```
+/// # use wigwag::runtime::Rule;
+/// fn is_shared_by_a_login(rule: Rule) -> bool {
+///     matches!(rule, Rule::Stated | Rule::OfTheUser)
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// `XDG_RUNTIME_DIR` is set to an absolute path.
+    Stated,
+    /// `/run/user/UID` is there and belongs to the user.
+    OfTheUser,
+    /// Neither: under the temporary directory.
+    Temporary,
+}
+
+/// The directory of names, and the rule that it was found by.
+pub fn runtime_directory() -> (PathBuf, Rule) {
     if let Some(base) = xdg_runtime_directory() {
-        return base.join("wigwag");
+        return (base.join("wigwag"), Rule::Stated);
     }
     let uid = rustix::process::geteuid().as_raw();
     let base = PathBuf::from(format!("/run/user/{uid}"));
     if Directory::open(&base, &[uid]).is_ok() {
-        return base.join("wigwag");
+        return (base.join("wigwag"), Rule::OfTheUser);
     }
-    std::env::temp_dir().join(format!("wigwag-{uid}"))
+    (std::env::temp_dir().join(format!("wigwag-{uid}")), Rule::Temporary)
 }
 
 fn xdg_runtime_directory() -> Option<PathBuf> {
     std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|base| base.is_absolute())
+}
+
+/// Opens the runtime directory as a server would, but makes nothing: `None` if a server would make it first.
+pub fn open_runtime_directory(path: &Path) -> Result<Option<Directory>> {
+    let owners = [rustix::process::geteuid().as_raw()];
+    check_parent(path, &owners, true)?;
+    match Directory::open(path, &owners) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(error) if error.kind() == ErrorKind::NotRunning => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where ours lies in a runtime directory, that one must be private too, or ours could be swapped for another's. `create`:
+/// it must be there.
+fn check_parent(directory: &Path, owners: &[u32], create: bool) -> Result<()> {
+    let Some(parent) = directory.parent().filter(|parent| is_runtime_directory(parent)) else { return Ok(()) };
+    match Directory::open(parent, owners) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotRunning && create => Err(Error::new(
+            ErrorKind::DirectoryUnsafe,
+            format!("the runtime directory {} does not exist: create it, or unset XDG_RUNTIME_DIR", shown(parent)),
+        )),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether `parent` is a runtime directory, as opposed to the temporary one, which everybody may write to.
@@ -533,29 +539,6 @@ mod tests {
         let place = Place::find(path.as_os_str()).unwrap();
         drop(place.claim(&Policy::default()).unwrap());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_sweep_takes_what_is_dead_and_leaves_what_lives() {
-        let directory = private_directory();
-        let file = |name: &str| directory.path().join(name);
-        // Dead: a socket nobody listens on, and locks nobody holds. Alive: a claim. Not ours: a file.
-        drop(std::os::unix::net::UnixListener::bind(file("dead.sock")).unwrap());
-        for lock in ["dead.lock", "alone.lock"] {
-            std::fs::write(file(lock), "").unwrap();
-        }
-        std::fs::write(file("notes.txt"), "").unwrap();
-        let uid = rustix::process::geteuid().as_raw();
-        let opened = Directory::open(directory.path(), &[uid]).unwrap();
-        let _alive = NameLock::try_take(&opened, OsStr::new("alive.lock")).unwrap().unwrap();
-        let _listener = std::os::unix::net::UnixListener::bind(file("alive.sock")).unwrap();
-        // A listener whose lock file is free, of another program: spared.
-        let _other = std::os::unix::net::UnixListener::bind(file("other.sock")).unwrap();
-        std::fs::write(file("other.lock"), "").unwrap();
-        sweep(&opened);
-        let mut left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["alive.lock", "alive.sock", "notes.txt", "other.lock", "other.sock"]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct Orders {
 /// Starts the steward's thread. It ends after [`Command::EndAll`].
 pub fn start(core: Arc<Core>, mut orders: Orders) -> Result<std::thread::JoinHandle<()>> {
     let listener = orders.claim.listen()?;
-    socket::refuse_descriptors(&listener);
+    let _ = socket::refuse_descriptors(&listener); // an older kernel: each connection drops what it is sent
     let poller = Poller::new()?;
     poller.add(&listener, KEY_LISTENER, Interest::Readable)?;
     poller.add(&core.bell, KEY_BELL, Interest::Bell)?;

@@ -199,6 +199,25 @@ impl NameLock {
         }
     }
 
+    /// Looks whether somebody has the lock, and makes nothing. `None`: somebody has. Otherwise the file, which is shared by
+    /// all who look and which nobody can lock for as long as it lives: an instant, which who takes a name waits out.
+    ///
+    /// # Errors
+    /// There is no such file (`NotRunning`), or it cannot be opened.
+    pub fn look(directory: &Directory, name: &OsStr) -> Result<Option<NameLock>> {
+        let path = || shown(&directory.path.join(name));
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(directory, name, flags, Mode::empty()).map_err(|error| match error {
+            Errno::NOENT => Error::new(ErrorKind::NotRunning, format!("there is no {}", path())),
+            other => Error::io(format_args!("open {}", path()), other),
+        })?;
+        match super::retry(|| flock(&file, FlockOperation::NonBlockingLockShared)) {
+            Ok(()) => Ok(Some(NameLock { file })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(Error::io(format_args!("look at the lock {}", path()), error)),
+        }
+    }
+
     /// Lets the lock go, although a child that was forked meanwhile has the descriptor too, and keeps the file.
     pub fn release(self) -> OwnedFd {
         let _ = flock(&self.file, FlockOperation::Unlock);
@@ -335,6 +354,15 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         drop(held);
         assert!(NameLock::try_take(&opened, name).unwrap().is_some());
+        // Who looks sees it, beside others who look, and makes no file.
+        let one = NameLock::look(&opened, name).unwrap();
+        assert!(one.is_some() && NameLock::look(&opened, name).unwrap().is_some());
+        drop(one);
+        let held = NameLock::try_take(&opened, name).unwrap();
+        assert!(NameLock::look(&opened, name).unwrap().is_none());
+        drop(held);
+        assert_eq!(NameLock::look(&opened, OsStr::new("gone")).unwrap_err().kind(), ErrorKind::NotRunning);
+        assert_eq!(opened.look(OsStr::new("gone")).unwrap(), Found::Nothing);
         // A link is not followed: the lock would be on somebody else's file.
         symlink("lock", directory.path().join("link")).unwrap();
         assert_eq!(NameLock::try_take(&opened, OsStr::new("link")).unwrap_err().kind(), ErrorKind::Io);

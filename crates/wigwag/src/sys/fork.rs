@@ -45,6 +45,11 @@ impl ForkGuard {
     }
 }
 
+/// Whether the kernel empties the page in a child.
+pub fn is_noticed() -> bool {
+    !ptr::eq(ForkGuard::new().page, &NEVER_WIPED)
+}
+
 /// One page for the life of the process; `None` on a kernel without MADV_WIPEONFORK.
 fn wiped_page() -> Option<&'static AtomicU64> {
     const SIZE: usize = 4096;

@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod directory;
 pub mod fork;
 pub mod futex;
+pub mod kernel;
 pub mod life;
 pub mod memory;
 pub mod poller;

@@ -190,20 +190,13 @@ pub fn groups(socket: impl AsFd) -> Vec<u32> {
 /// # Errors
 /// No descriptor is to be had, or the peer is gone already. A session without its pidfd would not hear of a death.
 pub fn peer_pidfd(socket: impl AsFd, credentials: &Credentials) -> Result<Option<OwnedFd>> {
-    const SO_PEERPIDFD: libc::c_int = 77;
     let failed = |error| Error::io("watch the peer's process", error);
     let asked = match planted::is(Fault::TrustedNumber) {
         true => Err(Errno::NOPROTOOPT),
-        // SAFETY: the option's value is one `int`.
-        false => unsafe { option::<libc::c_int>(socket.as_fd(), SO_PEERPIDFD) },
+        false => peer_pidfd_by_socket(&socket),
     };
     match asked {
-        Ok(fd) => {
-            // SAFETY: the kernel made this descriptor for the caller, who owns it from here on.
-            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-            let _ = rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC);
-            return Ok(Some(fd));
-        }
+        Ok(fd) => return Ok(Some(fd)),
         // An older kernel, or a sandbox. Any other error, such as INVAL for a peer that was waited for, must not lead on to
         // the number: it may be another process's by now.
         Err(Errno::NOPROTOOPT | Errno::NOSYS | Errno::PERM) => {}
@@ -221,19 +214,34 @@ pub fn peer_pidfd(socket: impl AsFd, credentials: &Credentials) -> Result<Option
     Ok((!has_hung_up).then_some(pidfd))
 }
 
+/// The peer's process, by the socket alone (SO_PEERPIDFD, Linux 6.5).
+pub fn peer_pidfd_by_socket(socket: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    const SO_PEERPIDFD: libc::c_int = 77;
+    // SAFETY: the option's value is one `int`.
+    let fd = unsafe { option::<libc::c_int>(socket.as_fd(), SO_PEERPIDFD) }?;
+    // SAFETY: the kernel made this descriptor for the caller, who owns it from here on.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let _ = rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC);
+    Ok(fd)
+}
+
 /// Refuses descriptors from the other end, where the kernel can (SO_PASSRIGHTS, Linux 6.16).
-pub fn refuse_descriptors(socket: impl AsFd) {
+pub fn refuse_descriptors(socket: impl AsFd) -> rustix::io::Result<()> {
     const SO_PASSRIGHTS: libc::c_int = 83;
     let off: libc::c_int = 0;
     // SAFETY: the pointer and length describe `off`; the kernel reads it during the call.
-    unsafe {
+    let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
             SO_PASSRIGHTS,
             (&raw const off).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
-        );
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
     }
 }
 

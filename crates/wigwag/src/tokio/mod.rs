@@ -25,11 +25,18 @@
 //!
 //! [tokio]: https://tokio.rs
 
+mod client;
+mod loan;
+mod server;
+mod session;
 mod stream;
 mod stream_halves;
 mod stream_listener;
 mod waiting;
 
+pub use client::Client;
+pub use loan::{Loan, Pending, Reply};
+pub use server::Server;
 pub use stream::Stream;
 pub use stream_halves::{ReadHalf, WriteHalf};
 pub use stream_listener::{Incoming, StreamListener};

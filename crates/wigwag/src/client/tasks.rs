@@ -1,0 +1,35 @@
+//! What a session that is shared by tasks asks of its client: slots without a borrow, and nothing that waits.
+
+use std::time::Instant;
+
+use super::Client;
+use crate::error::{Error, Result};
+use crate::loan::Held;
+
+impl Client {
+    /// How many slots are out: in loans, calls and replies, and those given up while the server has them.
+    pub(crate) fn slots_out(&self) -> usize {
+        self.free.out()
+    }
+
+    /// A slot for a payload, or `None`: all are out.
+    pub(crate) fn take_slot(&self, len: usize) -> Result<Option<Held>> {
+        self.check_loan(len)?;
+        Ok(self.free.take().map(|slot| self.lend(slot, len).into_held()))
+    }
+
+    /// Passes a slot to the server.
+    pub(crate) fn send_held(&self, held: &Held, deadline: Option<Instant>) -> Result<()> {
+        if self.connection.is_forked() {
+            return Err(Error::forked());
+        }
+        self.send(held.slot(), self.connection.segment().line(held.slot()), held.len(), deadline);
+        Ok(())
+    }
+
+    /// The reply of a slot that has come back. With an error the slot is free again.
+    pub(crate) fn take_reply(&self, slot: usize) -> Result<Held> {
+        self.connection.came_awake();
+        self.accept(slot, self.connection.segment().line(slot)).map(crate::loan::Reply::into_held)
+    }
+}
