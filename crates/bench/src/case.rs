@@ -35,6 +35,12 @@ pub enum Contender {
     Mqueue,
     /// Two files, polled
     File,
+    /// This project, between tasks on tokio; only `--goal P13` uses it
+    #[value(skip)]
+    Tokio,
+    /// Unix stream sockets between tasks on tokio; only `--goal P13` uses it
+    #[value(skip)]
+    TokioUnix,
     /// The bare kernel calls of a connect; only `--goal P10` uses it
     #[value(skip)]
     Handshake,
@@ -75,6 +81,8 @@ impl Contender {
             Contender::Pipe => "pipe",
             Contender::Mqueue => "mqueue",
             Contender::File => "file",
+            Contender::Tokio => "tokio-wigwag",
+            Contender::TokioUnix => "tokio-unix",
             Contender::Handshake => "handshake",
             Contender::Rival(name) => name,
         }
@@ -89,7 +97,8 @@ impl Contender {
             // A file cannot wake anybody, so its ends look again and again, whatever was asked for.
             Contender::File => vec![WaitMode::Spin],
             Contender::Futex | Contender::Handshake => vec![WaitMode::Park],
-            Contender::Wigwag => asked.to_vec(),
+            Contender::Wigwag | Contender::Tokio => asked.to_vec(),
+            Contender::TokioUnix => vec![WaitMode::Park],
             Contender::Unix | Contender::Tcp | Contender::Pipe | Contender::Mqueue | Contender::Rival(_) => {
                 let polled = asked.contains(&WaitMode::Spin);
                 let blocking = asked.iter().any(|wait| *wait != WaitMode::Spin);
@@ -109,7 +118,8 @@ impl Serialize for Contender {
 impl<'de> Deserialize<'de> for Contender {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Contender, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let own = Contender::ALL.into_iter().chain([Contender::Handshake]).find(|own| own.name() == name);
+        let skipped = [Contender::Tokio, Contender::TokioUnix, Contender::Handshake];
+        let own = Contender::ALL.into_iter().chain(skipped).find(|own| own.name() == name);
         // A process of a phase reads one case, so what is leaked is one name.
         Ok(own.unwrap_or_else(|| Contender::Rival(name.leak())))
     }
@@ -221,7 +231,7 @@ impl Case {
             Contender::Limit | Contender::Raw64 if self.size > LINE_CAPACITY => Some("one line holds 48 bytes"),
             Contender::Raw64 if self.in_flight == 1 => Some("needs more than one request in flight"),
             Contender::Raw64 if self.load != Load::Closed => Some("runs in a closed loop only"),
-            Contender::Rival(_) => None,
+            Contender::Rival(_) | Contender::Tokio | Contender::TokioUnix => None,
             _ if self.in_flight > 1 && !pipelines => Some("has one request in flight"),
             _ if self.in_flight > 1 && self.load != Load::Closed => Some("several in flight need a closed loop"),
             Contender::Wigwag | Contender::Unix | Contender::Tcp => None,
@@ -300,7 +310,9 @@ mod tests {
     fn a_case_survives_json() {
         let bursts = Load::Bursts { burst: 64, pause_ns: 7 };
         for load in [Load::Closed, Load::Paced { rate: 100.0 }, bursts, Load::Connect, Load::Start, Load::UntilDeath] {
-            for contender in [Contender::Wigwag, Contender::Handshake, Contender::Rival("somebody-else")] {
+            for contender in
+                [Contender::Wigwag, Contender::TokioUnix, Contender::Handshake, Contender::Rival("somebody-else")]
+            {
                 let case = Case::new(contender, WaitMode::Park, 48).loaded(load);
                 let text = serde_json::to_string(&case).unwrap();
                 assert_eq!(serde_json::from_str::<Case>(&text).unwrap(), case, "{text}");

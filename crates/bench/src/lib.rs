@@ -29,6 +29,7 @@ pub mod role;
 pub mod row;
 pub mod series;
 pub mod system_calls;
+pub mod tasks;
 pub mod transport;
 pub mod usage;
 pub mod work;

@@ -20,6 +20,10 @@ pub struct Memory {
     len: usize,
 }
 
+// SAFETY: the mapping stays until the value is dropped, on whichever thread; its words are atomics, and whoever takes a region
+// of it says why nobody else has it.
+unsafe impl Send for Memory {}
+
 /// A part of it that belongs to whoever has the turn.
 #[derive(Clone, Copy)]
 pub struct Region {

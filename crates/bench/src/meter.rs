@@ -199,10 +199,22 @@ impl Meter {
 
     /// Runs the loop for the warm-up's time, learns from it whether to batch, and forgets the rest.
     fn warm_up(&mut self, mut lap: impl FnMut(&mut Meter) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let wanted = self.begin_to_warm_up();
+        lap(self)?;
+        self.end_warm_up(wanted);
+        Ok(())
+    }
+
+    /// Until the end of the warm-up only its extent counts; what is wanted after it is returned.
+    pub(crate) fn begin_to_warm_up(&mut self) -> Extent {
         let wanted = self.extent;
         self.extent = Extent { calls: wanted.calls.max(PROBE), nanos: wanted.warm_up, warm_up: 0 };
         self.batch = PROBE;
-        lap(self)?;
+        wanted
+    }
+
+    /// Learns from the warm-up whether to batch, and forgets the rest.
+    pub(crate) fn end_warm_up(&mut self, wanted: Extent) {
         self.extent = wanted;
         // The fastest batch: a contender that has to get going first is judged by what it has become.
         let fastest = self.all.min() / PICOSECONDS;
@@ -210,7 +222,6 @@ impl Meter {
         self.batch = if batched { BATCH.min(wanted.calls.div_ceil(8)).max(1) } else { 1 };
         (self.all, self.first) = (latencies(), latencies());
         (self.calls, self.elapsed) = (0, 0);
-        Ok(())
     }
 
     fn between_borders(
@@ -230,7 +241,7 @@ impl Meter {
         Ok(self.report(after.0 - before.0, after.1 - before.1))
     }
 
-    fn report(&self, client: Usage, server: Usage) -> Report {
+    pub(crate) fn report(&self, client: Usage, server: Usage) -> Report {
         Report {
             calls: self.calls,
             elapsed: self.elapsed,
@@ -259,12 +270,26 @@ impl Meter {
         while self.goes_on(begin) {
             let start = clock::now();
             run(self.number, self.batch)?;
-            let end = clock::now();
-            self.all.saturating_record((end - start) * PICOSECONDS / self.batch);
-            self.number += self.batch;
-            self.calls += self.batch;
+            self.record_batch(start);
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn record_batch(&mut self, start: u64) {
+        self.all.saturating_record((clock::now() - start) * PICOSECONDS / self.batch);
+        self.number += self.batch;
+        self.calls += self.batch;
+    }
+
+    /// The numbers of the next batch's requests.
+    pub(crate) fn next_batch(&self) -> std::ops::Range<u64> {
+        self.number..self.number + self.batch
+    }
+
+    /// Bytes of a request.
+    pub(crate) fn size(&self) -> usize {
+        self.case.size
     }
 
     /// Calls at a steady pace. Who is late starts at once and does not catch up: no burst follows a stall.
@@ -316,7 +341,7 @@ impl Meter {
 
     /// Notes the time since `begin` and says whether there is more to do.
     #[inline(always)]
-    fn goes_on(&mut self, begin: u64) -> bool {
+    pub(crate) fn goes_on(&mut self, begin: u64) -> bool {
         self.elapsed = clock::now() - begin;
         self.calls == 0 || (self.calls < self.extent.calls && self.elapsed < self.extent.nanos)
     }

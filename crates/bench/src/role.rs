@@ -20,6 +20,7 @@ use crate::raw::{self, Copying, InPlace, TwoBuffers};
 use crate::report::Report;
 use crate::ring::Ring;
 use crate::system_calls;
+use crate::tasks;
 use crate::transport::{self, Caller, Rendezvous, Responder, Window};
 use crate::usage::Usage;
 use crate::work;
@@ -161,6 +162,8 @@ fn serve(orders: &Orders) -> anyhow::Result<()> {
             ready(orders)?;
             exchange::serve(server)
         }
+        Contender::Tokio => tasks::serve_wigwag(orders, || ready(orders)),
+        Contender::TokioUnix => tasks::serve_socket(orders, || ready(orders)),
         Contender::Handshake => {
             let greeter = Greeter::bind(&orders.directory)?;
             ready(orders)?;
@@ -202,6 +205,8 @@ fn measure(orders: &Orders) -> anyhow::Result<Report> {
         Contender::Mqueue => run(orders, || transport::MqueueCaller::connect(&place)),
         Contender::File => run(orders, || transport::FileCaller::connect(&place)),
         Contender::Wigwag => measure_wigwag(orders),
+        Contender::Tokio => tasks::measure_wigwag(orders),
+        Contender::TokioUnix => tasks::measure_socket(orders),
         Contender::Handshake => orders.meter()?.run_connects(orders.server, || handshake::connect(&orders.directory)),
         Contender::Rival(name) => bail!("{name} is no contender of this program"),
     }

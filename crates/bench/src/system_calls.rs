@@ -41,7 +41,7 @@ const DONE: u64 = 2;
 /// Whether a case's number of system calls is a property of the case and not of the machine's speed.
 pub fn is_countable(case: &Case) -> bool {
     let polls_the_kernel = match case.contender {
-        Contender::File | Contender::Rival(_) => true,
+        Contender::File | Contender::Rival(_) | Contender::Tokio | Contender::TokioUnix => true,
         Contender::Unix | Contender::Tcp | Contender::Pipe | Contender::Mqueue => case.wait == WaitMode::Spin,
         _ => false,
     };

@@ -197,6 +197,12 @@ impl Connection {
         }
     }
 
+    /// Whether spinning for a reply can pay: the server did not have to be woken for it, and may run at the same time.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn is_worth_spinning(&self) -> bool {
+        self.may_ever_spin.get() && !self.server_slept.get()
+    }
+
     /// The server had been woken for this reply: the think time begins, and it may have moved.
     #[cold]
     pub fn reply_after_ring(&self) {

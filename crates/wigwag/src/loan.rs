@@ -172,7 +172,7 @@ impl<'c> Loan<'c> {
 mod held;
 
 #[cfg(all(feature = "tokio", not(loom)))]
-pub(crate) use held::Held;
+pub(crate) use held::{Held, Passed};
 
 impl Deref for Loan<'_> {
     type Target = [u8];

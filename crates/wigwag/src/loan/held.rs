@@ -8,6 +8,8 @@ use super::{Loan, Reply};
 use crate::client::Client;
 use crate::hint;
 use crate::layout::INLINE_CAPACITY;
+use crate::segment::Line;
+use crate::slot;
 
 /// A slot that is the client's (L1), and its payload. Whoever keeps it keeps the client, too, and gives the slot back.
 #[derive(Debug)]
@@ -36,6 +38,29 @@ impl Reply<'_> {
     pub(crate) fn into_held(self) -> Held {
         let this = ManuallyDrop::new(self);
         Held { slot: this.slot, data: this.data, len: this.len }
+    }
+}
+
+/// A slot that was passed to the server. Whoever keeps it keeps the client, too.
+#[derive(Debug)]
+pub(crate) struct Passed(NonNull<Line>);
+
+// SAFETY: the line is mapped for as long as the client lives (M1), and only its atomics are touched.
+unsafe impl Send for Passed {}
+// SAFETY: as above.
+unsafe impl Sync for Passed {}
+
+impl Passed {
+    /// One of this client's slots.
+    pub fn new(client: &Client, slot: usize) -> Passed {
+        Passed(NonNull::from(client.connection.segment().line(slot)))
+    }
+
+    /// Whether it has come back.
+    #[inline(always)]
+    pub fn is_back(&self) -> bool {
+        // SAFETY: mapped while the client lives, which whoever has this keeps; only an atomic is touched.
+        !slot::load(unsafe { &self.0.as_ref().turn }).is_server()
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Pending {
     /// `None` once the reply was taken.
     session: Option<Arc<Session>>,
     slot: usize,
+    /// Whether it was polled before.
+    is_polled: bool,
 }
 
 /// A reply where it lies: a `[u8]` in the slot that the request was sent in. Dropping it gives the slot back.
@@ -201,22 +203,26 @@ impl Loan {
 
     fn pass(mut self, deadline: Option<Instant>) -> Result<Pending> {
         self.0.session().send(&self.0.held, deadline)?;
-        Ok(Pending { session: self.0.session.take(), slot: self.0.held.slot() })
+        Ok(Pending { session: self.0.session.take(), slot: self.0.held.slot(), is_polled: false })
     }
 }
 
 impl Future for Pending {
     type Output = Result<Reply>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Reply>> {
-        let Some(session) = &self.session else {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Reply>> {
+        let this = self.get_mut();
+        let Some(session) = &this.session else {
             return Poll::Ready(Err(Error::new(ErrorKind::Unanswered, "the reply of this call has been taken before")));
         };
         // Who always finds its reply would never let other tasks run.
         let budget = std::task::ready!(tokio::task::coop::poll_proceed(context));
-        let outcome = std::task::ready!(session.poll_reply(self.slot, context.waker()));
+        if !std::mem::replace(&mut this.is_polled, true) {
+            session.spin(this.slot);
+        }
+        let outcome = std::task::ready!(session.poll_reply(this.slot, context.waker()));
         budget.made_progress();
-        let session = self.session.take();
+        let session = this.session.take();
         Poll::Ready(outcome.map(|held| Reply(Owned { session, held })))
     }
 }

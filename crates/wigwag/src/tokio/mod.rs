@@ -25,6 +25,7 @@
 //!
 //! [tokio]: https://tokio.rs
 
+mod abstinence;
 mod client;
 mod loan;
 mod server;

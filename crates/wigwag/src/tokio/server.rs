@@ -14,6 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::unix::AsyncFd;
 use tokio::task::coop;
 
+use super::abstinence::Abstinence;
 use super::waiting::poll_ring;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Kind;
@@ -346,48 +347,38 @@ impl<F: Future + Unpin> Future for Caught<F> {
     }
 }
 
-/// Whether to spin on a thread that is a runtime's.
-///
-/// A serving thread of one's own follows [`crate::wait`]: it polls a quick client's slots for some 40 microseconds before it
-/// sleeps. A runtime's thread may do the same, as long as that finds requests. It does not if the client is a task of the very
-/// thread that spins, or if others have the processor: then each spin is time that all tasks of the thread lose. So a
-/// period of polling that found little makes the next one come later, twice as late each time.
+/// Whether the sessions of quick clients are polled.
 #[derive(Debug, Default)]
 struct Spinning {
+    abstinence: Abstinence,
+    /// Whether they are not, until so many requests were served.
+    is_abstaining: bool,
     /// Requests found since the last period of polling ended.
     found: u32,
-    /// Requests still to be served before the next period.
-    abstain: u32,
-    /// How many it were the last time.
-    abstained: u32,
 }
 
 /// Requests in a period of polling that make it worth it.
 const WORTH_IT: u32 = 16;
-/// The most requests between two periods.
-const ABSTAIN_MAX: u32 = 1 << 14;
 
 impl Spinning {
     fn next(&mut self, worker: &mut Worker, may_spin: bool) -> Result<Next> {
-        if !may_spin || self.abstain > 0 {
+        if !may_spin || self.is_abstaining {
             worker.cool();
         }
         let next = worker.next(Until::Quiet)?;
         if next == Next::Request {
             self.found = self.found.saturating_add(1);
-            self.abstain = self.abstain.saturating_sub(1);
+            self.is_abstaining = self.is_abstaining && !self.abstinence.is_over();
         }
         if let Some(found_cold) = worker.take_cooled() {
-            self.cooled(found_cold);
+            // A period of polling is over.
+            match std::mem::take(&mut self.found).saturating_sub(found_cold) < WORTH_IT {
+                true => self.abstinence.failed(),
+                false => self.abstinence.paid(),
+            }
+            self.is_abstaining = !self.abstinence.is_over();
         }
         Ok(next)
-    }
-
-    /// A period of polling is over.
-    fn cooled(&mut self, found_cold: u32) {
-        let found = std::mem::take(&mut self.found).saturating_sub(found_cold);
-        self.abstained = if found < WORTH_IT { (self.abstained * 2).clamp(WORTH_IT, ABSTAIN_MAX) } else { 0 };
-        self.abstain = self.abstained;
     }
 }
 

@@ -14,14 +14,16 @@ use std::time::Instant;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::abstinence::Abstinence;
 use super::waiting::poll_ring;
 use crate::client::Client;
 use crate::connection::Ended;
 use crate::control::protocol::Reason;
 use crate::error::{Error, Result};
-use crate::loan::Held;
+use crate::loan::{Held, Passed};
 use crate::slot;
 use crate::sys::reactor::watch;
+use crate::wait::REPLY_PATIENCE;
 
 /// What the handles, loans and calls of one session share.
 pub struct Session {
@@ -45,6 +47,7 @@ struct State {
     asleep: Vec<usize>,
     /// How many slots are out, as the semaphore knows it.
     out: usize,
+    spinning: Abstinence,
 }
 
 /// What the reactor wakes. It does not keep the session alive.
@@ -68,7 +71,13 @@ impl Session {
         let (bell, life) = client.connection.descriptors()?;
         let (bell, life) = (bell.map(watch).transpose()?, watch(life)?);
         let slots = client.slots();
-        let state = State { client, wakers: (0..slots).map(|_| None).collect(), asleep: Vec::new(), out: 0 };
+        let state = State {
+            client,
+            wakers: (0..slots).map(|_| None).collect(),
+            asleep: Vec::new(),
+            out: 0,
+            spinning: Abstinence::default(),
+        };
         let session = Arc::new_cyclic(|session| Session {
             state: Mutex::new(state),
             slots: Semaphore::new(slots),
@@ -132,6 +141,19 @@ impl Session {
     #[cold]
     fn why_no_slot(&self) -> Error {
         self.with_client(|client| client.connection.check_alive(false).err().unwrap_or_else(|| client.full()))
+    }
+
+    /// Spins for a reply that may be nearer than a wake-up is long, if nobody else waits and the server is awake.
+    pub fn spin(&self, slot: usize) {
+        let passed = self.with_state(0, |state| {
+            let State { client, asleep, spinning, .. } = state;
+            let is_worth_it =
+                asleep.is_empty() && !client.connection.is_forked() && client.connection.is_worth_spinning();
+            (is_worth_it && spinning.is_over()).then(|| Passed::new(client, slot))
+        });
+        let Some(passed) = passed else { return };
+        let has_paid = spin_for(&passed);
+        self.with_state(0, |state| if has_paid { state.spinning.paid() } else { state.spinning.failed() });
     }
 
     /// Passes a slot to the server. On an error it is still the client's.
@@ -260,6 +282,25 @@ impl Session {
     fn lock(&self) -> MutexGuard<'_, State> {
         // What may panic while it is held are allocations, with nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Spins before the clock is read for the first time, and between two looks at it.
+const SPINS_PER_CLOCK: u32 = 128;
+
+/// For at most as long as a wake-up takes. Not under the lock.
+fn spin_for(passed: &Passed) -> bool {
+    let mut begin = None;
+    loop {
+        for _ in 0..SPINS_PER_CLOCK {
+            if passed.is_back() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if begin.get_or_insert_with(Instant::now).elapsed() > REPLY_PATIENCE {
+            return false;
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod pace;
 pub mod permits;
 mod sessions;
 mod sizes;
+mod tasks;
 mod verdict;
 
 use verdict::Verdict;
@@ -71,13 +72,15 @@ pub enum Goal {
     P10,
     /// A semaphore's permit that is free
     P12,
+    /// Calls between tasks on tokio
+    P13,
     /// Each of them, one after the other
     #[value(name = "all")]
     All,
 }
 
 impl Goal {
-    const EACH: [Goal; 13] = [
+    const EACH: [Goal; 14] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -91,6 +94,7 @@ impl Goal {
         Goal::P9,
         Goal::P10,
         Goal::P12,
+        Goal::P13,
     ];
 
     fn measure(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
@@ -108,6 +112,7 @@ impl Goal {
             Goal::P9 => sessions::idleness(attempt),
             Goal::P10 => connect::connecting(attempt),
             Goal::P12 => permits::taking(attempt),
+            Goal::P13 => tasks::exchanges(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
         }
     }
