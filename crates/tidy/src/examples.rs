@@ -23,7 +23,7 @@ const FACE: &[&str] = &[
 
 /// Public modules that have a face of their own, each with its files.
 const MODULES: &[(&str, &[&str])] =
-    &[("tokio", &["client", "loan", "server", "stream", "stream_halves", "stream_listener"])];
+    &[("tokio", &["client", "loan", "server", "stream", "stream_halves", "stream_listener", "tower"])];
 
 /// Items that show nothing by themselves: name and reason.
 const WITHOUT: &[(&str, &str)] = &[("Result", "an alias, shown by every function that returns one")];

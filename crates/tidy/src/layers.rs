@@ -11,7 +11,7 @@ use crate::source::{self, Source, report};
 const LAYERS: &[&[&str]] = &[
     &["fuzzing"],
     &["tokio"],
-    &["typed"],
+    &["typed", "encoded"],
     &["client", "loan", "server", "semaphore", "stream", "stream_listener", "runtime"],
     &["link"],
     &["connection"],
@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["hint"],
     &["layout", "contract"],
     &["sys"],
-    &["error", "sync", "planted"],
+    &["error", "sync", "planted", "blocking"],
 ];
 
 /// Imports that run upward all the same, each with its reason. An entry that is not needed any more is an error.

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
+use crate::blocking;
 use crate::control::attach::{Attachment, KEY_BELL, KEY_SOCKET};
 pub use crate::control::news::Ended;
 use crate::control::news::News;
@@ -320,6 +321,7 @@ impl Connection {
             self.refresh_affinity();
         }
         count(&self.sleeps);
+        blocking::is_about_to_sleep("waiting for a reply or a slot");
         self.hear(deadline)
     }
 

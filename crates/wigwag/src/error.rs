@@ -86,6 +86,8 @@ pub enum ErrorKind {
     Forked,
     /// The peer wrote something into the shared memory or the socket that the protocol does not allow.
     Violation,
+    /// A value could not be encoded, or the bytes are none of its type (feature `postcard`).
+    Encoding,
     /// A builder was given a number outside of its limits.
     InvalidConfiguration,
     /// The operating system refused something; the source says what.
@@ -197,7 +199,9 @@ impl From<Error> for std::io::Error {
             ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. } => Io::BrokenPipe,
             ErrorKind::NameInvalid | ErrorKind::PathInvalid | ErrorKind::InvalidConfiguration => Io::InvalidInput,
             ErrorKind::CapacityExceeded { .. } => Io::InvalidInput,
-            ErrorKind::Violation | ErrorKind::VersionMismatch | ErrorKind::ContractMismatch => Io::InvalidData,
+            ErrorKind::Violation | ErrorKind::VersionMismatch | ErrorKind::ContractMismatch | ErrorKind::Encoding => {
+                Io::InvalidData
+            },
             _ => Io::Other,
         };
         std::io::Error::new(kind, error)

@@ -32,13 +32,15 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `tokio` | the module `tokio`: the same forms for tasks, woken by tokio's reactor |
+//! | `tower` | `tokio`, and the exchange as a tower service, called or served |
+//! | `postcard` | calls with any serde type: `Client::call_with`, `Server::serve_with` |
 //!
 //! # The modules, top down
 //!
 //! ```text
 //! fuzzing                               the validators, for fuzz targets
 //! tokio                                 the same faces for tasks
-//! typed                                 any plain-memory type as `&mut T`
+//! typed  encoded                        any plain-memory type as `&mut T`; any serde type
 //! client  loan  server  semaphore  stream  stream_listener  runtime    the faces
 //! link                                  one end of a stream
 //! connection                            the caller's end of a session, of whichever form
@@ -55,7 +57,7 @@
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
 //! sys/                                  system calls
-//! error  sync  planted                  sentences; atomics, real or model; faults for the tests to find
+//! error  sync  planted  blocking        sentences; atomics, real or model; faults for the tests to find; threads of a runtime
 //! ```
 
 #![deny(unsafe_code)]
@@ -65,11 +67,14 @@
 compile_error!("Wigwag needs Linux: memfd, eventfd, pidfd and sealed shared memory");
 
 pub(crate) mod attention;
+mod blocking;
 mod client;
 mod connection;
 mod contract;
 mod control;
 pub(crate) mod doorbell;
+#[cfg(feature = "postcard")]
+mod encoded;
 mod error;
 mod free_slots;
 #[cfg(any(fuzzing, test))]

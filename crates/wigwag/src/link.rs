@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::blocking;
 use crate::control::arrivals::Arrival;
 use crate::control::attach::{self, Attachment, KEY_BELL, KEY_SOCKET};
 use crate::control::ledger::Entry;
@@ -415,6 +416,7 @@ impl Link {
             }
             patience.sleeps = patience.sleeps.wrapping_add(1);
             self.segment.end_line(self.side).processor.store(cpu::current(), Ordering::Relaxed); // a hint
+            blocking::is_about_to_sleep("reading from a stream, or writing to one");
             self.hear(patience, deadline)?;
             has_slept = true;
         }

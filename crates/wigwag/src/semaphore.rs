@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::blocking;
 use crate::control::rendezvous::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::permit_file::{PERMITS_MAX, PermitFile};
@@ -439,6 +440,7 @@ impl Semaphore {
                 table.close();
             }
             let slice = if patience.is_zero() { SLICE } else { patience };
+            blocking::is_about_to_sleep("waiting for a permit");
             if futex::sleep(table.call_of(&waiter), 0, left.min(slice)) {
                 if !planted::is(Fault::MissingSweep) {
                     self.sweep_if_due(SWEEP_EVERY_WAITING);

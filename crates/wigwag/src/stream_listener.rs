@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::blocking;
 use crate::control::arrivals::{Arrivals, Next};
 use crate::control::core::{Command, Core};
 use crate::error::{Error, ErrorKind, Result};
@@ -106,6 +107,7 @@ impl StreamListener {
             if self.is_nonblocking.load(Ordering::Relaxed) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
+            blocking::is_about_to_sleep("accepting a stream");
             match poll(&mut [PollFd::new(&*self.arrivals, PollFlags::IN)], None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Error::io("wait for a stream to accept", error).into()),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering as StdOrdering;
 use std::time::{Duration, Instant};
 
+use crate::blocking;
 use crate::control::core::{Command, Core, Letter, Port};
 use crate::control::policy::Trust;
 use crate::control::protocol::Reason;
@@ -309,6 +310,9 @@ impl Worker {
     pub fn for_reactor(&mut self) -> Result<std::os::fd::OwnedFd> {
         use std::os::fd::AsFd;
         self.may_move = false; // the threads are the runtime's
+        if self.wait == Wait::Spin {
+            self.wait = Wait::Adaptive; // none of them may be kept for ever
+        }
         let copy = self.poller.as_fd().try_clone_to_owned();
         copy.map_err(|error| crate::error::Error::io("copy a descriptor for the reactor", error))
     }
@@ -471,6 +475,7 @@ impl Worker {
         if !self.port.attention.may_sleep() {
             return Ok(());
         }
+        blocking::is_about_to_sleep("serving");
         self.hear_after_sleep(Some(until))
     }
 

@@ -89,6 +89,15 @@ impl Owned {
     }
 }
 
+impl Owned {
+    /// The same slot for a payload of another length; the bytes stay, up to the shorter one.
+    fn resize(mut self, len: usize) -> Result<Owned> {
+        let session = Arc::clone(self.session());
+        session.with_client(|client| client.check_loan(len).map(|()| self.held.resize(client, len)))?;
+        Ok(self)
+    }
+}
+
 impl Drop for Owned {
     fn drop(&mut self) {
         if let Some(session) = &self.session {
@@ -201,6 +210,12 @@ impl Loan {
         self.pass(None)
     }
 
+    /// The same memory for a payload of another length.
+    #[cfg(feature = "tower")]
+    pub(super) fn resize(self, len: usize) -> Result<Loan> {
+        self.0.resize(len).map(Loan)
+    }
+
     fn pass(mut self, deadline: Option<Instant>) -> Result<Pending> {
         self.0.session().send(&self.0.held, deadline)?;
         Ok(Pending { session: self.0.session.take(), slot: self.0.held.slot(), is_polled: false })
@@ -253,10 +268,8 @@ impl Reply {
     /// # stop.shutdown(); thread.join().unwrap()?;
     /// # wigwag::Result::Ok(())
     /// ```
-    pub fn into_loan(mut self, len: usize) -> Result<Loan> {
-        let session = Arc::clone(self.0.session());
-        session.with_client(|client| client.check_loan(len).map(|()| self.0.held.resize(client, len)))?;
-        Ok(Loan(self.0))
+    pub fn into_loan(self, len: usize) -> Result<Loan> {
+        self.0.resize(len).map(Loan)
     }
 }
 

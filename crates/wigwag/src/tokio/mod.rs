@@ -23,16 +23,32 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
+//! # A blocking call in a task
+//! The blocking types put the thread to sleep that calls them, and with it all tasks that the thread would run. A call that is
+//! answered within the spin of some microseconds does no harm; one that sleeps does. So a blocking call that is about to sleep
+//! on a thread that runs a task is said in a warning through `tracing` (the first, the second, the fourth time, and so on).
+//! It goes on all the same. Leave such calls to [`spawn_blocking`](::tokio::task::spawn_blocking), where nothing is said.
+//!
+//! # Spinning
+//! For a reply that may be nearer than a wake-up, and for the next request of a quick client, the task's thread spins for up to
+//! some 50 microseconds, like a blocking one, as long as that pays; what was in vain puts off the next try, twice as long each
+//! time. [`Wait::Park`](crate::Wait::Park) never spins; [`Wait::Spin`](crate::Wait::Spin) is no different from the default
+//! here, because a thread of a runtime must not be kept.
+//!
 //! [tokio]: https://tokio.rs
 
 mod abstinence;
 mod client;
+#[cfg(feature = "postcard")]
+mod encoded;
 mod loan;
 mod server;
 mod session;
 mod stream;
 mod stream_halves;
 mod stream_listener;
+#[cfg(feature = "tower")]
+mod tower;
 mod waiting;
 
 pub use client::Client;
@@ -41,3 +57,5 @@ pub use server::Server;
 pub use stream::Stream;
 pub use stream_halves::{ReadHalf, WriteHalf};
 pub use stream_listener::{Incoming, StreamListener};
+#[cfg(feature = "tower")]
+pub use tower::ClientService;
