@@ -201,7 +201,7 @@ impl From<Error> for std::io::Error {
             ErrorKind::CapacityExceeded { .. } => Io::InvalidInput,
             ErrorKind::Violation | ErrorKind::VersionMismatch | ErrorKind::ContractMismatch | ErrorKind::Encoding => {
                 Io::InvalidData
-            },
+            }
             _ => Io::Other,
         };
         std::io::Error::new(kind, error)

@@ -34,6 +34,9 @@ use crate::sys::socket::{self, Credentials};
 use crate::sys::{clock, cpu};
 use crate::wait::{HOT_PATIENCE, Heat, ReplyPatience, THINK_UNKNOWN, WAKE_PATIENCE, Wait};
 
+#[cfg(all(feature = "tokio", not(loom)))]
+mod reactor;
+
 /// What the reader and the writer of one end share. The last owner's drop closes both directions and hangs up.
 pub struct Link {
     segment: Segment,
@@ -653,7 +656,7 @@ impl Link {
         &self,
         patience: &mut Patience,
         waiting: &sync::AtomicU32,
-        mut look: impl FnMut() -> std::result::Result<bool, Lie>,
+        look: impl FnMut() -> std::result::Result<bool, Lie>,
     ) -> io::Result<bool> {
         let direction = patience.direction;
         let is_shared = !self.is_split.load(Ordering::Relaxed);
@@ -672,11 +675,24 @@ impl Link {
             self.nudge();
         }
         mine.store(true, Ordering::Relaxed);
+        let is_armed = self.announce(direction, waiting, look);
+        if !matches!(is_armed, Ok(true)) {
+            mine.store(false, Ordering::Relaxed);
+        }
+        is_armed
+    }
+
+    /// Says that a direction waits. `false`: something came meanwhile; try again.
+    pub fn announce(
+        &self,
+        direction: Direction,
+        waiting: &sync::AtomicU32,
+        mut look: impl FnMut() -> std::result::Result<bool, Lie>,
+    ) -> io::Result<bool> {
         Waiting(waiting).announce();
         let is_over = self.is_over();
         let is_there = look().map_err(|lie| self.condemn(lie))? || self.is_shut(direction);
         if is_there || is_over {
-            mine.store(false, Ordering::Relaxed);
             Waiting(waiting).withdraw();
         }
         if is_over && !is_there {

@@ -118,9 +118,14 @@ impl Stream {
     /// ```
     pub fn split(self) -> Result<(ReadHalf, WriteHalf)> {
         self.link.split()?;
+        Ok(self.into_halves())
+    }
+
+    /// Two halves that have no descriptors of their own: for who waits elsewhere.
+    pub(crate) fn into_halves(self) -> (ReadHalf, WriteHalf) {
         let reader = self.reader.into_inner().unwrap_or_else(PoisonError::into_inner);
         let writer = self.writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok((ReadHalf::new(Arc::clone(&self.link), reader), WriteHalf::new(self.link, writer)))
+        (ReadHalf::new(Arc::clone(&self.link), reader), WriteHalf::new(self.link, writer))
     }
 
     /// Lends the room that there is for bytes to be written, where they will lie; waits until there is some. The other end gets

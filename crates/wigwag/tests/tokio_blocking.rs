@@ -67,8 +67,7 @@ fn who_blocks_a_runtimes_thread_is_told_and_nobody_else() {
     let ground = Ground::new();
     let mut server = Server::bind(ground.socket()).unwrap();
     let stop = server.shutdown_handle();
-    let serving =
-        std::thread::spawn(move || server.serve(|_| std::thread::sleep(Duration::from_millis(20))));
+    let serving = std::thread::spawn(move || server.serve(|_| std::thread::sleep(Duration::from_millis(20))));
     let connect = || Client::builder().wait(Wait::Park).connect(ground.socket()).unwrap();
 
     // On a thread of one's own, and where a runtime allows it.

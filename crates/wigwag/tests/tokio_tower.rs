@@ -32,10 +32,9 @@ fn a_timeout_layer_gives_a_call_up_and_its_slot_comes_back() {
         assert!(error.is::<tower::timeout::error::Elapsed>(), "{error}");
         server.recv().await.unwrap().reply();
         assert_eq!(client.stats().abandoned, 1);
-        let (reply, ()) = tokio::join!(
-            async { service.ready().await.unwrap().call(b"quick".to_vec()).await },
-            async { server.recv().await.unwrap().reply() }
-        );
+        let (reply, ()) = tokio::join!(async { service.ready().await.unwrap().call(b"quick".to_vec()).await }, async {
+            server.recv().await.unwrap().reply()
+        });
         assert_eq!(&reply.unwrap()[..], b"quick");
     });
 }
@@ -58,10 +57,10 @@ fn a_service_is_ready_when_it_has_a_slot_so_load_can_be_shed() {
         let _ = reserving;
         assert!(shedding.ready().await.unwrap().call(b"third".to_vec()).await.is_err());
         drop(waiting);
-        let (reply, ()) = tokio::join!(
-            async { shedding.ready().await.unwrap().call(b"fourth".to_vec()).await },
-            async { server.recv().await.unwrap().reply() }
-        );
+        let (reply, ()) =
+            tokio::join!(async { shedding.ready().await.unwrap().call(b"fourth".to_vec()).await }, async {
+                server.recv().await.unwrap().reply()
+            });
         assert_eq!(&reply.unwrap()[..], b"fourth");
     });
 }
@@ -76,7 +75,10 @@ fn a_request_that_does_not_fit_is_an_error_of_the_call_and_the_slot_is_free_agai
         for _ in 0..3 {
             let error = service.ready().await.unwrap().call(vec![0; 65]).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::CapacityExceeded { len: 65, capacity: 64 });
-            assert_eq!(ServiceExt::<Vec<u8>>::ready(&mut service).await.unwrap().call(vec![9; 64]).await.unwrap()[..], [9; 64]);
+            assert_eq!(
+                ServiceExt::<Vec<u8>>::ready(&mut service).await.unwrap().call(vec![9; 64]).await.unwrap()[..],
+                [9; 64]
+            );
         }
     });
 }
@@ -97,8 +99,7 @@ fn a_service_serves_under_a_limit_and_its_errors_are_the_answers() {
                 }
             }
         });
-        let service =
-            ServiceBuilder::new().concurrency_limit(2).timeout(Duration::from_millis(50)).service(work);
+        let service = ServiceBuilder::new().concurrency_limit(2).timeout(Duration::from_millis(50)).service(work);
         let serving = tokio::spawn(async move { server.serve_tower(service).await });
         let client = Client::connect(ground.socket()).await.unwrap();
         let (slow, slower, good) = tokio::join!(client.call(b"slow"), client.call(b"slow"), client.call(b"abc"));

@@ -76,13 +76,25 @@ impl ReadHalf {
     }
 
     /// Whether a read would find something, the end included.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub(crate) fn is_readable(&mut self) -> io::Result<bool> {
         self.reader.is_readable(&self.link)
     }
 
+    /// As [`arm_read`](ReadHalf::arm_read), for who is woken by a reactor.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn announce_read(&mut self) -> io::Result<bool> {
+        self.reader.announce(&self.link)
+    }
+
+    /// What both halves share.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
     /// Shows what is there to `put`, at most `most` bytes of it.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub(crate) fn read_with(&mut self, most: usize, put: impl FnMut(&[u8])) -> io::Result<()> {
         self.reader.read_with(&self.link, most, put)
     }
@@ -177,19 +189,25 @@ impl WriteHalf {
     }
 
     /// As [`try_write`](WriteHalf::try_write), from several buffers.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub(crate) fn try_write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         self.writer.try_write_vectored(&self.link, from)
     }
 
+    /// As [`arm_write`](WriteHalf::arm_write), for who is woken by a reactor.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn announce_write(&mut self) -> io::Result<bool> {
+        self.writer.announce(&self.link)
+    }
+
     /// Whether there is room to write to.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub(crate) fn is_writable(&mut self) -> io::Result<bool> {
         Ok(self.writer.try_room(&self.link, 1)?.is_some())
     }
 
     /// Shuts the stream for writing.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub(crate) fn shutdown(&self) -> io::Result<()> {
         if self.link.is_forked() {
             return Err(crate::error::Error::forked().into());

@@ -98,6 +98,17 @@ impl Reader {
         Ok(is_armed)
     }
 
+    /// As [`Reader::arm`], for who is woken by a reactor.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn announce(&mut self, link: &Link) -> io::Result<bool> {
+        let words = link.incoming();
+        let ring = &mut self.ring;
+        self.is_armed = link.announce(Direction::Reading, words.waits_for_data, || {
+            ring.look(&words).map(|available| available > 0 || ring.is_at_end())
+        })?;
+        Ok(self.is_armed)
+    }
+
     /// Reads what is there into `into`; waits for the first byte. 0 is the end.
     #[inline(always)]
     pub fn read(&mut self, link: &Link, into: &mut [u8]) -> io::Result<usize> {
@@ -124,14 +135,14 @@ impl Reader {
     }
 
     /// Whether a read would find something, the end included.
-    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "a task asks before it waits"))]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn is_readable(&mut self, link: &Link) -> io::Result<bool> {
         Ok(self.copy_consumed < self.copy.len() || self.try_available(link)?.is_some())
     }
 
     /// Shows at most `most` of the bytes that are there to `put`, in the steps of [`Reader::take`]; never waits after
     /// [`Reader::is_readable`]. The bytes need no room that is initialized, as those of a read do.
-    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "tokio's buffers are of this kind"))]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn read_with(&mut self, link: &Link, most: usize, mut put: impl FnMut(&[u8])) -> io::Result<()> {
         let mut left = self.fill(link)?.len().min(most);
         while left > 0 {

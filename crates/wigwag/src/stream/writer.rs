@@ -109,6 +109,17 @@ impl Writer {
         Ok(is_armed)
     }
 
+    /// As [`Writer::arm`], for who is woken by a reactor.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn announce(&mut self, link: &Link) -> io::Result<bool> {
+        let words = link.outgoing();
+        let ring = &mut self.ring;
+        self.is_armed = link.announce(Direction::Writing, words.waits_for_room, || {
+            ring.look(&words).map(|room| room > 0 || ring.is_reader_gone())
+        })?;
+        Ok(self.is_armed)
+    }
+
     /// Writes as much as there is room for; waits until there is some.
     #[inline(always)]
     pub fn write(&mut self, link: &Link, from: &[u8]) -> io::Result<usize> {

@@ -47,6 +47,7 @@ mod session;
 mod stream;
 mod stream_halves;
 mod stream_listener;
+mod stream_watch;
 #[cfg(feature = "tower")]
 mod tower;
 mod waiting;

@@ -1,19 +1,18 @@
-//! The two directions of a stream, each with its own descriptor in the reactor.
+//! The two directions of a stream, for two tasks.
 
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
-use super::waiting::poll_ring;
+use super::stream_watch::Watch;
 use crate::error::Result;
 use crate::request::Peer;
 use crate::stream;
-use crate::sys::reactor::watch;
 
 /// The reading half of a [`Stream`](super::Stream): [`AsyncRead`] and [`AsyncBufRead`]. Dropping it shuts the stream for reading.
 ///
@@ -31,7 +30,10 @@ use crate::sys::reactor::watch;
 /// # std::io::Result::Ok(()) })?;
 /// # std::io::Result::Ok(())
 /// ```
-pub struct ReadHalf(AsyncFd<stream::ReadHalf>);
+pub struct ReadHalf {
+    reading: stream::ReadHalf,
+    watch: Arc<Watch>,
+}
 
 /// The writing half of a [`Stream`](super::Stream): [`AsyncWrite`]. Dropping it, or its `shutdown`, shuts the stream for
 /// writing: the other end reads to its end.
@@ -52,12 +54,16 @@ pub struct ReadHalf(AsyncFd<stream::ReadHalf>);
 /// # std::io::Result::Ok(()) })?;
 /// # std::io::Result::Ok(())
 /// ```
-pub struct WriteHalf(AsyncFd<stream::WriteHalf>);
+pub struct WriteHalf {
+    writing: stream::WriteHalf,
+    watch: Arc<Watch>,
+}
 
 /// Both halves of a stream, in the reactor.
 pub(super) fn halves(stream: stream::Stream) -> Result<(ReadHalf, WriteHalf)> {
-    let (reading, writing) = stream.split()?;
-    Ok((ReadHalf(watch(reading)?), WriteHalf(watch(writing)?)))
+    let (reading, writing) = stream.into_halves();
+    let watch = Watch::new(reading.link())?;
+    Ok((ReadHalf { reading, watch: Arc::clone(&watch) }, WriteHalf { writing, watch }))
 }
 
 impl ReadHalf {
@@ -65,16 +71,14 @@ impl ReadHalf {
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Who always finds something would never let other tasks run.
         let budget = ready!(coop::poll_proceed(context));
-        loop {
-            let reading = self.0.get_mut();
-            if reading.is_readable()? {
-                budget.made_progress();
-                return Poll::Ready(Ok(()));
-            }
-            if reading.arm_read()? {
-                ready!(poll_ring(&self.0, context))?;
+        while !self.reading.is_readable()? {
+            self.watch.reader.register(context.waker()); // before it says that it waits
+            if self.reading.announce_read()? {
+                return Poll::Pending;
             }
         }
+        budget.made_progress();
+        Poll::Ready(Ok(()))
     }
 
     /// Who is at the other end.
@@ -90,19 +94,11 @@ impl ReadHalf {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn peer(&self) -> Peer {
-        self.0.get_ref().peer()
+        self.reading.peer()
     }
 }
 
 impl WriteHalf {
-    /// Until there is room to write to.
-    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.0.get_mut().arm_write()? {
-            ready!(poll_ring(&self.0, context))?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
     /// Tries, and waits for room when there is none.
     fn poll_put(
         &mut self,
@@ -111,11 +107,14 @@ impl WriteHalf {
     ) -> Poll<io::Result<usize>> {
         let budget = ready!(coop::poll_proceed(context));
         loop {
-            if let Some(count) = put(self.0.get_mut())? {
+            if let Some(count) = put(&mut self.writing)? {
                 budget.made_progress();
                 return Poll::Ready(Ok(count));
             }
-            ready!(self.poll_writable(context))?;
+            self.watch.writer.register(context.waker()); // before it says that it waits
+            if self.writing.announce_write()? {
+                return Poll::Pending;
+            }
         }
     }
 
@@ -144,7 +143,7 @@ impl WriteHalf {
     pub async fn write_buf(&mut self) -> io::Result<&mut [u8]> {
         std::future::poll_fn(|context| self.poll_put(context, |writing| Ok(writing.is_writable()?.then_some(0))))
             .await?;
-        self.0.get_mut().write_buf()
+        self.writing.write_buf()
     }
 
     /// Hands over the first `len` bytes of what [`write_buf`](WriteHalf::write_buf) lent last.
@@ -164,7 +163,7 @@ impl WriteHalf {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn commit(&mut self, len: usize) {
-        self.0.get_mut().commit(len);
+        self.writing.commit(len);
     }
 
     /// Who is at the other end.
@@ -180,7 +179,7 @@ impl WriteHalf {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn peer(&self) -> Peer {
-        self.0.get_ref().peer()
+        self.writing.peer()
     }
 }
 
@@ -189,7 +188,7 @@ impl AsyncRead for ReadHalf {
         if into.remaining() > 0 {
             ready!(self.poll_readable(context))?;
             let most = into.remaining();
-            self.0.get_mut().read_with(most, |bytes| into.put_slice(bytes))?;
+            self.reading.read_with(most, |bytes| into.put_slice(bytes))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -198,11 +197,11 @@ impl AsyncRead for ReadHalf {
 impl AsyncBufRead for ReadHalf {
     fn poll_fill_buf(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         ready!(self.poll_readable(context))?;
-        Poll::Ready(io::BufRead::fill_buf(self.get_mut().0.get_mut()))
+        Poll::Ready(io::BufRead::fill_buf(&mut self.get_mut().reading))
     }
 
     fn consume(mut self: Pin<&mut Self>, count: usize) {
-        io::BufRead::consume(self.0.get_mut(), count);
+        io::BufRead::consume(&mut self.reading, count);
     }
 }
 
@@ -228,18 +227,18 @@ impl AsyncWrite for WriteHalf {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.get_ref().shutdown())
+        Poll::Ready(self.writing.shutdown())
     }
 }
 
 impl fmt::Debug for ReadHalf {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.get_ref().fmt(out)
+        self.reading.fmt(out)
     }
 }
 
 impl fmt::Debug for WriteHalf {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.get_ref().fmt(out)
+        self.writing.fmt(out)
     }
 }
