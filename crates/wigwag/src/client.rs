@@ -379,13 +379,15 @@ impl Client {
     /// Waits for the reply of a slot and takes it; on an error the call is given up.
     #[inline(always)]
     pub(crate) fn finish(&self, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<Reply<'_>> {
-        match self.connection.wait(line, deadline) {
-            Ok(()) => self.accept(slot, line),
-            Err(error) => {
-                self.abandon(slot);
-                Err(error)
-            }
+        if !self.connection.wait_briefly(line) {
+            self.wait_patiently(slot, line, deadline)?;
         }
+        self.accept(slot, line)
+    }
+
+    #[cold]
+    fn wait_patiently(&self, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<()> {
+        self.connection.wait_patiently(line, deadline).inspect_err(|_| self.abandon(slot))
     }
 
     /// Checks and takes the reply in a slot whose turn has come back. On an error the slot is free again.
@@ -394,23 +396,22 @@ impl Client {
         let turn = slot::load(&line.turn);
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = line.head.load(Ordering::Relaxed);
-        match Head::parse(word) {
-            Some(head)
-                if head.kind == Kind::Reply
-                    && (head.fits(self.capacity()) && turn.sequence() == self.sequences[slot].get()
-                        || planted::is(Fault::UncheckedReply)) =>
-            {
-                let again = planted::is(Fault::ReplyDoubleFetch).then(|| line.head.load(Ordering::Relaxed));
-                Ok(Reply::new(self, slot, again.and_then(Head::parse).unwrap_or(head)))
-            }
-            head => Err(self.not_a_reply(slot, turn, word, head)),
+        let mut head = Head::of_kind(word, Kind::Reply, self.capacity());
+        if turn.sequence() != self.sequences[slot].get() {
+            head = None;
         }
+        if planted::is(Fault::UncheckedReply) {
+            head = Head::parse(word).filter(|head| head.kind == Kind::Reply);
+        }
+        let Some(head) = head else { return Err(self.not_a_reply(slot, turn, word)) };
+        let again = planted::is(Fault::ReplyDoubleFetch).then(|| line.head.load(Ordering::Relaxed));
+        Ok(Reply::new(self, slot, line, again.and_then(Head::parse).unwrap_or(head)))
     }
 
     #[cold]
-    fn not_a_reply(&self, slot: usize, turn: slot::Turn, word: u64, head: Option<Head>) -> Error {
+    fn not_a_reply(&self, slot: usize, turn: slot::Turn, word: u64) -> Error {
         let segment = self.connection.segment();
-        let error = match head {
+        let error = match Head::parse(word) {
             Some(head)
                 if head.kind != Kind::Request
                     && head.fits(self.capacity())

@@ -179,13 +179,8 @@ impl Connection {
     }
 
     /// Waits until the reply of a slot is there. On an error the slot is still the server's.
-    #[inline(always)]
     pub fn wait(&self, line: &Line, deadline: Option<Instant>) -> Result<()> {
-        if !self.is_ready(line) && !self.spin_briefly(line) {
-            return self.wait_slow(line, deadline);
-        }
-        self.came_awake();
-        Ok(())
+        if self.wait_briefly(line) { Ok(()) } else { self.wait_patiently(line, deadline) }
     }
 
     /// A reply came while this thread was awake, so the server is awake too.
@@ -213,27 +208,33 @@ impl Connection {
         self.may_spin.set(self.may_ever_spin.get() && theirs != cpu::current());
     }
 
-    /// The reply of a server that is awake and quick comes here, without a clock.
+    /// The reply of a server that is awake and quick comes here, without a clock. `false`: go on with
+    /// [`Connection::wait_patiently`].
+    ///
+    /// All that can be done before the reply is there is done before: whatever stands behind the last look makes each call
+    /// longer, and what stands before it costs nothing.
     #[inline(always)]
-    fn spin_briefly(&self, line: &Line) -> bool {
+    pub fn wait_briefly(&self, line: &Line) -> bool {
         if self.server_slept.get() || !self.may_spin.get() {
             return false;
         }
+        self.last_reply_at.set(None); // the clock is not read; who has to sleep after all sets it
         for _ in 0..SPINS_BEFORE_CLOCK {
-            std::hint::spin_loop();
             if self.is_ready(line) {
                 return true;
             }
+            std::hint::spin_loop();
         }
         false
     }
 
+    /// The second half of [`Connection::wait`], after [`Connection::wait_briefly`] was in vain.
     #[cold]
-    fn wait_slow(&self, line: &Line, deadline: Option<Instant>) -> Result<()> {
+    pub fn wait_patiently(&self, line: &Line, deadline: Option<Instant>) -> Result<()> {
         if self.fork.is_forked() {
             return Err(Error::forked());
         }
-        if self.spin_patiently(line, deadline)? {
+        if self.is_ready(line) || self.spin_patiently(line, deadline)? {
             self.came_awake();
             return Ok(());
         }

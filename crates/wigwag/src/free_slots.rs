@@ -17,7 +17,7 @@ pub struct FreeSlots {
     top: Cell<u32>,
     out: Cell<u32>,
     depth: Cell<u32>,
-    /// Most slots out at a time since the depth was last decided on.
+    /// Most slots out at a time since the depth was last decided on; not counted while the depth is 1.
     peak: Cell<u32>,
     returns: Cell<u32>,
     /// Slots whose caller gave up while the server has them; they count as out.
@@ -56,15 +56,15 @@ impl FreeSlots {
     /// Takes the slot used last.
     #[inline(always)]
     pub fn take(&self) -> Option<usize> {
-        let slot = self.top.get();
-        if slot == NONE {
-            return None;
-        }
-        self.top.set(self.below[slot as usize].get());
+        let slot = self.top.get() as usize;
+        let below = self.below.get(slot)?; // NONE is beyond all slots
+        self.top.set(below.get());
         let out = self.out.get() + 1;
         self.out.set(out);
-        self.peak.set(self.peak.get().max(out));
-        Some(slot as usize)
+        if self.depth.get() > 1 {
+            self.peak.set(self.peak.get().max(out));
+        }
+        Some(slot)
     }
 
     /// Gives a slot back. `true` when the depth became smaller, and the server should be told.
@@ -90,6 +90,7 @@ impl FreeSlots {
     }
 
     /// Whether slots may come back by themselves.
+    #[inline(always)]
     pub fn has_abandoned(&self) -> bool {
         self.abandoned_count.get() != 0
     }
@@ -123,9 +124,15 @@ impl FreeSlots {
     pub fn deepen(&self, slot: usize) -> bool {
         let grows = slot as u32 >= self.depth.get();
         if grows {
-            self.depth.set(slot as u32 + 1);
+            self.grow(slot);
         }
         grows
+    }
+
+    #[cold]
+    fn grow(&self, slot: usize) {
+        self.depth.set(slot as u32 + 1);
+        self.peak.set(self.peak.get().max(self.out.get()));
     }
 
     /// All slots are back: now and then the depth is set to what was really used at a time.

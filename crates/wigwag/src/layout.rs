@@ -205,6 +205,17 @@ impl Head {
         Some(Head { len: word as u32, kind, in_body: high & IN_BODY != 0, has_deadline: high & HAS_DEADLINE != 0 })
     }
 
+    /// A word that was read once, if it is of this kind, request or reply, and fits: [`Head::parse`] and [`Head::fits`] in
+    /// a few instructions, for the path of every call.
+    #[inline(always)]
+    pub fn of_kind(word: u64, kind: Kind, capacity: usize) -> Option<Head> {
+        let flags = (word >> 32) as u32 ^ kind as u32;
+        let head =
+            Head { len: word as u32, kind, in_body: flags & IN_BODY != 0, has_deadline: flags & HAS_DEADLINE != 0 };
+        let room = if head.in_body { capacity } else { INLINE_CAPACITY.min(capacity) };
+        (flags & !(IN_BODY | HAS_DEADLINE) == 0 && head.len as usize <= room).then_some(head)
+    }
+
     /// Whether the payload fits where it says it lies.
     #[inline(always)]
     pub fn fits(self, capacity: usize) -> bool {
@@ -281,6 +292,21 @@ mod tests {
         for high in (0u64..=0xffff).chain([1 << 16, 1 << 31]) {
             let known = (1..=5).contains(&(high & !0x300));
             assert_eq!(Head::parse(high << 32).is_some(), known, "{high:#x}");
+        }
+    }
+
+    #[test]
+    fn the_short_check_of_a_head_is_the_long_one() {
+        for flags in (0u64..=0x7ff).chain([1 << 16, 1 << 31]) {
+            for len in [0, 1, 8, 40, 47, 48, 49, 100, 101, 1024, 1025, u64::from(u32::MAX)] {
+                let word = flags << 32 | len;
+                for capacity in [0, 8, 47, 48, 49, 100, 1024, CAPACITY_MAX] {
+                    for kind in [Kind::Request, Kind::Reply] {
+                        let long = Head::parse(word).filter(|head| head.kind == kind && head.fits(capacity));
+                        assert_eq!(Head::of_kind(word, kind, capacity), long, "{word:#x} with {capacity}");
+                    }
+                }
+            }
         }
     }
 

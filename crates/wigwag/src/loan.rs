@@ -68,7 +68,7 @@ impl<'c> Loan<'c> {
     /// # stop.shutdown(); thread.join().unwrap()?;
     /// # Ok::<(), wigwag::Error>(())
     /// ```
-    #[inline]
+    #[inline(always)] // else loan and reply go through memory, there and back
     pub fn call(self) -> Result<Reply<'c>> {
         let (client, slot, line) = self.pass(None)?;
         client.finish(slot, line, None)
@@ -193,6 +193,7 @@ impl DerefMut for Loan<'_> {
 }
 
 impl Drop for Loan<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.client.release(self.slot);
     }
@@ -372,11 +373,11 @@ pub struct Reply<'c> {
 
 impl<'c> Reply<'c> {
     #[inline(always)]
-    pub(crate) fn new(client: &'c Client, slot: usize, head: Head) -> Reply<'c> {
+    pub(crate) fn new(client: &'c Client, slot: usize, line: &Line, head: Head) -> Reply<'c> {
         let reply = Reply {
             client,
             slot,
-            data: client.connection.segment().payload(slot, head.in_body),
+            data: if head.in_body { client.connection.segment().body(slot) } else { line.inline() },
             len: head.len as usize,
         };
         if head.in_body {
@@ -439,7 +440,7 @@ impl DerefMut for Reply<'_> {
 }
 
 impl Drop for Reply<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.client.release(self.slot);
     }

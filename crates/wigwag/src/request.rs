@@ -111,9 +111,8 @@ impl Request {
     /// Takes a slot whose turn word said "server" with a new `sequence`, and whose head was checked with [`Head::fits`].
     /// `false` when it could not be, and has been answered with an error.
     #[inline(always)]
-    pub(crate) fn open(&mut self, slot: usize, sequence: u64, head: Head) -> bool {
+    pub(crate) fn open(&mut self, slot: usize, line: &Line, sequence: u64, head: Head) -> bool {
         debug_assert!(!self.open);
-        let line = self.session.segment.line(slot);
         self.line = NonNull::from(line);
         self.slot = slot;
         self.sequence = sequence;

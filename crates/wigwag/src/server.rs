@@ -345,24 +345,22 @@ where
     R: IntoOutcome,
 {
     loop {
-        match worker.next(Until::Forever)? {
-            Next::Request => {
-                let request = worker.request();
-                // The handler's state after a panic is its own affair, as with any thread that catches one; ours is whole.
-                let outcome = catch_unwind(AssertUnwindSafe(|| handler(request).into_outcome()));
-                let rang = match outcome {
-                    Ok(Ok(())) => request.answer(),
-                    Ok(Err(why)) => request.answer_with_text(Kind::Failed, &why),
-                    Err(panic) => request.answer_with_text(Kind::Panicked, panic_text(request, &*panic)),
-                };
-                worker.count_call();
-                if rang {
-                    worker.count_ring();
-                }
+        if !worker.again() {
+            match worker.next(Until::Forever)? {
+                Next::Request => {}
+                Next::Shutdown => return Ok(()),
+                Next::Nothing => continue,
             }
-            Next::Shutdown => return Ok(()),
-            Next::Nothing => {}
         }
+        let request = worker.request();
+        // The handler's state after a panic is its own affair, as with any thread that catches one; ours is whole.
+        let outcome = catch_unwind(AssertUnwindSafe(|| handler(request).into_outcome()));
+        let rang = match outcome {
+            Ok(Ok(())) => request.answer(),
+            Ok(Err(why)) => request.answer_with_text(Kind::Failed, &why),
+            Err(panic) => request.answer_with_text(Kind::Panicked, panic_text(request, &*panic)),
+        };
+        worker.note_answer(rang);
     }
 }
 

@@ -38,6 +38,8 @@ const IDLE_PASSES_PER_CHECKUP: u32 = 16;
 const IDLE_PASSES_AT_FIRST: u32 = 0u32.wrapping_sub(4 * IDLE_PASSES_PER_CHECKUP);
 /// Looks at the slots within one idle pass.
 const SPINS_PER_IDLE_PASS: u32 = 8;
+/// Looks at the slots of the session that asked last, before anything else is thought of.
+const LOOKS_AGAIN: u32 = 4 * SPINS_PER_IDLE_PASS;
 /// Sleeps between two looks at this thread's own affinity.
 const SLEEPS_PER_AFFINITY: u32 = 64;
 
@@ -150,8 +152,20 @@ impl Entry {
         }
     }
 
-    /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
+    /// As [`Entry::look`], and short for the usual case of one call at a time: one line, and until something has come one
+    /// bit of it.
     #[inline(always)]
+    fn look_quickly(&mut self) -> bool {
+        let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed); // as in `look`
+        if depth != 1 || self.expected.is_empty() {
+            return self.look();
+        }
+        let turn = slot::load(&self.session.segment.line(0).turn);
+        turn.is_server() && self.consider(0, turn)
+    }
+
+    /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
+    #[inline(never)]
     fn look(&mut self) -> bool {
         // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number can
         // make the scan shorter, never longer than what is ours.
@@ -162,49 +176,53 @@ impl Entry {
             let slot = if self.cursor < depth { self.cursor } else { 0 };
             self.cursor = slot + 1;
             let turn = slot::load(&self.session.segment.line(slot).turn);
-            if self.expected[slot].is(turn) {
-                if self.take(slot, turn) {
-                    return true;
-                }
-                if self.expected.is_empty() {
-                    return false; // condemned
-                }
-                // Answered with an error already: the other slots count all the same.
-            } else if turn.is_server() && turn.sequence() != self.expected[slot].taken() {
-                return self.violation(slot, turn);
+            if turn.is_server() && self.consider(slot, turn) {
+                return true;
             }
+            if self.expected.is_empty() {
+                return false; // condemned
+            }
+        }
+        false
+    }
+
+    /// It is the server's turn in a slot: the next request, or one that is being served, or nothing that is allowed. Whether
+    /// a request was opened; one that was answered with an error already does not count.
+    #[inline(always)]
+    fn consider(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        if self.expected[slot].is(turn) {
+            return self.take(slot, turn);
+        }
+        if turn.sequence() != self.expected[slot].taken() {
+            self.violation(slot, turn);
         }
         false
     }
 
     #[inline(always)]
     fn take(&mut self, slot: usize, turn: slot::Turn) -> bool {
-        let segment = &self.session.segment;
+        let line = self.session.segment.line(slot);
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
-        let word = segment.line(slot).head.load(Ordering::Relaxed);
-        let head = match Head::parse(word) {
-            Some(head)
-                if head.kind == Kind::Request
-                    && (head.fits(segment.geometry().capacity) || planted::is(Fault::UncheckedLength))
-                    && self.session.is_answered(slot, self.expected[slot].taken()) =>
-            {
-                head
-            }
-            _ => return self.violation(slot, turn),
-        };
+        let word = line.head.load(Ordering::Relaxed);
+        let mut head = Head::of_kind(word, Kind::Request, self.session.segment.geometry().capacity);
+        if planted::is(Fault::UncheckedLength) {
+            head = Head::parse(word).filter(|head| head.kind == Kind::Request);
+        }
+        let Some(head) = head else { return self.violation(slot, turn) };
+        if !self.session.is_answered(slot, self.expected[slot].taken()) {
+            return self.violation(slot, turn);
+        }
         let head = if planted::is(Fault::DoubleFetch) {
-            Head::parse(segment.line(slot).head.load(Ordering::Relaxed)).unwrap_or(head)
+            Head::parse(line.head.load(Ordering::Relaxed)).unwrap_or(head)
         } else {
             head
         };
         self.expected[slot] = self.expected[slot].next();
-        if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
-            // The handler swapped it for another one, to keep it: that is allowed, and this one is not ours to open.
-            self.request = Request::closed(Arc::clone(&self.session));
-        }
-        self.idle_since = None;
         self.is_client_waking = false;
-        self.request.open(slot, turn.sequence(), head)
+        if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
+            replace(&mut self.request, &self.session);
+        }
+        self.request.open(slot, line, turn.sequence(), head)
     }
 
     #[cold]
@@ -218,6 +236,12 @@ impl Entry {
         self.expected = Box::new([]);
         false
     }
+}
+
+/// The handler swapped the request for another one, to keep it: that is allowed, and this one is not ours to open.
+#[cold]
+fn replace(request: &mut Request, session: &Arc<Session>) {
+    *request = Request::closed(Arc::clone(session));
 }
 
 impl Worker {
@@ -252,8 +276,30 @@ impl Worker {
         })
     }
 
-    /// Finds the next request.
+    /// A few looks at the session that asked last, if it is the only one that is polled and nothing else is to be done: the
+    /// way of a closed loop, short because the client waits for all that is done between its request and the answer. Whether
+    /// there is a request now.
     #[inline(always)]
+    pub fn again(&mut self) -> bool {
+        let [only] = self.active[..] else { return false };
+        let is_usual = self.countdown > 0 && self.leave == 0 && self.drain.is_none() && only == self.last;
+        let Some(entry) = self.entries[only].as_deref_mut() else { return false };
+        if !is_usual || !entry.heat.is_hot() || self.port.attention.is_called() {
+            return false;
+        }
+        for _ in 0..LOOKS_AGAIN {
+            if entry.look_quickly() {
+                self.countdown -= 1;
+                self.idle_passes = IDLE_PASSES_AT_FIRST;
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    /// Finds the next request.
+    #[inline(never)] // one copy: what must be short is in `again`
     pub fn next(&mut self, until: Until) -> Result<Next> {
         loop {
             if self.port.attention.is_called() || self.countdown <= 0 {
@@ -286,19 +332,26 @@ impl Worker {
     /// The request that [`Next::Request`] announced, to keep.
     pub fn take_request(&mut self) -> Request {
         let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
+        entry.idle_since = None;
         std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
     }
 
-    /// Counts a request that was answered.
+    /// Notes that the request was answered, and whether a doorbell was rung for the reply: after the answer, when the
+    /// client waits no more.
     #[inline(always)]
-    pub fn count_call(&self) {
+    pub fn note_answer(&mut self, rang: bool) {
         // Relaxed, load and store: this thread is the only writer.
         self.port.calls.store(self.port.calls.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
+        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
+            entry.idle_since = None;
+        }
+        if rang {
+            self.count_ring();
+        }
     }
 
-    /// Counts a doorbell that was rung for a reply.
     #[cold]
-    pub fn count_ring(&mut self) {
+    fn count_ring(&mut self) {
         if let Some(Some(entry)) = self.entries.get_mut(self.last) {
             entry.is_client_waking = true;
         }
@@ -417,7 +470,7 @@ impl Worker {
         {
             for _ in 0..SPINS_PER_IDLE_PASS {
                 std::hint::spin_loop();
-                if entry.look() {
+                if entry.look_quickly() {
                     self.last = only;
                     self.countdown -= 1;
                     self.idle_passes = IDLE_PASSES_AT_FIRST;

@@ -244,11 +244,7 @@ impl Server {
     }
 
     fn count(&mut self, rang: bool) -> Result<()> {
-        let worker = self.server.worker()?;
-        worker.count_call();
-        if rang {
-            worker.count_ring();
-        }
+        self.server.worker()?.note_answer(rang);
         Ok(())
     }
 
