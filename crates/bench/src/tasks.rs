@@ -48,7 +48,7 @@ impl TaskCaller for wigwag::tokio::Client {
     ) -> anyhow::Result<()> {
         let mut loan = self.loan(len).await?;
         fill(&mut loan);
-        read(&*loan.call().await?);
+        read(&loan.call().await?);
         Ok(())
     }
 }

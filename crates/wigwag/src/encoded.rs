@@ -61,7 +61,7 @@ impl Client {
     /// # let stop = server.shutdown_handle();
     /// let thread = std::thread::spawn(move || {
     ///     server.serve_with(|words: Vec<String>| {
-    ///         let mut counts = BTreeMap::new();
+    ///         let mut counts = BTreeMap::<String, u32>::new();
     ///         words.into_iter().for_each(|word| *counts.entry(word).or_insert(0) += 1);
     ///         Ok::<_, String>(counts)
     ///     })

@@ -46,17 +46,18 @@ fn a_service_is_ready_when_it_has_a_slot_so_load_can_be_shed() {
         let mut server = Server::builder().slots(1).bind_async(ground.socket()).unwrap();
         let service = Client::connect(ground.socket()).await.unwrap().into_service();
         let mut shedding = ServiceBuilder::new().load_shed().service(service.clone());
-        let mut waiting = service;
         let first = shedding.ready().await.unwrap().call(b"first".to_vec());
         let error = shedding.ready().await.unwrap().call(b"second".to_vec()).await.unwrap_err();
         assert!(error.is::<tower::load_shed::error::Overloaded>(), "{error}");
         server.recv().await.unwrap().reply();
         drop(first.await.unwrap());
-        // Who reserves and does not call gives the slot back with itself.
-        let reserving = ServiceExt::<Vec<u8>>::ready(&mut waiting).await.unwrap();
-        let _ = reserving;
+        drop(shedding); // it stands in line for the slot
+        // Who reserves and does not call has the slot, until it is dropped.
+        let mut reserving = service.clone();
+        reserving.ready().await.unwrap();
+        let mut shedding = ServiceBuilder::new().load_shed().service(service);
         assert!(shedding.ready().await.unwrap().call(b"third".to_vec()).await.is_err());
-        drop(waiting);
+        drop(reserving);
         let (reply, ()) =
             tokio::join!(async { shedding.ready().await.unwrap().call(b"fourth".to_vec()).await }, async {
                 server.recv().await.unwrap().reply()
@@ -75,10 +76,7 @@ fn a_request_that_does_not_fit_is_an_error_of_the_call_and_the_slot_is_free_agai
         for _ in 0..3 {
             let error = service.ready().await.unwrap().call(vec![0; 65]).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::CapacityExceeded { len: 65, capacity: 64 });
-            assert_eq!(
-                ServiceExt::<Vec<u8>>::ready(&mut service).await.unwrap().call(vec![9; 64]).await.unwrap()[..],
-                [9; 64]
-            );
+            assert_eq!(service.ready().await.unwrap().call(vec![9; 64]).await.unwrap()[..], [9; 64]);
         }
     });
 }
@@ -124,7 +122,7 @@ fn a_dead_session_is_said_by_poll_ready() {
         drop(server);
         let mut error = None;
         for _ in 0..1000 {
-            if let Err(found) = ServiceExt::<Vec<u8>>::ready(&mut service).await.map(|_| ()) {
+            if let Err(found) = service.ready().await.map(|_| ()) {
                 error = Some(found);
                 break;
             }

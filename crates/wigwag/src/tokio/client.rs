@@ -77,7 +77,8 @@ impl Client {
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// let client = wigwag::tokio::Client::builder().slots(64).connect_async(name).await?;
     /// assert_eq!(client.slots(), 64);
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn builder() -> ClientBuilder {
         client::Client::builder()
@@ -98,7 +99,8 @@ impl Client {
     /// let blocking = wigwag::Client::connect(name)?;
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// let client = wigwag::tokio::Client::from_blocking(blocking)?;
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn from_blocking(client: client::Client) -> Result<Client> {
         let (slots, capacity) = (client.slots(), client.capacity());
@@ -112,7 +114,8 @@ impl Client {
     /// # let server = wigwag::Server::bind(name)?;
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// assert_eq!(wigwag::tokio::Client::connect(name).await?.capacity(), 1 << 20);
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn capacity(&self) -> usize {
         self.capacity
@@ -125,7 +128,8 @@ impl Client {
     /// # let server = wigwag::Server::bind(name)?;
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// assert_eq!(wigwag::tokio::Client::connect(name).await?.slots(), 16);
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn slots(&self) -> usize {
         self.slots
@@ -147,7 +151,8 @@ impl Client {
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// let client = wigwag::tokio::Client::connect(name).await?;
     /// assert_eq!(client.loan(4096).await?.len(), 4096);
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub async fn loan(&self, len: usize) -> Result<Loan> {
         let held = self.session.take_slot(len).await?;
@@ -166,7 +171,8 @@ impl Client {
     /// let client = wigwag::tokio::Client::connect(name).await?;
     /// let only = client.try_loan(8)?;
     /// assert_eq!(client.try_loan(8).unwrap_err().kind(), wigwag::ErrorKind::Full);
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn try_loan(&self, len: usize) -> Result<Loan> {
         let held = self.session.try_take_slot(len)?;
@@ -189,7 +195,8 @@ impl Client {
     /// let only = client.try_loan(8)?;
     /// let error = client.loan_timeout(8, std::time::Duration::from_millis(5)).await.unwrap_err();
     /// assert_eq!(error.kind(), wigwag::ErrorKind::TimedOut { maybe_executed: false });
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub async fn loan_timeout(&self, len: usize, timeout: Duration) -> Result<Loan> {
         self.loan_until(len, clock::deadline_after(timeout)).await
@@ -242,7 +249,8 @@ impl Client {
     /// let client = wigwag::tokio::Client::connect(name).await?;
     /// let error = client.call_timeout(b"?", std::time::Duration::from_millis(5)).await.unwrap_err();   // nobody serves
     /// assert_eq!(error.kind(), wigwag::ErrorKind::TimedOut { maybe_executed: true });
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub async fn call_timeout(&self, request: &[u8], timeout: Duration) -> Result<Reply> {
         let deadline = clock::deadline_after(timeout);
@@ -260,7 +268,8 @@ impl Client {
     /// let client = wigwag::tokio::Client::connect(name).await?;
     /// drop(client.loan(1).await?.send()?);
     /// assert_eq!((client.stats().calls, client.stats().abandoned), (1, 1));
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn stats(&self) -> ClientStats {
         self.session.with_client(client::Client::stats)
@@ -281,7 +290,8 @@ impl ClientBuilder {
     /// # let server = wigwag::Server::bind(name)?;
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// let client = wigwag::Client::builder().capacity(4096).connect_async(name).await?;
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub async fn connect_async(self, name: impl AsRef<OsStr>) -> Result<Client> {
         let name = name.as_ref().to_owned();

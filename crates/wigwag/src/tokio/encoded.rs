@@ -27,7 +27,8 @@ impl Client {
     /// let client = wigwag::tokio::Client::connect(name).await?;
     /// let sentence: String = client.call_with(&vec!["shared", "memory"]).await?;
     /// assert_eq!(sentence, "shared memory");
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub async fn call_with<Q: Serialize, R: DeserializeOwned>(&self, request: &Q) -> Result<R> {
         let request = encode(request, "request")?;
@@ -48,7 +49,8 @@ impl Server {
     /// let mut server = wigwag::tokio::Server::bind(name)?;
     /// # server.shutdown_handle().shutdown();
     /// server.serve_with(async |(a, b): (u64, u64)| a.checked_div(b).ok_or("nothing divides by 0")).await
-    /// # })
+    /// # })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub async fn serve_with<Q, R, E, H>(&mut self, handler: H) -> Result<()>
     where

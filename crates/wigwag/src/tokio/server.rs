@@ -41,7 +41,8 @@ use crate::worker::{Next, Until, Worker};
 /// assert_eq!(client.call(b"abc").await?[..], *b"cba");
 /// stop.shutdown();
 /// serving.await.unwrap()?;
-/// # wigwag::Result::Ok(()) })
+/// # wigwag::Result::Ok(()) })?;
+/// # wigwag::Result::Ok(())
 /// ```
 pub struct Server {
     ears: AsyncFd<OwnedFd>,
@@ -67,7 +68,8 @@ impl Server {
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// let server = wigwag::tokio::Server::bind(name)?;
     /// assert_eq!(wigwag::tokio::Server::bind(name).unwrap_err().kind(), wigwag::ErrorKind::NameTaken);
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn bind(name: impl AsRef<OsStr>) -> Result<Server> {
         Server::builder().bind_async(name)
@@ -79,7 +81,8 @@ impl Server {
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// let server = wigwag::tokio::Server::builder().slots(64).bind_async(name)?;
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn builder() -> ServerBuilder {
         server::Server::builder()
@@ -99,7 +102,8 @@ impl Server {
     /// let blocking = wigwag::Server::bind(name)?;
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// let server = wigwag::tokio::Server::from_blocking(blocking)?;
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn from_blocking(mut server: server::Server) -> Result<Server> {
         let ears = watch(server.worker()?.for_reactor()?)?;
@@ -123,7 +127,8 @@ impl Server {
     /// );
     /// assert_eq!(answer.unwrap_err().to_string(), "nothing was asked");
     /// served
-    /// # })
+    /// # })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub async fn serve<H, R>(&mut self, handler: H) -> Result<()>
     where
@@ -154,7 +159,8 @@ impl Server {
     /// let mut server = wigwag::tokio::Server::bind(name)?;
     /// # server.shutdown_handle().shutdown();
     /// server.serve_up_to(8, async |request| request.reverse()).await
-    /// # })
+    /// # })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub async fn serve_up_to<H, R>(&mut self, concurrent: usize, handler: H) -> Result<()>
     where
@@ -220,7 +226,8 @@ impl Server {
     /// });
     /// let client = wigwag::tokio::Client::connect(name).await?;
     /// assert_eq!(client.call(b"abc").await?[..], *b"cba");
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub async fn recv(&mut self) -> Result<Request> {
         let request = std::future::poll_fn(|context| self.poll_request(context, true)).await?;
@@ -256,7 +263,8 @@ impl Server {
     /// let mut server = wigwag::tokio::Server::bind(name)?;
     /// server.shutdown_handle().shutdown();
     /// server.serve(async |_| ()).await
-    /// # })
+    /// # })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.server.shutdown_handle()
@@ -268,7 +276,8 @@ impl Server {
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// assert_eq!(wigwag::tokio::Server::bind(name)?.stats().calls, 0);
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn stats(&self) -> ServerStats {
         self.server.stats()
@@ -280,7 +289,8 @@ impl Server {
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// assert_eq!(wigwag::tokio::Server::bind(name)?.path(), name);
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn path(&self) -> &Path {
         self.server.path()
@@ -300,7 +310,8 @@ impl ServerBuilder {
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// let server = wigwag::Server::builder().capacity(64 << 20).bind_async(name)?;
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn bind_async(self, name: impl AsRef<OsStr>) -> Result<Server> {
         check_runtime()?; // before the name is taken

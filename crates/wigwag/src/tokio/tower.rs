@@ -15,7 +15,7 @@ use crate::request::Request;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A client as a [`tower_service::Service`] of anything that is bytes. It is ready when it has a slot, which it keeps for the
+/// A client as a [`tower_service::Service`] from bytes to a reply. It is ready when it has a slot, which it keeps for the
 /// next call: so a layer that sheds load sees that all slots are out.
 ///
 /// ```
@@ -25,8 +25,8 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// # let thread = std::thread::spawn(move || server.serve(|r| r.reverse()));
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
 /// let mut service = wigwag::tokio::Client::connect(name).await?.into_service();
-/// std::future::poll_fn(|context| Service::<&[u8]>::poll_ready(&mut service, context)).await?;
-/// assert_eq!(&service.call(b"abc".as_slice()).await?[..], b"cba");
+/// std::future::poll_fn(|context| service.poll_ready(context)).await?;
+/// assert_eq!(&service.call(b"abc".to_vec()).await?[..], b"cba");
 /// # wigwag::Result::Ok(()) })?;
 /// # stop.shutdown(); thread.join().unwrap()?;
 /// # wigwag::Result::Ok(())
@@ -46,14 +46,15 @@ impl Client {
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// let service = wigwag::tokio::Client::connect(name).await?.into_service();
     /// let again = service.clone();
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub fn into_service(self) -> ClientService {
         ClientService { client: self, waiting: None, reserved: None }
     }
 }
 
-impl<B: AsRef<[u8]>> Service<B> for ClientService {
+impl Service<Vec<u8>> for ClientService {
     type Response = Reply;
     type Error = Error;
     type Future = Boxed<Result<Reply>>;
@@ -74,10 +75,10 @@ impl<B: AsRef<[u8]>> Service<B> for ClientService {
 
     /// # Panics
     /// Without a `poll_ready` that was ready before, as tower allows.
-    fn call(&mut self, request: B) -> Boxed<Result<Reply>> {
+    fn call(&mut self, request: Vec<u8>) -> Boxed<Result<Reply>> {
         let loan = self.reserved.take().expect("poll_ready comes first");
-        let pending = loan.resize(request.as_ref().len()).and_then(|mut loan| {
-            loan.copy_from_slice(request.as_ref());
+        let pending = loan.resize(request.len()).and_then(|mut loan| {
+            loan.copy_from_slice(&request);
             loan.send()
         });
         Box::pin(async move { pending?.await })
@@ -119,7 +120,8 @@ impl Server {
     /// tokio::spawn(async move { server.serve_tower(service).await });
     /// let client = wigwag::tokio::Client::connect(name).await?;
     /// assert_eq!(&client.call(b"abc").await?[..], b"cba");
-    /// # wigwag::Result::Ok(()) })
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
     /// ```
     pub async fn serve_tower<S>(&mut self, service: S) -> Result<()>
     where
