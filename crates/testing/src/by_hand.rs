@@ -172,12 +172,17 @@ impl Raw {
         eventually("an answer", || self.turn(slot).load(Ordering::Acquire) & SERVER == 0);
     }
 
-    /// A call that obeys all rules.
-    pub fn call(&self, slot: usize, sequence: u64, request: &[u8]) -> Vec<u8> {
+    /// A request that obeys all rules.
+    pub fn send(&self, slot: usize, sequence: u64, request: &[u8]) {
         let in_body = request.len() > 48;
         self.write(slot, in_body, request);
         let flag = if in_body { IN_BODY } else { 0 };
         self.pass(slot, sequence << 8 | SERVER, REQUEST | flag | request.len() as u64);
+    }
+
+    /// A call that obeys all rules.
+    pub fn call(&self, slot: usize, sequence: u64, request: &[u8]) -> Vec<u8> {
+        self.send(slot, sequence, request);
         self.wait(slot);
         let head = self.head(slot).load(Ordering::Relaxed);
         assert_eq!(head >> 32 & 0xff, 2, "a reply: {head:#x}");

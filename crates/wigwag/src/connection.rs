@@ -37,6 +37,8 @@ pub struct Connection {
     may_ever_spin: Cell<bool>,
     /// Whether it can pay now: not while the server was last seen on this very processor.
     may_spin: Cell<bool>,
+    /// The count of sleeps from which on this thread may move off the server's processor again.
+    may_move_at: Cell<u64>,
     events: RefCell<Events>,
     ended: RefCell<Option<Ended>>,
     /// Whether `ended` says something.
@@ -61,6 +63,9 @@ const POLLS_PER_LIFE_SIGN: u32 = 256;
 const SPINS_PER_LIFE_SIGN: u32 = 1 << 13;
 /// Sleeps between two looks at this thread's own affinity.
 const SLEEPS_PER_AFFINITY: u64 = 64;
+/// Sleeps between two moves off the server's processor: who is put there again and again, by whatever else runs, does not
+/// spend its time on moving.
+const SLEEPS_PER_MOVE: u64 = 16;
 
 impl Connection {
     /// The session of an attachment.
@@ -74,6 +79,7 @@ impl Connection {
             patience: RefCell::default(),
             may_ever_spin: Cell::new(true),
             may_spin: Cell::new(true),
+            may_move_at: Cell::new(0),
             events: RefCell::new(Events::with_capacity(4)),
             ended: RefCell::new(None),
             is_over: Cell::new(false),
@@ -193,6 +199,12 @@ impl Connection {
         }
     }
 
+    /// As [`Connection::came_awake`], for a task: its thread's processor is none of ours.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn came_to_a_task(&self) {
+        self.last_reply_at.set(self.server_slept.replace(false).then(Instant::now));
+    }
+
     /// Whether spinning for a reply can pay: the server did not have to be woken for it, and may run at the same time.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub fn is_worth_spinning(&self) -> bool {
@@ -205,7 +217,23 @@ impl Connection {
         self.server_slept.set(false);
         self.last_reply_at.set(Some(Instant::now()));
         let theirs = self.attachment.segment.server_line().processor.load(Ordering::Relaxed); // a hint
-        self.may_spin.set(self.may_ever_spin.get() && theirs != cpu::current());
+        let mut mine = cpu::current();
+        if theirs == cpu::LEAVING {
+            self.patience.borrow_mut().expect_arrival();
+        } else if theirs == mine | cpu::POLLED && self.may_ever_spin.get() {
+            self.leave_to_server();
+            mine = cpu::current();
+        }
+        self.may_spin.set(self.may_ever_spin.get() && theirs & !cpu::POLLED != mine);
+    }
+
+    /// The wake-up put this thread on the very processor that the server polls on: the server would find the next request
+    /// only once this thread sleeps, and this thread would wait out the server's patience after that.
+    fn leave_to_server(&self) {
+        if self.sleeps.get() >= self.may_move_at.get() {
+            self.may_move_at.set(self.sleeps.get() + SLEEPS_PER_MOVE);
+            cpu::move_off(cpu::current());
+        }
     }
 
     /// The reply of a server that is awake and quick comes here, without a clock. `false`: go on with
@@ -264,9 +292,13 @@ impl Connection {
         if self.server_slept.get() || !self.may_spin.get() {
             return Ok(false);
         }
+        let is_arriving = self.patience.borrow().is_arrival_expected();
         let budget = self.patience.borrow_mut().next();
         if budget.is_zero() {
             return Ok(false);
+        }
+        if is_arriving {
+            cpu::give_way(); // it leaves this very processor, and needs it for that
         }
         let begin = Instant::now();
         while begin.elapsed() < budget {
@@ -296,8 +328,9 @@ impl Connection {
             }
             // Two who spin on one processor only stand in each other's way, for whole time slices.
             let theirs = self.attachment.segment.server_line().processor.load(Ordering::Relaxed); // a hint
-            if theirs == cpu::current() {
-                cpu::move_off(theirs);
+            let mine = cpu::current();
+            if theirs & !cpu::POLLED == mine {
+                cpu::move_off(mine);
             }
             self.hear(Some(Instant::now()))?;
             if let Err(error) = self.check_alive(true) {

@@ -97,14 +97,28 @@ impl Heat {
 pub struct ReplyPatience {
     failures: u8,
     skipped: u8,
+    is_arrival_expected: bool,
 }
 
 const FAILURES_TO_GIVE_UP: u8 = 5;
 const CALLS_BETWEEN_TRIES: u8 = 16;
 
 impl ReplyPatience {
+    /// The server polls from now on, and is on its way to another processor: as long as that takes, the next reply is late.
+    pub fn expect_arrival(&mut self) {
+        self.is_arrival_expected = true;
+    }
+
+    /// Whether the next spin waits for a server that has still to arrive.
+    pub fn is_arrival_expected(&self) -> bool {
+        self.is_arrival_expected
+    }
+
     /// How long to spin for the next reply; zero means to sleep at once.
     pub fn next(&mut self) -> Duration {
+        if std::mem::take(&mut self.is_arrival_expected) {
+            return REPLY_PATIENCE + WAKE_PATIENCE;
+        }
         if self.failures < FAILURES_TO_GIVE_UP {
             return REPLY_PATIENCE / (1 << self.failures);
         }
@@ -197,6 +211,19 @@ mod tests {
         for _ in 0..100 {
             assert!(!heat.rang(Wait::Park, 0, false));
         }
+    }
+
+    #[test]
+    fn a_server_on_its_way_is_waited_for_once() {
+        let mut patience = ReplyPatience::default();
+        for _ in 0..FAILURES_TO_GIVE_UP {
+            patience.failed();
+        }
+        patience.expect_arrival();
+        assert!(patience.is_arrival_expected());
+        assert_eq!(patience.next(), REPLY_PATIENCE + WAKE_PATIENCE);
+        assert!(!patience.is_arrival_expected());
+        assert_eq!(patience.next(), Duration::ZERO);
     }
 
     #[test]

@@ -133,10 +133,21 @@ impl Entry {
     }
 
     /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
-    fn become_hot(&mut self) -> u32 {
+    fn become_hot(&mut self, may_leave: bool) -> u32 {
         self.is_client_waking = true;
         self.waiting().withdraw();
-        self.client_processor()
+        let theirs = self.client_processor();
+        let mine = cpu::current();
+        // The client reads it with the reply: it spins for one that leaves, and moves off the processor of one that stays.
+        let published = if theirs == mine && may_leave { cpu::LEAVING } else { mine | cpu::POLLED };
+        self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
+        theirs
+    }
+
+    /// Says where the serving thread is, and whether it polls there.
+    fn publish_processor(&self, mine: u32) {
+        let published = if self.heat.is_hot() { mine | cpu::POLLED } else { mine };
+        self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
     }
 
     /// How long this session may be silent before it cools.
@@ -352,10 +363,12 @@ impl Worker {
 
     #[cold]
     fn count_ring(&mut self) {
-        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
-            entry.is_client_waking = true;
-        }
         self.port.rings.fetch_add(1, StdOrdering::Relaxed);
+        let Some(Some(entry)) = self.entries.get_mut(self.last) else { return };
+        entry.is_client_waking = true;
+        if entry.heat.is_hot() && self.leave == 0 {
+            cpu::give_way(); // the client may have been put on this very processor: it goes elsewhere then
+        }
     }
 
     /// For who sleeps in a reactor, on this descriptor: it becomes readable when something rings after [`Until::Quiet`].
@@ -581,9 +594,10 @@ impl Worker {
         let think_ns = entry.session.segment.client_line().think_ns.load(Ordering::Relaxed);
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.rang(self.wait, think_ns, one_processor) {
-            self.leave = entry.become_hot();
+            self.leave = entry.become_hot(self.may_move);
+        } else {
+            entry.publish_processor(cpu::current());
         }
-        entry.session.segment.server_line().processor.store(cpu::current(), Ordering::Relaxed);
     }
 
     /// A cold session had a request.
@@ -596,7 +610,7 @@ impl Worker {
         }
         let one_processor = entry.shares_processor(self.only_processor);
         if entry.heat.found(self.wait, one_processor) {
-            self.leave = entry.become_hot();
+            self.leave = entry.become_hot(self.may_move);
         }
     }
 
@@ -664,7 +678,7 @@ impl Worker {
         let current = cpu::current();
         for &index in &self.active {
             let Some(Some(entry)) = self.entries.get(index) else { continue };
-            entry.session.segment.server_line().processor.store(current, Ordering::Relaxed); // a hint
+            entry.publish_processor(current);
         }
     }
 
@@ -700,7 +714,6 @@ impl Worker {
         }
         // Hints.
         session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed);
-        session.segment.server_line().processor.store(cpu::current(), Ordering::Relaxed);
         let mut heat = Heat::default();
         if self.wait == Wait::Spin {
             heat.heat();
@@ -721,6 +734,7 @@ impl Worker {
             is_client_waking: false,
             request,
         };
+        entry.publish_processor(cpu::current());
         if index == self.entries.len() {
             self.entries.push(None);
         }

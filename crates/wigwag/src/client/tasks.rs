@@ -29,7 +29,7 @@ impl Client {
 
     /// The reply of a slot that has come back. With an error the slot is free again.
     pub(crate) fn take_reply(&self, slot: usize) -> Result<Held> {
-        self.connection.came_awake();
+        self.connection.came_to_a_task();
         self.accept(slot, self.connection.segment().line(slot)).map(crate::loan::Reply::into_held)
     }
 }

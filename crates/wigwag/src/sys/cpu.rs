@@ -5,6 +5,12 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// Stands for "more than one processor" or "not known" in an affinity word.
 pub const MANY: u32 = 0;
 
+/// Published as the processor of a thread that is about to leave the one it is on: where it will be is not known yet.
+pub const LEAVING: u32 = 0;
+
+/// Added to a published processor by a thread that polls there: who stands on the same one must part with it to go on.
+pub const POLLED: u32 = 1 << 31;
+
 /// The affinity of the calling thread as one word: `n + 1` if processor `n` is the only one allowed, else [`MANY`].
 pub fn only_processor() -> u32 {
     let Ok(set) = sched_getaffinity(None) else { return MANY };
@@ -23,6 +29,11 @@ pub fn share_one_processor(mine: u32, theirs: u32) -> bool {
 /// The processor this thread runs on just now, as `n + 1`.
 pub fn current() -> u32 {
     rustix::thread::sched_getcpu() as u32 + 1
+}
+
+/// Lets whoever waits for this processor run first, if somebody does (sched_yield(2)).
+pub fn give_way() {
+    rustix::thread::sched_yield();
 }
 
 /// Moves the calling thread to a processor (`n + 1`), if it may run there. It is free to be moved again afterwards: it may
