@@ -314,6 +314,31 @@
     draw();
   }
 
+  function oneWay() {
+    const found = page.rows.filter((row) => row.load === "one-way");
+    if (!found.length) return;
+    const into = section("one-way", "One way", "The client writes pieces as fast as the server reads and checks them; the time ends when the last byte was checked.");
+    const pins = ["two", "one", "none"].filter((pin) => found.some((row) => row.pin === pin)).map((pin) => [pin, PINS[pin]]);
+    const throughput = (perSecond) => bytes(perSecond) + "/s";
+    if (distinct(found.map((row) => row.size)).length > 1) {
+      const choices = into.appendChild(make("div", { className: "choices" }));
+      const draw = () => {
+        const rows = found.filter((row) => row.pin === pin()), x = distinct(rows.map((row) => row.size));
+        shown.show({ title: "Bytes per second by the size of a write", x, xLog: true, xText: bytes, yText: throughput, lines: lines(rows, x, (row) => row.size, (row) => row.bytes_per_second) });
+      };
+      const pin = choice(choices, pins, () => draw());
+      const shown = chart(into, height());
+      draw();
+    }
+    const heads = Object.assign(["", "write", "where", "throughput", "CPU of both sides per GiB", "system calls per write", "time, of " + label(found[0].baseline || "unix")], { text: [2] });
+    table(into, heads, found.map((row) => {
+      const cpu = (row.client_cpu_ns_per_call + row.server_cpu_ns_per_call) * 2 ** 30 / row.size;
+      const cells = [named(row), bytes(row.size), PINS[row.pin], throughput(row.bytes_per_second), duration(cpu), row.system_calls_per_call == null ? "-" : digits(row.system_calls_per_call), times(row.ratio)];
+      cells.ours = isOurs(row);
+      return cells;
+    }));
+  }
+
   function percentiles() {
     const groups = new Map();
     const what = (row) => {
@@ -496,6 +521,7 @@
   document.getElementById("stamp").textContent = `${page.machine.day} \u00b7 ${page.machine.cpu}, ${page.machine.processors} processors \u00b7 ${page.machine.kernel} \u00b7 virtual machine: ${page.machine.virtual_machine}`;
   inShort();
   bySize();
+  oneWay();
   percentiles();
   byRate();
   bursts();

@@ -23,8 +23,12 @@ pub enum Contender {
     Raw64,
     /// Raw: futex ping-pong with a timeout
     Futex,
-    /// This project
+    /// This project: the exchange
     Wigwag,
+    /// This project: the stream, used as a socket is
+    Stream,
+    /// This project: the stream, written and read in the shared memory itself (only with --one-way)
+    StreamInPlace,
     /// Unix stream socket
     Unix,
     /// TCP over loopback, no delay
@@ -51,7 +55,7 @@ pub enum Contender {
 
 impl Contender {
     /// Those that a user may name, in the order of the table.
-    pub const ALL: [Contender; 12] = [
+    pub const ALL: [Contender; 14] = [
         Contender::Limit,
         Contender::Raw,
         Contender::TwoBuffers,
@@ -59,6 +63,8 @@ impl Contender {
         Contender::Raw64,
         Contender::Futex,
         Contender::Wigwag,
+        Contender::Stream,
+        Contender::StreamInPlace,
         Contender::Unix,
         Contender::Tcp,
         Contender::Pipe,
@@ -76,6 +82,8 @@ impl Contender {
             Contender::Raw64 => "raw64",
             Contender::Futex => "futex",
             Contender::Wigwag => "wigwag",
+            Contender::Stream => "stream",
+            Contender::StreamInPlace => "stream-in-place",
             Contender::Unix => "unix",
             Contender::Tcp => "tcp",
             Contender::Pipe => "pipe",
@@ -97,7 +105,7 @@ impl Contender {
             // A file cannot wake anybody, so its ends look again and again, whatever was asked for.
             Contender::File => vec![WaitMode::Spin],
             Contender::Futex | Contender::Handshake => vec![WaitMode::Park],
-            Contender::Wigwag | Contender::Tokio => asked.to_vec(),
+            Contender::Wigwag | Contender::Stream | Contender::StreamInPlace | Contender::Tokio => asked.to_vec(),
             Contender::TokioUnix => vec![WaitMode::Park],
             Contender::Unix | Contender::Tcp | Contender::Pipe | Contender::Mqueue | Contender::Rival(_) => {
                 let polled = asked.contains(&WaitMode::Spin);
@@ -165,6 +173,8 @@ pub enum Load {
         /// Nanoseconds between bursts.
         pause_ns: u64,
     },
+    /// No replies: pieces as fast as they are read, one after the other.
+    OneWay,
     /// Connecting, until the first call could be made.
     Connect,
     /// One connect and its first call, in a client process that has done nothing before.
@@ -225,16 +235,26 @@ impl Case {
     pub fn obstacle(&self) -> Option<&'static str> {
         let pipelines = matches!(
             self.contender,
-            Contender::Raw64 | Contender::Wigwag | Contender::Unix | Contender::Tcp | Contender::Pipe
+            Contender::Raw64
+                | Contender::Wigwag
+                | Contender::Stream
+                | Contender::Unix
+                | Contender::Tcp
+                | Contender::Pipe
         );
+        let flows =
+            matches!(self.contender, Contender::Stream | Contender::StreamInPlace | Contender::Unix | Contender::Pipe);
         match self.contender {
+            _ if self.load == Load::OneWay && !flows => Some("does not carry bytes one way"),
+            _ if self.load == Load::OneWay => None,
+            Contender::StreamInPlace => Some("carries bytes one way"),
             Contender::Limit | Contender::Raw64 if self.size > LINE_CAPACITY => Some("one line holds 48 bytes"),
             Contender::Raw64 if self.in_flight == 1 => Some("needs more than one request in flight"),
             Contender::Raw64 if self.load != Load::Closed => Some("runs in a closed loop only"),
             Contender::Rival(_) | Contender::Tokio | Contender::TokioUnix => None,
             _ if self.in_flight > 1 && !pipelines => Some("has one request in flight"),
             _ if self.in_flight > 1 && self.load != Load::Closed => Some("several in flight need a closed loop"),
-            Contender::Wigwag | Contender::Unix | Contender::Tcp => None,
+            Contender::Wigwag | Contender::Stream | Contender::Unix | Contender::Tcp => None,
             _ if self.sessions > 1 => Some("has one session"),
             _ => None,
         }
@@ -272,6 +292,7 @@ impl fmt::Display for Load {
             Load::Closed => out.write_str("closed"),
             Load::Paced { rate } => write!(out, "{rate}/s"),
             Load::Bursts { burst, pause_ns } => write!(out, "{burst} then {} us", *pause_ns as f64 / 1e3),
+            Load::OneWay => out.write_str("one way"),
             Load::Connect => out.write_str("connect"),
             Load::Start => out.write_str("connect to first reply"),
             Load::UntilDeath => out.write_str("until the server dies"),
@@ -309,7 +330,8 @@ mod tests {
     #[test]
     fn a_case_survives_json() {
         let bursts = Load::Bursts { burst: 64, pause_ns: 7 };
-        for load in [Load::Closed, Load::Paced { rate: 100.0 }, bursts, Load::Connect, Load::Start, Load::UntilDeath] {
+        let paced = Load::Paced { rate: 100.0 };
+        for load in [Load::Closed, paced, bursts, Load::OneWay, Load::Connect, Load::Start, Load::UntilDeath] {
             for contender in
                 [Contender::Wigwag, Contender::TokioUnix, Contender::Handshake, Contender::Rival("somebody-else")]
             {

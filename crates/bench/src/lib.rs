@@ -1,7 +1,7 @@
 //! The measuring parts of Wigwag's bench, for `wigwag bench` and for the comparison with other libraries.
 //!
 //! ```text
-//! series ── phase ──────┬── role (server) ── raw, ring, futex, exchange, transport, or another program's own
+//! series ── phase ──────┬── role (server) ── raw, ring, futex, exchange, transport, flow, or another program's own
 //! rounds    2 processes └── role (client) ── meter ── work
 //!                                  report ──> row ──> page
 //! ```
@@ -11,6 +11,7 @@
 pub mod case;
 pub mod clock;
 pub mod exchange;
+pub mod flow;
 pub mod futex;
 pub mod handshake;
 pub mod machine;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Load};
 use crate::clock::{self, SECOND};
+use crate::flow::Sink;
 use crate::memory::Memory;
 use crate::report::{Latencies, PICOSECONDS, Report, latencies, pack};
 use crate::system_calls;
@@ -102,6 +103,15 @@ fn finish_oldest<W: Window>(window: &mut W, len: usize, number: u64) -> anyhow::
     check(sum, len, work::pattern(number), number)
 }
 
+/// The innermost loop of one who only writes.
+#[inline(never)]
+fn pieces<S: Sink>(sink: &mut S, len: usize, first: u64, count: u64) -> anyhow::Result<()> {
+    for number in first..first + count {
+        sink.put(number, len)?;
+    }
+    Ok(())
+}
+
 impl Meter {
     /// A meter for one case. One with a counter works for a tracer and times nothing of worth.
     pub fn new(case: Case, extent: Extent, counter: Option<Memory>) -> Meter {
@@ -141,6 +151,20 @@ impl Meter {
             finish_oldest(window, len, number)?;
         }
         Ok(end)
+    }
+
+    /// One way: a call is a piece. The time ends when the reader has checked every byte.
+    pub fn run_flow<S: Sink>(mut self, sink: &mut S, server: i32) -> anyhow::Result<Report> {
+        let len = self.case.size;
+        self.warm_up(|meter| meter.batches(|first, count| pieces(sink, len, first, count)))?;
+        self.between_borders(server, |meter| {
+            let begin = clock::now();
+            meter.batches(|first, count| pieces(sink, len, first, count))?;
+            let (checked, written) = (sink.close()?, meter.number * len as u64);
+            ensure!(checked == written, "the reader has checked {checked} bytes where {written} were written");
+            meter.elapsed = clock::now() - begin;
+            Ok(())
+        })
     }
 
     /// Connecting again and again: `connect` comes back as soon as a call could be made, with what ends it.
@@ -218,7 +242,7 @@ impl Meter {
         self.extent = wanted;
         // The fastest batch: a contender that has to get going first is judged by what it has become.
         let fastest = self.all.min() / PICOSECONDS;
-        let batched = self.case.load == Load::Closed && fastest < BATCHED_BELOW;
+        let batched = matches!(self.case.load, Load::Closed | Load::OneWay) && fastest < BATCHED_BELOW;
         self.batch = if batched { BATCH.min(wanted.calls.div_ceil(8)).max(1) } else { 1 };
         (self.all, self.first) = (latencies(), latencies());
         (self.calls, self.elapsed) = (0, 0);
@@ -260,7 +284,9 @@ impl Meter {
             Load::Closed => self.batches(|first, calls| exchanges(caller, len, first, calls)),
             Load::Paced { rate } => self.paced(caller, rate),
             Load::Bursts { burst, pause_ns } => self.bursts(caller, burst, pause_ns),
-            Load::Connect | Load::Start | Load::UntilDeath => unreachable!("this load has a loop of its own"),
+            Load::OneWay | Load::Connect | Load::Start | Load::UntilDeath => {
+                unreachable!("this load has a loop of its own")
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Contender, Load, WaitMode};
 use crate::exchange::{self, Exchange, Pipeline};
+use crate::flow;
 use crate::futex::PingPong;
 use crate::handshake::{self, Greeter};
 use crate::memory::Memory;
@@ -133,6 +134,9 @@ pub fn raise_descriptor_limit() -> anyhow::Result<usize> {
 
 fn serve(orders: &Orders) -> anyhow::Result<()> {
     let (case, place, len) = (&orders.case, orders.rendezvous(), orders.case.size);
+    if case.load == Load::OneWay {
+        return flow::receive(orders);
+    }
     match case.contender {
         Contender::Limit => answer(orders, InPlace::one_line(&orders.memory()?, len)),
         Contender::Raw => answer(orders, InPlace::apart(&orders.memory()?, len)),
@@ -144,6 +148,12 @@ fn serve(orders: &Orders) -> anyhow::Result<()> {
             ready(orders)?;
             buffers.serve_changed()
         }
+        Contender::Stream => {
+            let server = transport::StreamResponder::bind(&place)?;
+            ready(orders)?;
+            server.serve_each(case.sessions, work::change)
+        }
+        Contender::StreamInPlace => bail!("a stream in place carries bytes one way"),
         Contender::Unix => {
             let server = transport::UnixResponder::bind(&place)?;
             ready(orders)?;
@@ -190,6 +200,9 @@ fn measure(orders: &Orders) -> anyhow::Result<Report> {
         system_calls::submit_to_tracer()?;
     }
     let (case, place, len) = (&orders.case, orders.rendezvous(), orders.case.size);
+    if case.load == Load::OneWay {
+        return flow::send(orders);
+    }
     match case.contender {
         Contender::Limit => run(orders, || Ok(InPlace::one_line(&orders.memory()?, len))),
         Contender::Raw => run(orders, || Ok(InPlace::apart(&orders.memory()?, len))),
@@ -199,6 +212,8 @@ fn measure(orders: &Orders) -> anyhow::Result<Report> {
         Contender::Raw64 => {
             orders.meter()?.run_window(&mut Ring::new(&orders.memory()?, case.in_flight, len), orders.server)
         }
+        Contender::Stream => run_or_pipeline(orders, || transport::StreamCaller::connect(&place)),
+        Contender::StreamInPlace => bail!("a stream in place carries bytes one way"),
         Contender::Unix => run_or_pipeline(orders, || transport::UnixCaller::connect(&place)),
         Contender::Tcp => run_or_pipeline(orders, || transport::TcpCaller::connect(&place)),
         Contender::Pipe => run_or_pipeline(orders, || transport::PipeCaller::connect(&place)),
@@ -285,7 +300,9 @@ fn busy_sessions<C: Caller>(orders: &Orders, connect: impl Fn() -> anyhow::Resul
 fn idle(orders: &Orders) -> anyhow::Result<()> {
     let (place, len) = (orders.rendezvous(), orders.case.size);
     let case = Case { wait: idle_wait(orders.case.wait), ..orders.case };
+    let idle_place = place.clone().with_wait(case.wait.into());
     match case.contender {
+        Contender::Stream => hold(orders, || one_call(transport::StreamCaller::connect(&idle_place)?, len)),
         Contender::Unix => hold(orders, || one_call(transport::UnixCaller::connect(&place)?, len)),
         Contender::Tcp => hold(orders, || one_call(transport::TcpCaller::connect(&place)?, len)),
         _ => hold(orders, || exchange::connect_idle(&orders.directory, &case)),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::case::{Case, Contender};
+use crate::case::{Case, Contender, Load};
 use crate::report::Report;
 use crate::series::Series;
 
@@ -34,6 +34,8 @@ pub struct Row {
     pub first_call_p50_ns: Option<f64>,
     /// Calls per second, all sessions together.
     pub calls_per_second: f64,
+    /// Payload bytes per second, one way.
+    pub bytes_per_second: Option<f64>,
     /// The slowest busy session, where there are several.
     pub slowest_session_per_second: Option<f64>,
     /// The fastest busy session, where there are several.
@@ -50,7 +52,8 @@ pub struct Row {
     pub system_calls_per_call: Option<f64>,
     /// What the ratio compares with: a case of the same run.
     pub baseline: Option<Contender>,
-    /// The median over the rounds of this case's p50 divided by the baseline's in the same round.
+    /// The median over the rounds of this case's p50 divided by the baseline's in the same round; one way, where a writer
+    /// waits seldom and long, of the mean time for a piece.
     pub ratio: Option<f64>,
 }
 
@@ -74,6 +77,7 @@ impl Row {
             max_ns: report.percentile(100.0),
             first_call_p50_ns: bursts.then(|| report.first_percentile(50.0)),
             calls_per_second: report.rate(),
+            bytes_per_second: is_one_way(series.case(index)).then(|| report.rate() * series.case(index).size as f64),
             slowest_session_per_second: rates.iter().copied().reduce(f64::min),
             fastest_session_per_second: rates.iter().copied().reduce(f64::max),
             client_cpu_ns_per_call: report.client.cpu as f64 / calls,
@@ -88,7 +92,15 @@ impl Row {
 
     /// The same with its ratio to another case of the series.
     pub fn against(self, series: &Series, index: usize, baseline: usize) -> Row {
-        let ratio = series.ratio(index, baseline, |report: &Report| report.percentile(50.0));
+        let figure: fn(&Report) -> f64 = match is_one_way(series.case(index)) {
+            true => |report| 1.0 / report.rate(),
+            false => |report| report.percentile(50.0),
+        };
+        let ratio = series.ratio(index, baseline, figure);
         Row { baseline: Some(series.case(baseline).contender), ratio: ratio.is_finite().then_some(ratio), ..self }
     }
+}
+
+fn is_one_way(case: &Case) -> bool {
+    case.load == Load::OneWay
 }

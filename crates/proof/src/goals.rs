@@ -2,11 +2,11 @@
 
 use crate::outcome::Outcome;
 use crate::scale::Trial;
-use crate::{audit, crowd, hostile, model, step, storm};
+use crate::{audit, crowd, hostile, model, step, storm, streams};
 
 /// A goal.
 pub struct Goal {
-    /// Its number, `G1` to `G24`.
+    /// Its number, `G1` to `G26`.
     pub id: &'static str,
     /// What is tried, in a few words.
     pub title: &'static str,
@@ -18,7 +18,7 @@ pub struct Goal {
 
 /// All goals, by number.
 pub fn all() -> Vec<&'static Goal> {
-    let parts = [storm::GOALS, step::GOALS, hostile::GOALS, crowd::GOALS, model::GOALS, audit::GOALS];
+    let parts = [storm::GOALS, step::GOALS, hostile::GOALS, crowd::GOALS, model::GOALS, audit::GOALS, streams::GOALS];
     let mut goals: Vec<&Goal> = parts.into_iter().flatten().collect();
     goals.sort_by_key(|goal| goal.id[1..].parse::<u32>().expect("a goal's number"));
     goals

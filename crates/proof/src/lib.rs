@@ -1,7 +1,7 @@
 //! The proof: killed, stopped or lied to at every step, and nothing is lost.
 //!
 //! `cargo xtask prove` runs it; docs/reliability.md says what each goal means and what was reached. Each goal has a number
-//! (G1 ... G24) and a function that tries it and says what came of it in one line. The same functions, at a smaller
+//! (G1 ... G26) and a function that tries it and says what came of it in one line. The same functions, at a smaller
 //! scale, are what `cargo test` runs; and, on a library with planted faults, what must fail there.
 //!
 //! ```text
@@ -13,6 +13,7 @@
 //! hostile/            G6 G7 G8 G21     arbitrary bytes, live attackers, simulation
 //! model/              G16 G18 .. G20   every order of steps
 //! audit/              G9 G23 G24       double fetches, versions, mutants
+//! streams/            G26              all of that for streams
 //! outcome  scale      what came of it; how much is tried
 //! ```
 
@@ -27,3 +28,4 @@ pub mod role;
 pub mod scale;
 pub mod step;
 pub mod storm;
+pub mod streams;

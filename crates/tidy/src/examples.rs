@@ -18,6 +18,7 @@ const FACE: &[&str] = &[
     "semaphore",
     "stream",
     "stream_listener",
+    "observe",
     "runtime",
 ];
 
@@ -63,8 +64,16 @@ fn every_public_item_has_an_example() {
     report("Every public item of the library has an example that is compiled.", found);
 }
 
-/// The names that lib.rs re-exports from a module.
+/// The names that lib.rs re-exports from a module, or that a public module has.
 fn exports(lib: &str, module: &str) -> Vec<String> {
+    if lib.contains(&format!("\npub mod {module};")) {
+        let text = source::read(&format!("crates/wigwag/src/{module}.rs")).expect("a public module has a file");
+        let names = |line: &str| -> Vec<String> {
+            let words = line.split(|character: char| !source::is_of_a_name(character)).filter(|word| !word.is_empty());
+            words.map(str::to_owned).collect()
+        };
+        return text.lines().filter(|line| line.starts_with("pub ")).flat_map(names).collect();
+    }
     let begin = format!("pub use {module}::");
     let Some(rest) = lib.split(&begin).nth(1).and_then(|rest| rest.split(';').next()) else { return Vec::new() };
     rest.trim_matches(['{', '}']).split(',').map(|name| name.trim().to_owned()).collect()

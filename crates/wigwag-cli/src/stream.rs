@@ -67,7 +67,7 @@ struct End {
     /// Print nothing; what comes is not read
     #[arg(long)]
     send_only: bool,
-    /// Bytes under way in each direction, a power of two [default: 262144]
+    /// Bytes under way in each direction, a power of two [default: 2097152]
     #[arg(long, value_name = "BYTES")]
     ring: Option<usize>,
     /// How to wait

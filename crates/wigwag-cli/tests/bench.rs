@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-const GOALS: [&str; 13] = ["P1", "P2", "P3", "P4", "P5", "P6", "P6b", "P6c", "P7", "P8", "P9", "P10", "P12"];
+const GOALS: [&str; 14] = ["P1", "P2", "P3", "P4", "P5", "P6", "P6b", "P6c", "P7", "P8", "P9", "P10", "P11", "P12"];
 
 /// Two processors where there are two; a spinning side would otherwise stand in the other's way.
 fn pin() -> &'static str {
@@ -62,6 +62,9 @@ fn every_contender_is_measured() {
         "wigwag adaptive",
         "wigwag spin",
         "wigwag park",
+        "stream adaptive",
+        "stream spin",
+        "stream park",
         "unix park",
         "unix spin",
         "tcp park",
@@ -84,8 +87,33 @@ fn every_contender_is_measured() {
 #[test]
 fn many_in_flight_are_measured() {
     let rows = measured(&["--pin", pin(), "--in-flight", "8", "--calls", "64", "--rounds", "2", "--wait", "adaptive"]);
-    assert_eq!(names(&rows), ["raw64 spin", "wigwag adaptive", "unix park", "tcp park", "pipe park"]);
+    assert_eq!(
+        names(&rows),
+        ["raw64 spin", "wigwag adaptive", "stream adaptive", "unix park", "tcp park", "pipe park"]
+    );
     rows.iter().for_each(has_figures);
+}
+
+#[test]
+fn bytes_one_way_are_measured() {
+    let runtime = Runtime::new();
+    let arguments = ["bench", "--one-way", "--size", "64,100,64KiB", "--wait", "adaptive,spin", "--rounds", "1"];
+    let outputs = ["--total", "300000B", "--pin", pin(), "--json", "rows.jsonl", "--html", "page.html"];
+    let table = runtime.run(&[&arguments[..], &outputs].concat()).succeeded().text();
+    let rows = objects(&std::fs::read_to_string(runtime.path().join("rows.jsonl")).unwrap());
+    let once = ["stream adaptive", "stream spin", "stream-in-place adaptive", "stream-in-place spin"];
+    let expected = [&once[..], &["unix park", "unix spin", "pipe park", "pipe spin"]].concat();
+    assert_eq!(names(&rows), [&expected[..], &expected, &expected].concat());
+    for row in &rows {
+        has_figures(row);
+        is_positive(row, "bytes_per_second");
+        assert_eq!((row["load"].as_str(), row["baseline"].as_str()), (Some("one-way"), Some("unix")));
+        let bytes = row["calls"].as_u64().unwrap() * row["size"].as_u64().unwrap();
+        assert!(bytes >= 300_000, "{row}");
+    }
+    assert!(table.lines().next().unwrap().ends_with("GB/s"), "{table}");
+    let html = std::fs::read_to_string(runtime.path().join("page.html")).unwrap();
+    assert!(html.contains("\"load\":\"one-way\""));
 }
 
 #[test]
@@ -185,7 +213,7 @@ fn the_verdict_comes_last_on_one_line() {
 fn a_wrong_command_line_is_a_usage_error() {
     let runtime = Runtime::new();
     for arguments in [
-        &["--goal", "P11"][..],
+        &["--goal", "P99"][..],
         &["--size", "4"],
         &["--size", "2MiB"],
         &["--only", "carrier-pigeon"],
@@ -194,6 +222,10 @@ fn a_wrong_command_line_is_a_usage_error() {
         &["--pause", "10"],
         &["--sessions", "2", "--busy", "3"],
         &["--calls", "0"],
+        &["--total", "1GiB"],
+        &["--one-way", "--total", "0"],
+        &["--one-way", "--rate", "5"],
+        &["--one-way", "--in-flight", "2"],
         &["--rounds", "0"],
         &["--seconds", "-1"],
     ] {

@@ -138,7 +138,10 @@ fn what_a_killed_end_had_written_is_printed_and_the_code_says_that_it_was_cut_of
 #[test]
 fn codes_say_what_was_wrong() {
     let runtime = Runtime::new();
-    assert_eq!(runtime.wigwag(["stream", "connect", "nobody"]).output().unwrap().status.code(), Some(3));
+    let output = runtime.wigwag(["stream", "connect", "nobody"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("try it: `wigwag stream listen nobody`"), "{said}");
     for wrong in
         [&["listen", "a/b"][..], &["listen", "x", "--ring", "5000"], &["connect", "x", "--recv-only", "--send-only"]]
     {

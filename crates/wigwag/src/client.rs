@@ -13,7 +13,7 @@ use crate::layout::{Head, INLINE_CAPACITY, Kind};
 use crate::loan::{Loan, Reply};
 use crate::planted::{self, Fault};
 use crate::segment::Line;
-use crate::slot;
+use crate::slot::{self, Turn};
 use crate::stats::ClientStats;
 use crate::sync::Ordering;
 use crate::sys::clock;
@@ -357,9 +357,22 @@ impl Client {
         )
     }
 
-    /// Passes a slot to the server and rings if it sleeps. `deadline` is for the server to see.
+    /// The sequence of the next request in a slot.
     #[inline(always)]
-    pub(crate) fn send(&self, slot: usize, line: &Line, len: usize, deadline: Option<Instant>) {
+    pub(crate) fn next_sequence(&self, slot: usize) -> u64 {
+        slot::next_sequence(self.sequences[slot].get())
+    }
+
+    /// The sequence of the last request in a slot.
+    #[inline(always)]
+    pub(crate) fn last_sequence(&self, slot: usize) -> u64 {
+        self.sequences[slot].get()
+    }
+
+    /// Passes a slot to the server as request `sequence`, the slot's next, and rings if it sleeps. `deadline` is for the
+    /// server to see.
+    #[inline(always)]
+    pub(crate) fn send(&self, slot: usize, line: &Line, sequence: u64, len: usize, deadline: Option<Instant>) {
         let segment = self.connection.segment();
         if let Some(at) = deadline {
             segment.deadline(slot).store(clock::instant_to_ns(at), Ordering::Relaxed); // published by the turn
@@ -370,34 +383,46 @@ impl Client {
             in_body: len > INLINE_CAPACITY,
             has_deadline: deadline.is_some(),
         };
-        let sequence = slot::next_sequence(self.sequences[slot].get());
-        self.sequences[slot].set(sequence);
         self.connection.pass(line, head, sequence);
+        self.sequences[slot].set(sequence); // noted after the pass, when there is time
         count(&self.counters.calls);
     }
 
-    /// Waits for the reply of a slot and takes it; on an error the call is given up.
+    /// Waits for the reply to request `sequence` of a slot, its last, and takes it; on an error the call is given up.
     #[inline(always)]
-    pub(crate) fn finish(&self, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<Reply<'_>> {
-        if !self.connection.wait_briefly(line) {
-            self.wait_patiently(slot, line, deadline)?;
-        }
-        self.accept(slot, line)
+    pub(crate) fn finish(
+        &self,
+        slot: usize,
+        line: &Line,
+        sequence: u64,
+        deadline: Option<Instant>,
+    ) -> Result<Reply<'_>> {
+        let turn = match self.connection.wait_briefly(line) {
+            Some(turn) => turn,
+            None => self.wait_patiently(slot, line, deadline)?,
+        };
+        self.accept_turn(slot, line, sequence, turn)
     }
 
     #[cold]
-    fn wait_patiently(&self, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<()> {
-        self.connection.wait_patiently(line, deadline).inspect_err(|_| self.abandon(slot))
+    fn wait_patiently(&self, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<Turn> {
+        self.connection.wait_patiently(line, deadline).inspect_err(|_| self.abandon(slot))?;
+        Ok(slot::load(&line.turn))
     }
 
     /// Checks and takes the reply in a slot whose turn has come back. On an error the slot is free again.
     #[inline(always)]
     pub(crate) fn accept(&self, slot: usize, line: &Line) -> Result<Reply<'_>> {
-        let turn = slot::load(&line.turn);
+        self.accept_turn(slot, line, self.last_sequence(slot), slot::load(&line.turn))
+    }
+
+    /// As [`Client::accept`], with what the caller has at hand: the turn that came, and the request's sequence.
+    #[inline(always)]
+    fn accept_turn(&self, slot: usize, line: &Line, sequence: u64, turn: Turn) -> Result<Reply<'_>> {
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = line.head.load(Ordering::Relaxed);
         let mut head = Head::of_kind(word, Kind::Reply, self.capacity());
-        if turn.sequence() != self.sequences[slot].get() {
+        if turn.sequence() != sequence {
             head = None;
         }
         if planted::is(Fault::UncheckedReply) {
@@ -409,7 +434,7 @@ impl Client {
     }
 
     #[cold]
-    fn not_a_reply(&self, slot: usize, turn: slot::Turn, word: u64) -> Error {
+    fn not_a_reply(&self, slot: usize, turn: Turn, word: u64) -> Error {
         let segment = self.connection.segment();
         let error = match Head::parse(word) {
             Some(head)

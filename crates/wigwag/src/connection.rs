@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Geometry, Head};
 use crate::planted::{self, Fault};
 use crate::segment::{Line, Segment};
-use crate::slot;
+use crate::slot::{self, Turn};
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::fork::ForkGuard;
@@ -186,7 +186,7 @@ impl Connection {
 
     /// Waits until the reply of a slot is there. On an error the slot is still the server's.
     pub fn wait(&self, line: &Line, deadline: Option<Instant>) -> Result<()> {
-        if self.wait_briefly(line) { Ok(()) } else { self.wait_patiently(line, deadline) }
+        if self.wait_briefly(line).is_some() { Ok(()) } else { self.wait_patiently(line, deadline) }
     }
 
     /// A reply came while this thread was awake, so the server is awake too.
@@ -236,24 +236,25 @@ impl Connection {
         }
     }
 
-    /// The reply of a server that is awake and quick comes here, without a clock. `false`: go on with
-    /// [`Connection::wait_patiently`].
+    /// The reply of a server that is awake and quick comes here, without a clock. The turn that came;
+    /// `None`: go on with [`Connection::wait_patiently`].
     ///
     /// All that can be done before the reply is there is done before: whatever stands behind the last look makes each call
     /// longer, and what stands before it costs nothing.
     #[inline(always)]
-    pub fn wait_briefly(&self, line: &Line) -> bool {
+    pub fn wait_briefly(&self, line: &Line) -> Option<Turn> {
         if self.server_slept.get() || !self.may_spin.get() {
-            return false;
+            return None;
         }
         self.last_reply_at.set(None); // the clock is not read; who has to sleep after all sets it
         for _ in 0..SPINS_BEFORE_CLOCK {
-            if self.is_ready(line) {
-                return true;
+            let turn = slot::load(&line.turn);
+            if !turn.is_server() {
+                return Some(turn);
             }
             std::hint::spin_loop();
         }
-        false
+        None
     }
 
     /// The second half of [`Connection::wait`], after [`Connection::wait_briefly`] was in vain.

@@ -38,6 +38,17 @@ pub fn arrived(body: &[u8]) {
     }
 }
 
+/// A slot's line has come and is about to be written to: asked for as this processor's own at once, before the request is even
+/// checked. Else the line is asked for when the handler first writes, and until the turn is passed a client that looks takes it
+/// back, which is a journey more: measured in a bare loop with as many instructions as the library's, with handlers of 0 to
+/// 40 ns, the mean round trip is 73 ns instead of 94.
+#[inline(always)]
+pub fn about_to_write<T>(line: &T) {
+    if can_pull() {
+        pull_line((&raw const *line).cast());
+    }
+}
+
 #[inline(never)] // few instructions beside the many loads that follow, and none in the path of small payloads
 fn pull_if_it_pays(body: &[u8]) {
     let pays = if can_push() { body.len() > PUSH_MAX } else { body.len() <= PULL_ALONE_MAX };
@@ -55,6 +66,7 @@ fn can_push() -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[inline(always)]
 fn can_pull() -> bool {
     static CAN_PULL: OnceLock<bool> = OnceLock::new();
     // CPUID leaf 8000_0001, ECX bit 8: PREFETCHW (Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E).
@@ -83,13 +95,15 @@ fn push(body: &[u8]) {
 
 #[cfg(target_arch = "x86_64")]
 fn pull(body: &[u8]) {
-    for line in body.chunks(LINE_SIZE) {
-        // PREFETCHW by its name: the intrinsic becomes PREFETCHT0 where plain x86-64 is compiled for.
-        // SAFETY: a prefetch never faults and changes nothing; the caller has asked whether there is this one.
-        unsafe {
-            std::arch::asm!("prefetchw [{line}]", line = in(reg) line.as_ptr(), options(nostack, preserves_flags, readonly))
-        };
-    }
+    body.chunks(LINE_SIZE).for_each(|line| pull_line(line.as_ptr()));
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn pull_line(line: *const u8) {
+    // PREFETCHW by its name: the intrinsic becomes PREFETCHT0 where plain x86-64 is compiled for.
+    // SAFETY: a prefetch never faults and changes nothing; the caller has asked whether there is this one.
+    unsafe { std::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly)) };
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -97,6 +111,9 @@ fn push(_body: &[u8]) {}
 
 #[cfg(not(target_arch = "x86_64"))]
 fn pull(_body: &[u8]) {}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn pull_line(_line: *const u8) {}
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -41,7 +41,7 @@
 //! fuzzing                               the validators, for fuzz targets
 //! tokio                                 the same faces for tasks
 //! typed  encoded                        any plain-memory type as `&mut T`; any serde type
-//! client  loan  server  semaphore  stream  stream_listener  runtime    the faces
+//! client  loan  server  semaphore  stream  stream_listener  observe  runtime    the faces
 //! link                                  one end of a stream
 //! connection                            the caller's end of a session, of whichever form
 //! worker                                one serving thread: hot and cold sessions
@@ -52,7 +52,7 @@
 //! control/{rendezvous ledger policy protocol news}   names, accounts, who gets what, messages
 //! control/leftovers                     whose names live, and what killed processes left
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
-//! segment  slot  ring  doorbell  permit_table   the shared memory: pointers, turns, byte rings, wake-ups, permits
+//! segment  slot  ring  doorbell  permit_table  statistics   the shared memory: pointers, turns, byte rings, wake-ups, permits, counters
 //! wait  attention  free_slots  stats    private state machines
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
@@ -85,6 +85,7 @@ mod hint;
 mod layout;
 mod link;
 mod loan;
+pub mod observe;
 mod permit_file;
 pub(crate) mod permit_table;
 mod planted;
@@ -97,6 +98,7 @@ mod semaphore;
 mod server;
 mod session;
 mod slot;
+mod statistics;
 mod stats;
 mod stream;
 mod stream_listener;

@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{self, Fault};
 use crate::ring::{self, Lie, Words};
 use crate::segment::{EndLine, Segment, Side};
+use crate::statistics::{Counters, SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, Served, SessionEntry, Word};
 use crate::sync;
 use crate::sys::bell::Bell;
 use crate::sys::fork::ForkGuard;
@@ -78,8 +79,8 @@ pub struct Link {
     received_at_ns: AtomicU64,
     /// The time from there to the last ring.
     think_ns: AtomicU32,
-    /// What it costs a listener.
-    _charged: Option<Entry>,
+    /// What is counted of it at a listener, and what it costs there.
+    charged: Option<(SessionEntry, Entry)>,
 }
 
 /// Which of the two directions, as this end sees it.
@@ -141,12 +142,13 @@ impl Link {
 
     /// The end that accepted.
     pub fn accepted(arrival: Arrival, wait: Wait) -> Result<Link> {
-        let Arrival { segment, socket, pidfd, server_bell, client_bell, peer, trust, charged } = arrival;
+        let Arrival { segment, socket, pidfd, server_bell, client_bell, peer, trust, record, charged } = arrival;
         let poller = Poller::new()?;
         attach::watch(&poller, Some(&server_bell), &socket, pidfd.as_ref())?;
         let is_trusted = trust == Trust::SameUser;
         let private_bell = if is_trusted { None } else { Some(private_bell(&poller)?) };
-        let end = Parts { segment, side: Side::Accepting, socket, pidfd, peer, is_trusted, charged: Some(charged) };
+        let end =
+            Parts { segment, side: Side::Accepting, socket, pidfd, peer, is_trusted, charged: Some((record, charged)) };
         Link::new(end, (Some(server_bell), client_bell, private_bell), poller, wait)
     }
 
@@ -181,7 +183,7 @@ impl Link {
             has_rung: AtomicBool::new(false),
             received_at_ns: AtomicU64::new(0),
             think_ns: AtomicU32::new(THINK_UNKNOWN),
-            _charged: charged,
+            charged,
         })
     }
 
@@ -224,6 +226,48 @@ impl Link {
     /// Who is at the other end.
     pub fn peer(&self) -> Credentials {
         self.peer
+    }
+
+    /// What observers see of it: at a listener.
+    #[inline(always)]
+    fn counters(&self) -> Option<&Counters> {
+        self.charged.as_ref().map(|(record, _)| record.counters())
+    }
+
+    /// Counts bytes that were read: the reader alone.
+    #[inline(always)]
+    pub fn count_read(&self, bytes: usize) {
+        if let Some(Counters { served, .. }) = self.counters() {
+            served.calls.add(1);
+            served.bytes_in.add(bytes as u64);
+        }
+    }
+
+    /// Counts bytes that were written: the writer alone.
+    #[inline(always)]
+    pub fn count_written(&self, bytes: usize) {
+        if let Some(Counters { kept, .. }) = self.counters() {
+            kept.calls.add(1);
+            kept.bytes_out.add(bytes as u64);
+        }
+    }
+
+    /// Counts what becomes of the reader's waiting.
+    fn count_waiting(&self, patience: &Patience, which: impl Fn(&Served) -> &Word) {
+        if let Some(Counters { served, .. }) = self.counters()
+            && patience.direction == Direction::Reading
+        {
+            which(served).add(1);
+        }
+    }
+
+    /// Says how the reader waits.
+    fn note_reader(&self, patience: &Patience, state: u64) {
+        if let Some(Counters { pace, .. }) = self.counters()
+            && patience.direction == Direction::Reading
+        {
+            pace.state.set(state);
+        }
     }
 
     /// What people read of it.
@@ -332,6 +376,9 @@ impl Link {
         line.think_ns.store(think_ns, Ordering::Relaxed);
         line.processor.store(cpu::current(), Ordering::Relaxed);
         self.has_rung.store(true, Ordering::Relaxed);
+        if let Some(Counters { kept, .. }) = self.counters() {
+            kept.rung.add_shared(1); // either direction
+        }
         match &self.peer_bell {
             Some(bell) => bell.ring(),
             // Whoever shares a bell can make its write block; a message never waits. One that is not read: the peer's loss.
@@ -406,6 +453,9 @@ impl Link {
                 self.came(patience, has_slept);
                 return Ok(has_slept);
             }
+            if is_over && planted::is(Fault::GoodEnd) {
+                return Ok(has_slept);
+            }
             if is_over {
                 return Err(self.fate(patience.direction));
             }
@@ -419,8 +469,11 @@ impl Link {
             }
             patience.sleeps = patience.sleeps.wrapping_add(1);
             self.segment.end_line(self.side).processor.store(cpu::current(), Ordering::Relaxed); // a hint
+            self.note_reader(patience, SESSION_ARMED);
             blocking::is_about_to_sleep("reading from a stream, or writing to one");
-            self.hear(patience, deadline)?;
+            let heard = self.hear(patience, deadline);
+            self.note_reader(patience, SESSION_LOOKED_AT);
+            heard?;
             has_slept = true;
         }
     }
@@ -433,11 +486,16 @@ impl Link {
         let one_processor = !patience.may_ever_spin;
         let was_hot = patience.heat.is_hot();
         let is_hot = if has_slept {
+            self.count_waiting(patience, |served| &served.woken);
             let theirs = self.peer_line().think_ns.load(Ordering::Relaxed); // a hint
             patience.heat.rang(self.wait, theirs.max(self.think_ns.load(Ordering::Relaxed)), one_processor)
         } else {
             patience.heat.found(self.wait, one_processor)
         };
+        if is_hot && !was_hot {
+            self.count_waiting(patience, |served| &served.heated);
+            self.note_reader(patience, SESSION_POLLED);
+        }
         let theirs = self.peer_line().processor.load(Ordering::Relaxed); // a hint
         // Two who spin on one processor only stand in each other's way. One of them moves.
         if is_hot && !was_hot && self.is_trusted && self.side == Side::Accepting && theirs == cpu::current() {
@@ -484,6 +542,7 @@ impl Link {
         }
         if is_hot {
             patience.heat.cool();
+            self.count_waiting(patience, |served| &served.cooled);
         } else if !budget.is_zero() {
             patience.reply.failed();
         }
@@ -710,7 +769,7 @@ struct Parts {
     pidfd: Option<OwnedFd>,
     peer: Credentials,
     is_trusted: bool,
-    charged: Option<Entry>,
+    charged: Option<(SessionEntry, Entry)>,
 }
 
 fn private_bell(reading: &Poller) -> Result<Bell> {

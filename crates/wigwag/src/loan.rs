@@ -38,6 +38,8 @@ pub struct Loan<'c> {
     /// points to `len` bytes of its payload.
     data: NonNull<u8>,
     len: usize,
+    /// The request's sequence: found out before the memory is filled, as between filling and passing each instruction counts.
+    sequence: u64,
 }
 
 impl<'c> Loan<'c> {
@@ -45,7 +47,7 @@ impl<'c> Loan<'c> {
     pub(crate) fn new(client: &'c Client, slot: usize, len: usize) -> Loan<'c> {
         let line = client.connection.segment().line(slot);
         let data = if len > INLINE_CAPACITY { client.connection.segment().body(slot) } else { line.inline() };
-        Loan { client, slot, line, data, len }
+        Loan { client, slot, line, data, len, sequence: client.next_sequence(slot) }
     }
 
     /// Passes the memory to the server and waits until it comes back.
@@ -70,8 +72,9 @@ impl<'c> Loan<'c> {
     /// ```
     #[inline(always)] // else loan and reply go through memory, there and back
     pub fn call(self) -> Result<Reply<'c>> {
+        let sequence = self.sequence;
         let (client, slot, line) = self.pass(None)?;
-        client.finish(slot, line, None)
+        client.finish(slot, line, sequence, None)
     }
 
     /// As [`call`](Loan::call), but gives up after `timeout`; the server sees the deadline.
@@ -108,8 +111,9 @@ impl<'c> Loan<'c> {
     }
 
     pub(crate) fn call_until(self, deadline: Option<Instant>) -> Result<Reply<'c>> {
+        let sequence = self.sequence;
         let (client, slot, line) = self.pass(deadline)?;
-        client.finish(slot, line, deadline)
+        client.finish(slot, line, sequence, deadline)
     }
 
     /// Passes the memory to the server and goes on: several calls can be under way at a time, answered in any order.
@@ -163,7 +167,7 @@ impl<'c> Loan<'c> {
             hint::written(&self);
         }
         let this = ManuallyDrop::new(self); // the slot is the server's from here on
-        this.client.send(this.slot, this.line, this.len, deadline);
+        this.client.send(this.slot, this.line, this.sequence, this.len, deadline);
         Ok((this.client, this.slot, this.line))
     }
 }
@@ -253,7 +257,7 @@ impl<'c> Pending<'c> {
         if self.client.connection.is_forked() {
             return Err(Error::forked());
         }
-        self.client.finish(self.slot, self.line, None)
+        self.client.finish(self.slot, self.line, self.client.last_sequence(self.slot), None)
     }
 
     /// The reply, or its error, if it is there; `None` if it is not, or has been taken before.

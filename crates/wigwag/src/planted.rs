@@ -84,6 +84,14 @@ faults! {
     DoubledPermit = "doubled-permit", "planted-doubled-permit";
     /// Those who wait for a permit do not look whether its holder still lives.
     MissingSweep = "missing-sweep", "planted-missing-sweep";
+    /// A stream whose other end is dead ends as if that one had closed it.
+    GoodEnd = "good-end", "planted-good-end";
+    /// A stream's bytes are published before they are written.
+    EarlyBytes = "early-bytes", "planted-early-bytes";
+    /// A ring's other side is believed whatever it counts.
+    UncheckedCount = "unchecked-count", "planted-unchecked-count";
+    /// A reader does not ring for a writer that waits for room.
+    UnrungWriter = "unrung-writer", "planted-unrung-writer";
 }
 
 /// Whether this fault is planted.

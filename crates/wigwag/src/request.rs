@@ -17,6 +17,7 @@ use crate::private_copy::PrivateCopy;
 use crate::segment::Line;
 use crate::session::Session;
 use crate::slot;
+use crate::statistics::KeptEntry;
 use crate::sync::Ordering;
 use crate::sys::socket::Credentials;
 use crate::sys::{clock, memory};
@@ -59,6 +60,30 @@ pub struct Request {
     open: bool,
     /// Private copy for a client of another user, kept from request to request.
     copy: PrivateCopy,
+    /// Once it is out of its thread's hands: what observers see of it, and how long it was.
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    bytes_in: usize,
+    _entry: Option<KeptEntry>,
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answered {
+    /// The turn was passed: there was a request to answer.
+    pub passed: bool,
+    /// The client had to be woken.
+    pub rang: bool,
+    /// The reply says that the handler failed, or panicked, or dropped the request.
+    pub failed: bool,
+    /// Bytes of the reply.
+    pub len: u32,
+}
+
+impl Answered {
+    const NOTHING: Answered = Answered { passed: false, rang: false, failed: false, len: 0 };
 }
 
 // SAFETY: the memory belongs to the session, which is Send and Sync; by Q1 nobody else uses the same bytes.
@@ -105,6 +130,7 @@ impl Request {
             has_deadline: false,
             open: false,
             copy: PrivateCopy::new(),
+            kept: None,
         }
     }
 
@@ -301,7 +327,8 @@ impl Request {
     /// # #[allow(unreachable_code)] Ok::<(), wigwag::Error>(())
     /// ```
     pub fn reply(mut self) {
-        self.answer();
+        let answered = self.answer();
+        self.count(answered);
     }
 
     /// Answers with an error; the client gets [`HandlerFailed`](crate::ErrorKind::HandlerFailed) with the text, cut at 1,024 bytes.
@@ -312,14 +339,49 @@ impl Request {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn fail(mut self, why: impl fmt::Display) {
-        self.answer_with_text(Kind::Failed, &why.to_string());
+        let answered = self.answer_with_text(Kind::Failed, &why.to_string());
+        self.count(answered);
+    }
+
+    /// The request leaves the thread that found it, to be answered later. `since_ns`: when it came, or a little earlier.
+    #[cold]
+    pub(crate) fn keep(&mut self, since_ns: u64) {
+        let record = &self.session.record;
+        record.counters().kept.taken.add_shared(1);
+        self.kept = Some(Kept { bytes_in: self.len, _entry: record.keep(self.slot, since_ns) });
+    }
+
+    /// Counts an answer that was not given by the thread that found the request.
+    pub(crate) fn count(&mut self, answered: Answered) {
+        if !answered.passed {
+            return;
+        }
+        let kept = &self.session.record.counters().kept;
+        let bytes_in = match self.kept.take() {
+            Some(kept) => kept.bytes_in,
+            None => {
+                kept.taken.add_shared(1); // a handler swapped it for another one, to keep it
+                0
+            }
+        };
+        kept.calls.add_shared(1);
+        kept.bytes_in.add_shared(bytes_in as u64);
+        kept.bytes_out.add_shared(answered.len.into());
+        kept.failed.add_shared(answered.failed.into());
+        kept.rung.add_shared(answered.rang.into());
+    }
+
+    /// The slot it lies in.
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
     }
 
     /// Passes the turn back with the payload as the reply. Returns whether a doorbell was rung.
     #[inline(always)]
-    pub(crate) fn answer(&mut self) -> bool {
+    pub(crate) fn answer(&mut self) -> Answered {
         if !self.open || self.is_inherited() {
-            return false;
+            return Answered::NOTHING;
         }
         if self.session.trust == Trust::Stranger {
             self.copy_in();
@@ -351,9 +413,9 @@ impl Request {
 
     /// Passes the turn back with a text instead of a reply.
     #[cold]
-    pub(crate) fn answer_with_text(&mut self, kind: Kind, text: &str) -> bool {
+    pub(crate) fn answer_with_text(&mut self, kind: Kind, text: &str) -> Answered {
         if !self.open || self.is_inherited() {
-            return false;
+            return Answered::NOTHING;
         }
         let text = &text.as_bytes()[..text.floor_char_boundary(ERROR_TEXT_CAPACITY)];
         self.len = text.len();
@@ -363,8 +425,7 @@ impl Request {
     }
 
     #[inline(always)]
-    fn pass(&mut self, kind: Kind) -> bool {
-        self.open = false; // before the turn goes: from then on the bytes are the client's
+    fn pass(&mut self, kind: Kind) -> Answered {
         if planted::is(Fault::EarlyTurn) {
             slot::pass_to_client(&self.line().turn, self.sequence);
         }
@@ -374,15 +435,16 @@ impl Request {
         self.line().head.store(head.pack(), Ordering::Relaxed); // published by the turn
         self.session.set_answered(self.slot, self.sequence);
         let replaced = slot::pass_to_client(&self.line().turn, self.sequence);
+        self.open = false; // from here on the bytes are the client's
         if !replaced.is_server() || replaced.sequence() != self.sequence {
             self.session
                 .condemn(format!("it wrote to a turn that was the server's: {replaced:?} where {} was", self.sequence));
         }
-        if replaced.wants_wake() {
+        let rang = replaced.wants_wake();
+        if rang {
             self.session.ring_client();
-            return true;
         }
-        false
+        Answered { passed: true, rang, failed: kind != Kind::Reply, len }
     }
 }
 
@@ -408,7 +470,8 @@ impl DerefMut for Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.answer_with_text(Kind::Unanswered, "");
+        let answered = self.answer_with_text(Kind::Unanswered, "");
+        self.count(answered);
     }
 }
 

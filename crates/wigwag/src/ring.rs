@@ -26,6 +26,7 @@
 //! Geier) and of the FastForward queues. The pattern of the fences is that of [`crate::doorbell`], once in each direction.
 
 use crate::doorbell::Waiting;
+use crate::planted::{self, Fault};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Bit 0 of a word: its owner has closed its side.
@@ -68,7 +69,7 @@ fn distance(from: u64, to: u64) -> u64 {
 /// Checks the other side's count: at least what it was, and at most so much more.
 #[inline(always)]
 fn check(count: u64, least: u64, most_more: u64) -> Result<u64, Lie> {
-    if distance(least, count) > most_more {
+    if distance(least, count) > most_more && !planted::is(Fault::UncheckedCount) {
         return Err(Lie { count, least, most_more });
     }
     Ok(count)
@@ -217,6 +218,9 @@ impl Consumer {
         // A producer sleeps only when nothing was free. What it wrote before that may be more than is known here: then this
         // is an overestimate, and it is woken early.
         let free = self.capacity - distance(self.consumed, self.produced).min(self.capacity);
+        if planted::is(Fault::UnrungWriter) {
+            return false;
+        }
         free >= self.capacity / ROOM_WORTH_A_WAKE && Waiting(words.waits_for_room).claim()
     }
 }

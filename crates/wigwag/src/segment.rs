@@ -281,7 +281,7 @@ impl Segment {
         let from = self.ring_bytes(writer, position, into.len()).cast::<u8>();
         match trusted {
             // SAFETY: in bounds by `ring_bytes`; shared and private memory do not overlap; the bytes are the reader's (B1, G3).
-            true => unsafe { from.as_ptr().copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) },
+            true => unsafe { copy_in_pieces(from.as_ptr(), into.as_mut_ptr(), into.len()) },
             // SAFETY: in bounds by `ring_bytes`.
             false => unsafe { copy_once(from, into) },
         }
@@ -331,6 +331,26 @@ impl Segment {
     }
 }
 
+/// Bytes that the C library copies by ordinary loads and stores. From some kilobytes on it uses `rep movsb`: good where lines are
+/// written that need not be read before, but half as fast where another processor's are read (measured on Zen 4).
+const PIECE: usize = 1024;
+
+/// Copies as `copy_nonoverlapping` does, a large part of memory in small pieces.
+///
+/// # Safety
+/// As of `copy_nonoverlapping`.
+#[inline(always)]
+unsafe fn copy_in_pieces(from: *const u8, into: *mut u8, len: usize) {
+    let mut done = 0;
+    while len - done > PIECE {
+        // SAFETY: a part of what the caller vouches for.
+        unsafe { from.add(done).copy_to_nonoverlapping(into.add(done), PIECE) };
+        done += PIECE;
+    }
+    // SAFETY: as above: the rest.
+    unsafe { from.add(done).copy_to_nonoverlapping(into.add(done), len - done) };
+}
+
 /// Copies shared bytes, each word read exactly once. Volatile, because the peer may write at the same time: the least bad way
 /// to read such memory (unsafe-code-guidelines issue 152).
 ///
@@ -363,7 +383,7 @@ mod tests {
 
     fn segment(slots: usize, capacity: usize) -> Segment {
         let geometry = Geometry::new(slots, capacity).unwrap();
-        Segment::map(create_sealed(geometry.segment_size).unwrap(), geometry).unwrap()
+        Segment::map(create_sealed("wigwag", geometry.segment_size).unwrap(), geometry).unwrap()
     }
 
     #[test]
@@ -399,7 +419,7 @@ mod tests {
 
     fn rings() -> Segment {
         let geometry = Geometry::new(2, 4096).unwrap();
-        Segment::map_rings(create_sealed(geometry.segment_size).unwrap(), geometry).unwrap()
+        Segment::map_rings(create_sealed("wigwag", geometry.segment_size).unwrap(), geometry).unwrap()
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use crate::control::rendezvous::Place;
 use crate::control::steward::{self, Orders};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CAPACITY_MAX, Kind, SLOTS_MAX};
+use crate::observe;
 use crate::request::Request;
 use crate::stats::ServerStats;
 use crate::sys::fork::ForkGuard;
@@ -86,6 +86,7 @@ impl Server {
             limits: Limits::default(),
             contract: Contract::bytes(),
             wait: Wait::default(),
+            is_counting: true,
         }
     }
 
@@ -289,20 +290,7 @@ impl Server {
         if self.fork.is_forked() {
             return ServerStats::default();
         }
-        // Relaxed throughout: counters, each right by itself.
-        let mut stats = ServerStats {
-            sessions: self.core.counts.sessions.load(Ordering::Relaxed),
-            sessions_accepted: self.core.counts.accepted.load(Ordering::Relaxed),
-            sessions_refused: self.core.counts.refused.load(Ordering::Relaxed),
-            violations: self.core.counts.violations.load(Ordering::Relaxed),
-            ..ServerStats::default()
-        };
-        for port in self.core.ports() {
-            stats.calls += port.calls.load(Ordering::Relaxed);
-            stats.doorbells_rung += port.rings.load(Ordering::Relaxed);
-            stats.sleeps += port.sleeps.load(Ordering::Relaxed);
-        }
-        stats
+        observe::server_stats(&self.core.statistics.tables())
     }
 
     /// Where the socket is.
@@ -345,22 +333,23 @@ where
     R: IntoOutcome,
 {
     loop {
-        if !worker.again() {
-            match worker.next(Until::Forever)? {
-                Next::Request => {}
+        let request = match worker.again() {
+            Some(request) => request,
+            None => match worker.next(Until::Forever)? {
+                Next::Request => worker.begin_call(),
                 Next::Shutdown => return Ok(()),
                 Next::Nothing => continue,
-            }
-        }
-        let request = worker.request();
+            },
+        };
+        let bytes_in = request.len();
         // The handler's state after a panic is its own affair, as with any thread that catches one; ours is whole.
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(request).into_outcome()));
-        let rang = match outcome {
+        let answered = match outcome {
             Ok(Ok(())) => request.answer(),
             Ok(Err(why)) => request.answer_with_text(Kind::Failed, &why),
             Err(panic) => request.answer_with_text(Kind::Panicked, panic_text(request, &*panic)),
         };
-        worker.note_answer(rang);
+        worker.end_call(bytes_in, answered);
     }
 }
 
@@ -483,9 +472,21 @@ pub struct ServerBuilder {
     limits: Limits,
     contract: Contract,
     wait: Wait,
+    is_counting: bool,
 }
 
 impl ServerBuilder {
+    /// For the benchmark that shows what counting calls costs: a server that does not.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().without_counting();
+    /// ```
+    #[doc(hidden)]
+    pub fn without_counting(mut self) -> Self {
+        self.is_counting = false;
+        self
+    }
+
     /// The most calls in flight in one session, and what a client gets that does not ask: 1 to 4096, default 16.
     ///
     /// ```
@@ -635,12 +636,12 @@ impl ServerBuilder {
         self.check()?;
         let place = Place::find(name.as_ref())?;
         let claim = place.claim(&self.policy)?;
-        let core = Core::new()?;
         let path = claim.place().path();
-        let orders =
-            Orders { claim, policy: self.policy, limits: self.limits, contract: self.contract, arrivals: None };
+        let Self { policy, limits, contract, wait, is_counting } = self;
+        let orders = Orders { claim, policy, limits, contract, wait, is_counting, arrivals: None };
+        let core = Core::new(&orders)?;
         let steward = steward::start(Arc::clone(&core), orders)?;
-        Ok(Server { core, steward: Some(steward), path, wait: self.wait, worker: None, fork: ForkGuard::new() })
+        Ok(Server { core, steward: Some(steward), path, wait, worker: None, fork: ForkGuard::new() })
     }
 
     fn check(&self) -> Result<()> {

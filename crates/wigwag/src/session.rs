@@ -9,6 +9,7 @@ use crate::control::ledger::Entry;
 use crate::control::policy::Trust;
 use crate::control::protocol::{FromServer, Reason};
 use crate::segment::Segment;
+use crate::statistics::SessionEntry;
 use crate::sys::bell::Bell;
 use crate::sys::socket::{self, Credentials};
 
@@ -34,6 +35,8 @@ pub struct Session {
     pub peer: Credentials,
     /// How far it is trusted.
     pub trust: Trust,
+    /// What is counted of it; goes before the charge, so that there are never more records than charges.
+    pub record: SessionEntry,
     /// What it costs the server, given back when the last owner lets go.
     pub _charged: Entry,
     /// The last sequence answered in each slot, in private memory: until then the slot is not taken again (invariant S2).

@@ -41,9 +41,15 @@ pub struct ServerStats {
     pub sessions_refused: u64,
     /// Sessions ended because the client broke the protocol.
     pub violations: u64,
-    /// Requests answered by `serve` and `serve_on`.
+    /// Requests answered.
     pub calls: u64,
-    /// Replies that needed a system call because the client slept (`serve` and `serve_on`).
+    /// Bytes of requests.
+    pub bytes_in: u64,
+    /// Bytes of replies.
+    pub bytes_out: u64,
+    /// Calls whose handler returned an error or panicked, or whose request was dropped unanswered.
+    pub failed: u64,
+    /// Replies that needed a system call because the client slept.
     pub doorbells_rung: u64,
     /// Times a serving thread slept.
     pub sleeps: u64,

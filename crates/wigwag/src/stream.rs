@@ -320,7 +320,7 @@ impl Stream {
     /// # let listener = wigwag::StreamListener::bind(name)?;
     /// # let connecting = wigwag::Stream::connect(name)?;
     /// # let mut accepted = listener.accept()?;
-    /// assert_eq!(accepted.ring_bytes(), 256 << 10);
+    /// assert_eq!(accepted.ring_bytes(), 2 << 20);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn ring_bytes(&self) -> usize {

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering as StdOrdering;
 use std::time::{Duration, Instant};
 
 use crate::blocking;
@@ -14,15 +13,21 @@ use crate::control::policy::Trust;
 use crate::control::protocol::Reason;
 use crate::doorbell::Waiting;
 use crate::error::Result;
+use crate::hint;
 use crate::layout::{Head, Kind};
 use crate::planted::{self, Fault};
 use crate::request::Request;
 use crate::session::Session;
 use crate::slot::{self, Expected};
+use crate::statistics::{SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, THREAD_ASLEEP, THREAD_AWAKE};
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::poller::{Events, Interest, Poller};
 use crate::wait::{HOT_PATIENCE, Heat, WAKE_PATIENCE, Wait};
+
+mod account;
+
+use account::Account;
 
 /// Requests of one session before the next session has a turn.
 const BUDGET: usize = 16;
@@ -101,6 +106,8 @@ pub struct Worker {
     checked_at: Instant,
     /// When the doorbells were last heard.
     heard_at: Instant,
+    /// What observers see of this thread.
+    account: Account,
     /// Once the server shuts down: requests that may still be served, so that a busy client cannot keep it alive.
     drain: Option<usize>,
 }
@@ -133,13 +140,15 @@ impl Entry {
     }
 
     /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
-    fn become_hot(&mut self, may_leave: bool) -> u32 {
+    fn become_hot(&mut self, may_move: bool) -> u32 {
         self.is_client_waking = true;
+        self.counters().served.heated.add(1);
+        self.counters().pace.state.set(SESSION_POLLED);
         self.waiting().withdraw();
         let theirs = self.client_processor();
         let mine = cpu::current();
         // The client reads it with the reply: it spins for one that leaves, and moves off the processor of one that stays.
-        let published = if theirs == mine && may_leave { cpu::LEAVING } else { mine | cpu::POLLED };
+        let published = if may_move && theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
         self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
         theirs
     }
@@ -171,8 +180,13 @@ impl Entry {
         if depth != 1 || self.expected.is_empty() {
             return self.look();
         }
-        let turn = slot::load(&self.session.segment.line(0).turn);
-        turn.is_server() && self.consider(0, turn)
+        let line = self.session.segment.line(0);
+        let turn = slot::load(&line.turn);
+        if !turn.is_server() {
+            return false;
+        }
+        hint::about_to_write(line);
+        self.consider(0, turn)
     }
 
     /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
@@ -260,9 +274,12 @@ impl Worker {
     pub fn new(core: Arc<Core>, port: Arc<Port>, wait: Wait) -> Result<Worker> {
         let poller = Poller::new()?;
         poller.add(&port.bell, KEY_PORT, Interest::Bell)?;
+        let account = Account::new(core.is_counting);
+        port.record.state.set(THREAD_AWAKE);
         Ok(Worker {
             core,
             port,
+            account,
             poller,
             events: Events::with_capacity(64),
             wait,
@@ -288,25 +305,28 @@ impl Worker {
     }
 
     /// A few looks at the session that asked last, if it is the only one that is polled and nothing else is to be done: the
-    /// way of a closed loop, short because the client waits for all that is done between its request and the answer. Whether
-    /// there is a request now.
+    /// way of a closed loop, short because the client waits for all that is done between its request and the answer.
     #[inline(always)]
-    pub fn again(&mut self) -> bool {
-        let [only] = self.active[..] else { return false };
+    pub fn again(&mut self) -> Option<&mut Request> {
+        let [only] = self.active[..] else { return None };
         let is_usual = self.countdown > 0 && self.leave == 0 && self.drain.is_none() && only == self.last;
-        let Some(entry) = self.entries[only].as_deref_mut() else { return false };
+        let is_usual = is_usual && !self.account.is_time_taken_next();
+        let entry = self.entries[only].as_deref_mut()?;
         if !is_usual || !entry.heat.is_hot() || self.port.attention.is_called() {
-            return false;
+            return None;
         }
         for _ in 0..LOOKS_AGAIN {
             if entry.look_quickly() {
                 self.countdown -= 1;
                 self.idle_passes = IDLE_PASSES_AT_FIRST;
-                return true;
+                if self.account.is_counting() {
+                    self.port.record.serving.set(entry.session.record.place_word(entry.request.slot()));
+                }
+                return Some(&mut entry.request);
             }
             std::hint::spin_loop();
         }
-        false
+        None
     }
 
     /// Finds the next request.
@@ -333,42 +353,14 @@ impl Worker {
         }
     }
 
-    /// The request that [`Next::Request`] announced.
-    #[inline(always)]
-    pub fn request(&mut self) -> &mut Request {
-        let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
-        &mut entry.request
-    }
-
     /// The request that [`Next::Request`] announced, to keep.
     pub fn take_request(&mut self) -> Request {
+        let since_ns = self.port.record.clock_ns.value();
         let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
         entry.idle_since = None;
-        std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
-    }
-
-    /// Notes that the request was answered, and whether a doorbell was rung for the reply: after the answer, when the
-    /// client waits no more.
-    #[inline(always)]
-    pub fn note_answer(&mut self, rang: bool) {
-        // Relaxed, load and store: this thread is the only writer.
-        self.port.calls.store(self.port.calls.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
-        if let Some(Some(entry)) = self.entries.get_mut(self.last) {
-            entry.idle_since = None;
-        }
-        if rang {
-            self.count_ring();
-        }
-    }
-
-    #[cold]
-    fn count_ring(&mut self) {
-        self.port.rings.fetch_add(1, StdOrdering::Relaxed);
-        let Some(Some(entry)) = self.entries.get_mut(self.last) else { return };
-        entry.is_client_waking = true;
-        if entry.heat.is_hot() && self.leave == 0 {
-            cpu::give_way(); // the client may have been put on this very processor: it goes elsewhere then
-        }
+        let mut request = std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)));
+        request.keep(since_ns);
+        request
     }
 
     /// For who sleeps in a reactor, on this descriptor: it becomes readable when something rings after [`Until::Quiet`].
@@ -454,6 +446,7 @@ impl Worker {
             return true;
         }
         entry.is_active = false;
+        entry.counters().pace.state.set(SESSION_ARMED);
         self.active.swap_remove(self.position);
         self.budget = BUDGET;
         false
@@ -526,7 +519,11 @@ impl Worker {
             }
             #[cfg(all(feature = "tokio", not(loom)))]
             Until::Quiet if self.active.is_empty() => {
-                return Ok(self.port.attention.may_sleep().then_some(Next::Nothing));
+                if !self.port.attention.may_sleep() {
+                    return Ok(None);
+                }
+                self.port.record.state.set(THREAD_ASLEEP); // until `listen`
+                return Ok(Some(Next::Nothing));
             }
             _ => {}
         }
@@ -551,10 +548,13 @@ impl Worker {
         if self.sleeps.is_multiple_of(SLEEPS_PER_AFFINITY) {
             self.refresh_affinity();
         }
-        self.port.sleeps.store(self.port.sleeps.load(StdOrdering::Relaxed) + 1, StdOrdering::Relaxed);
+        self.port.record.sleeps.add(1);
+        self.port.record.state.set(THREAD_ASLEEP);
         self.hear(sleep)?;
+        self.port.record.state.set(THREAD_AWAKE);
         self.countdown = self.stride;
         self.checked_at = Instant::now();
+        self.note_clock(self.checked_at);
         Ok(())
     }
 
@@ -589,6 +589,8 @@ impl Worker {
         }
         entry.is_active = true;
         entry.just_rang = true;
+        entry.counters().served.woken.add(1);
+        entry.counters().pace.state.set(SESSION_LOOKED_AT);
         self.active.push(index);
         // Relaxed: hints; a lie wastes one patience.
         let think_ns = entry.session.segment.client_line().think_ns.load(Ordering::Relaxed);
@@ -626,6 +628,7 @@ impl Worker {
         let now = Instant::now();
         let elapsed = now.duration_since(self.checked_at);
         self.checked_at = now;
+        self.note_clock(now);
         // Long handlers make the stride short, so that nobody who rings waits for hundreds of them.
         self.stride = if elapsed > 2 * CHECKUP_INTERVAL {
             let share = CHECKUP_INTERVAL.as_nanos() * self.stride as u128 / elapsed.as_nanos();
@@ -655,6 +658,8 @@ impl Worker {
                 None => entry.idle_since = Some(now),
                 Some(since) if entry.heat.is_hot() && now.duration_since(since) >= entry.patience() => {
                     entry.heat.cool();
+                    entry.counters().served.cooled.add(1);
+                    entry.counters().pace.state.set(SESSION_LOOKED_AT);
                     self.has_cooled = true;
                     processor = Some(entry.client_processor());
                 }
@@ -715,8 +720,10 @@ impl Worker {
         // Hints.
         session.segment.server_line().only_processor.store(self.only_processor, Ordering::Relaxed);
         let mut heat = Heat::default();
+        session.record.counters().pace.state.set(SESSION_LOOKED_AT);
         if self.wait == Wait::Spin {
             heat.heat();
+            session.record.counters().pace.state.set(SESSION_POLLED);
         }
         self.index_of.insert(session.id, index);
         let slots = session.segment.geometry().slots;

@@ -1,6 +1,6 @@
 //! The turn and the doorbell under the model checker loom, which tries every interleaving and every reordering that the
 //! C11 memory model allows. The code under test is the crate's own: `slot.rs`, `doorbell.rs`, `attention.rs` and,
-//! in `support/loom_permits.rs`, `permit_table.rs`, on the heap.
+//! in `support/`, `permit_table.rs` and `ring.rs`, on the heap.
 //!
 //! Run by
 //!
@@ -19,6 +19,8 @@
 
 #[path = "support/loom_permits.rs"]
 mod permits;
+#[path = "support/loom_ring.rs"]
+mod ring;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

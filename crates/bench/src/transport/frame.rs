@@ -36,15 +36,7 @@ impl Frame {
     /// Sends the first `len` bytes of the payload, whole.
     pub fn send(&mut self, len: usize, sink: &mut impl Write) -> anyhow::Result<()> {
         self.bytes[..HEADER].copy_from_slice(&(len as u64).to_le_bytes());
-        let mut rest = &self.bytes[..HEADER + len];
-        while !rest.is_empty() {
-            match sink.write(rest) {
-                Ok(0) => bail!("the other process takes no more data"),
-                Ok(written) => rest = &rest[written..],
-                Err(error) => poll_again(error).context("the request or reply could not be sent")?,
-            }
-        }
-        Ok(())
+        send_whole(&self.bytes[..HEADER + len], sink)
     }
 
     /// Waits for a whole message and says how long its payload is; `None` where the other side has hung up.
@@ -52,11 +44,10 @@ impl Frame {
         let mut filled = 0;
         let mut end = self.bytes.len();
         while filled < end {
-            match source.read(&mut self.bytes[filled..end]) {
-                Ok(0) if filled == 0 => return Ok(None),
-                Ok(0) => bail!("the other process hung up in the middle of a message"),
-                Ok(count) => filled += count,
-                Err(error) => poll_again(error).context("the request or reply could not be received")?,
+            match receive_some(&mut self.bytes[filled..end], source)? {
+                Some(0) if filled == 0 => return Ok(None),
+                Some(0) => bail!("the other process hung up in the middle of a message"),
+                count => filled += count.unwrap_or(0),
             }
             if filled >= HEADER {
                 end = HEADER + announced_length(&self.bytes)?;
@@ -71,14 +62,14 @@ impl Frame {
         Ok(&self.bytes[HEADER..HEADER + len])
     }
 
-    /// Answers every request of `source` to `sink` until it hangs up.
-    pub fn answer_all<H>(mut self, source: &mut impl Read, sink: &mut impl Write, mut handler: H) -> anyhow::Result<()>
+    /// Answers every request that comes over a connection until its other end hangs up.
+    pub fn answer_all<H>(mut self, connection: &mut (impl Read + Write), mut handler: H) -> anyhow::Result<()>
     where
         H: FnMut(&mut [u8]),
     {
-        while let Some(len) = self.receive(source)? {
+        while let Some(len) = self.receive(connection)? {
             handler(self.payload(len)?);
-            self.send(len, sink)?;
+            self.send(len, connection)?;
         }
         Ok(())
     }
@@ -98,6 +89,28 @@ pub fn check_length(len: usize, capacity: usize) -> anyhow::Result<()> {
         bail!("a message of {len} bytes does not fit into the agreed capacity of {capacity} bytes");
     }
     Ok(())
+}
+
+/// Sends all of it, however many calls that takes.
+#[inline(always)]
+pub fn send_whole(mut rest: &[u8], sink: &mut impl Write) -> anyhow::Result<()> {
+    while !rest.is_empty() {
+        match sink.write(rest) {
+            Ok(0) => bail!("the other process takes no more data"),
+            Ok(written) => rest = &rest[written..],
+            Err(error) => poll_again(error).context("the bytes could not be sent")?,
+        }
+    }
+    Ok(())
+}
+
+/// Receives what there is: 0 where the other side has hung up, nothing where the caller polls and nothing has come.
+#[inline(always)]
+pub fn receive_some(into: &mut [u8], source: &mut impl Read) -> anyhow::Result<Option<usize>> {
+    match source.read(into) {
+        Ok(count) => Ok(Some(count)),
+        Err(error) => poll_again(error).context("the bytes could not be received").map(|()| None),
+    }
 }
 
 /// Not an error where the caller polls (`WouldBlock`) or a signal came in between.

@@ -17,15 +17,17 @@ mod file;
 pub mod frame;
 mod mqueue;
 mod pipe;
+mod stream;
 mod tcp;
 mod unix;
 mod wigwag_exchange;
 
 pub use file::{FileCaller, FileResponder};
 pub use mqueue::{MqueueCaller, MqueueResponder};
-pub use pipe::{PipeCaller, PipeResponder};
+pub use pipe::{PipeCaller, PipeEnd, PipeResponder};
+pub use stream::{StreamCaller, StreamResponder, stream_bind, stream_connect};
 pub use tcp::{TcpCaller, TcpResponder};
-pub use unix::{UnixCaller, UnixResponder};
+pub use unix::{UnixCaller, UnixResponder, unix_accept, unix_bind, unix_connect};
 pub use wigwag_exchange::{WigwagCaller, WigwagResponder};
 
 /// The client's end: one request out, the reply back. `fill` writes the request in place, `read` sees the whole reply.

@@ -1,7 +1,7 @@
 //! Two pipes, one for each direction, with names in the rendezvous so that unrelated processes find them.
 
 use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,21 +24,77 @@ const MOST_SIZE: usize = 1 << 20;
 /// How long a client looks for a server that is only just opening its end.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// One side's ends of both pipes.
+pub struct PipeEnd {
+    incoming: File,
+    /// Nothing once this side has said that it writes no more.
+    outgoing: Option<File>,
+}
+
+impl PipeEnd {
+    /// Makes the two pipes.
+    pub fn make(place: &Rendezvous) -> anyhow::Result<()> {
+        for name in [REQUESTS, REPLIES] {
+            nix::unistd::mkfifo(&place.path(name), Mode::S_IRUSR | Mode::S_IWUSR).context("a pipe cannot be made")?;
+        }
+        Ok(())
+    }
+
+    /// The client's: opens both pipes once the server has opened its ends.
+    pub fn connect(place: &Rendezvous) -> anyhow::Result<PipeEnd> {
+        let requests = open_for_writing(&place.path(REQUESTS))?;
+        let replies = File::open(place.path(REPLIES)).context("the pipe for the replies cannot be opened")?;
+        PipeEnd::new(replies, requests, place)
+    }
+
+    /// The server's: waits for the client. Opening a named pipe waits for the other end: both open in the same order, so
+    /// neither waits for ever.
+    pub fn accept(place: &Rendezvous) -> anyhow::Result<PipeEnd> {
+        let requests = File::open(place.path(REQUESTS)).context("the pipe for the requests is gone")?;
+        let replies = OpenOptions::new().write(true).open(place.path(REPLIES))?;
+        PipeEnd::new(requests, replies, place)
+    }
+
+    fn new(incoming: File, outgoing: File, place: &Rendezvous) -> anyhow::Result<PipeEnd> {
+        prepare(&incoming, place)?;
+        prepare(&outgoing, place)?;
+        Ok(PipeEnd { incoming, outgoing: Some(outgoing) })
+    }
+
+    /// The other side reads to its end.
+    pub fn end_writing(&mut self) {
+        self.outgoing = None;
+    }
+}
+
+impl Read for PipeEnd {
+    #[inline]
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.incoming.read(into)
+    }
+}
+
+impl Write for PipeEnd {
+    #[inline]
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.outgoing.as_mut().map_or(Err(ErrorKind::BrokenPipe.into()), |pipe| pipe.write(from))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The client's end of both pipes.
 pub struct PipeCaller {
-    requests: File,
-    replies: File,
+    end: PipeEnd,
     frame: Frame,
 }
 
 impl PipeCaller {
     /// Opens both pipes once the server has opened its ends.
     pub fn connect(place: &Rendezvous) -> anyhow::Result<PipeCaller> {
-        let requests = open_for_writing(&place.path(REQUESTS))?;
-        let replies = File::open(place.path(REPLIES)).context("the pipe for the replies cannot be opened")?;
-        prepare(&requests, place)?;
-        prepare(&replies, place)?;
-        Ok(PipeCaller { requests, replies, frame: Frame::new(place.capacity) })
+        Ok(PipeCaller { end: PipeEnd::connect(place)?, frame: Frame::new(place.capacity) })
     }
 }
 
@@ -50,14 +106,14 @@ impl Window for PipeCaller {
         F: FnOnce(&mut [u8]),
     {
         fill(self.frame.payload(len)?);
-        self.frame.send(len, &mut self.requests)
+        self.frame.send(len, &mut self.end)
     }
 
     fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
     where
         R: FnOnce(&[u8]),
     {
-        read(self.frame.receive_reply(&mut self.replies)?);
+        read(self.frame.receive_reply(&mut self.end)?);
         Ok(())
     }
 }
@@ -71,9 +127,7 @@ pub struct PipeResponder {
 impl PipeResponder {
     /// Makes the two pipes.
     pub fn bind(place: &Rendezvous) -> anyhow::Result<PipeResponder> {
-        for name in [REQUESTS, REPLIES] {
-            nix::unistd::mkfifo(&place.path(name), Mode::S_IRUSR | Mode::S_IWUSR).context("a pipe cannot be made")?;
-        }
+        PipeEnd::make(place)?;
         Ok(PipeResponder { place: place.clone(), frame: Frame::new(place.capacity) })
     }
 }
@@ -83,12 +137,7 @@ impl Responder for PipeResponder {
     where
         H: FnMut(&mut [u8]),
     {
-        // Opening a named pipe waits for the other end: the client opens in the same order, so neither waits for ever.
-        let mut requests = File::open(self.place.path(REQUESTS)).context("the pipe for the requests is gone")?;
-        let mut replies = OpenOptions::new().write(true).open(self.place.path(REPLIES))?;
-        prepare(&requests, &self.place)?;
-        prepare(&replies, &self.place)?;
-        self.frame.answer_all(&mut requests, &mut replies, handler)
+        self.frame.answer_all(&mut PipeEnd::accept(&self.place)?, handler)
     }
 }
 

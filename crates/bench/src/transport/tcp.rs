@@ -80,7 +80,7 @@ impl TcpResponder {
                 stream.set_nonblocking(polls)?;
                 Ok(stream)
             },
-            move |stream| frame.another().answer_all(&mut &stream, &mut &stream, handler),
+            move |mut stream| frame.another().answer_all(&mut stream, handler),
         )
     }
 }
@@ -90,9 +90,9 @@ impl Responder for TcpResponder {
     where
         H: FnMut(&mut [u8]),
     {
-        let (stream, _) = self.listener.accept().context("no client could be accepted")?;
+        let (mut stream, _) = self.listener.accept().context("no client could be accepted")?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(self.polls)?;
-        self.frame.answer_all(&mut &stream, &mut &stream, handler)
+        self.frame.answer_all(&mut stream, handler)
     }
 }

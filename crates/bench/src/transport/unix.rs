@@ -9,6 +9,25 @@ use super::{Rendezvous, Responder, Window};
 
 const SOCKET: &str = "unix.sock";
 
+/// A socket to whoever listens in the rendezvous.
+pub fn unix_connect(place: &Rendezvous) -> anyhow::Result<UnixStream> {
+    let stream = UnixStream::connect(place.path(SOCKET)).context("no server listens on the socket")?;
+    stream.set_nonblocking(place.polls())?;
+    Ok(stream)
+}
+
+/// Listens in the rendezvous.
+pub fn unix_bind(place: &Rendezvous) -> anyhow::Result<UnixListener> {
+    UnixListener::bind(place.path(SOCKET)).context("the socket cannot be made")
+}
+
+/// The next client.
+pub fn unix_accept(listener: &UnixListener, place: &Rendezvous) -> anyhow::Result<UnixStream> {
+    let (stream, _) = listener.accept().context("no client could be accepted")?;
+    stream.set_nonblocking(place.polls())?;
+    Ok(stream)
+}
+
 /// The client's end of the socket.
 pub struct UnixCaller {
     stream: UnixStream,
@@ -18,9 +37,7 @@ pub struct UnixCaller {
 impl UnixCaller {
     /// Connects to the socket in the rendezvous.
     pub fn connect(place: &Rendezvous) -> anyhow::Result<UnixCaller> {
-        let stream = UnixStream::connect(place.path(SOCKET)).context("no server listens on the socket")?;
-        stream.set_nonblocking(place.polls())?;
-        Ok(UnixCaller { stream, frame: Frame::new(place.capacity) })
+        Ok(UnixCaller { stream: unix_connect(place)?, frame: Frame::new(place.capacity) })
     }
 }
 
@@ -48,14 +65,14 @@ impl Window for UnixCaller {
 pub struct UnixResponder {
     listener: UnixListener,
     frame: Frame,
-    polls: bool,
+    place: Rendezvous,
 }
 
 impl UnixResponder {
     /// Listens in the rendezvous.
     pub fn bind(place: &Rendezvous) -> anyhow::Result<UnixResponder> {
-        let listener = UnixListener::bind(place.path(SOCKET)).context("the socket cannot be made")?;
-        Ok(UnixResponder { listener, frame: Frame::new(place.capacity), polls: place.polls() })
+        let frame = Frame::new(place.capacity);
+        Ok(UnixResponder { listener: unix_bind(place)?, frame, place: place.clone() })
     }
 }
 
@@ -66,14 +83,10 @@ impl UnixResponder {
         if sessions == 1 {
             return self.serve(handler);
         }
-        let UnixResponder { listener, frame, polls } = self;
+        let UnixResponder { listener, frame, place } = self;
         super::thread_for_each(
-            || {
-                let (stream, _) = listener.accept().context("no client could be accepted")?;
-                stream.set_nonblocking(polls)?;
-                Ok(stream)
-            },
-            move |stream| frame.another().answer_all(&mut &stream, &mut &stream, handler),
+            || unix_accept(&listener, &place),
+            move |mut stream| frame.another().answer_all(&mut stream, handler),
         )
     }
 }
@@ -83,8 +96,7 @@ impl Responder for UnixResponder {
     where
         H: FnMut(&mut [u8]),
     {
-        let (stream, _) = self.listener.accept().context("no client could be accepted")?;
-        stream.set_nonblocking(self.polls)?;
-        self.frame.answer_all(&mut &stream, &mut &stream, handler)
+        let mut stream = unix_accept(&self.listener, &self.place)?;
+        self.frame.answer_all(&mut stream, handler)
     }
 }

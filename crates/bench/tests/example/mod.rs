@@ -99,6 +99,7 @@ fn point(case: Case, ns: f64, ratio: f64) -> Point {
         max_ns: ns * 40.0,
         first_call_p50_ns: matches!(case.load, Load::Bursts { .. }).then_some(ns * 20.0),
         calls_per_second: 1e9 / ns * case.busy as f64,
+        bytes_per_second: None,
         slowest_session_per_second: None,
         fastest_session_per_second: None,
         client_cpu_ns_per_call: ns * 0.9,

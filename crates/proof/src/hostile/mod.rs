@@ -3,7 +3,7 @@
 //! Goals G6 G7 G8 G21.
 
 pub mod client_memory;
-mod dice;
+pub mod dice;
 mod fuzz;
 pub mod fuzzed;
 mod kept;

@@ -24,9 +24,9 @@ mod failing_calls;
 mod mutate;
 mod permit_victim;
 mod server_victim;
-mod tracer;
-mod victim;
-mod walk;
+pub mod tracer;
+pub mod victim;
+pub mod walk;
 mod world;
 
 /// The goals of this part.
@@ -87,7 +87,7 @@ impl Depth {
     }
 
     /// The points to visit.
-    fn thin_out(self, points: &[walk::Point], operation: &str) -> Vec<walk::Point> {
+    pub fn thin_out(self, points: &[walk::Point], operation: &str) -> Vec<walk::Point> {
         let step = match self {
             Depth::Some(step) => step,
             Depth::Every(most) => points.len().div_ceil(most),
@@ -111,11 +111,12 @@ pub struct Counts {
 
 impl Counts {
     /// There is no need to visit the rest.
-    fn is_enough(&self) -> bool {
+    pub fn is_enough(&self) -> bool {
         self.findings.len() >= ENOUGH
     }
 
-    fn find(&mut self, what: String) {
+    /// Something was found.
+    pub fn find(&mut self, what: String) {
         eprintln!("{what}");
         self.findings.push(what);
     }

@@ -17,12 +17,12 @@
 //! family  dice  figures
 //! ```
 
-mod board;
+pub mod board;
 mod clients_killed;
 mod deaths_noticed;
-mod dice;
+pub mod dice;
 mod faithful;
-mod family;
+pub mod family;
 mod figures;
 mod ledger;
 mod lives;
@@ -35,7 +35,7 @@ mod soak;
 mod steady;
 mod victim;
 mod watch;
-mod world;
+pub mod world;
 
 use crate::goals::Goal;
 use crate::role::Play;

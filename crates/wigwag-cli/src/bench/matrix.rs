@@ -27,6 +27,8 @@ const ROUNDS: u32 = 5;
 const SECONDS: f64 = 0.1;
 /// The same where a number of calls is given: the number ends the phase.
 const SECONDS_FOR_CALLS: f64 = 30.0;
+/// The same where the bytes of a transfer are given.
+const SECONDS_FOR_TOTAL: f64 = 600.0;
 
 /// Measures and prints.
 pub fn run(args: &BenchArgs, stage: &Stage, output: &mut Output) -> anyhow::Result<ExitCode> {
@@ -35,11 +37,10 @@ pub fn run(args: &BenchArgs, stage: &Stage, output: &mut Output) -> anyhow::Resu
         eprintln!("wigwag bench: {why}");
     }
     ensure!(!cases.is_empty(), "no case is left to measure");
-    let default = if args.calls.is_some() { SECONDS_FOR_CALLS } else { SECONDS };
-    let extent = Extent::seconds(args.seconds.unwrap_or(default)).at_most(args.calls.unwrap_or(u64::MAX));
-    let extent = Extent { warm_up: extent.warm_up.min(50_000_000), ..extent };
-    let plans = cases.into_iter().map(|case| Plan { case, extent }).collect();
-    let rounds = Rounds { most: args.rounds.unwrap_or(ROUNDS) as usize, budget: Duration::MAX };
+    let plans = cases.into_iter().map(|case| Plan { case, extent: extent(args, &case) }).collect();
+    // A whole transfer is long enough to be made once.
+    let default = if args.total.is_some() { 1 } else { ROUNDS };
+    let rounds = Rounds { most: args.rounds.unwrap_or(default) as usize, budget: Duration::MAX };
     let progress = Progress::new();
     let series = Series::run(stage, plans, rounds, &progress);
     for error in series.failures() {
@@ -55,6 +56,17 @@ pub fn run(args: &BenchArgs, stage: &Stage, output: &mut Output) -> anyhow::Resu
     }
     let complete = series.failures().next().is_none();
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How long a phase of a case is.
+fn extent(args: &BenchArgs, case: &Case) -> Extent {
+    let (seconds, calls) = match (args.calls, args.total) {
+        (Some(calls), _) => (SECONDS_FOR_CALLS, calls),
+        (None, Some(total)) => (SECONDS_FOR_TOTAL, total.div_ceil(case.size as u64)),
+        (None, None) => (SECONDS, u64::MAX),
+    };
+    let extent = Extent::seconds(args.seconds.unwrap_or(seconds)).at_most(calls);
+    Extent { warm_up: extent.warm_up.min(50_000_000), ..extent }
 }
 
 /// All cases, and why some are not among them.
@@ -115,13 +127,22 @@ fn page(series: &Series, rows: &[Row]) -> Page {
         how: String::new(),
         missing: None,
     };
+    let one_way = rows.iter().all(|row| row.case.load == Load::OneWay);
+    let (ours, work) = match one_way {
+        true => {
+            (Contender::Stream, "the client fills every byte of each piece, the server reads every byte and checks it.")
+        }
+        false => (
+            Contender::Wigwag,
+            "the client fills every byte of a request, the server changes every byte, the client reads the whole reply.",
+        ),
+    };
     Page {
         title: "Wigwag beside bare memory and the kernel's services".to_owned(),
-        lead: "Two processes: the client fills every byte of a request, the server changes every byte, the client \
-               reads the whole reply. All take turns, round after round. Ratios carry over to other machines, times \
-               do not."
-            .to_owned(),
-        ours: Contender::Wigwag.name().to_owned(),
+        lead: format!(
+            "Two processes: {work} All take turns, round after round. Ratios carry over to other machines, times do not."
+        ),
+        ours: ours.name().to_owned(),
         commands: vec![format!("wigwag {}", words.join(" "))],
         machine: Machine::here(),
         contenders: Contender::ALL.iter().map(contestant).collect(),
@@ -136,9 +157,11 @@ fn page(series: &Series, rows: &[Row]) -> Page {
 /// A contender's name, as a person calls it.
 fn label(contender: Contender) -> String {
     let transport = Kind::ALL.iter().find(|kind| kind.name() == contender.name());
-    match transport {
-        Some(kind) => kind.label().to_owned(),
-        None => format!("{} (raw)", contender.name()),
+    match (transport, contender) {
+        (Some(kind), _) => kind.label().to_owned(),
+        (None, Contender::Stream) => "Wigwag stream".to_owned(),
+        (None, Contender::StreamInPlace) => "Wigwag stream, in place".to_owned(),
+        (None, _) => format!("{} (raw)", contender.name()),
     }
 }
 

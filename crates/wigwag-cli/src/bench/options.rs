@@ -11,7 +11,7 @@ use wigwag_bench::case::{Contender, Load, WaitMode};
 use wigwag_bench::placement::Pin;
 
 /// Largest payload that the bench measures.
-const SIZE_MAX: usize = 1 << 20;
+const SIZE_MAX: u64 = 1 << 20;
 
 /// Measure the exchange beside raw memory and the kernel's services
 ///
@@ -25,6 +25,8 @@ const SIZE_MAX: usize = 1 << 20;
   wigwag bench --rate 1000 --pin none --only wigwag,unix --json rows.jsonl
   wigwag bench --burst 64 --pause 10ms --pin none --only wigwag,unix
   wigwag bench --size 8,48,256,1KiB,4KiB,64KiB,1MiB --html report.html
+  wigwag bench --one-way --size 64,4KiB,64KiB,1MiB --wait adaptive
+  wigwag bench --one-way --size 64KiB --total 10GiB --wait adaptive
   wigwag bench --goal P3
   wigwag bench --goal all")]
 pub struct BenchArgs {
@@ -76,6 +78,14 @@ pub struct BenchArgs {
     #[arg(long, value_name = "D", value_parser = parse_duration)]
     pub pause: Option<Duration>,
 
+    /// No replies: pieces of each size as fast as the server reads and checks them; streams, Unix socket and pipe
+    #[arg(long, conflicts_with_all = ["rate", "burst", "in_flight", "sessions"])]
+    pub one_way: bool,
+
+    /// Transfer so many bytes per case and round, such as 10GiB, and in one round if not told otherwise
+    #[arg(long, value_name = "BYTES", requires = "one_way", conflicts_with = "calls", value_parser = parse_bytes)]
+    pub total: Option<u64>,
+
     /// Requests under way at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub in_flight: u32,
@@ -104,6 +114,9 @@ pub struct BenchArgs {
 impl BenchArgs {
     /// The rhythm that was asked for.
     pub fn load(&self) -> anyhow::Result<Load> {
+        if self.one_way {
+            return Ok(Load::OneWay);
+        }
         match (self.rate, self.burst, self.pause) {
             (Some(rate), ..) => {
                 ensure!(rate > 0.0 && rate <= 1e6, "--rate {rate} is not between 0 and 1000000 calls per second");
@@ -132,18 +145,26 @@ impl BenchArgs {
 }
 
 fn parse_size(text: &str) -> Result<usize, String> {
+    match parse_bytes(text)? {
+        bytes @ 8..=SIZE_MAX => Ok(bytes as usize),
+        _ => Err(format!("'{text}' is not between 8 B and 1 MiB")),
+    }
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
     let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kib" => 1 << 10,
         "m" | "mib" => 1 << 20,
-        _ => return Err(format!("'{unit}' is not a unit; B, KiB and MiB are")),
+        "g" | "gib" => 1 << 30,
+        _ => return Err(format!("'{unit}' is not a unit; B, KiB, MiB and GiB are")),
     };
-    let number = usize::from_str(number).map_err(|_| format!("'{text}' is not a size"))?;
+    let number = u64::from_str(number).map_err(|_| format!("'{text}' is not a number of bytes"))?;
     match number.checked_mul(factor) {
-        Some(size @ 8..=SIZE_MAX) => Ok(size),
-        _ => Err(format!("'{text}' is not between 8 B and 1 MiB")),
+        Some(bytes @ 1..) => Ok(bytes),
+        _ => Err(format!("'{text}' is not a number of bytes from 1 on")),
     }
 }
 
@@ -171,6 +192,8 @@ mod tests {
         assert_eq!(parse_size("4KiB"), Ok(4096));
         assert_eq!(parse_size("1m"), Ok(1 << 20));
         assert!(parse_size("7").unwrap_err().contains("8 B"));
+        assert_eq!(parse_bytes("10GiB"), Ok(10 << 30));
+        assert!(parse_bytes("0").is_err() && parse_bytes("99999999999GiB").is_err());
         assert!(parse_size("2MiB").is_err() && parse_size("4 cows").is_err() && parse_size("").is_err());
     }
 

@@ -14,14 +14,15 @@ pub struct Table {
 
 impl Table {
     /// A table with these columns.
-    pub fn new<const N: usize>(head: [&str; N]) -> Table {
-        Table { head: head.map(str::to_owned).to_vec(), rows: Vec::new() }
+    pub fn new<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
+        Table { head: head.into_iter().map(str::to_owned).collect(), rows: Vec::new() }
     }
 
     /// One more row.
-    pub fn push<const N: usize>(&mut self, row: [String; N]) {
-        debug_assert_eq!(N, self.head.len());
-        self.rows.push(row.to_vec());
+    pub fn push(&mut self, row: impl Into<Vec<String>>) {
+        let row = row.into();
+        debug_assert_eq!(row.len(), self.head.len());
+        self.rows.push(row);
     }
 
     /// Prints it in the form that suits standard output.
@@ -60,7 +61,8 @@ impl Table {
 
 /// The table of a run.
 pub fn of_rows(rows: &[Row]) -> Table {
-    let mut table = Table::new([
+    let one_way = rows.iter().any(|row| row.bytes_per_second.is_some());
+    let mut heads = vec![
         "contender",
         "wait",
         "pin",
@@ -76,10 +78,12 @@ pub fn of_rows(rows: &[Row]) -> Table {
         "switches",
         "syscalls",
         "ratio",
-    ]);
+    ];
+    heads.extend(one_way.then_some("GB/s"));
+    let mut table = Table::new(heads);
     for row in rows {
         let optional = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-        table.push([
+        let mut cells = vec![
             row.case.contender.name().to_owned(),
             row.case.wait.to_string(),
             row.case.pin.to_string(),
@@ -98,7 +102,9 @@ pub fn of_rows(rows: &[Row]) -> Table {
                 (Some(ratio), Some(baseline)) => format!("{ratio:.2} x {}", baseline.name()),
                 _ => "-".to_owned(),
             },
-        ]);
+        ];
+        cells.extend(one_way.then(|| optional(row.bytes_per_second.map(|bytes| bytes / 1e9))));
+        table.push(cells);
     }
     table
 }

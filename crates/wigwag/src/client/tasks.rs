@@ -23,7 +23,8 @@ impl Client {
         if self.connection.is_forked() {
             return Err(Error::forked());
         }
-        self.send(held.slot(), self.connection.segment().line(held.slot()), held.len(), deadline);
+        let slot = held.slot();
+        self.send(slot, self.connection.segment().line(slot), self.next_sequence(slot), held.len(), deadline);
         Ok(())
     }
 

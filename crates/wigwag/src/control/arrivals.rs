@@ -9,6 +9,7 @@ use super::policy::Trust;
 use super::protocol::{FromServer, Reason};
 use crate::error::{Error, Result};
 use crate::segment::Segment;
+use crate::statistics::SessionEntry;
 use crate::sys::bell::Bell;
 use crate::sys::socket::{self, Credentials};
 
@@ -29,6 +30,8 @@ pub struct Arrival {
     pub peer: Credentials,
     /// How far it is trusted.
     pub trust: Trust,
+    /// What is counted of it; goes before the charge, so that there are never more records than charges.
+    pub record: SessionEntry,
     /// What it costs the listener, given back when it is dropped.
     pub charged: Entry,
 }

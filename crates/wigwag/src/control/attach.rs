@@ -60,7 +60,7 @@ pub const KEY_PIDFD: u64 = 2;
 
 /// Connects, shakes hands, maps.
 pub fn attach(name: &OsStr, wishes: &Wishes) -> Result<Attachment> {
-    let place = Place::find(name)?;
+    let place = Place::find(name)?.of_form(wishes.contract.form);
     let server_uid = wishes.server_uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());
     let (_directory, address) = place.address(server_uid)?;
     let deadline = Instant::now().checked_add(wishes.timeout);
@@ -197,7 +197,7 @@ fn establish(
     if client_bell.is_some() != welcome.has_client_bell || fds.next().is_some() {
         return Err(violation("it sent other descriptors than it announced"));
     }
-    memory::check_sealed(&memory, geometry.segment_size)?;
+    memory::check_sealed(&memory, geometry.segment_size, "the server sent a segment")?;
     let segment = match wishes.contract.form {
         Form::Stream => Segment::map_rings(&memory, geometry)?,
         _ => Segment::map(&memory, geometry)?,

@@ -1,15 +1,21 @@
 //! What the steward and the serving threads share: letters one way, commands the other, and counters.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ledger::Ledger;
+use super::policy::Limits;
 use super::protocol::Reason;
+use super::steward::Orders;
 use crate::attention::Attention;
 use crate::error::{Error, Result};
 use crate::session::Session;
+use crate::statistics::{Head, LISTED, Shape, Statistics, THREADS_MAX, ThreadEntry, Word};
 use crate::sys::bell::Bell;
 use crate::sys::fork::ForkGuard;
+use crate::sys::{clock, process};
+use crate::wait::Wait;
 
 /// What the serving threads and the steward share.
 #[derive(Debug)]
@@ -21,25 +27,14 @@ pub struct Core {
     commands: Mutex<Vec<Command>>,
     /// Wakes the steward.
     pub bell: Bell,
-    /// Counted by the steward.
-    pub counts: Counts,
+    /// What is counted, where observers can see it.
+    pub statistics: Arc<Statistics>,
+    /// Whether calls are counted.
+    pub is_counting: bool,
     /// What the clients cost.
     pub ledger: Arc<Ledger>,
     /// A child inherits the locks as they were, held perhaps by a thread that it does not have: it must touch none.
     fork: ForkGuard,
-}
-
-/// What the steward counts.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Sessions alive.
-    pub sessions: AtomicU64,
-    /// Sessions ever granted.
-    pub accepted: AtomicU64,
-    /// Handshakes refused or failed.
-    pub refused: AtomicU64,
-    /// Sessions ended because the peer broke the protocol.
-    pub violations: AtomicU64,
 }
 
 /// What a serving thread asks of the steward.
@@ -68,12 +63,8 @@ pub struct Port {
     pub attention: Attention,
     /// Rung when `attention` calls, for a thread that sleeps.
     pub bell: Bell,
-    /// Requests answered: written by the serving thread alone.
-    pub calls: AtomicU64,
-    /// Doorbells rung: written by the serving thread alone.
-    pub rings: AtomicU64,
-    /// Times the serving thread slept: written by it alone.
-    pub sleeps: AtomicU64,
+    /// What the serving thread says of itself: written by it alone.
+    pub record: ThreadEntry,
 }
 
 /// News for a serving thread.
@@ -86,14 +77,12 @@ pub enum Letter {
 }
 
 impl Port {
-    fn new() -> Result<Arc<Port>> {
+    fn new(record: ThreadEntry) -> Result<Arc<Port>> {
         Ok(Arc::new(Port {
             letters: Mutex::default(),
             attention: Attention::quiet(),
             bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
-            calls: AtomicU64::new(0),
-            rings: AtomicU64::new(0),
-            sleeps: AtomicU64::new(0),
+            record,
         }))
     }
 
@@ -123,14 +112,17 @@ impl Port {
 }
 
 impl Core {
-    /// A core with one port.
-    pub fn new() -> Result<Arc<Core>> {
+    /// A core with one port, for a server with these orders. From here on observers find its statistics.
+    pub fn new(orders: &Orders) -> Result<Arc<Core>> {
+        let statistics = statistics_of(orders)?;
+        orders.claim.announce(statistics.memory())?;
         Ok(Arc::new(Core {
-            ports: Mutex::new(vec![Port::new()?]),
+            ports: Mutex::new(vec![Port::new(statistics.thread(0))?]),
             shutdown: AtomicBool::new(false),
             commands: Mutex::default(),
             bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
-            counts: Counts::default(),
+            statistics,
+            is_counting: orders.is_counting,
             ledger: Arc::default(),
             fork: ForkGuard::new(),
         }))
@@ -145,7 +137,7 @@ impl Core {
     pub fn prepare(&self, count: usize) -> Result<Vec<Arc<Port>>> {
         let mut ports = self.ports();
         while ports.len() < count {
-            ports.push(Port::new()?);
+            ports.push(Port::new(self.statistics.thread(ports.len()))?);
         }
         Ok(ports)
     }
@@ -229,6 +221,71 @@ impl Core {
     /// Whether the end has begun.
     pub fn is_shutting_down(&self) -> bool {
         self.shutdown.load(Ordering::Acquire)
+    }
+}
+
+/// Makes the statistics of a server and writes into them what never changes.
+fn statistics_of(orders: &Orders) -> Result<Arc<Statistics>> {
+    let (device, inode) = orders.claim.lock_identity()?;
+    Statistics::new(Shape::new(THREADS_MAX, orders.limits.sessions), |head| {
+        head.lock_device.set(device);
+        head.lock_inode.set(inode);
+        head.pid.set(process::own_number().unwrap_or(0).into());
+        head.uid.set(rustix::process::geteuid().as_raw().into());
+        head.began_ns.set(clock::now_ns());
+        head.form.set(orders.contract.form as u64);
+        head.wait.set(match orders.wait {
+            Wait::Adaptive => 0,
+            Wait::Spin => 1,
+            Wait::Park => 2,
+        });
+        head.contract_version.set(orders.contract.version.into());
+        head.contract_size.set(orders.contract.size.into());
+        head.contract_align.set(orders.contract.align.into());
+        write_text(&head.contract_len, &head.contract, orders.contract.name.as_bytes());
+        write_text(&head.path_len, &head.path, orders.claim.place().path().as_os_str().as_bytes());
+        describe_limits(head, orders);
+    })
+}
+
+fn describe_limits(head: &Head, orders: &Orders) {
+    let Limits {
+        sessions,
+        sessions_per_user,
+        sessions_per_stranger,
+        slots,
+        capacity,
+        bytes_per_session,
+        bytes_total,
+        handshakes,
+        handshake_timeout,
+    } = orders.limits;
+    head.limits.sessions.set(sessions as u64);
+    head.limits.sessions_per_user.set(sessions_per_user as u64);
+    head.limits.sessions_per_stranger.set(sessions_per_stranger as u64);
+    head.limits.slots.set(slots as u64);
+    head.limits.capacity.set(capacity as u64);
+    head.limits.bytes_per_session.set(bytes_per_session as u64);
+    head.limits.bytes_total.set(bytes_total as u64);
+    head.limits.handshakes.set(handshakes as u64);
+    head.limits.handshake_timeout_ns.set(u64::try_from(handshake_timeout.as_nanos()).unwrap_or(u64::MAX));
+    head.everyone.set(orders.policy.everyone.into());
+    let list = |len: &Word, words: &[Word; LISTED], ids: &[u32]| {
+        len.set(ids.len() as u64);
+        words.iter().zip(ids).for_each(|(word, id)| word.set((*id).into()));
+    };
+    list(&head.users_len, &head.users, &orders.policy.users);
+    list(&head.groups_len, &head.groups, &orders.policy.groups);
+}
+
+/// Writes a text as words; of one that is too long its beginning.
+fn write_text(len: &Word, words: &[Word], text: &[u8]) {
+    let text = &text[..text.len().min(words.len() * 8)];
+    len.set(text.len() as u64);
+    for (word, chunk) in words.iter().zip(text.chunks(8)) {
+        let mut bytes = [0; 8];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        word.set(u64::from_ne_bytes(bytes));
     }
 }
 

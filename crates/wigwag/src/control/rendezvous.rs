@@ -11,7 +11,7 @@
 //! has to be cleaned up by a person.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,10 +21,11 @@ use rustix::net::SocketAddrUnix;
 
 use super::leftovers;
 use super::policy::Policy;
+use crate::contract::Form;
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::sys::directory::{Directory, Found, NameLock};
 use crate::sys::fork::ForkGuard;
-use crate::sys::socket;
+use crate::sys::{process, socket};
 
 /// Longest name in bytes: with `.sock` behind it and a directory's descriptor before it, it fits into the 107 bytes that
 /// the kernel allows a socket's path.
@@ -40,6 +41,8 @@ pub struct Place {
     lock: OsString,
     /// What the user called it.
     name: OsString,
+    /// What is looked for there: an error says how such a one is started.
+    form: Form,
 }
 
 impl Place {
@@ -78,6 +81,7 @@ impl Place {
             socket: with(".sock"),
             lock: with(".lock"),
             name: name.to_owned(),
+            form: Form::Exchange,
         })
     }
 
@@ -93,7 +97,8 @@ impl Place {
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
         let mut lock = socket.clone();
         lock.push(".lock");
-        Ok(Place { directory, own_directory: false, socket, lock, name: path.as_os_str().to_owned() })
+        let name = path.as_os_str().to_owned();
+        Ok(Place { directory, own_directory: false, socket, lock, name, form: Form::Exchange })
     }
 
     /// The path of the socket.
@@ -113,7 +118,7 @@ impl Place {
                 return Err(error);
             }
         };
-        Ok(Claim { place: self.clone(), directory, socket: Some(socket), fork: ForkGuard::new(), _lock: lock })
+        Ok(Claim { place: self.clone(), directory, socket: Some(socket), fork: ForkGuard::new(), lock })
     }
 
     /// Binds the socket; we hold the lock.
@@ -185,6 +190,22 @@ impl Place {
         }
     }
 
+    /// Observer: the directory, which must be the user's own.
+    pub fn directory(&self) -> Result<Directory> {
+        let own_uid = rustix::process::geteuid().as_raw();
+        self.open_directory(own_uid, &[own_uid], false)
+    }
+
+    /// The lock file's name in the directory.
+    pub fn lock(&self) -> &OsStr {
+        &self.lock
+    }
+
+    /// The socket's name in the directory.
+    pub fn socket(&self) -> &OsStr {
+        &self.socket
+    }
+
     /// The file of that kind behind a name, or the path itself.
     pub fn file(&self, ending: &str) -> OsString {
         if !self.own_directory {
@@ -220,17 +241,23 @@ impl Place {
         }
     }
 
+    /// The same, where something of that form is looked for.
+    pub fn of_form(self, form: Form) -> Place {
+        Place { form, ..self }
+    }
+
     /// The error for a server that is not there.
     pub fn not_running(&self, why: &str) -> Error {
         let name = self.name.to_string_lossy();
         let (name, quoted) = (name.escape_debug(), shell_quoted(&shown(Path::new(&self.name))));
+        let cure = match self.form {
+            Form::Stream => format!("StreamListener::bind(\"{name}\"), or to try it: `wigwag stream listen {quoted}`"),
+            _ => format!("Server::bind(\"{name}\"), or to try it: `wigwag serve {quoted} --do echo`"),
+        };
+        let path = shown(&self.path());
         Error::new(
             ErrorKind::NotRunning,
-            format!(
-                "no server listens on `{name}` ({}: {why}); start one with Server::bind(\"{name}\"), or to try it: `wigwag serve {quoted} \
-                 --do echo`",
-                shown(&self.path())
-            ),
+            format!("no server listens on `{name}` ({path}: {why}); start one with {cure}"),
         )
     }
 
@@ -249,6 +276,31 @@ impl Place {
                 shown(&self.path())
             ),
         )
+    }
+}
+
+/// What stands in a lock file: where the holder's statistics are to be found, if it still is that process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// Number of the process.
+    pub process: u32,
+    /// Its descriptor.
+    pub fd: u32,
+}
+
+impl Hint {
+    /// The longest text.
+    pub const LEN_MAX: usize = 22;
+
+    fn text(self) -> String {
+        format!("{} {}\n", self.process, self.fd)
+    }
+
+    /// From a lock file's text; `None` for everything that is not exactly such a hint.
+    pub fn parse(text: &[u8]) -> Option<Hint> {
+        let (process, fd) = str::from_utf8(text).ok()?.strip_suffix('\n')?.split_once(' ')?;
+        let hint = Hint { process: process.parse().ok()?, fd: fd.parse().ok()? };
+        (hint.text().as_bytes() == text).then_some(hint)
     }
 }
 
@@ -339,13 +391,26 @@ pub struct Claim {
     directory: Directory,
     socket: Option<OwnedFd>,
     fork: ForkGuard,
-    _lock: NameLock,
+    lock: NameLock,
 }
 
 impl Claim {
     /// Where the name leads.
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Device and inode of the lock file: whoever has them and this lock is the same server.
+    pub fn lock_identity(&self) -> Result<(u64, u64)> {
+        self.lock.identity()
+    }
+
+    /// Writes into the lock file where observers may look: a descriptor of this process. Only a hint, which they check.
+    pub fn announce(&self, memory: impl AsFd) -> Result<()> {
+        match process::own_number() {
+            Some(number) => self.lock.write(&Hint { process: number, fd: memory.as_fd().as_raw_fd() as u32 }.text()),
+            None => Ok(()), // without `/proc` nobody could look either
+        }
     }
 
     /// Starts to listen, once.
@@ -392,6 +457,19 @@ mod tests {
         }
         for path in [&b"/"[..], b"./", b"/tmp/x/", b"/tmp/.."] {
             assert_eq!(kind_of(path).0, ErrorKind::PathInvalid);
+        }
+    }
+
+    #[test]
+    fn a_hint_is_exactly_what_was_written() {
+        for hint in [Hint { process: 1, fd: 0 }, Hint { process: u32::MAX, fd: u32::MAX }] {
+            assert!(hint.text().len() <= Hint::LEN_MAX);
+            assert_eq!(Hint::parse(hint.text().as_bytes()), Some(hint));
+        }
+        let bad: [&[u8]; 9] =
+            [b"", b"1", b"1 2", b"01 2\n", b"+1 2\n", b"1  2\n", b"1 -2\n", b"4294967296 1\n", b"\xff 1\n"];
+        for text in bad {
+            assert_eq!(Hint::parse(text), None, "{text:?}");
         }
     }
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -21,14 +21,17 @@ use super::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, W
 use super::rendezvous::Claim;
 use crate::contract::{Contract, Form};
 use crate::error::{Error, Result};
+use crate::layout::Geometry;
 use crate::planted::{self, Fault};
 use crate::segment::Segment;
 use crate::session::Session;
 use crate::slot;
+use crate::statistics::{Newcomer, SessionEntry, StewardRecord};
 use crate::sys::bell::Bell;
-use crate::sys::memory;
 use crate::sys::poller::{Events, Interest, Poller, Ready};
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX};
+use crate::sys::{clock, memory};
+use crate::wait::Wait;
 
 /// What a new server's steward is told.
 #[derive(Debug)]
@@ -41,6 +44,10 @@ pub struct Orders {
     pub limits: Limits,
     /// What is served.
     pub contract: Contract,
+    /// How the serving threads wait.
+    pub wait: Wait,
+    /// Whether calls are counted: not in one half of a benchmark.
+    pub is_counting: bool,
     /// Where new sessions go that nobody serves: they are accepted. `None`: to the serving threads.
     pub arrivals: Option<Arc<Arrivals>>,
 }
@@ -161,6 +168,7 @@ impl Steward {
             if self.core.is_shutting_down() {
                 self.stop_listening();
             }
+            self.record().handshakes.set(self.handshakes.len() as u64);
             for command in self.core.take_commands() {
                 match command {
                     Command::EndSession { id, reason, why } => self.end(id, Some((reason, &why))),
@@ -329,7 +337,7 @@ impl Steward {
         let charged = self.core.ledger.charge(uid, geometry.segment_size);
         let failed = |error: Error| (Reason::Refused, format!("the server {error}"));
         let bell = || Bell::new().map_err(|error| failed(Error::io("create a doorbell", error)));
-        let memory = memory::create_sealed(geometry.segment_size).map_err(failed)?;
+        let memory = memory::create_sealed("wigwag", geometry.segment_size).map_err(failed)?;
         let segment = match self.contract.form {
             Form::Stream => Segment::map_rings(&memory, geometry),
             _ => Segment::map(&memory, geometry),
@@ -364,13 +372,14 @@ impl Steward {
             return self.turn_away(handshake, Reason::Refused, &format!("the server {error}"));
         }
         if let Some(arrivals) = self.arrivals.clone() {
-            return self.hand_over(&arrivals, handshake, offer);
+            return self.hand_over(id, &arrivals, handshake, offer);
         }
         if let Some(pidfd) = &offer.pidfd
             && let Err(error) = self.poller.add(pidfd, id * KEY_KINDS + KEY_PIDFD, Interest::Readable)
         {
             return self.turn_away(handshake, Reason::Refused, &format!("the server {error}"));
         }
+        let record = self.begin_session(id, &handshake, offer.segment.geometry());
         let Handshake { socket, peer, trust, .. } = handshake;
         let slots = offer.segment.geometry().slots;
         let session = Arc::new(Session {
@@ -382,6 +391,7 @@ impl Steward {
             client_bell: offer.client_bell,
             peer,
             trust,
+            record,
             _charged: offer.charged,
             answered: (0..slots).map(|_| AtomicU64::new(slot::before_first())).collect(),
             port: AtomicU64::new(0),
@@ -390,17 +400,37 @@ impl Steward {
         });
         self.core.deal(&session);
         self.sessions.insert(id, Live { session, pidfd: offer.pidfd });
-        self.core.counts.accepted.fetch_add(1, Ordering::Relaxed);
-        self.core.counts.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
+        self.record().sessions.set(self.sessions.len() as u64);
+    }
+
+    /// Counts a session that is granted, and gives it a record.
+    fn begin_session(&self, id: u64, handshake: &Handshake, geometry: &Geometry) -> SessionEntry {
+        let Credentials { uid, gid, pid } = handshake.peer;
+        self.record().accepted.add(1);
+        self.core.statistics.begin_session(&Newcomer {
+            id,
+            uid,
+            gid,
+            pid,
+            is_trusted: handshake.trust == Trust::SameUser,
+            slots: geometry.slots,
+            capacity: geometry.capacity,
+            now_ns: clock::now_ns(),
+        })
+    }
+
+    /// What the steward counts, and nobody else.
+    fn record(&self) -> &StewardRecord {
+        self.core.statistics.tables().steward
     }
 
     /// A session that is to be accepted: whoever does watches it, and the steward does no more.
-    fn hand_over(&mut self, arrivals: &Arrivals, handshake: Handshake, offer: Offer) {
+    fn hand_over(&mut self, id: u64, arrivals: &Arrivals, handshake: Handshake, offer: Offer) {
         self.poller.remove(&handshake.socket);
+        let record = self.begin_session(id, &handshake, offer.segment.geometry());
         let Handshake { socket, peer, trust, .. } = handshake;
         let Offer { segment, server_bell, client_bell, pidfd, charged, memory: _ } = offer;
-        arrivals.push(Arrival { segment, socket, pidfd, server_bell, client_bell, peer, trust, charged });
-        self.core.counts.accepted.fetch_add(1, Ordering::Relaxed);
+        arrivals.push(Arrival { segment, socket, pidfd, server_bell, client_bell, peer, trust, record, charged });
     }
 
     /// A living session's socket has something: the end, or what a client must not send.
@@ -420,7 +450,7 @@ impl Steward {
         let session = &live.session;
         if let Some((reason, why)) = farewell {
             if reason == Reason::Violation {
-                self.core.counts.violations.fetch_add(1, Ordering::Relaxed);
+                self.record().violations.add(1);
             }
             let _ = socket::send(&session.socket, &FromServer::Farewell(reason, why.to_owned()).encode(), &[]);
         }
@@ -437,7 +467,7 @@ impl Steward {
         }
         socket::hang_up(&session.socket);
         self.core.forget(session);
-        self.core.counts.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
+        self.record().sessions.set(self.sessions.len() as u64);
         bury(live.session.segment.size(), live.session);
     }
 
@@ -489,7 +519,7 @@ impl Steward {
     }
 
     fn count_refusal(&self) {
-        self.core.counts.refused.fetch_add(1, Ordering::Relaxed);
+        self.record().refused.add(1);
     }
 
     fn stop_listening(&mut self) {

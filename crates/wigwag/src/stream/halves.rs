@@ -180,7 +180,7 @@ impl WriteHalf {
     /// # let connecting = wigwag::Stream::connect(name)?;
     /// # let mut accepted = listener.accept()?;
     /// let (_reading, mut writing) = connecting.split()?;
-    /// assert_eq!(writing.try_write(&[7; 1 << 20])?, Some(256 << 10));
+    /// assert_eq!(writing.try_write(&vec![7; 4 << 20])?, Some(2 << 20));
     /// assert_eq!(writing.try_write(&[7])?, None);
     /// # Ok::<(), std::io::Error>(())
     /// ```

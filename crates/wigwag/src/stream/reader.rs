@@ -196,6 +196,7 @@ impl Reader {
         if self.ring.release(&link.incoming(), count) {
             link.ring();
         }
+        link.count_read(count);
     }
 
     #[cold]
@@ -248,8 +249,11 @@ impl Reader {
     }
 }
 
+/// A first-level cache holds as much, about: what was just copied is still there for whoever made it or is to use it.
+const STEP_MAX: usize = 32 << 10;
+
 /// Bytes copied before the other end is told: large enough to be worth it, small enough for both to work at a time.
 #[inline(always)]
 pub fn step_of(link: &Link) -> usize {
-    (link.ring_bytes() / 8).max(4096)
+    (link.ring_bytes() / 8).clamp(4096, STEP_MAX)
 }

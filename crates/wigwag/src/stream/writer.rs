@@ -7,6 +7,7 @@ use std::io;
 use super::reader::step_of;
 use crate::error::{Error, ErrorKind};
 use crate::link::{Direction, Link, Patience};
+use crate::planted::{self, Fault};
 use crate::ring::Producer;
 
 /// What only the writing side knows.
@@ -173,7 +174,13 @@ impl Writer {
         let count = room.min(from.len());
         self.lent = 0;
         for part in from[..count].chunks(step_of(link)) {
-            link.segment().copy_to_ring(link.side(), self.ring.position(), part);
+            let position = self.ring.position();
+            if planted::is(Fault::EarlyBytes) {
+                self.publish(link, part.len());
+                link.segment().copy_to_ring(link.side(), position, part);
+                continue;
+            }
+            link.segment().copy_to_ring(link.side(), position, part);
             self.publish(link, part.len());
         }
         count
@@ -184,6 +191,7 @@ impl Writer {
         if self.ring.publish(&link.outgoing(), count) {
             link.ring();
         }
+        link.count_written(count);
         self.published = self.published.wrapping_add(1);
         if self.published.is_multiple_of(WRITES_PER_LIFE_SIGN) && self.ring.has_unread() {
             self.look_for_end(link);

@@ -23,7 +23,7 @@ use crate::wait::Wait;
 /// ```
 /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
 /// let listener = wigwag::StreamListener::builder()
-///     .ring_bytes(1 << 20)          // 256 KiB: under way in each direction
+///     .ring_bytes(64 << 10)         // 2 MiB: under way in each direction
 ///     .backlog(16)                  // 128: wait to be accepted
 ///     .max_sessions(100)            // 4096
 ///     .wait(wigwag::Wait::Park)     // Adaptive
@@ -41,7 +41,11 @@ pub struct StreamListenerBuilder {
 }
 
 /// Bytes of a ring for streams that state no wish.
-const RING_BYTES: usize = 256 << 10;
+///
+/// Larger than a second-level cache on purpose. In a ring that fits there, each line is still in the other processor's cache
+/// when it is written again, and fetching it from there is the slowest way: 1.3 to 4 times the time of one that has
+/// long gone to the cache that both share (docs/benchmarks.md).
+const RING_BYTES: usize = 2 << 20;
 /// Streams that may wait to be accepted.
 const BACKLOG: usize = 128;
 
@@ -57,7 +61,8 @@ impl StreamListenerBuilder {
     }
 
     /// The most bytes that can be under way in each direction, and what a stream gets that does not ask: a power of two from
-    /// 4 KiB to 1 GiB, default 256 KiB. Memory is used as it is written to.
+    /// 4 KiB to 1 GiB, default 2 MiB. Memory is used as it is written to, so a stream that lives long comes to have all
+    /// of it: whoever has thousands of streams gives each less.
     ///
     /// ```
     /// let builder = wigwag::StreamListener::builder().ring_bytes(1 << 20);
@@ -210,7 +215,6 @@ impl StreamListenerBuilder {
         }
         self.contract.check()?;
         let claim = Place::find(name.as_ref())?.claim(&self.policy)?;
-        let core = Core::new()?;
         let arrivals = Arc::new(Arrivals::new(self.backlog)?);
         let path = claim.place().path();
         let orders = Orders {
@@ -218,8 +222,11 @@ impl StreamListenerBuilder {
             policy: self.policy,
             limits: self.limits,
             contract: self.contract,
+            wait: self.wait,
+            is_counting: true,
             arrivals: Some(Arc::clone(&arrivals)),
         };
+        let core = Core::new(&orders)?;
         let steward = Some(steward::start(Arc::clone(&core), orders)?);
         let is_nonblocking = AtomicBool::new(false);
         Ok(StreamListener { core, arrivals, steward, path, wait: self.wait, is_nonblocking, fork: ForkGuard::new() })

@@ -11,6 +11,13 @@ pub fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// A moment of this clock on the one that counts suspend, too, as `/proc` has it: too late by what was suspended since.
+pub fn since_boot_ns(at_ns: u64) -> u64 {
+    let boot = clock_gettime(ClockId::Boottime);
+    let boot_ns = boot.tv_sec as u64 * 1_000_000_000 + boot.tv_nsec as u64;
+    at_ns.saturating_add(boot_ns.saturating_sub(now_ns()))
+}
+
 /// A point in time as it is written into shared memory.
 pub fn instant_to_ns(at: Instant) -> u64 {
     let now = Instant::now();

@@ -199,6 +199,17 @@ impl NameLock {
         }
     }
 
+    /// Writes a text into the file in place of what is there: for who wants to know about the holder.
+    pub fn write(&self, text: &str) -> Result<()> {
+        super::memory::empty_file(&self.file, 0, 0)?;
+        super::memory::write_exact(&self.file, text.as_bytes(), 0)
+    }
+
+    /// Device and inode of the file, by which others recognize it.
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        identity_of(&self.file)
+    }
+
     /// Looks whether somebody has the lock, and makes nothing. `None`: somebody has. Otherwise the file, which is shared by
     /// all who look and which nobody can lock for as long as it lives: an instant, which who takes a name waits out.
     ///
@@ -229,6 +240,44 @@ impl AsFd for NameLock {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// A lock file as others see it, who neither make it nor take the lock.
+#[derive(Debug)]
+pub struct Lock {
+    file: OwnedFd,
+}
+
+impl Lock {
+    /// Opens the file; `None` if there is none, or something else has the name.
+    pub fn open(directory: &Directory, name: &OsStr) -> Result<Option<Lock>> {
+        let failed =
+            |error: Errno| Error::io(format_args!("open the lock file {}", shown(&directory.path.join(name))), error);
+        // What is no file must not make us wait.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match openat(directory, name, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            other => other.map_err(failed)?,
+        };
+        let is_file = FileType::from_raw_mode(fstat(&file).map_err(failed)?.st_mode) == FileType::RegularFile;
+        Ok(is_file.then_some(Lock { file }))
+    }
+
+    /// Device and inode of the file.
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        identity_of(&self.file)
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn identity_of(file: &OwnedFd) -> Result<(u64, u64)> {
+    let stat = fstat(file).map_err(|error| Error::io("look at a lock file", error))?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 #[cfg(test)]

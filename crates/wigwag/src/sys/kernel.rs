@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Anonymous memory whose size is sealed.
 pub fn sealed_memory() -> Result<()> {
-    let memory = memory::create_sealed(4096)?;
-    memory::check_sealed(&memory, 4096)
+    let memory = memory::create_sealed("wigwag", 4096)?;
+    memory::check_sealed(&memory, 4096, "the kernel made a segment")
 }
 
 /// Memory that can never be executed.
@@ -41,7 +41,7 @@ pub fn private_mapping() -> Result<()> {
 /// Memory reserved in one call.
 pub fn populate() -> Result<()> {
     Mapping::new(memory()?, 4096, 0)?
-        .populate(4096)
+        .populate(0..4096)
         .map_err(|error| Error::io("reserve shared memory in one call", error))
 }
 

@@ -1,6 +1,7 @@
 //! Anonymous shared memory: memfd_create(2), file seals (fcntl(2)), and the mapping.
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
@@ -11,14 +12,15 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mun
 use super::fork::ForkGuard;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Makes an anonymous memory object of `size` bytes that can neither shrink nor grow, nor be executed.
+/// Makes an anonymous memory object of `size` bytes that can neither shrink nor grow, nor be executed. `name` is for people
+/// who look into `/proc`.
 ///
 /// The size is checked against RLIMIT_FSIZE first: above it `ftruncate` raises SIGXFSZ and kills the process.
-pub fn create_sealed(size: usize) -> Result<OwnedFd> {
+pub fn create_sealed(name: &str, size: usize) -> Result<OwnedFd> {
     check_file_size(size)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memory = match memfd_create("wigwag", flags | MemfdFlags::NOEXEC_SEAL) {
-        Err(Errno::INVAL) => memfd_create("wigwag", flags), // before Linux 6.3
+    let memory = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => memfd_create(name, flags), // before Linux 6.3
         other => other,
     }
     .map_err(|error| Error::io("create a shared memory object", error))?;
@@ -73,20 +75,20 @@ pub fn seal_finally(memory: impl AsFd) -> Result<()> {
         .map_err(|error| Error::io("seal a segment", error))
 }
 
-/// Checks that a descriptor from the server is what it must be: a regular memory object of exactly `size` bytes whose
-/// size is sealed. Only then can no access to a mapping of it raise SIGBUS.
-pub fn check_sealed(memory: impl AsFd, size: usize) -> Result<()> {
-    let violation = |what: String| Error::new(ErrorKind::Violation, format!("the server sent a segment that {what}"));
+/// Checks that a descriptor from a server is what it must be: a regular memory object of exactly `size` bytes whose
+/// size is sealed. Only then can no access to a mapping of it raise SIGBUS. `source` begins the sentence that says otherwise.
+pub fn check_sealed(memory: impl AsFd, size: usize, source: &str) -> Result<()> {
+    let violation = |what: String| Error::new(ErrorKind::Violation, format!("{source} that {what}"));
     let seals = fcntl_get_seals(&memory).map_err(|_| violation("cannot be sealed: it is not a memfd".into()))?;
     if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
         return Err(violation(format!("can still change its size (seals {seals:?})")));
     }
-    let stat = fstat(&memory).map_err(|error| Error::io("look at the segment", error))?;
+    let stat = fstat(&memory).map_err(|error| Error::io("look at the memory object", error))?;
     if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
         return Err(violation("is not a regular memory object".into()));
     }
     // A hugetlb memfd carries the same seals and still raises SIGBUS when its pool is empty.
-    let filesystem = rustix::fs::fstatfs(&memory).map_err(|error| Error::io("look at the segment", error))?;
+    let filesystem = rustix::fs::fstatfs(&memory).map_err(|error| Error::io("look at the memory object", error))?;
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     if filesystem.f_type as i64 != TMPFS_MAGIC {
         return Err(violation(format!("is not of the kernel's tmpfs but of type {:#x}", filesystem.f_type)));
@@ -113,7 +115,12 @@ pub fn read_exact(memory: impl AsFd, mut offset: u64, mut into: &mut [u8]) -> bo
     true
 }
 
-/// A shared, writable mapping that is unmapped on drop.
+/// Reads what is there at the beginning of a file, as far as there is room: how many bytes.
+pub fn read_some(file: impl AsFd, into: &mut [u8]) -> usize {
+    super::retry(|| rustix::io::pread(&file, &mut *into, 0)).unwrap_or(0)
+}
+
+/// A shared mapping, writable unless it is said otherwise, that is unmapped on drop.
 ///
 /// **Invariant M1.** `base` is page-aligned and `[base, base + size)` stays mapped until drop, in the process that made
 /// it. A forked child does not have the range at all (MADV_DONTFORK), so drop does nothing there. Parts of the memory
@@ -141,6 +148,16 @@ impl Mapping {
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| Error::new(ErrorKind::Io, "the kernel mapped a segment at address zero"))?;
         Mapping { base, size, fork: ForkGuard::new() }.prepared(touch)
+    }
+
+    /// Maps `size` bytes of a memory object to be read only: whoever writes through it is killed.
+    pub fn read_only(memory: impl AsFd, size: usize) -> Result<Mapping> {
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let base = unsafe { mmap(ptr::null_mut(), size, ProtFlags::READ, MapFlags::SHARED, memory, 0) }
+            .map_err(|error| Error::io(format_args!("map {size} bytes to be read"), error))?;
+        let base = NonNull::new(base.cast::<u8>())
+            .ok_or_else(|| Error::new(ErrorKind::Io, "the kernel mapped a memory object at address zero"))?;
+        Mapping { base, size, fork: ForkGuard::new() }.prepared(0)
     }
 
     /// Maps parts of a memory object, one directly behind the other: (offset, bytes), in whole pages. The first `touch`
@@ -173,7 +190,7 @@ impl Mapping {
     fn prepared(self, touch: usize) -> Result<Mapping> {
         self.advise(self.size, Advice::LinuxDontFork)?;
         self.advise(self.size, Advice::LinuxDontDump)?;
-        self.touch(touch.min(self.size))?;
+        self.touch(0..touch.min(self.size))?;
         Ok(self)
     }
 
@@ -183,25 +200,29 @@ impl Mapping {
             .map_err(|error| Error::io(format_args!("advise the kernel about a segment ({advice:?})"), error))
     }
 
-    /// Touches the first `len` bytes in one call (Linux 5.14).
-    pub fn populate(&self, len: usize) -> rustix::io::Result<()> {
+    /// Touches a range in one call (Linux 5.14).
+    pub fn populate(&self, range: Range<usize>) -> rustix::io::Result<()> {
+        assert!(range.start <= range.end && range.end <= self.size && range.start.is_multiple_of(4096));
+        // SAFETY: in bounds of the mapping (M1), as asserted.
+        let begin = unsafe { self.base.as_ptr().add(range.start) };
         // SAFETY: as in `advise`.
-        unsafe { madvise(self.base.as_ptr().cast::<c_void>(), len.min(self.size), Advice::LinuxPopulateWrite) }
+        unsafe { madvise(begin.cast::<c_void>(), range.len(), Advice::LinuxPopulateWrite) }
     }
 
-    fn touch(&self, len: usize) -> Result<()> {
-        match self.populate(len) {
+    /// Makes the pages of a range be there, so that no later access faults and the memory is charged to the caller.
+    pub fn touch(&self, range: Range<usize>) -> Result<()> {
+        match self.populate(range.clone()) {
             Ok(()) => Ok(()),
             Err(Errno::INVAL) => {
                 // Before Linux 5.14: one atomic "add nothing" a page, which faults it in and changes nothing.
-                for offset in (0..len).step_by(4096) {
-                    // SAFETY: `offset < len <= size` (M1); the address is page-aligned, so aligned for the atomic.
+                for offset in range.step_by(4096) {
+                    // SAFETY: in bounds (M1), as `populate` asserted; ranges begin at pages, so it is aligned for the atomic.
                     let word = unsafe { &*self.base.as_ptr().add(offset).cast::<std::sync::atomic::AtomicU64>() };
                     word.fetch_add(0, std::sync::atomic::Ordering::Relaxed);
                 }
                 Ok(())
             }
-            Err(error) => Err(Error::io(format_args!("reserve {len} bytes of shared memory"), error)),
+            Err(error) => Err(Error::io(format_args!("reserve {} bytes of shared memory", range.len()), error)),
         }
     }
 
@@ -239,10 +260,10 @@ mod tests {
 
     #[test]
     fn a_segment_cannot_change_its_size_nor_be_mapped_again_once_sealed() {
-        let memory = create_sealed(8192).unwrap();
+        let memory = create_sealed("wigwag", 8192).unwrap();
         assert!(ftruncate(&memory, 4096).is_err());
         assert!(ftruncate(&memory, 16384).is_err());
-        check_sealed(&memory, 8192).unwrap();
+        check_sealed(&memory, 8192, "the server sent a segment").unwrap();
         let mapping = Mapping::new(&memory, 8192, 8192).unwrap();
         seal_finally(&memory).unwrap();
         assert!(Mapping::new(&memory, 8192, 0).is_err(), "a writable mapping after the final seal");
@@ -257,13 +278,16 @@ mod tests {
 
     #[test]
     fn a_segment_of_another_size_or_without_seals_is_refused() {
-        let memory = create_sealed(8192).unwrap();
-        assert_eq!(check_sealed(&memory, 4096).unwrap_err().kind(), ErrorKind::Violation);
+        let memory = create_sealed("wigwag", 8192).unwrap();
+        assert_eq!(check_sealed(&memory, 4096, "the server sent a segment").unwrap_err().kind(), ErrorKind::Violation);
         let unsealed = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&unsealed, 8192).unwrap();
-        assert_eq!(check_sealed(&unsealed, 8192).unwrap_err().kind(), ErrorKind::Violation);
+        assert_eq!(
+            check_sealed(&unsealed, 8192, "the server sent a segment").unwrap_err().kind(),
+            ErrorKind::Violation
+        );
         let file = tempfile::tempfile().unwrap();
-        assert_eq!(check_sealed(&file, 0).unwrap_err().kind(), ErrorKind::Violation);
+        assert_eq!(check_sealed(&file, 0, "the server sent a segment").unwrap_err().kind(), ErrorKind::Violation);
     }
 
     #[test]
@@ -272,7 +296,7 @@ mod tests {
             let memory = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | flags).unwrap();
             ftruncate(&memory, size).unwrap();
             fcntl_add_seals(&memory, seals).unwrap();
-            check_sealed(&memory, size as usize).map_err(|error| error.to_string())
+            check_sealed(&memory, size as usize, "the server sent a segment").map_err(|error| error.to_string())
         };
         let both = SealFlags::SHRINK | SealFlags::GROW;
         with(MemfdFlags::empty(), both, 8192).unwrap();
@@ -288,7 +312,7 @@ mod tests {
 
     #[test]
     fn seals_and_descriptor_are_what_they_should_be() {
-        let memory = create_sealed(8192).unwrap();
+        let memory = create_sealed("wigwag", 8192).unwrap();
         assert!(rustix::io::fcntl_getfd(&memory).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
         let early = fcntl_get_seals(&memory).unwrap();
         assert!(early.contains(SealFlags::SHRINK | SealFlags::GROW));
@@ -296,12 +320,12 @@ mod tests {
         seal_finally(&memory).unwrap();
         assert!(fcntl_get_seals(&memory).unwrap().contains(SealFlags::SEAL | SealFlags::FUTURE_WRITE));
         assert!(seal_finally(&memory).is_err(), "what is sealed for good cannot be sealed again");
-        check_sealed(&memory, 8192).unwrap();
+        check_sealed(&memory, 8192, "the server sent a segment").unwrap();
     }
 
     #[test]
     fn bytes_are_read_to_the_last_or_not_at_all() {
-        let memory = create_sealed(8192).unwrap();
+        let memory = create_sealed("wigwag", 8192).unwrap();
         let bytes: Vec<u8> = (0..8192).map(|index| index as u8 ^ (index >> 8) as u8).collect();
         rustix::io::pwrite(&memory, &bytes, 0).unwrap();
         for (offset, len) in [(0, 0), (0, 8192), (5, 100), (8191, 1), (8192, 0)] {
@@ -326,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_mapping_is_touched_and_kept_from_children_and_core_dumps_and_goes_when_dropped() {
-        let memory = create_sealed(5 * 4096).unwrap();
+        let memory = create_sealed("wigwag", 5 * 4096).unwrap();
         let mapping = Mapping::new(&memory, 5 * 4096, 2 * 4096 + 1).unwrap();
         let told = told_of(&memory).unwrap();
         let flags = told.lines().find(|line| line.starts_with("VmFlags")).unwrap();
@@ -342,7 +366,7 @@ mod tests {
 
     #[test]
     fn parts_lie_one_behind_the_other_and_the_same_part_twice_is_the_same_memory() {
-        let memory = create_sealed(3 * 4096).unwrap();
+        let memory = create_sealed("wigwag", 3 * 4096).unwrap();
         let mapping = Mapping::of_parts(&memory, &[(0, 4096), (8192, 4096), (8192, 4096)], 4096).unwrap();
         seal_finally(&memory).unwrap();
         assert_eq!(mapping.size(), 3 * 4096);
@@ -364,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_forked_child_knows_that_it_has_no_mapping() {
-        let mapping = Mapping::new(create_sealed(4096).unwrap(), 4096, 4096).unwrap();
+        let mapping = Mapping::new(create_sealed("wigwag", 4096).unwrap(), 4096, 4096).unwrap();
         // SAFETY: the child makes one system call, to end.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -385,8 +409,8 @@ mod tests {
         if std::env::var_os(AGAIN).is_some() {
             let limit = rustix::process::Rlimit { current: Some(8192), maximum: Some(8192) };
             rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
-            create_sealed(8192).unwrap();
-            let error = create_sealed(8193).unwrap_err();
+            create_sealed("wigwag", 8192).unwrap();
+            let error = create_sealed("wigwag", 8193).unwrap_err();
             assert!(error.to_string().contains("limit of 8192 bytes: raise"), "{error}");
             return;
         }

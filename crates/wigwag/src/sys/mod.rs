@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod life;
 pub mod memory;
 pub mod poller;
+pub mod process;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod reactor;
 pub mod socket;

@@ -251,7 +251,9 @@ impl Server {
     }
 
     fn count(&mut self, rang: bool) -> Result<()> {
-        self.server.worker()?.note_answer(rang);
+        if rang {
+            self.server.worker()?.note_waking();
+        }
         Ok(())
     }
 
@@ -330,14 +332,16 @@ where
         Ok(outcome) => catch_unwind(AssertUnwindSafe(|| outcome.into_outcome())),
         Err(panic) => Err(panic),
     };
-    match outcome {
+    let answered = match outcome {
         Ok(Ok(())) => request.answer(),
         Ok(Err(why)) => request.answer_with_text(Kind::Failed, &why),
         Err(panic) => {
             let text = panic_text(&request, &*panic).to_owned();
             request.answer_with_text(Kind::Panicked, &text)
         }
-    }
+    };
+    request.count(answered);
+    answered.rang
 }
 
 /// A future whose panic is its outcome. The handler's state after one is its own affair, as with any task that panics.

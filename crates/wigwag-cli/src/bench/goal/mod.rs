@@ -26,6 +26,7 @@ mod pace;
 pub mod permits;
 mod sessions;
 mod sizes;
+mod streams;
 mod tasks;
 mod verdict;
 
@@ -70,6 +71,8 @@ pub enum Goal {
     P9,
     /// Connecting
     P10,
+    /// A stream beside a Unix socket: 64 KiB writes, 64 B there and back
+    P11,
     /// A semaphore's permit that is free
     P12,
     /// Calls between tasks on tokio
@@ -80,7 +83,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    const EACH: [Goal; 14] = [
+    const EACH: [Goal; 15] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -93,6 +96,7 @@ impl Goal {
         Goal::P8,
         Goal::P9,
         Goal::P10,
+        Goal::P11,
         Goal::P12,
         Goal::P13,
     ];
@@ -111,6 +115,7 @@ impl Goal {
             Goal::P8 => sessions::fairness(attempt),
             Goal::P9 => sessions::idleness(attempt),
             Goal::P10 => connect::connecting(attempt),
+            Goal::P11 => streams::beside_sockets(attempt),
             Goal::P12 => permits::taking(attempt),
             Goal::P13 => tasks::exchanges(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
@@ -226,7 +231,7 @@ mod tests {
     #[test]
     fn every_goal_has_the_name_of_the_design() {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
-        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P12");
+        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12");
         for goal in Goal::EACH {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));

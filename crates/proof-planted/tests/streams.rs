@@ -1,0 +1,32 @@
+//! What tries streams finds the faults that are planted for it.
+
+use wigwag_testing::finds;
+
+/// Walks share one processor with their tracer, all of them the same one: they take turns.
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_xtask-planted");
+
+#[test]
+fn g26_finds_an_end_that_looks_good() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    finds(PROGRAM, "G26", "good-end", "looks whole");
+}
+
+#[test]
+fn g26_finds_bytes_that_are_published_before_they_are_written() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    finds(PROGRAM, "G26", "early-bytes", "of a stream is wrong");
+}
+
+#[test]
+fn g26_finds_counts_that_are_believed() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    finds(PROGRAM, "G26", "unchecked-count", "a ring of lies");
+}
+
+#[test]
+fn g26_finds_writers_that_nobody_wakes() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    finds(PROGRAM, "G26", "unrung-writer", "TimedOut");
+}
