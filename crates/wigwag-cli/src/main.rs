@@ -16,8 +16,11 @@ mod demo;
 mod doctor;
 mod exit;
 mod lock;
+mod metrics;
 mod serve;
+mod services;
 mod stream;
+mod top;
 mod tracer;
 mod waiting;
 
@@ -28,6 +31,8 @@ Examples:
   wigwag call shout hello          # prints HELLO
   wigwag lock build -- make        # one at a time, whoever is killed
   wigwag stream listen files | tar x        # a directory through shared memory
+  wigwag top                       # all services, live
+  wigwag metrics --listen 9464     # the same for Prometheus
   wigwag doctor                    # whether anything is wrong, and what helps
   wigwag bench --goal P1           # a measured goal and its verdict
   wigwag completions bash > wigwag.bash
@@ -51,6 +56,8 @@ enum Command {
     Call(call::Args),
     Lock(lock::Args),
     Stream(stream::Args),
+    Top(top::Args),
+    Metrics(metrics::Args),
     Doctor(doctor::Args),
     Bench(bench::BenchArgs),
     /// Print the completions for a shell
@@ -114,6 +121,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Call(args) => call::run(&args),
         Command::Lock(args) => lock::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Metrics(args) => metrics::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use harness::{Ended, Runtime};
 
-const SUBCOMMANDS: [&str; 7] = ["demo", "serve", "call", "lock", "doctor", "bench", "completions"];
+const SUBCOMMANDS: [&str; 9] = ["demo", "serve", "call", "lock", "top", "metrics", "doctor", "bench", "completions"];
 
 #[test]
 fn every_help_has_examples() {
