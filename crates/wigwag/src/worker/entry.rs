@@ -1,4 +1,7 @@
-//! One session as the thread that serves it has it: which request may come next, and how warm it is.
+//! One session in the hands of a serving thread: which of its slots are looked at, and what is taken.
+//!
+//! The path of every call. What stands here between seeing a turn and handing the request on makes each call longer; what
+//! can be noted after the answer is noted by [`super::Worker::end_call`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
