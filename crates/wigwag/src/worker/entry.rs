@@ -1,0 +1,178 @@
+//! One session in the hands of a serving thread: which of its slots are looked at, and what is taken.
+//!
+//! The path of every call. What stands here between seeing a turn and handing the request on makes each call longer; what
+//! can be noted after the answer is noted by [`super::Worker::end_call`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::control::policy::Trust;
+use crate::doorbell::Waiting;
+use crate::hint;
+use crate::layout::{Head, Kind};
+use crate::planted::{self, Fault};
+use crate::request::Request;
+use crate::session::Session;
+use crate::slot::{self, Expected};
+use crate::statistics::SESSION_POLLED;
+use crate::sync::Ordering;
+use crate::sys::cpu;
+use crate::wait::{HOT_PATIENCE, Heat, WAKE_PATIENCE};
+
+/// A session, and what its serving thread knows of it.
+pub(super) struct Entry {
+    pub(super) session: Arc<Session>,
+    /// What each slot's turn must be to be taken: private, so that no word of the peer's makes a slot be taken twice.
+    pub(super) expected: Box<[Expected]>,
+    pub(super) cursor: usize,
+    pub(super) heat: Heat,
+    pub(super) idle_since: Option<Instant>,
+    pub(super) is_active: bool,
+    /// It rang, and nothing has been taken since.
+    pub(super) just_rang: bool,
+    /// The client is being woken for its last reply, so that its next request comes a wake-up later.
+    pub(super) is_client_waking: bool,
+    /// The request found last, opened in place: a call moves no object and counts no reference.
+    pub(super) request: Request,
+}
+
+impl Entry {
+    pub(super) fn waiting(&self) -> Waiting<'_> {
+        Waiting(&self.session.segment.server_line().waiting)
+    }
+
+    /// Whether client and server thread are pinned to one and the same processor.
+    pub(super) fn shares_processor(&self, mine: u32) -> bool {
+        let theirs = self.session.segment.client_line().only_processor.load(Ordering::Relaxed); // a hint
+        cpu::share_one_processor(mine, theirs)
+    }
+
+    /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
+    pub(super) fn become_hot(&mut self, may_move: bool) -> u32 {
+        self.is_client_waking = true;
+        self.counters().served.heated.add(1);
+        self.counters().pace.state.set(SESSION_POLLED);
+        self.waiting().withdraw();
+        let theirs = self.client_processor();
+        let mine = cpu::current();
+        // The client reads it with the reply: it spins for one that leaves, and moves off the processor of one that stays.
+        let published = if may_move && theirs == mine { cpu::LEAVING } else { mine | cpu::POLLED };
+        self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
+        theirs
+    }
+
+    /// Says where the serving thread is, and whether it polls there.
+    pub(super) fn publish_processor(&self, mine: u32) {
+        let published = if self.heat.is_hot() { mine | cpu::POLLED } else { mine };
+        self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
+    }
+
+    /// How long this session may be silent before it cools.
+    pub(super) fn patience(&self) -> Duration {
+        if self.is_client_waking { HOT_PATIENCE + WAKE_PATIENCE } else { HOT_PATIENCE }
+    }
+
+    /// The processor the client rang from last; only a client of the same user has a say in where this thread runs.
+    pub(super) fn client_processor(&self) -> u32 {
+        match self.session.trust {
+            Trust::SameUser => self.session.segment.client_line().processor.load(Ordering::Relaxed), // a hint
+            Trust::Stranger => 0,
+        }
+    }
+
+    /// As [`Entry::look`], and short for the usual case of one call at a time: one line, and until something has come one
+    /// bit of it.
+    #[inline(always)]
+    pub(super) fn look_quickly(&mut self) -> bool {
+        let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed); // as in `look`
+        if depth != 1 || self.expected.is_empty() {
+            return self.look();
+        }
+        let line = self.session.segment.line(0);
+        let turn = slot::load(&line.turn);
+        if !turn.is_server() {
+            return false;
+        }
+        hint::about_to_write(line);
+        self.consider(0, turn)
+    }
+
+    /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
+    #[inline(never)]
+    pub(super) fn look(&mut self) -> bool {
+        // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number can
+        // make the scan shorter, never longer than what is ours.
+        let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed) as usize;
+        let most = if planted::is(Fault::UncheckedDepth) { usize::MAX } else { self.expected.len() };
+        let depth = depth.min(most);
+        for _ in 0..depth {
+            let slot = if self.cursor < depth { self.cursor } else { 0 };
+            self.cursor = slot + 1;
+            let turn = slot::load(&self.session.segment.line(slot).turn);
+            if turn.is_server() && self.consider(slot, turn) {
+                return true;
+            }
+            if self.expected.is_empty() {
+                return false; // condemned
+            }
+        }
+        false
+    }
+
+    /// It is the server's turn in a slot: the next request, or one that is being served, or nothing that is allowed. Whether
+    /// a request was opened; one that was answered with an error already does not count.
+    #[inline(always)]
+    fn consider(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        if self.expected[slot].is(turn) {
+            return self.take(slot, turn);
+        }
+        if turn.sequence() != self.expected[slot].taken() {
+            self.violation(slot, turn);
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn take(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        let line = self.session.segment.line(slot);
+        // Relaxed: acquired with the turn. Read once; only the local is looked at.
+        let word = line.head.load(Ordering::Relaxed);
+        let mut head = Head::of_kind(word, Kind::Request, self.session.segment.geometry().capacity);
+        if planted::is(Fault::UncheckedLength) {
+            head = Head::parse(word).filter(|head| head.kind == Kind::Request);
+        }
+        let Some(head) = head else { return self.violation(slot, turn) };
+        if !self.session.is_answered(slot, self.expected[slot].taken()) {
+            return self.violation(slot, turn);
+        }
+        let head = if planted::is(Fault::DoubleFetch) {
+            Head::parse(line.head.load(Ordering::Relaxed)).unwrap_or(head)
+        } else {
+            head
+        };
+        self.expected[slot] = self.expected[slot].next();
+        self.is_client_waking = false;
+        if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
+            replace(&mut self.request, &self.session);
+        }
+        self.request.open(slot, line, turn.sequence(), head)
+    }
+
+    #[cold]
+    fn violation(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        let head = self.session.segment.line(slot).head.load(Ordering::Relaxed);
+        self.session.condemn(format!(
+            "slot {slot} has {turn:?} with head {head:#x} after request {}: nothing this session allows",
+            self.expected[slot].taken()
+        ));
+        // Nothing of it is looked at any more; the steward's letter removes it.
+        self.expected = Box::new([]);
+        false
+    }
+}
+
+/// The handler swapped the request for another one, to keep it: that is allowed, and this one is not ours to open.
+#[cold]
+fn replace(request: &mut Request, session: &Arc<Session>) {
+    *request = Request::closed(Arc::clone(session));
+}
