@@ -231,7 +231,7 @@ impl WriteHalf {
     /// let (_reading, mut writing) = connecting.split()?;
     /// while writing.try_write(&[7; 4096])?.is_some() {}
     /// assert!(writing.arm_write()?);
-    /// accepted.read(&mut [0; 128 << 10])?;
+    /// accepted.read_exact(&mut vec![0; 1 << 20])?;                // half of what was written
     /// rustix::event::poll(&mut [rustix::event::PollFd::new(&writing, rustix::event::PollFlags::IN)], None)?;
     /// assert!(writing.try_write(&[7; 4096])?.is_some());
     /// # Ok::<(), std::io::Error>(())
