@@ -18,6 +18,14 @@ pub const SERVER: u64 = 1;
 pub const WAKE: u64 = 2;
 /// In a head: a request.
 pub const REQUEST: u64 = 1 << 32;
+/// In a head: a message.
+pub const MESSAGE: u64 = 6 << 32;
+/// In a head: a message that a receiver has had.
+pub const REDELIVERED: u64 = 7 << 32;
+/// In a head: a message that the receiver has now.
+pub const DELIVERED: u64 = 8 << 32;
+/// In a head: a message is done with.
+pub const ACKNOWLEDGED: u64 = 9 << 32;
 /// In a head: the payload lies in the body.
 pub const IN_BODY: u64 = 1 << 40;
 /// In a head: the deadline word counts.
@@ -60,6 +68,11 @@ impl Raw {
     /// Connects a stream.
     pub fn connect_stream(path: &Path) -> Raw {
         Raw::connect_in_form(path, u32::MAX, u32::MAX, 2)
+    }
+
+    /// Connects a sender.
+    pub fn connect_sender(path: &Path, slots: u32) -> Raw {
+        Raw::connect_in_form(path, slots, u32::MAX, 1)
     }
 
     fn connect_in_form(path: &Path, slots: u32, capacity: u32, form: u8) -> Raw {

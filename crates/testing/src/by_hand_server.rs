@@ -45,9 +45,14 @@ impl RawServer {
 
     /// Takes the next client in, politely; its memory can be written to as that of any session by hand.
     pub fn serve(&self, slots: usize, capacity: u64) -> Raw {
+        self.serve_in_form(slots, capacity, 0)
+    }
+
+    /// As [`serve`](RawServer::serve), a client of another form.
+    pub fn serve_in_form(&self, slots: usize, capacity: u64, form: u8) -> Raw {
         let socket = self.accept();
         assert_eq!(wire::receive(&socket).expect("a greeting").bytes[0], 1);
-        let raw = Offer::new(slots, capacity).send(socket).unwrap();
+        let raw = Offer::in_form(slots, capacity, form).send(socket).unwrap();
         assert_eq!(wire::receive(&raw.socket).expect("an answer").bytes, wire::READY);
         raw
     }
@@ -56,11 +61,16 @@ impl RawServer {
 impl Offer {
     /// What a server that obeys all rules sends.
     pub fn new(slots: usize, capacity: u64) -> Offer {
+        Offer::in_form(slots, capacity, 0)
+    }
+
+    /// As [`new`](Offer::new), for another form.
+    pub fn in_form(slots: usize, capacity: u64, form: u8) -> Offer {
         let (bodies, stride) = parts(slots, capacity);
         let size = bodies + slots as u64 * stride;
         let memory = memfd_create("wigwag", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&memory, size).unwrap();
-        rustix::io::pwrite(&memory, &header(slots, capacity), 0).unwrap();
+        rustix::io::pwrite(&memory, &header(slots, capacity, form), 0).unwrap();
         let bell = || eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap();
         let mut welcome = vec![3, 1, 1, 0];
         welcome.extend((slots as u32).to_le_bytes());
@@ -103,14 +113,14 @@ fn parts(slots: usize, capacity: u64) -> (u64, u64) {
 }
 
 /// The first bytes of a segment.
-fn header(slots: usize, capacity: u64) -> Vec<u8> {
+fn header(slots: usize, capacity: u64, form: u8) -> Vec<u8> {
     let (bodies, stride) = parts(slots, capacity);
     let mut header = b"WIGWAG\x00\xf5".to_vec();
     for word in [1, 4096, slots as u32, capacity as u32] {
         header.extend(word.to_le_bytes());
     }
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64; // of the contract: the name, and three numbers that are zero
-    for byte in b"bytes".iter().chain(&[0; 12]) {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64; // of the contract: the name, and three numbers, of which only the form is not zero
+    for byte in b"bytes".iter().chain(&[0; 10]).chain(&[form, 0]) {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
     for word in [stride, 4096 + 64 * slots as u64, bodies, bodies + slots as u64 * stride, hash] {

@@ -22,7 +22,7 @@ mod prove;
 mod snapshot;
 pub mod wire;
 
-pub use by_hand::{HAS_DEADLINE, IN_BODY, REQUEST, Raw, SERVER, WAKE};
+pub use by_hand::{ACKNOWLEDGED, DELIVERED, HAS_DEADLINE, IN_BODY, MESSAGE, REDELIVERED, REQUEST, Raw, SERVER, WAKE};
 pub use by_hand_server::{Offer, RawServer};
 pub use ground::Ground;
 pub use patience::{LIMIT, eventually};

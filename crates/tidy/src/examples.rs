@@ -18,6 +18,9 @@ const FACE: &[&str] = &[
     "semaphore",
     "stream",
     "stream_listener",
+    "sender",
+    "receiver",
+    "delivery",
     "observe",
     "runtime",
 ];

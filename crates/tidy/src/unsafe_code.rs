@@ -10,6 +10,7 @@ const ADDRESSES: &[(&str, &str)] = &[
     ("crates/wigwag/src/statistics.rs", "pointers into the mapping of a server's statistics"),
     ("crates/wigwag/src/request.rs", "the payload as the server lends it"),
     ("crates/wigwag/src/loan.rs", "the payload as the client lends it"),
+    ("crates/wigwag/src/sender/draft.rs", "the payload as the sender lends it"),
     ("crates/wigwag/src/loan/held.rs", "the same, for tasks"),
     ("crates/wigwag/src/stream/reader.rs", "bytes of a stream, lent to be read"),
     ("crates/wigwag/src/stream/writer.rs", "room of a stream, lent to be written to"),

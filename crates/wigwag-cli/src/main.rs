@@ -19,6 +19,7 @@ mod inspect;
 mod lock;
 mod ls;
 mod metrics;
+mod queue;
 mod serve;
 mod services;
 mod sight;
@@ -34,6 +35,7 @@ Examples:
   wigwag serve shout --do upper    # a server; then, in another terminal:
   wigwag call shout hello          # prints HELLO
   wigwag lock build -- make        # one at a time, whoever is killed
+  wigwag queue recv jobs --keep    # prints what queue send jobs reads
   wigwag stream listen files | tar x        # a directory through shared memory
   wigwag ls                        # who is there, and what is stopped
   wigwag inspect shout             # who is served, who waits, what hangs
@@ -61,6 +63,7 @@ enum Command {
     Serve(serve::Args),
     Call(call::Args),
     Lock(lock::Args),
+    Queue(queue::Args),
     Stream(stream::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
@@ -128,6 +131,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
         Command::Lock(args) => lock::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::Stream(args) => stream::run(&args),
         Command::Ls(args) => ls::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -3,68 +3,16 @@
 mod harness;
 
 use std::io::{Read as _, Write as _};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use harness::Runtime;
-
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// A program that is killed if the test ends before it.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Running {
-    fn code(&mut self) -> Option<i32> {
-        let begin = Instant::now();
-        loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(begin.elapsed() < LIMIT, "it does not end");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn output(&mut self) -> String {
-        let mut text = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        text
-    }
-}
+use harness::{Running, Runtime};
 
 /// Starts `wigwag stream listen NAME ...` and waits until it listens.
 fn listen(runtime: &Runtime, arguments: &[&str], input: Stdio) -> Running {
     let mut command = runtime.wigwag(["stream", "listen", "name"]);
     let running = Running(command.args(arguments).stdin(input).stdout(Stdio::piped()).spawn().unwrap());
-    until_it_listens(runtime, "name");
+    runtime.until_it_listens("name");
     running
-}
-
-fn until_it_listens(runtime: &Runtime, name: &str) {
-    let begin = Instant::now();
-    while !runtime.path().join(format!("wigwag/{name}.sock")).exists() {
-        assert!(begin.elapsed() < LIMIT, "nobody listens");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn shell(runtime: &Runtime, script: &str) -> Command {
-    let mut command = runtime.wigwag(["no arguments"]);
-    command = {
-        let mut shell = Command::new("bash");
-        let program = command.get_program().to_owned();
-        shell.args(["-o", "pipefail", "-c", &script.replace("wigwag ", "\"$WIGWAG\" ")]).env("WIGWAG", program);
-        shell.env("XDG_RUNTIME_DIR", runtime.path()).current_dir(runtime.path()).stdin(Stdio::null());
-        shell
-    };
-    command
 }
 
 #[test]
@@ -78,9 +26,9 @@ fn a_directory_goes_through_it_by_tar() {
         let bytes: Vec<u8> = (0..len).map(|index: u32| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         std::fs::write(from.join(file), bytes).unwrap();
     }
-    let mut receiving = Running(shell(&runtime, "wigwag stream listen files | tar x -C to").spawn().unwrap());
-    until_it_listens(&runtime, "files");
-    let sent = shell(&runtime, "tar c -C from . | wigwag stream connect files").status().unwrap();
+    let mut receiving = Running(runtime.shell("wigwag stream listen files | tar x -C to").spawn().unwrap());
+    runtime.until_it_listens("files");
+    let sent = runtime.shell("tar c -C from . | wigwag stream connect files").status().unwrap();
     assert!(sent.success());
     assert_eq!(receiving.code(), Some(0));
     let compared = Command::new("diff").args(["-r"]).args([&from, &to]).status().unwrap();
@@ -92,7 +40,7 @@ fn both_ends_say_something_and_both_hear_all_of_it() {
     let runtime = Runtime::new();
     let mut listening = listen(&runtime, &[], Stdio::piped());
     listening.0.stdin.take().unwrap().write_all(b"from the listener").unwrap();
-    let connecting = shell(&runtime, "echo from the connector | wigwag stream connect name").output().unwrap();
+    let connecting = runtime.shell("echo from the connector | wigwag stream connect name").output().unwrap();
     assert!(connecting.status.success());
     assert_eq!(String::from_utf8_lossy(&connecting.stdout), "from the listener");
     assert_eq!(listening.output(), "from the connector\n");
@@ -105,7 +53,7 @@ fn one_connection_after_another_is_kept_and_one_that_is_cut_off_does_not_end_the
     let mut listening = listen(&runtime, &["--keep"], Stdio::piped());
     for text in ["one\n", "two\n"] {
         let script = format!("printf '{text}' | wigwag stream connect name --send-only");
-        assert!(shell(&runtime, &script).status().unwrap().success());
+        assert!(runtime.shell(&script).status().unwrap().success());
     }
     let mut connecting = runtime.wigwag(["stream", "connect", "name"]).stdin(Stdio::piped()).spawn().unwrap();
     connecting.stdin.as_mut().unwrap().write_all(b"cut\n").unwrap();
@@ -115,7 +63,7 @@ fn one_connection_after_another_is_kept_and_one_that_is_cut_off_does_not_end_the
     assert_eq!(&first, b"one\ntwo\ncut\n");
     connecting.kill().unwrap();
     connecting.wait().unwrap();
-    assert!(shell(&runtime, "printf last | wigwag stream connect name").status().unwrap().success());
+    assert!(runtime.shell("printf last | wigwag stream connect name").status().unwrap().success());
     let mut last = [0; 4];
     output.read_exact(&mut last).unwrap();
     assert_eq!(&last, b"last");

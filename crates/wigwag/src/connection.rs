@@ -31,6 +31,8 @@ pub struct Connection {
     fork: ForkGuard,
     /// Whether the server slept when something was passed to it since the last reply: then waiting means sleeping.
     server_slept: Cell<bool>,
+    /// Whether nobody waits for replies, so that time to think counts from ring to ring.
+    one_way: Cell<bool>,
     /// When the last reply came, if the clock had to be read anyway.
     last_reply_at: Cell<Option<Instant>>,
     patience: RefCell<ReplyPatience>,
@@ -81,6 +83,7 @@ impl Connection {
             wait,
             fork: ForkGuard::new(),
             server_slept: Cell::new(false),
+            one_way: Cell::new(false),
             last_reply_at: Cell::new(None),
             patience: RefCell::default(),
             may_ever_spin: Cell::new(true),
@@ -153,8 +156,20 @@ impl Connection {
     /// Passes a slot to the server as request `sequence`, and rings if it sleeps.
     #[inline(always)]
     pub fn pass(&self, line: &Line, head: Head, sequence: u64) {
+        self.pass_silently(line, head, sequence);
+        self.ring_if_asleep();
+    }
+
+    /// Passes a slot to the server as request `sequence`. Somebody has to [ring](Connection::ring_if_asleep) after the last one.
+    #[inline(always)]
+    pub fn pass_silently(&self, line: &Line, head: Head, sequence: u64) {
         line.head.store(head.pack(), Ordering::Relaxed); // published by the turn
         slot::pass_to_server(&line.turn, sequence);
+    }
+
+    /// Directly after a pass: rings if the server sleeps.
+    #[inline(always)]
+    pub fn ring_if_asleep(&self) {
         if Waiting(&self.attachment.segment.server_line().waiting).claim() {
             self.ring();
         }
@@ -172,7 +187,23 @@ impl Connection {
         line.processor.store(cpu::current(), Ordering::Relaxed);
         self.server_slept.set(true);
         count(&self.doorbells_rung);
+        if self.one_way.get() {
+            self.last_reply_at.set(Some(Instant::now()));
+        }
         self.attachment.server_bell.ring();
+    }
+
+    /// For a caller that awaits no reply: from now on its time to think counts from ring to ring.
+    pub fn awaits_no_replies(&self) {
+        self.one_way.set(true);
+    }
+
+    /// A slot was found passed back although nobody waited for it: the server is awake.
+    #[inline(always)]
+    pub fn found_awake(&self) {
+        if self.server_slept.get() {
+            self.reply_after_ring();
+        }
     }
 
     /// Whether a fork lies between the connect and now.

@@ -177,6 +177,22 @@ pub enum Kind {
     Panicked = 4,
     /// The request was dropped without an answer.
     Unanswered = 5,
+    /// A message of a queue that no receiver has had.
+    Message = 6,
+    /// A message that a former receiver has had, and not acknowledged.
+    Redelivered = 7,
+    /// A message that the receiver has handed out.
+    Delivered = 8,
+    /// The message is done with; there is no payload.
+    Acknowledged = 9,
+}
+
+impl Kind {
+    /// Whether the payload is the user's, so that the capacity is its limit; else it is a text of ours.
+    #[inline(always)]
+    fn is_users(self) -> bool {
+        matches!(self, Kind::Request | Kind::Reply | Kind::Message | Kind::Redelivered | Kind::Delivered)
+    }
 }
 
 const IN_BODY: u32 = 1 << 8;
@@ -200,6 +216,10 @@ impl Head {
             3 => Kind::Failed,
             4 => Kind::Panicked,
             5 => Kind::Unanswered,
+            6 => Kind::Message,
+            7 => Kind::Redelivered,
+            8 => Kind::Delivered,
+            9 => Kind::Acknowledged,
             _ => return None,
         };
         Some(Head { len: word as u32, kind, in_body: high & IN_BODY != 0, has_deadline: high & HAS_DEADLINE != 0 })
@@ -219,13 +239,12 @@ impl Head {
     /// Whether the payload fits where it says it lies.
     #[inline(always)]
     pub fn fits(self, capacity: usize) -> bool {
-        let room = match (self.kind, self.in_body) {
+        let room = match (self.kind.is_users(), self.in_body) {
             (_, false) => INLINE_CAPACITY,
-            (Kind::Request | Kind::Reply, true) => capacity,
-            (_, true) => ERROR_TEXT_CAPACITY,
+            (true, true) => capacity,
+            (false, true) => ERROR_TEXT_CAPACITY,
         };
-        self.len as usize <= room
-            && (matches!(self.kind, Kind::Request | Kind::Reply) <= (self.len as usize <= capacity))
+        self.len as usize <= room && (self.kind.is_users() <= (self.len as usize <= capacity))
     }
 }
 
@@ -283,14 +302,15 @@ mod tests {
 
     #[test]
     fn heads_survive_the_journey_and_unknown_ones_do_not() {
-        for kind in [Kind::Request, Kind::Reply, Kind::Failed, Kind::Panicked, Kind::Unanswered] {
+        let asked = [Kind::Request, Kind::Reply, Kind::Failed, Kind::Panicked, Kind::Unanswered];
+        for kind in asked.into_iter().chain([Kind::Message, Kind::Redelivered, Kind::Delivered, Kind::Acknowledged]) {
             for (in_body, has_deadline) in [(false, false), (true, false), (false, true), (true, true)] {
                 let head = Head { len: 0x0102_0304, kind, in_body, has_deadline };
                 assert_eq!(Head::parse(head.pack()), Some(head));
             }
         }
         for high in (0u64..=0xffff).chain([1 << 16, 1 << 31]) {
-            let known = (1..=5).contains(&(high & !0x300));
+            let known = (1..=9).contains(&(high & !0x300));
             assert_eq!(Head::parse(high << 32).is_some(), known, "{high:#x}");
         }
     }
@@ -301,7 +321,7 @@ mod tests {
             for len in [0, 1, 8, 40, 47, 48, 49, 100, 101, 1024, 1025, u64::from(u32::MAX)] {
                 let word = flags << 32 | len;
                 for capacity in [0, 8, 47, 48, 49, 100, 1024, CAPACITY_MAX] {
-                    for kind in [Kind::Request, Kind::Reply] {
+                    for kind in [Kind::Request, Kind::Reply, Kind::Message, Kind::Redelivered] {
                         let long = Head::parse(word).filter(|head| head.kind == kind && head.fits(capacity));
                         assert_eq!(Head::of_kind(word, kind, capacity), long, "{word:#x} with {capacity}");
                     }
@@ -491,6 +511,10 @@ mod documented {
             ("Failed", Kind::Failed),
             ("Panicked", Kind::Panicked),
             ("Unanswered", Kind::Unanswered),
+            ("Message", Kind::Message),
+            ("Redelivered", Kind::Redelivered),
+            ("Delivered", Kind::Delivered),
+            ("Acknowledged", Kind::Acknowledged),
         ];
         expect_values("Head", &kinds.map(|(name, kind)| (name, kind as u64)));
         for (_, kind) in kinds {

@@ -41,7 +41,7 @@
 //! fuzzing                               the validators, for fuzz targets
 //! tokio                                 the same faces for tasks
 //! typed  encoded                        any plain-memory type as `&mut T`; any serde type
-//! client  loan  server  semaphore  stream  stream_listener  observe  runtime    the faces
+//! client  loan  server  semaphore  stream  stream_listener  sender  receiver  delivery  observe  runtime    the faces
 //! link                                  one end of a stream
 //! connection                            the caller's end of a session, of whichever form
 //! worker                                one serving thread: hot and cold sessions
@@ -53,7 +53,7 @@
 //! control/leftovers                     whose names live, and what killed processes left
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
 //! segment  slot  ring  doorbell  permit_table  statistics   the shared memory: pointers, turns, byte rings, wake-ups, permits, counters
-//! wait  attention  free_slots  stats    private state machines
+//! wait  attention  free_slots  outbox  stats    private state machines
 //! hint                                  cache hints
 //! layout  contract                      shapes, agreements
 //! sys/                                  system calls
@@ -72,6 +72,7 @@ mod client;
 mod connection;
 mod contract;
 mod control;
+mod delivery;
 pub(crate) mod doorbell;
 #[cfg(feature = "postcard")]
 mod encoded;
@@ -87,15 +88,18 @@ mod layout;
 mod link;
 mod loan;
 pub mod observe;
+mod outbox;
 mod permit_file;
 pub(crate) mod permit_table;
 mod planted;
 mod private_copy;
+mod receiver;
 mod request;
 pub(crate) mod ring;
 pub mod runtime;
 mod segment;
 mod semaphore;
+mod sender;
 mod server;
 mod session;
 mod slot;
@@ -113,12 +117,15 @@ mod worker;
 
 pub use client::{Client, ClientBuilder};
 pub use contract::{Contract, Form, Message};
+pub use delivery::{Batch, Delivery};
 pub use error::{Error, ErrorKind, Postmortem, Result};
 pub use loan::{Loan, Pending, Reply};
+pub use receiver::{Deliveries, Receiver, ReceiverBuilder};
 pub use request::{Peer, Request};
 pub use semaphore::{Permit, Permits, Semaphore, SemaphoreBuilder};
+pub use sender::{Draft, Sender, SenderBuilder};
 pub use server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle};
-pub use stats::{ClientStats, ServerStats};
+pub use stats::{ClientStats, ReceiverStats, SenderStats, ServerStats};
 pub use stream::{ReadHalf, Stream, StreamBuilder, WriteHalf};
 pub use stream_listener::{Incoming, StreamListener, StreamListenerBuilder};
 pub use typed::{TypedClient, TypedLoan, TypedReply, TypedServer};

@@ -15,7 +15,7 @@ use crate::control::policy::{Limits, Policy};
 use crate::control::rendezvous::Place;
 use crate::control::steward::{self, Orders};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{CAPACITY_MAX, Kind, SLOTS_MAX};
+use crate::layout::Kind;
 use crate::observe;
 use crate::request::Request;
 use crate::stats::ServerStats;
@@ -633,7 +633,8 @@ impl ServerBuilder {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn bind(self, name: impl AsRef<OsStr>) -> Result<Server> {
-        self.check()?;
+        self.limits.check()?;
+        self.contract.check()?;
         let place = Place::find(name.as_ref())?;
         let claim = place.claim(&self.policy)?;
         let path = claim.place().path();
@@ -642,19 +643,5 @@ impl ServerBuilder {
         let core = Core::new(&orders)?;
         let steward = steward::start(Arc::clone(&core), orders)?;
         Ok(Server { core, steward: Some(steward), path, wait, worker: None, fork: ForkGuard::new() })
-    }
-
-    fn check(&self) -> Result<()> {
-        let invalid = |sentence: String| Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
-        if !(1..=SLOTS_MAX).contains(&self.limits.slots) {
-            return invalid(format!("{} slots are outside of 1 to {SLOTS_MAX}", self.limits.slots));
-        }
-        if self.limits.capacity > CAPACITY_MAX {
-            return invalid(format!(
-                "a capacity of {} bytes is above the most possible, {CAPACITY_MAX}",
-                self.limits.capacity
-            ));
-        }
-        self.contract.check()
     }
 }

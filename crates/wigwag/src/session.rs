@@ -1,10 +1,11 @@
 //! The server's side of one client's connection: the unit of isolation, of accounting and of failure.
 
 use std::os::fd::OwnedFd;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
-use crate::control::core::{Command, Core};
+use crate::contract::Form;
+use crate::control::core::{Command, Core, Tally};
 use crate::control::ledger::Entry;
 use crate::control::policy::Trust;
 use crate::control::protocol::{FromServer, Reason};
@@ -31,6 +32,8 @@ pub struct Session {
     pub server_bell: Bell,
     /// Rung by the server; clients of other users get a message instead, see [`Session::ring_client`].
     pub client_bell: Option<Bell>,
+    /// What the two do with the memory.
+    pub form: Form,
     /// Who is at the other end.
     pub peer: Credentials,
     /// How far it is trusted.
@@ -45,6 +48,8 @@ pub struct Session {
     pub port: AtomicU64,
     /// Whether somebody has asked for its end already.
     pub is_ending: AtomicBool,
+    /// What is counted of messages in hand.
+    pub tally: Arc<Tally>,
     /// The server, while it lives.
     pub core: Weak<Core>,
 }

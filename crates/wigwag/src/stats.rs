@@ -1,4 +1,4 @@
-//! What a client and a server have counted.
+//! What each face has counted.
 
 /// What a [`Client`](crate::Client) has counted since it connected.
 ///
@@ -58,5 +58,64 @@ pub struct ServerStats {
     /// Replies that needed a system call because the client slept.
     pub doorbells_rung: u64,
     /// Times a serving thread slept.
+    pub sleeps: u64,
+}
+
+/// What a [`Sender`](crate::Sender) has counted since it connected.
+///
+/// ```
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let receiver = wigwag::Receiver::bind(name)?;
+/// let sender = wigwag::Sender::connect(name)?;
+/// assert_eq!(sender.stats().sent, 0);
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SenderStats {
+    /// Messages sent, each counted once.
+    pub sent: u64,
+    /// Of these, acknowledged.
+    pub acknowledged: u64,
+    /// Times a message that a receiver had been handed was sent again, to its successor.
+    pub redelivered: u64,
+    /// Messages that were not sent, because the queue was full, the time ran out, nobody received, or they were too long.
+    pub refused: u64,
+    /// Receivers found after one was gone.
+    pub reconnects: u64,
+    /// Times the receiver had to be rung for because it slept.
+    pub doorbells_rung: u64,
+    /// Times this sender slept until something was acknowledged.
+    pub sleeps: u64,
+}
+
+/// What a [`Receiver`](crate::Receiver) has counted since it was bound.
+///
+/// ```
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// let receiver = wigwag::Receiver::bind(name)?;
+/// assert_eq!(receiver.stats(), wigwag::ReceiverStats::default());
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReceiverStats {
+    /// Messages handed out, each time they were.
+    pub received: u64,
+    /// Of these, those that had been handed out before, here or by a former receiver.
+    pub redelivered: u64,
+    /// Messages acknowledged.
+    pub acknowledged: u64,
+    /// Messages given back to be delivered again.
+    pub returned: u64,
+    /// Senders connected.
+    pub senders: u64,
+    /// Senders that ever connected.
+    pub senders_accepted: u64,
+    /// Handshakes refused or failed.
+    pub senders_refused: u64,
+    /// Sessions ended because the sender broke the protocol.
+    pub violations: u64,
+    /// Times a receiving thread slept.
     pub sleeps: u64,
 }

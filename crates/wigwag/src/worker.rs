@@ -3,17 +3,16 @@
 //! *Hot* sessions are polled; *cold* ones have their doorbell armed and cost nothing until it rings. This is the kernel's
 //! own NAPI (Documentation/networking/napi.rst) between processes: cost follows the active sessions, not the connected.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::blocking;
-use crate::control::core::{Command, Core, Letter, Port};
+use crate::control::core::{Again, Command, Core, Letter, Port};
 use crate::control::protocol::Reason;
 use crate::error::Result;
 use crate::request::Request;
 use crate::session::Session;
-use crate::slot::Expected;
 use crate::statistics::{SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, THREAD_ASLEEP, THREAD_AWAKE};
 use crate::sync::Ordering;
 use crate::sys::cpu;
@@ -96,6 +95,10 @@ pub struct Worker {
     budget: usize,
     /// Whose request was the last.
     last: usize,
+    /// Messages that were given back, to be delivered before anything else.
+    again: VecDeque<Again>,
+    /// One of them, opened.
+    opened_again: Option<Request>,
     /// Falls with every request; at zero it is time to look at the clock.
     countdown: i32,
     idle_passes: u32,
@@ -135,6 +138,8 @@ impl Worker {
             position: 0,
             budget: BUDGET,
             last: 0,
+            again: VecDeque::new(),
+            opened_again: None,
             countdown: CHECKUP_STRIDE_MAX,
             idle_passes: IDLE_PASSES_AT_FIRST,
             stride: CHECKUP_STRIDE_MAX,
@@ -173,24 +178,53 @@ impl Worker {
     #[inline(never)] // one copy: what must be short is in `again`
     pub fn next(&mut self, until: Until) -> Result<Next> {
         loop {
-            if self.port.attention.is_called() || self.countdown <= 0 {
-                self.checkup()?;
-                if self.drain == Some(0) {
-                    return Ok(Next::Shutdown);
-                }
-            }
-            if self.pass() {
-                self.countdown -= 1;
-                self.idle_passes = IDLE_PASSES_AT_FIRST;
-                if self.drain.is_some() {
-                    self.count_drained();
-                }
-                return Ok(Next::Request);
+            match self.glance()? {
+                Next::Nothing => {}
+                found => return Ok(found),
             }
             if let Some(next) = self.idle(until)? {
                 return Ok(next);
             }
         }
+    }
+
+    /// Once around the sessions that are looked at; asks the system for nothing unless it is time to.
+    #[inline(always)]
+    pub fn glance(&mut self) -> Result<Next> {
+        if self.port.attention.is_called() || self.countdown <= 0 {
+            self.checkup()?;
+            if self.drain == Some(0) {
+                return Ok(Next::Shutdown);
+            }
+            if self.open_again() {
+                return Ok(Next::Request);
+            }
+        }
+        if !self.pass() {
+            return Ok(Next::Nothing);
+        }
+        self.countdown -= 1;
+        self.idle_passes = IDLE_PASSES_AT_FIRST;
+        if self.drain.is_some() {
+            self.count_drained();
+        }
+        Ok(Next::Request)
+    }
+
+    /// The message that [`Next::Request`] announced. It is counted as this thread's: only one at a time has the worker.
+    pub fn take_message(&mut self) -> Request {
+        let request = match self.opened_again.take() {
+            Some(request) => request,
+            None => {
+                let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
+                entry.idle_since = None;
+                std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
+            }
+        };
+        let served = &request.session().record.counters().served;
+        served.calls.add(1);
+        served.bytes_in.add(request.len() as u64);
+        request
     }
 
     /// The request that [`Next::Request`] announced, to keep.
@@ -259,7 +293,7 @@ impl Worker {
                     self.last = index;
                     return true;
                 }
-                if !entry.heat.is_hot() {
+                if !entry.heat.is_hot() || entry.is_orphan() {
                     if self.arm(index) {
                         self.budget -= 1;
                         return true;
@@ -278,6 +312,12 @@ impl Worker {
     #[cold]
     fn arm(&mut self, index: usize) -> bool {
         let Some(entry) = self.entries[index].as_deref_mut() else { return false };
+        if entry.is_orphan() {
+            let id = entry.session.id;
+            self.forget(id); // everything was received
+            self.budget = BUDGET;
+            return false;
+        }
         entry.waiting().announce();
         if entry.look() {
             entry.waiting().withdraw(); // nobody need ring: it stays active, and is armed again after this
@@ -430,6 +470,7 @@ impl Worker {
         entry.is_active = true;
         entry.just_rang = true;
         entry.counters().served.woken.add(1);
+        entry.note_depth();
         entry.counters().pace.state.set(SESSION_LOOKED_AT);
         self.active.push(index);
         // Relaxed: hints; a lie wastes one patience.
@@ -447,7 +488,7 @@ impl Worker {
     fn found_cold(&mut self, index: usize) {
         self.found_cold = self.found_cold.saturating_add(1);
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
-        if std::mem::take(&mut entry.just_rang) {
+        if std::mem::take(&mut entry.just_rang) || entry.is_orphan() {
             return; // that is the one it rang for
         }
         let one_processor = entry.shares_processor(self.only_processor);
@@ -543,9 +584,11 @@ impl Worker {
             match letter {
                 Letter::Adopt(session) => self.adopt(session),
                 Letter::Forget(id) => self.forget(id),
+                Letter::Orphan(id) => self.orphan(id),
+                Letter::Again(again) => self.again.push_back(again),
             }
         }
-        if self.core.is_shutting_down() && self.drain.is_none() {
+        if self.core.is_complete() && self.drain.is_none() {
             self.begin_to_drain();
         }
         Ok(())
@@ -566,21 +609,7 @@ impl Worker {
             session.record.counters().pace.state.set(SESSION_POLLED);
         }
         self.index_of.insert(session.id, index);
-        let slots = session.segment.geometry().slots;
-        let expected = vec![Expected::first(); slots].into_boxed_slice();
-        // Active at first: it is looked at, and armed if it is cold.
-        let request = Request::closed(Arc::clone(&session));
-        let entry = Entry {
-            session,
-            expected,
-            cursor: 0,
-            heat,
-            idle_since: None,
-            is_active: true,
-            just_rang: true,
-            is_client_waking: false,
-            request,
-        };
+        let entry = Entry::new(session, heat);
         entry.publish_processor(cpu::current());
         if index == self.entries.len() {
             self.entries.push(None);
@@ -600,6 +629,37 @@ impl Worker {
             self.core.command(Command::Bury(session));
         }
         self.active.retain(|&active| active != index);
+    }
+
+    /// A sender is gone. Its session stays until it is empty.
+    fn orphan(&mut self, id: u64) {
+        let Some(&index) = self.index_of.get(&id) else { return };
+        let Some(entry) = self.entries[index].as_deref_mut() else { return };
+        entry.become_orphan();
+        if !entry.is_active {
+            entry.is_active = true;
+            self.active.push(index);
+        }
+    }
+
+    /// Opens a message that was given back.
+    #[cold]
+    fn open_again(&mut self) -> bool {
+        while let Some(Again { session, slot, sequence, head }) = self.again.pop_front() {
+            if !self.again.is_empty() {
+                self.countdown = 0; // so that the next one is looked for
+            }
+            let mut request = Request::closed(Arc::clone(&session));
+            let line = session.segment.line(slot);
+            if request.open(slot, line, sequence, head) {
+                self.opened_again = Some(request);
+                if self.drain.is_some() {
+                    self.count_drained();
+                }
+                return true;
+            }
+        }
+        false
     }
 
     /// The server shuts down: what has been passed is served, once around all sessions.

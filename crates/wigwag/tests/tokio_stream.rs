@@ -273,6 +273,38 @@ fn a_read_that_is_given_up_loses_nothing() {
 }
 
 #[test]
+fn nothing_is_lost_that_comes_while_a_task_goes_to_sleep() {
+    on_both(|| async {
+        let ground = Ground::new();
+        let listener = StreamListener::bind(ground.socket()).unwrap();
+        let (path, read) = (ground.socket(), Arc::new(AtomicUsize::new(0)));
+        let seen = Arc::clone(&read);
+        let rounds = 30_000;
+        let thread = std::thread::spawn(move || {
+            let mut stream = wigwag::Stream::connect(path).unwrap();
+            for round in 0..rounds {
+                // At any moment of the reader's way from the last byte to its sleep. Nothing else follows that would wake it.
+                for _ in 0..word(3, round as u64) % 300 {
+                    std::hint::spin_loop();
+                }
+                stream.write_all(&[round as u8]).unwrap();
+                let begin = std::time::Instant::now();
+                while seen.load(Ordering::SeqCst) == round {
+                    std::hint::spin_loop();
+                    assert!(begin.elapsed() < LIMIT / 2, "byte {round} woke nobody");
+                }
+            }
+        });
+        let mut stream = listener.accept().await.unwrap();
+        for round in 0..rounds {
+            assert_eq!(stream.read_u8().await.unwrap(), round as u8);
+            read.store(round + 1, Ordering::SeqCst);
+        }
+        thread.join().unwrap();
+    });
+}
+
+#[test]
 fn who_waits_is_woken_once_and_nothing_wakes_it_before() {
     on_both(|| async {
         let (mut connecting, mut accepted) = pair().await;

@@ -8,9 +8,13 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// The most that anything here may take.
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// A runtime directory that only this test knows.
 pub struct Runtime {
@@ -37,6 +41,24 @@ impl Runtime {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wigwag"));
         command.args(arguments).env("XDG_RUNTIME_DIR", self.path()).current_dir(self.path()).stdin(Stdio::null());
         command
+    }
+
+    /// Waits until somebody has the name.
+    pub fn until_it_listens(&self, name: &str) {
+        let begin = Instant::now();
+        while !self.path().join(format!("wigwag/{name}.sock")).exists() {
+            assert!(begin.elapsed() < LIMIT, "nobody listens");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// A script of bash in which `wigwag` is the program.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut shell = Command::new("bash");
+        shell.args(["-o", "pipefail", "-c", &script.replace("wigwag ", "\"$WIGWAG\" ")]);
+        shell.env("WIGWAG", env!("CARGO_BIN_EXE_wigwag")).env("XDG_RUNTIME_DIR", self.path());
+        shell.current_dir(self.path()).stdin(Stdio::null());
+        shell
     }
 
     /// Runs the program to its end.
@@ -82,6 +104,35 @@ impl Drop for Serving {
         // It has ended already in most tests.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A program that is killed if the test ends before it.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    pub fn code(&mut self) -> Option<i32> {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begin.elapsed() < LIMIT, "it does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub fn output(&mut self) -> String {
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        text
     }
 }
 

@@ -8,9 +8,8 @@ use super::{Client, Counters};
 use crate::connection::Connection;
 use crate::contract::Contract;
 use crate::control::attach::{self, Wishes};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::free_slots::FreeSlots;
-use crate::layout::{CAPACITY_MAX, SLOTS_MAX};
 use crate::slot;
 use crate::wait::Wait;
 
@@ -118,7 +117,7 @@ impl ClientBuilder {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn connect(self, name: impl AsRef<OsStr>) -> Result<Client> {
-        self.check()?;
+        self.wishes.check()?;
         let name = name.as_ref();
         let attachment = attach::attach(name, &self.wishes)?;
         let slots = attachment.segment.geometry().slots;
@@ -132,16 +131,5 @@ impl ClientBuilder {
         };
         client.publish_depth();
         Ok(client)
-    }
-
-    fn check(&self) -> Result<()> {
-        let invalid = |sentence: String| Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
-        if let Some(slots) = self.wishes.slots.filter(|slots| !(1..=SLOTS_MAX).contains(slots)) {
-            return invalid(format!("{slots} slots are outside of 1 to {SLOTS_MAX}"));
-        }
-        if let Some(capacity) = self.wishes.capacity.filter(|&capacity| capacity > CAPACITY_MAX) {
-            return invalid(format!("a capacity of {capacity} bytes is above the most possible, {CAPACITY_MAX}"));
-        }
-        self.wishes.contract.check()
     }
 }

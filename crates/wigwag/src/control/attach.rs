@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::policy::check_geometry;
 use super::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE, Welcome};
 use super::rendezvous::Place;
 use crate::contract::{Contract, Form};
@@ -31,6 +32,14 @@ pub struct Wishes {
     pub server_uid: Option<u32>,
     /// How long the whole handshake may take.
     pub timeout: Duration,
+}
+
+impl Wishes {
+    /// Whether they are possible at all.
+    pub fn check(&self) -> Result<()> {
+        check_geometry(self.slots, self.capacity)?;
+        self.contract.check()
+    }
 }
 
 /// A session as its client has it.

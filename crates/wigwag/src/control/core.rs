@@ -1,7 +1,7 @@
 //! What the steward and the serving threads share: letters one way, commands the other, and counters.
 
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ledger::Ledger;
@@ -10,6 +10,7 @@ use super::protocol::Reason;
 use super::steward::Orders;
 use crate::attention::Attention;
 use crate::error::{Error, Result};
+use crate::layout;
 use crate::session::Session;
 use crate::statistics::{Head, LISTED, Shape, Statistics, THREADS_MAX, ThreadEntry, Word};
 use crate::sys::bell::Bell;
@@ -22,8 +23,10 @@ use crate::wait::Wait;
 pub struct Core {
     /// The serving threads' letter boxes.
     ports: Mutex<Vec<Arc<Port>>>,
-    /// Set once: no new session from then on, and the serving threads finish what they have.
+    /// Set once, by whoever wants the end: the steward makes no new session from then on.
     shutdown: AtomicBool,
+    /// Set once, by the steward: there will be no new session, so the serving threads finish what they have.
+    is_complete: AtomicBool,
     commands: Mutex<Vec<Command>>,
     /// Wakes the steward.
     pub bell: Bell,
@@ -31,10 +34,21 @@ pub struct Core {
     pub statistics: Arc<Statistics>,
     /// Whether calls are counted.
     pub is_counting: bool,
+    /// What is counted of messages in hand.
+    pub tally: Arc<Tally>,
     /// What the clients cost.
     pub ledger: Arc<Ledger>,
     /// A child inherits the locks as they were, held perhaps by a thread that it does not have: it must touch none.
     fork: ForkGuard,
+}
+
+/// What is counted of messages once they were handed out, on whatever thread.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Messages acknowledged.
+    pub acknowledged: AtomicU64,
+    /// Messages given back unacknowledged.
+    pub returned: AtomicU64,
 }
 
 /// What a serving thread asks of the steward.
@@ -74,6 +88,23 @@ pub enum Letter {
     Adopt(Arc<Session>),
     /// A session is over.
     Forget(u64),
+    /// A sender is gone: what it committed is still to be received.
+    Orphan(u64),
+    /// A message was given back: it is to be delivered again.
+    Again(Again),
+}
+
+/// A message that a receiver had, did not acknowledge, and gave back. It lies where it lay.
+#[derive(Debug)]
+pub struct Again {
+    /// Where it came from.
+    pub session: Arc<Session>,
+    /// Where in its memory it lies.
+    pub slot: usize,
+    /// The sequence of its turn.
+    pub sequence: u64,
+    /// Its head as it was checked.
+    pub head: layout::Head,
 }
 
 impl Port {
@@ -119,10 +150,12 @@ impl Core {
         Ok(Arc::new(Core {
             ports: Mutex::new(vec![Port::new(statistics.thread(0))?]),
             shutdown: AtomicBool::new(false),
+            is_complete: AtomicBool::new(false),
             commands: Mutex::default(),
             bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
             statistics,
             is_counting: orders.is_counting,
+            tally: Arc::default(),
             ledger: Arc::default(),
             fork: ForkGuard::new(),
         }))
@@ -154,11 +187,11 @@ impl Core {
                     session.port.store(index as u64, Ordering::Relaxed); // under the lock of the ports
                     index
                 }
-                Letter::Forget(_) => 0,
+                _ => 0,
             };
             current[index].post(letter);
         }
-        if self.is_shutting_down() {
+        if self.is_complete() {
             current.iter().for_each(|port| port.call_attention()); // the new ones have not been told
         }
     }
@@ -184,6 +217,22 @@ impl Core {
             unread
         };
         drop(unread); // may be the last owner of the memory: not under the lock
+    }
+
+    /// Tells the serving thread of a session that its sender is gone.
+    pub fn orphan(&self, session: &Session) {
+        self.post(session, Letter::Orphan(session.id));
+    }
+
+    /// Hands a message to the serving thread of its session once more.
+    pub fn deliver_again(&self, again: Again) {
+        let session = Arc::clone(&again.session);
+        self.post(&session, Letter::Again(again));
+    }
+
+    fn post(&self, session: &Session, letter: Letter) {
+        let ports = lock(&self.ports);
+        ports[session.port.load(Ordering::Relaxed) as usize].post(letter); // under the lock of the ports
     }
 
     /// Throws away what nobody will read any more.
@@ -213,9 +262,20 @@ impl Core {
         // Release, partner: `is_shutting_down`.
         self.shutdown.store(true, Ordering::Release);
         self.bell.ring();
+    }
+
+    /// All sessions that will ever be have been dealt out: the steward, once it makes no more.
+    pub fn complete(&self) {
+        // Release, partner: `is_complete`.
+        self.is_complete.store(true, Ordering::Release);
         for port in self.ports() {
             port.call_attention();
         }
+    }
+
+    /// Whether no session will come any more, so that what there is can be finished.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Acquire)
     }
 
     /// Whether the end has begun.

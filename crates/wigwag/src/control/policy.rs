@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::protocol::{Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE};
 use crate::contract::{Contract, Form};
-use crate::layout::{Geometry, LAYOUT_VERSION, RING_MIN, RINGS};
+use crate::error::{self, Error, ErrorKind};
+use crate::layout::{CAPACITY_MAX, Geometry, LAYOUT_VERSION, RING_MIN, RINGS, SLOTS_MAX};
 use crate::planted::{self, Fault};
 use crate::sys::socket::Credentials;
 
@@ -114,6 +115,11 @@ pub struct Usage {
 pub type Refused = (Reason, String);
 
 impl Limits {
+    /// Whether slots and capacity are possible at all.
+    pub fn check(&self) -> error::Result<()> {
+        check_geometry(Some(self.slots), Some(self.capacity))
+    }
+
     /// Decides on the wishes of a client that is let in. No memory has been made for it yet.
     pub fn grant(&self, hello: &Hello, contract: &Contract, trust: Trust, usage: Usage) -> Result<Geometry, Refused> {
         let refused = |why: String| (Reason::Refused, why);
@@ -187,6 +193,18 @@ impl Limits {
         }
         Ok(geometry)
     }
+}
+
+/// Whether a builder's slots and capacity are possible at all.
+pub fn check_geometry(slots: Option<usize>, capacity: Option<usize>) -> error::Result<()> {
+    let invalid = |sentence: String| Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
+    if let Some(slots) = slots.filter(|slots| !(1..=SLOTS_MAX).contains(slots)) {
+        return invalid(format!("{slots} slots are outside of 1 to {SLOTS_MAX}"));
+    }
+    if let Some(capacity) = capacity.filter(|&capacity| capacity > CAPACITY_MAX) {
+        return invalid(format!("a capacity of {capacity} bytes is above the most possible, {CAPACITY_MAX}"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.shut_down();
+            self.0.complete();
             self.1.iter().for_each(|arrivals| arrivals.close());
         }
     }
@@ -390,6 +391,7 @@ impl Steward {
             socket,
             server_bell: offer.server_bell,
             client_bell: offer.client_bell,
+            form: self.contract.form,
             peer,
             trust,
             record,
@@ -397,6 +399,7 @@ impl Steward {
             answered: (0..slots).map(|_| AtomicU64::new(slot::before_first())).collect(),
             port: AtomicU64::new(0),
             is_ending: AtomicBool::new(false),
+            tally: Arc::clone(&self.core.tally),
             core: Arc::downgrade(&self.core),
         });
         self.core.deal(&session);
@@ -470,7 +473,11 @@ impl Steward {
             std::mem::forget(std::hint::black_box(vec![1u8; 4096]));
         }
         socket::hang_up(&session.socket);
-        self.core.forget(session);
+        match farewell {
+            // What a sender has committed is received although it is gone.
+            None if session.form == Form::Queue => self.core.orphan(session),
+            _ => self.core.forget(session),
+        }
         self.record().sessions.set(self.sessions.len() as u64);
         bury(live.session.segment.size(), live.session);
     }
@@ -532,10 +539,14 @@ impl Steward {
             self.poller.remove(&listener);
             self.accept_again_at = None;
             self.claim = None; // removes the name
+            // Who has said READY is connected for all it knows, and may have sent something.
+            let under_way: Vec<u64> = self.handshakes.keys().copied().collect();
+            under_way.into_iter().for_each(|id| self.advance(id));
             for handshake in std::mem::take(&mut self.handshakes).into_values() {
                 self.turn_away(handshake, Reason::Shutdown, "the server is shutting down");
             }
             self.arrivals.iter().for_each(|arrivals| arrivals.close());
+            self.core.complete();
         }
     }
 

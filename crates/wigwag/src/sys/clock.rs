@@ -11,6 +11,12 @@ pub fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// A number that changes with each tick of the kernel's clock, every few milliseconds, and costs almost nothing to read.
+pub fn tick() -> i64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    now.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec)
+}
+
 /// A moment of this clock on the one that counts suspend, too, as `/proc` has it: too late by what was suspended since.
 pub fn since_boot_ns(at_ns: u64) -> u64 {
     let boot = clock_gettime(ClockId::Boottime);

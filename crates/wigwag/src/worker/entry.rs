@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::contract::Form;
 use crate::control::policy::Trust;
 use crate::doorbell::Waiting;
 use crate::hint;
@@ -19,36 +20,75 @@ use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::wait::{HOT_PATIENCE, Heat, WAKE_PATIENCE};
 
-/// A session, and what its serving thread knows of it.
-pub(super) struct Entry {
-    pub(super) session: Arc<Session>,
+/// One session as the thread that serves it has it.
+pub struct Entry {
+    /// The session.
+    pub session: Arc<Session>,
     /// What each slot's turn must be to be taken: private, so that no word of the peer's makes a slot be taken twice.
-    pub(super) expected: Box<[Expected]>,
-    pub(super) cursor: usize,
-    pub(super) heat: Heat,
-    pub(super) idle_since: Option<Instant>,
-    pub(super) is_active: bool,
+    pub expected: Box<[Expected]>,
+    /// Where the next look begins.
+    cursor: usize,
+    /// Whether it is polled.
+    pub heat: Heat,
+    /// Since when nothing has come, as far as somebody looked.
+    pub idle_since: Option<Instant>,
+    /// Whether it is looked at.
+    pub is_active: bool,
     /// It rang, and nothing has been taken since.
-    pub(super) just_rang: bool,
+    pub just_rang: bool,
     /// The client is being woken for its last reply, so that its next request comes a wake-up later.
-    pub(super) is_client_waking: bool,
+    pub is_client_waking: bool,
+    /// A queue's: its slots come in the order of the ring, so there is one line to look at.
+    in_ring_order: bool,
+    /// A queue's whose sender is gone: how many messages it may still have left. No sender can have left more than it has slots,
+    /// and one that only hung up shall not go on for ever.
+    orphan: Option<usize>,
     /// The request found last, opened in place: a call moves no object and counts no reference.
-    pub(super) request: Request,
+    pub request: Request,
 }
 
 impl Entry {
-    pub(super) fn waiting(&self) -> Waiting<'_> {
+    /// A session that nothing has come from yet. Active at first: it is looked at, and armed if it is cold.
+    pub fn new(session: Arc<Session>, heat: Heat) -> Entry {
+        let slots = session.segment.geometry().slots;
+        Entry {
+            expected: vec![Expected::first(); slots].into_boxed_slice(),
+            cursor: 0,
+            heat,
+            idle_since: None,
+            is_active: true,
+            just_rang: true,
+            is_client_waking: false,
+            in_ring_order: session.form == Form::Queue,
+            orphan: None,
+            request: Request::closed(Arc::clone(&session)),
+            session,
+        }
+    }
+
+    /// What a sender that is gone says last. It is looked at as long as there is something, and never polled.
+    pub fn become_orphan(&mut self) {
+        self.orphan = Some(self.expected.len());
+        self.heat.cool();
+    }
+
+    /// Whether its sender is gone.
+    pub fn is_orphan(&self) -> bool {
+        self.orphan.is_some()
+    }
+
+    pub fn waiting(&self) -> Waiting<'_> {
         Waiting(&self.session.segment.server_line().waiting)
     }
 
     /// Whether client and server thread are pinned to one and the same processor.
-    pub(super) fn shares_processor(&self, mine: u32) -> bool {
+    pub fn shares_processor(&self, mine: u32) -> bool {
         let theirs = self.session.segment.client_line().only_processor.load(Ordering::Relaxed); // a hint
         cpu::share_one_processor(mine, theirs)
     }
 
     /// The session is polled from now on. Returns the processor of its client, which is to be left to it.
-    pub(super) fn become_hot(&mut self, may_move: bool) -> u32 {
+    pub fn become_hot(&mut self, may_move: bool) -> u32 {
         self.is_client_waking = true;
         self.counters().served.heated.add(1);
         self.counters().pace.state.set(SESSION_POLLED);
@@ -62,18 +102,18 @@ impl Entry {
     }
 
     /// Says where the serving thread is, and whether it polls there.
-    pub(super) fn publish_processor(&self, mine: u32) {
+    pub fn publish_processor(&self, mine: u32) {
         let published = if self.heat.is_hot() { mine | cpu::POLLED } else { mine };
         self.session.segment.server_line().processor.store(published, Ordering::Relaxed); // a hint
     }
 
     /// How long this session may be silent before it cools.
-    pub(super) fn patience(&self) -> Duration {
+    pub fn patience(&self) -> Duration {
         if self.is_client_waking { HOT_PATIENCE + WAKE_PATIENCE } else { HOT_PATIENCE }
     }
 
     /// The processor the client rang from last; only a client of the same user has a say in where this thread runs.
-    pub(super) fn client_processor(&self) -> u32 {
+    pub fn client_processor(&self) -> u32 {
         match self.session.trust {
             Trust::SameUser => self.session.segment.client_line().processor.load(Ordering::Relaxed), // a hint
             Trust::Stranger => 0,
@@ -83,9 +123,9 @@ impl Entry {
     /// As [`Entry::look`], and short for the usual case of one call at a time: one line, and until something has come one
     /// bit of it.
     #[inline(always)]
-    pub(super) fn look_quickly(&mut self) -> bool {
+    pub fn look_quickly(&mut self) -> bool {
         let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed); // as in `look`
-        if depth != 1 || self.expected.is_empty() {
+        if depth != 1 || self.in_ring_order || self.expected.is_empty() {
             return self.look();
         }
         let line = self.session.segment.line(0);
@@ -99,7 +139,10 @@ impl Entry {
 
     /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
     #[inline(never)]
-    pub(super) fn look(&mut self) -> bool {
+    pub fn look(&mut self) -> bool {
+        if self.in_ring_order {
+            return self.look_at_next();
+        }
         // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number can
         // make the scan shorter, never longer than what is ours.
         let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed) as usize;
@@ -119,12 +162,23 @@ impl Entry {
         false
     }
 
+    /// Looks at the one slot that the ring goes on with.
+    #[inline(always)]
+    fn look_at_next(&mut self) -> bool {
+        let slot = self.cursor;
+        if slot >= self.expected.len() {
+            return false; // condemned
+        }
+        let turn = slot::load(&self.session.segment.line(slot).turn);
+        turn.is_server() && self.orphan != Some(0) && self.consider(slot, turn)
+    }
+
     /// It is the server's turn in a slot: the next request, or one that is being served, or nothing that is allowed. Whether
     /// a request was opened; one that was answered with an error already does not count.
     #[inline(always)]
     fn consider(&mut self, slot: usize, turn: slot::Turn) -> bool {
         if self.expected[slot].is(turn) {
-            return self.take(slot, turn);
+            return if self.in_ring_order { self.take_message(slot, turn) } else { self.take(slot, turn) };
         }
         if turn.sequence() != self.expected[slot].taken() {
             self.violation(slot, turn);
@@ -142,20 +196,47 @@ impl Entry {
             head = Head::parse(word).filter(|head| head.kind == Kind::Request);
         }
         let Some(head) = head else { return self.violation(slot, turn) };
-        if !self.session.is_answered(slot, self.expected[slot].taken()) {
-            return self.violation(slot, turn);
-        }
         let head = if planted::is(Fault::DoubleFetch) {
             Head::parse(line.head.load(Ordering::Relaxed)).unwrap_or(head)
         } else {
             head
         };
+        self.open(slot, turn, head)
+    }
+
+    /// Opens what was checked, unless the slot's last request has not been answered.
+    #[inline(always)]
+    fn open(&mut self, slot: usize, turn: slot::Turn, head: Head) -> bool {
+        if !self.session.is_answered(slot, self.expected[slot].taken()) {
+            return self.violation(slot, turn);
+        }
         self.expected[slot] = self.expected[slot].next();
         self.is_client_waking = false;
         if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
             replace(&mut self.request, &self.session);
         }
+        let line = self.session.segment.line(slot);
         self.request.open(slot, line, turn.sequence(), head)
+    }
+
+    /// A queue's message, in the slot that is next.
+    #[inline]
+    fn take_message(&mut self, slot: usize, turn: slot::Turn) -> bool {
+        let capacity = self.session.segment.geometry().capacity;
+        // Relaxed: acquired with the turn. Read once; only the local is looked at.
+        let word = self.session.segment.line(slot).head.load(Ordering::Relaxed);
+        let head = Head::of_kind(word, Kind::Message, capacity);
+        let head = head.or_else(|| Head::of_kind(word, Kind::Redelivered, capacity));
+        let Some(head) = head.filter(|head| !head.has_deadline) else { return self.violation(slot, turn) };
+        if !self.open(slot, turn, head) {
+            // The session ends. Whoever sent this sends it again elsewhere: nothing of it may be taken here meanwhile.
+            self.expected = Box::new([]);
+            return false;
+        }
+        self.request.mark_delivered();
+        self.cursor = if slot + 1 == self.expected.len() { 0 } else { slot + 1 };
+        self.orphan = self.orphan.map(|left| left - 1);
+        true
     }
 
     #[cold]

@@ -1,0 +1,148 @@
+//! `wigwag queue`: lines through a queue, in pipelines of a shell, whoever is killed.
+
+mod harness;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::Stdio;
+
+use harness::{LIMIT, Running, Runtime};
+
+/// Starts `wigwag queue recv name ...` and waits until it has the name.
+fn recv(runtime: &Runtime, arguments: &[&str]) -> Running {
+    let mut command = runtime.wigwag(["queue", "recv", "name"]);
+    let running = Running(command.args(arguments).stdout(Stdio::piped()).spawn().unwrap());
+    runtime.until_it_listens("name");
+    running
+}
+
+#[test]
+fn lines_become_messages_and_messages_lines() {
+    let runtime = Runtime::new();
+    let mut receiving = recv(&runtime, &["--count", "4"]);
+    let sent = runtime.shell("printf 'one\\n\\nthree, and no end' | wigwag queue send name").status().unwrap();
+    assert!(sent.success());
+    let sent = runtime.shell("echo four | wigwag queue send name").status().unwrap();
+    assert!(sent.success());
+    assert_eq!(receiving.output(), "one\n\nthree, and no end\nfour\n");
+    assert_eq!(receiving.code(), Some(0));
+}
+
+#[test]
+fn a_whole_input_is_one_message_and_arrives_to_the_byte() {
+    let runtime = Runtime::new();
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    std::fs::write(runtime.path().join("input"), &bytes).unwrap();
+    let mut receiving = recv(&runtime, &["--raw", "--capacity", "1000000"]);
+    let mut sending = Running(runtime.shell("wigwag queue send name --whole < input").spawn().unwrap());
+    let mut received = Vec::new();
+    receiving.0.stdout.take().unwrap().read_to_end(&mut received).unwrap();
+    assert!(received == bytes);
+    assert_eq!((sending.code(), receiving.code()), (Some(0), Some(0)));
+}
+
+#[test]
+fn many_lines_of_many_senders_all_come() {
+    let runtime = Runtime::new();
+    let receiving = recv(&runtime, &["--count", "60000"]);
+    let sending: Vec<Running> = (1..=3)
+        .map(|sender| {
+            let script = format!("seq -f '{sender} %.0f' 20000 | wigwag queue send name");
+            Running(runtime.shell(&script).spawn().unwrap())
+        })
+        .collect();
+    let mut next = [1; 4];
+    let mut receiving = receiving;
+    for line in BufReader::new(receiving.0.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let (sender, number) = line.split_once(' ').unwrap();
+        let next = &mut next[sender.parse::<usize>().unwrap()];
+        assert_eq!(number.parse::<u32>().unwrap(), *next);
+        *next += 1;
+    }
+    assert_eq!(next, [1, 20001, 20001, 20001]);
+    assert_eq!(receiving.code(), Some(0));
+    sending.into_iter().for_each(|mut running| assert_eq!(running.code(), Some(0)));
+}
+
+#[test]
+fn a_killed_receiver_leaves_the_rest_to_the_next_and_the_sender_waits_for_it() {
+    let runtime = Runtime::new();
+    let script = "seq 30000 | wigwag queue send name --timeout 30";
+    let mut sending = Running(runtime.shell(script).spawn().unwrap());
+    let mut seen = 0;
+    for _ in 0..10 {
+        let mut receiving = recv(&runtime, &["--keep"]);
+        let mut output = BufReader::new(receiving.0.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        receiving.0.kill().unwrap();
+        receiving.0.wait().unwrap();
+        let first: u32 = line.trim().parse().unwrap();
+        assert!(first <= seen + 1, "{first} came, {seen} was the last one seen");
+        seen = first;
+        // What it had printed is in the pipe; the last line may be cut.
+        for line in output.lines().map_while(Result::ok) {
+            match line.parse::<u32>() {
+                Ok(number) if number == seen + 1 => seen = number,
+                _ => break,
+            }
+        }
+    }
+    let mut receiving = recv(&runtime, &["--keep", "--timeout", "2"]);
+    let last = receiving.output().lines().last().map(str::to_owned);
+    assert!(last.is_none_or(|last| last == "30000"));
+    assert_eq!(sending.code(), Some(0));
+    assert_eq!(receiving.code(), Some(0));
+}
+
+#[test]
+fn what_nobody_reads_is_not_acknowledged() {
+    let runtime = Runtime::new();
+    let script = "wigwag queue recv name --keep | head -n 1";
+    let mut receiving = Running(runtime.shell(script).stdout(Stdio::piped()).spawn().unwrap());
+    runtime.until_it_listens("name");
+    let mut sending = runtime.wigwag(["queue", "send", "name", "--timeout", "30"]);
+    let mut sending = Running(sending.stdin(Stdio::piped()).spawn().unwrap());
+    let mut input = sending.0.stdin.take().unwrap();
+    input.write_all(b"one\n").unwrap();
+    assert_eq!(receiving.output(), "one\n");
+    // Nobody reads any more. How many of these still fit into the pipe is not said.
+    let lines: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+    let writing = std::thread::spawn(move || input.write_all(lines.as_bytes()).map(drop));
+    assert!(receiving.code().is_some());
+    let mut next = recv(&runtime, &["--keep", "--timeout", "2"]);
+    assert!(next.output().ends_with("line 19999\n"));
+    writing.join().unwrap().unwrap();
+    assert_eq!(sending.code(), Some(0));
+}
+
+#[test]
+fn codes_say_what_was_wrong() {
+    let runtime = Runtime::new();
+    runtime.run(&["queue", "send", "nobody"]).failed(3);
+    let begin = std::time::Instant::now();
+    runtime.run(&["queue", "send", "nobody", "--timeout", "0.2"]).failed(3);
+    assert!(begin.elapsed().as_millis() >= 200 && begin.elapsed() < LIMIT);
+    for wrong in [
+        &["recv", "a/b"][..],
+        &["recv", "x", "--slots", "5000"],
+        &["recv", "x", "--count", "0"],
+        &["recv", "x", "--count", "2", "--keep"],
+        &["recv", "x", "--timeout", "soon"],
+    ] {
+        let output = runtime.wigwag(["queue"]).args(wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+    let said = runtime.run(&["queue", "recv", "quiet", "--count", "3", "--timeout", "0.05"]).failed(5);
+    assert!(said.contains("3 are missing"), "{said}");
+    let _serving = runtime.serve("calls", &["--do", "upper"]);
+    let said = runtime.run(&["queue", "send", "calls"]).failed(4);
+    assert!(said.contains("as a queue"), "{said}");
+    let mut receiving = recv(&runtime, &["--count", "1"]);
+    runtime.run(&["queue", "recv", "name"]).failed(6);
+    let output = runtime.shell("printf 'short\\n%0100000d' 7 | wigwag queue send name").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.contains("--capacity")), (Some(1), true), "{said}");
+    assert_eq!(receiving.output(), "short\n");
+    assert_eq!(receiving.code(), Some(0));
+}

@@ -1,0 +1,592 @@
+//! The sending face of a queue: messages one way, each kept until the receiver has acknowledged it.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::connection::{Connection, Ended};
+use crate::control::protocol::Reason;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{Head, INLINE_CAPACITY, Kind};
+use crate::outbox::{Outbox, Record};
+use crate::slot;
+use crate::stats::SenderStats;
+use crate::sync::Ordering;
+use crate::sys::clock;
+
+mod builder;
+mod draft;
+mod successor;
+
+pub use builder::SenderBuilder;
+pub use draft::Draft;
+
+/// One sender of a queue: messages go one way, to the one [`Receiver`](crate::Receiver) of the name.
+///
+/// ```
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("jobs"); let name = &name;
+/// let receiver = wigwag::Receiver::bind(name)?;
+/// let mut sender = wigwag::Sender::connect(name)?;
+/// sender.send(b"first")?;
+/// sender.send(b"second")?;
+/// assert_eq!(&receiver.recv()?[..], b"first");   // dropped: acknowledged
+/// assert_eq!(&receiver.recv()?[..], b"second");
+/// sender.close()?;                               // returns once all is acknowledged
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+///
+/// **What was sent is not lost by a death.** A message stays in this sender's memory until the receiver has acknowledged it. If
+/// the receiver dies, the next call here finds its successor and gives it all that was not acknowledged, in order; what the
+/// dead one had been handed is marked as [redelivered](crate::Delivery::is_redelivered). If this process dies, is dropped or
+/// exits, the receiver keeps the memory until it has received everything that was committed. Only the death of both
+/// loses what was not acknowledged; [`flush`](Sender::flush) and [`close`](Sender::close) wait until nothing is left to lose.
+///
+/// It has no thread of its own: a receiver's death is noticed, and its successor found, by the calls that are made. It may move
+/// to another thread, but two threads cannot share one: [`try_clone`](Sender::try_clone) gives each its own. Messages of one
+/// sender arrive in order; those of several have no order among themselves.
+pub struct Sender {
+    connection: Connection,
+    outbox: Outbox,
+    name: OsString,
+    builder: SenderBuilder,
+    /// The tick of the clock at which the receiver was last known to live.
+    alive_at: i64,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    sent: u64,
+    /// Of these, those whose slots have been freed.
+    acknowledged: u64,
+    redelivered: u64,
+    refused: u64,
+    reconnects: u64,
+    /// Of former sessions.
+    doorbells_rung: u64,
+    sleeps: u64,
+}
+
+/// How long to wait.
+#[derive(Clone, Copy)]
+enum Patience {
+    None,
+    Until(Instant),
+    Forever,
+}
+
+impl Patience {
+    fn of(timeout: Duration) -> Patience {
+        clock::deadline_after(timeout).map_or(Patience::Forever, Patience::Until)
+    }
+
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Patience::None => Some(Instant::now()),
+            Patience::Until(at) => Some(at),
+            Patience::Forever => None,
+        }
+    }
+}
+
+impl Sender {
+    /// Connects to the receiver of a name, of the same user.
+    ///
+    /// # Errors
+    /// As [`Client::connect`](crate::Client::connect). [`ContractMismatch`](ErrorKind::ContractMismatch) if the name is not a
+    /// queue's.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// let error = wigwag::Sender::connect(name).unwrap_err();
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::NotRunning);
+    /// ```
+    pub fn connect(name: impl AsRef<OsStr>) -> Result<Sender> {
+        Sender::builder().connect(name)
+    }
+
+    /// A sender with wishes of its own.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let sender = wigwag::Sender::builder().slots(32).capacity(4096).connect(name)?;
+    /// assert_eq!((sender.slots(), sender.capacity()), (32, 4096));
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn builder() -> SenderBuilder {
+        SenderBuilder::new()
+    }
+
+    /// The longest message in bytes.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// assert_eq!(wigwag::Sender::connect(name)?.capacity(), 64 << 10);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn capacity(&self) -> usize {
+        self.connection.geometry().capacity
+    }
+
+    /// How many messages can be under way: sent and not acknowledged.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// assert_eq!(wigwag::Sender::connect(name)?.slots(), 256);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn slots(&self) -> usize {
+        self.connection.geometry().slots
+    }
+
+    /// Sends a message, a copy of `message`. While the queue is full it waits.
+    ///
+    /// It does not end by itself while the receiver lives and receives nothing: [`send_timeout`](Sender::send_timeout) does.
+    ///
+    /// # Errors
+    /// Each says that this message was not sent; what was sent before is kept.
+    /// [`CapacityExceeded`](ErrorKind::CapacityExceeded); [`NotRunning`](ErrorKind::NotRunning) when the receiver is gone
+    /// and no other took its place within the [time for that](SenderBuilder::receiver_timeout): the next call looks again;
+    /// [`Refused`](ErrorKind::Refused), [`ContractMismatch`](ErrorKind::ContractMismatch) by its successor;
+    /// [`Violation`](ErrorKind::Violation), for good; [`Forked`](ErrorKind::Forked), [`Io`](ErrorKind::Io).
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.send(b"hello")?;
+    /// # assert_eq!(&receiver.recv()?[..], b"hello");
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> Result<()> {
+        self.send_within(message, Patience::Forever)
+    }
+
+    /// As [`send`](Sender::send), but never waits for room.
+    ///
+    /// # Errors
+    /// As [`send`](Sender::send); [`Full`](ErrorKind::Full). If the receiver is gone, its successor is looked for once.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::builder().slots(1).connect(name)?;
+    /// sender.try_send(b"one")?;
+    /// assert_eq!(sender.try_send(b"two").unwrap_err().kind(), wigwag::ErrorKind::Full);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<()> {
+        self.send_within(message, Patience::None)
+    }
+
+    /// As [`send`](Sender::send), but waits no longer than `timeout`, for room or for a receiver.
+    ///
+    /// # Errors
+    /// As [`send`](Sender::send); [`TimedOut`](ErrorKind::TimedOut).
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::builder().slots(1).connect(name)?;
+    /// sender.send(b"one")?;
+    /// let error = sender.send_timeout(b"two", std::time::Duration::from_millis(5)).unwrap_err();
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::TimedOut { maybe_executed: false });
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<()> {
+        self.send_within(message, Patience::of(timeout))
+    }
+
+    /// Sends many messages, and rings for all of them at once if the receiver sleeps. Returns how many they were.
+    ///
+    /// # Errors
+    /// As [`send`](Sender::send). Those before the one that failed are sent: [`stats`](Sender::stats) counts them.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// assert_eq!(sender.send_batch(["one", "two", "three"])?, 3);
+    /// assert_eq!(receiver.recv_batch(10)?.len(), 3);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn send_batch<M: AsRef<[u8]>>(&mut self, messages: impl IntoIterator<Item = M>) -> Result<usize> {
+        let mut count = 0;
+        for message in messages {
+            let message = message.as_ref();
+            // Who waits for room waits for a receiver that must have been woken.
+            if self.outbox.is_full() {
+                self.ring_for_batch();
+            }
+            let mut draft = match self.draft(message.len(), Patience::Forever) {
+                Ok(draft) => draft,
+                Err(error) => {
+                    self.ring_for_batch();
+                    return Err(error);
+                }
+            };
+            draft.copy_from_slice(message);
+            draft.pass_silently();
+            count += 1;
+        }
+        self.ring_for_batch();
+        Ok(count)
+    }
+
+    fn ring_for_batch(&self) {
+        if !self.connection.is_forked() {
+            self.connection.ring_if_asleep();
+        }
+    }
+
+    /// Borrows `len` bytes of the queue's own memory, to write a message where it will be read: no copy. While the queue is
+    /// full it waits.
+    ///
+    /// The bytes are what a former message left there, zero at first. Up to 48 bytes lie in one cache line, aligned to 16; more
+    /// are aligned to 4,096.
+    ///
+    /// # Errors
+    /// As [`send`](Sender::send).
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// let mut draft = sender.loan(1000)?;
+    /// draft.fill(7);
+    /// draft.commit()?;                // dropped without, nothing is sent
+    /// assert_eq!(receiver.recv()?[..], [7; 1000]);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    #[inline]
+    pub fn loan(&mut self, len: usize) -> Result<Draft<'_>> {
+        self.draft(len, Patience::Forever)
+    }
+
+    /// As [`loan`](Sender::loan), but never waits for room.
+    ///
+    /// # Errors
+    /// As [`try_send`](Sender::try_send).
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::builder().slots(1).connect(name)?;
+    /// sender.try_loan(8)?.commit()?;
+    /// assert_eq!(sender.try_loan(8).unwrap_err().kind(), wigwag::ErrorKind::Full);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_loan(&mut self, len: usize) -> Result<Draft<'_>> {
+        self.draft(len, Patience::None)
+    }
+
+    /// As [`loan`](Sender::loan), but waits no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Sender::send_timeout).
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.loan_timeout(8, std::time::Duration::from_millis(100))?.commit()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn loan_timeout(&mut self, len: usize, timeout: Duration) -> Result<Draft<'_>> {
+        self.draft(len, Patience::of(timeout))
+    }
+
+    /// Waits until everything that was sent is acknowledged, for up to `timeout`.
+    ///
+    /// # Errors
+    /// [`TimedOut`](ErrorKind::TimedOut) says how many are not; otherwise as [`send`](Sender::send). They are kept all the same.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.send(b"hello")?;
+    /// let error = sender.flush(std::time::Duration::from_millis(5)).unwrap_err();
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::TimedOut { maybe_executed: true });
+    /// receiver.recv()?.ack();
+    /// sender.flush(std::time::Duration::from_secs(1))?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn flush(&mut self, timeout: Duration) -> Result<()> {
+        self.flush_within(Patience::of(timeout))
+    }
+
+    /// Waits until everything that was sent is acknowledged, and ends.
+    ///
+    /// Dropping a sender does not wait: what was sent is received all the same, unless the receiver dies, too.
+    ///
+    /// # Errors
+    /// As [`send`](Sender::send). What was not acknowledged is then received if the receiver lives, and lost if it does not.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// # let thread = std::thread::spawn(move || receiver.recv().map(|message| message.to_vec()));
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.send(b"hello")?;
+    /// sender.close()?;
+    /// # assert_eq!(thread.join().unwrap()?, b"hello");
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn close(mut self) -> Result<()> {
+        self.flush_within(Patience::Forever)
+    }
+
+    /// Another sender to the same queue, with the same wishes: for another thread.
+    ///
+    /// # Errors
+    /// As [`connect`](Sender::connect).
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let sender = wigwag::Sender::connect(name)?;
+    /// let mut other = sender.try_clone()?;
+    /// std::thread::spawn(move || other.send(b"from there")).join().unwrap()?;
+    /// # assert_eq!(&receiver.recv()?[..], b"from there");
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn try_clone(&self) -> Result<Sender> {
+        self.builder.clone().connect(&self.name)
+    }
+
+    /// What has happened so far.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.send(b"hello")?;
+    /// assert_eq!((sender.stats().sent, sender.stats().acknowledged), (1, 0));
+    /// receiver.recv()?.ack();
+    /// assert_eq!(sender.stats().acknowledged, 1);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn stats(&self) -> SenderStats {
+        let mut stats = SenderStats {
+            sent: self.counters.sent,
+            acknowledged: self.counters.acknowledged,
+            redelivered: self.counters.redelivered,
+            refused: self.counters.refused,
+            reconnects: self.counters.reconnects,
+            doorbells_rung: self.counters.doorbells_rung + self.connection.doorbells_rung(),
+            sleeps: self.counters.sleeps + self.connection.sleeps(),
+        };
+        if !self.connection.is_forked() {
+            // Acknowledged in whatever order, and not yet freed.
+            stats.acknowledged += (self.outbox.len() - self.unacknowledged()) as u64;
+        }
+        stats
+    }
+
+    #[inline(always)]
+    fn send_within(&mut self, message: &[u8], patience: Patience) -> Result<()> {
+        let mut draft = self.draft(message.len(), patience)?;
+        draft.copy_from_slice(message);
+        draft.commit()
+    }
+
+    #[inline(always)]
+    fn draft(&mut self, len: usize, patience: Patience) -> Result<Draft<'_>> {
+        match self.make_room(len, patience) {
+            Ok(()) => Ok(Draft::new(self, len)),
+            Err(error) => {
+                self.counters.refused += 1;
+                Err(error)
+            }
+        }
+    }
+
+    /// Sees to it that the next slot can be written to, and that somebody receives.
+    #[inline(always)]
+    fn make_room(&mut self, len: usize, patience: Patience) -> Result<()> {
+        if self.connection.is_forked() {
+            return Err(Error::forked());
+        }
+        if len > self.capacity() {
+            return Err(too_long(len, self.capacity()));
+        }
+        if self.connection.is_over() || clock::tick() != self.alive_at {
+            self.look_for_receiver(patience)?;
+        }
+        if self.outbox.is_full() && !self.free_oldest()? {
+            self.wait_for_room(patience)?;
+        }
+        Ok(())
+    }
+
+    /// The message that was written into the next slot is sent.
+    #[inline(always)]
+    fn push(&mut self, len: usize) {
+        let record = self.outbox.push(len, false, slot::next_sequence);
+        let head = Head { len: len as u32, kind: Kind::Message, in_body: len > INLINE_CAPACITY, has_deadline: false };
+        self.connection.pass_silently(self.connection.segment().line(record.slot), head, record.sequence);
+        self.counters.sent += 1;
+    }
+
+    /// Whether the receiver is done with a message.
+    fn is_acknowledged(&self, record: &Record) -> bool {
+        !slot::load(&self.connection.segment().line(record.slot).turn).is_server()
+    }
+
+    /// Frees the oldest message's slot if it is acknowledged.
+    #[inline(always)]
+    fn free_oldest(&mut self) -> Result<bool> {
+        let Some(record) = self.outbox.get(0) else { return Ok(false) };
+        let line = self.connection.segment().line(record.slot);
+        let turn = slot::load(&line.turn);
+        if turn.is_server() {
+            return Ok(false);
+        }
+        // Relaxed: acquired with the turn. Read once.
+        let word = line.head.load(Ordering::Relaxed);
+        if turn.sequence() != record.sequence || !is_acknowledgement(word) {
+            return Err(self.violation(record.slot, turn, word));
+        }
+        self.connection.found_awake();
+        self.outbox.pop();
+        self.counters.acknowledged += 1;
+        Ok(true)
+    }
+
+    #[cold]
+    fn violation(&self, slot: usize, turn: slot::Turn, head: u64) -> Error {
+        let why = format!("slot {slot} came back with {turn:?} and head {head:#x}, which acknowledges nothing");
+        self.connection.end(Ended::Farewell(Reason::Violation, why.clone()));
+        Error::new(ErrorKind::Violation, format!("the receiver broke the protocol: {why}"))
+    }
+
+    /// The queue is full.
+    #[cold]
+    fn wait_for_room(&mut self, patience: Patience) -> Result<()> {
+        loop {
+            if matches!(patience, Patience::None) {
+                self.connection.hear(Some(Instant::now()))?;
+                if self.connection.is_over() {
+                    self.reconnect(patience)?;
+                }
+                return match !self.outbox.is_full() || self.free_oldest()? {
+                    true => Ok(()),
+                    false => Err(self.full()),
+                };
+            }
+            self.wait_for(0, patience).map_err(|error| self.or_timed_out(error, false))?;
+            if !self.outbox.is_full() || self.free_oldest()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until the message at a place is acknowledged, or has been sent anew to another receiver.
+    fn wait_for(&mut self, place: usize, patience: Patience) -> Result<()> {
+        let Some(record) = self.outbox.get(place) else { return Ok(()) };
+        match self.connection.wait(self.connection.segment().line(record.slot), patience.deadline()) {
+            Ok(()) => Ok(()),
+            Err(error) if self.connection.is_over() && error.kind() != ErrorKind::Violation => self.reconnect(patience),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn flush_within(&mut self, patience: Patience) -> Result<()> {
+        if self.connection.is_forked() {
+            return Err(Error::forked());
+        }
+        loop {
+            while self.free_oldest()? {}
+            // The newest is mostly the last to be acknowledged: who waits for it is woken once.
+            match self.outbox.len() {
+                0 => return Ok(()),
+                count => {
+                    let newest_open = (0..count)
+                        .rev()
+                        .find(|&place| self.outbox.get(place).is_some_and(|record| !self.is_acknowledged(&record)));
+                    if let Some(place) = newest_open {
+                        self.wait_for(place, patience).map_err(|error| self.or_timed_out(error, true))?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Time has passed since the receiver was last known to live.
+    #[cold]
+    fn look_for_receiver(&mut self, patience: Patience) -> Result<()> {
+        self.alive_at = clock::tick();
+        if !self.connection.is_over() {
+            self.connection.hear(Some(Instant::now()))?;
+        }
+        match self.connection.is_over() {
+            true => self.reconnect(patience),
+            false => Ok(()),
+        }
+    }
+
+    fn unacknowledged(&self) -> usize {
+        let under_way = (0..self.outbox.len()).filter_map(|place| self.outbox.get(place));
+        under_way.filter(|record| !self.is_acknowledged(record)).count()
+    }
+
+    #[cold]
+    fn full(&self) -> Error {
+        Error::new(
+            ErrorKind::Full,
+            format!(
+                "all {} places of the queue are taken by messages that are not acknowledged; receive and acknowledge some, or \
+                 connect with more (SenderBuilder::slots)",
+                self.slots()
+            ),
+        )
+    }
+
+    /// `maybe_executed`: whether the call was about messages that had been sent.
+    #[cold]
+    fn or_timed_out(&self, error: Error, maybe_executed: bool) -> Error {
+        if !matches!(error.kind(), ErrorKind::TimedOut { .. }) || self.connection.is_over() {
+            return error;
+        }
+        let open = self.unacknowledged();
+        Error::new(
+            ErrorKind::TimedOut { maybe_executed },
+            format!("{open} of {} places of the queue were not acknowledged within the time allowed", self.slots()),
+        )
+    }
+}
+
+/// Whether a head says that a message is done with.
+#[inline(always)]
+fn is_acknowledgement(word: u64) -> bool {
+    word == Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false }.pack()
+}
+
+#[cold]
+fn too_long(len: usize, capacity: usize) -> Error {
+    Error::new(
+        ErrorKind::CapacityExceeded { len, capacity },
+        format!(
+            "a message of {len} bytes does not fit: the queue's capacity is {capacity} bytes; ask for more with \
+             SenderBuilder::capacity, within what the receiver allows (ReceiverBuilder::capacity)"
+        ),
+    )
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Sender")
+            .field("name", &self.name)
+            .field("slots", &self.slots())
+            .field("capacity", &self.capacity())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
