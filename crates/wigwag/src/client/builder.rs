@@ -108,7 +108,7 @@ impl ClientBuilder {
     /// Connects.
     ///
     /// # Errors
-    /// As [`Client::connect`]; [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) for a number outside of its limits.
+    /// As [`Client::connect`]; [`InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a number outside of its limits.
     ///
     /// ```
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("b"); let name = &name;

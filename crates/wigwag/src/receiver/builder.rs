@@ -190,7 +190,7 @@ impl ReceiverBuilder {
     /// Takes the name and starts to accept senders.
     ///
     /// # Errors
-    /// As [`Receiver::bind`]; [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) for a number outside of its limits.
+    /// As [`Receiver::bind`]; [`InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a number outside of its limits.
     ///
     /// ```
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;

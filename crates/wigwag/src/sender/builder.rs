@@ -68,7 +68,7 @@ impl SenderBuilder {
     /// How long to wait for a receiver while there is none, in connecting and in each later call; default zero: not at all.
     ///
     /// A receiver that is restarted is missing for a moment. Within this time its senders wait for the successor, which then
-    /// gets what was not acknowledged; beyond it the call fails with [`NotRunning`](ErrorKind::NotRunning), and what was sent
+    /// gets what was not acknowledged; beyond it the call fails with [`NotRunning`](crate::ErrorKind::NotRunning), and what was sent
     /// before is kept for the next call. `Duration::MAX` is for ever.
     ///
     /// ```
@@ -122,7 +122,7 @@ impl SenderBuilder {
     /// Connects, once there is a receiver.
     ///
     /// # Errors
-    /// As [`Sender::connect`]; [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) for a number outside of its limits.
+    /// As [`Sender::connect`]; [`InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a number outside of its limits.
     ///
     /// ```
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
