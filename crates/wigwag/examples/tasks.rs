@@ -19,8 +19,9 @@ async fn main() -> wigwag::Result<()> {
     let serving = tokio::spawn(async move {
         server
             .serve(async |request| {
-                // As if the answer had to be fetched from somewhere.
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                // As if the answer had to be fetched from somewhere, and one of them from far away.
+                let fetching_ms = if request[..] == *b"far away" { 500 } else { 1 };
+                tokio::time::sleep(Duration::from_millis(fetching_ms)).await;
                 request.reverse();
             })
             .await
@@ -46,8 +47,8 @@ async fn main() -> wigwag::Result<()> {
     println!("one after the other each would have waited a millisecond: {:?}", Duration::from_millis(CALLS));
 
     // A task that loses its patience gives the call up; the slot comes back when the server is done with it.
-    let impatient = client.call_timeout(b"too late", Duration::from_micros(100)).await;
-    println!("with a tenth of the time that it takes: {}", impatient.unwrap_err());
+    let impatient = client.call_timeout(b"far away", Duration::from_millis(1)).await;
+    println!("with less time than it takes: {}", impatient.unwrap_err());
 
     stop.shutdown();
     serving.await.expect("the server does not panic")
