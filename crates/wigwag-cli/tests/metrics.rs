@@ -168,7 +168,11 @@ fn the_page_is_served_on_this_machine_alone_unless_told_otherwise() {
     // Each page is of its moment, and a server that began anew counts anew.
     drop(server);
     assert!(!exporter.ask("GET", "/metrics?x=y").1.contains("shout"));
-    let _again = runtime.serve("shout", &["--do", "upper"]);
+    let again = runtime.serve("shout", &["--do", "upper"]);
+    runtime.run(&["call", "shout", "x"]).succeeded();
+    assert_eq!(number(&parse(&exporter.ask("GET", "/metrics").1), "wigwag_calls_total", "shout"), 1.0);
+    drop(again); // and nobody looks before the next one has the name
+    let _third = runtime.serve("shout", &["--do", "upper"]);
     assert_eq!(number(&parse(&exporter.ask("GET", "/metrics").1), "wigwag_calls_total", "shout"), 0.0);
 
     for (method, path, status) in
