@@ -86,7 +86,7 @@ impl Sink {
     /// Waits for a message, looks at every word of it, and says how many there were, which in a batch are several.
     pub fn receive(&mut self) -> anyhow::Result<u64> {
         match self {
-            Sink::Wigwag(receiver, false) => Ok(look_at(&*receiver.recv()?)),
+            Sink::Wigwag(receiver, false) => Ok(look_at(&receiver.recv()?)),
             Sink::Wigwag(receiver, true) => Ok(look_at_all(&receiver.recv_batch(BATCH)?)),
             Sink::Mqueue(queue, _, bytes) => {
                 let len = mq_receive(queue, bytes, &mut 0).context("a message cannot be received")?;
