@@ -6,6 +6,8 @@
 //!                                  report ──> row ──> page
 //! ```
 //!
+//! messages: one way, for the queue.
+//!
 //! `docs/benchmarks.md` has the method and its reasons.
 
 pub mod case;
@@ -16,6 +18,7 @@ pub mod futex;
 pub mod handshake;
 pub mod machine;
 pub mod memory;
+pub mod messages;
 pub mod meter;
 pub mod output;
 pub mod page;

@@ -100,6 +100,15 @@ enum Peer {
         /// What to do, in JSON.
         orders: String,
     },
+    /// Sends messages.
+    Messages {
+        /// Which way, of which size.
+        case: usize,
+        /// Where to run.
+        processor: usize,
+        /// Where the receiver is.
+        directory: std::path::PathBuf,
+    },
     /// Is the other one who wants a permit.
     Permits {
         /// Which kind of permit.
@@ -147,6 +156,7 @@ fn play(arguments: PeerArguments) -> anyhow::Result<ExitCode> {
     match arguments.role {
         Peer::Demo(role) => role.play()?,
         Peer::Bench { orders } => bench::peer(orders)?,
+        Peer::Messages { case, processor, directory } => bench::messages_peer(case, processor, &directory)?,
         Peer::Permits { which, directory } => bench::permits_peer(which, &directory)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -104,11 +104,11 @@ fn what_nobody_reads_is_not_acknowledged() {
     let mut sending = runtime.wigwag(["queue", "send", "name", "--timeout", "30"]);
     let mut sending = Running(sending.stdin(Stdio::piped()).spawn().unwrap());
     let mut input = sending.0.stdin.take().unwrap();
-    input.write_all(b"one\n").unwrap();
-    assert_eq!(receiving.output(), "one\n");
-    // Nobody reads any more. How many of these still fit into the pipe is not said.
+    // After the first line nobody reads any more. How many of the others still fit into the pipe is not said; not all do, and
+    // the receiver learns of it only as it writes, so they must be on their way before its end is waited for.
     let lines: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
-    let writing = std::thread::spawn(move || input.write_all(lines.as_bytes()).map(drop));
+    let writing = std::thread::spawn(move || input.write_all(format!("one\n{lines}").as_bytes()).map(drop));
+    assert_eq!(receiving.output(), "one\n");
     assert!(receiving.code().is_some());
     let mut next = recv(&runtime, &["--keep", "--timeout", "2"]);
     assert!(next.output().ends_with("line 19999\n"));

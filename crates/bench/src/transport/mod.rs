@@ -23,7 +23,7 @@ mod unix;
 mod wigwag_exchange;
 
 pub use file::{FileCaller, FileResponder};
-pub use mqueue::{MqueueCaller, MqueueResponder};
+pub use mqueue::{MqueueCaller, MqueueResponder, system_limit as mqueue_limit};
 pub use pipe::{PipeCaller, PipeEnd, PipeResponder};
 pub use stream::{StreamCaller, StreamResponder, stream_bind, stream_connect};
 pub use tcp::{TcpCaller, TcpResponder};

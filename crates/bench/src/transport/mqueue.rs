@@ -21,8 +21,7 @@ use super::{Caller, Rendezvous, Responder};
 const REPLY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a queue has without privileges where the kernel does not say otherwise.
-const USUAL_MESSAGE_SIZE: i64 = 8192;
-const USUAL_MESSAGES: i64 = 10;
+const USUAL: [(&str, i64); 2] = [("msgsize_max", 8192), ("msg_max", 10)];
 
 /// The client's end.
 pub struct MqueueCaller {
@@ -112,8 +111,8 @@ struct Queue {
 
 impl Queue {
     fn create(name: &Path, direction: MQ_OFlag, polls: bool) -> anyhow::Result<Queue> {
-        let size = system_limit("msgsize_max", USUAL_MESSAGE_SIZE);
-        let count = system_limit("msg_max", USUAL_MESSAGES);
+        let size = system_limit("msgsize_max");
+        let count = system_limit("msg_max");
         let flags = direction | MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_CLOEXEC | nonblocking(polls);
         let attributes = MqAttr::new(0, count, size, 0);
         let descriptor = mq_open(name, flags, Mode::S_IRUSR | Mode::S_IWUSR, Some(&attributes));
@@ -231,10 +230,11 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// What this machine allows an ordinary user.
-fn system_limit(name: &str, usual: i64) -> i64 {
+/// What this machine allows an ordinary user: `msgsize_max` bytes of a message, `msg_max` messages of a queue.
+pub fn system_limit(name: &str) -> i64 {
     let stated = std::fs::read_to_string(Path::new("/proc/sys/fs/mqueue").join(name)).ok();
-    stated.and_then(|text| text.trim().parse().ok()).unwrap_or(usual)
+    let usual = || USUAL.iter().find(|(of, _)| *of == name).map_or(0, |(_, limit)| *limit);
+    stated.and_then(|text| text.trim().parse().ok()).unwrap_or_else(usual)
 }
 
 fn request_name(place: &Rendezvous) -> anyhow::Result<std::path::PathBuf> {

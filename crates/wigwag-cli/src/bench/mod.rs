@@ -45,6 +45,11 @@ pub fn peer(orders: String) -> anyhow::Result<()> {
     role::play(&orders).or_else(|error| crate::peer::say_failed(&error))
 }
 
+/// The second process of Q1.
+pub fn messages_peer(case: usize, processor: usize, directory: &Path) -> anyhow::Result<()> {
+    goal::messages::play(case, processor, directory)
+}
+
 /// The second process of P12.
 pub fn permits_peer(which: usize, directory: &Path) -> anyhow::Result<()> {
     goal::permits::play(which, directory)

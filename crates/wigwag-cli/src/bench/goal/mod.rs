@@ -22,6 +22,8 @@ use wigwag_bench::series::{Plan, Rounds, Series};
 
 mod closed;
 mod connect;
+pub mod messages;
+mod others;
 mod pace;
 pub mod permits;
 mod sessions;
@@ -79,13 +81,15 @@ pub enum Goal {
     P13,
     /// What statistics cost a call
     S1,
+    /// Messages one way, beside a message queue and a datagram socket
+    Q1,
     /// Each of them, one after the other
     #[value(name = "all")]
     All,
 }
 
 impl Goal {
-    const EACH: [Goal; 16] = [
+    const EACH: [Goal; 17] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -102,6 +106,7 @@ impl Goal {
         Goal::P12,
         Goal::P13,
         Goal::S1,
+        Goal::Q1,
     ];
 
     fn measure(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
@@ -122,6 +127,7 @@ impl Goal {
             Goal::P12 => permits::taking(attempt),
             Goal::P13 => tasks::exchanges(attempt),
             Goal::S1 => closed::statistics(attempt),
+            Goal::Q1 => messages::one_way(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
         }
     }
@@ -235,7 +241,7 @@ mod tests {
     #[test]
     fn every_goal_has_the_name_of_the_design() {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
-        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 S1");
+        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 S1 Q1");
         for goal in Goal::EACH {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));

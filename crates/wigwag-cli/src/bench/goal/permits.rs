@@ -2,16 +2,15 @@
 //! same while another process wants it, too.
 
 use std::fs::{File, Permissions};
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use rustix::fs::{FlockOperation, flock};
 
+use super::others::{Others, exit_with_parent, map, median};
 use super::verdict::{Check, Verdict};
 use super::{Attempt, Goal};
 use wigwag_bench::memory::Memory;
@@ -91,29 +90,17 @@ impl Posix {
     }
 }
 
-/// A second process for each contender; they run when they are told to, and are killed in the end.
-struct Others(Vec<Child>);
-
-impl Drop for Others {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 /// P12.
 pub(super) fn taking(attempt: &Attempt) -> anyhow::Result<Verdict> {
     let directory =
         tempfile::Builder::new().prefix("wigwag-bench-").permissions(Permissions::from_mode(0o700)).tempdir()?;
     let directory = directory.path();
-    let memory = map(&directory.join("words"))?;
+    let memory = map(&directory.join("words"), SIZE)?;
     ensure!(Posix::at(&memory).init(), "no process-shared semaphore can be made here");
     let contenders: Vec<Contender> =
         (0..3).map(|which| Contender::open(which, directory, &memory)).collect::<anyhow::Result<_>>()?;
-    let others = (0..3).map(|which| start(which, directory)).collect::<anyhow::Result<_>>()?;
-    let _others = Others(others);
+    let arguments = |which: usize| ["permits".into(), which.to_string().into(), directory.into()];
+    let _others = Others::start((0..3).map(arguments))?;
     let rounds = attempt.rounds.unwrap_or(ROUNDS);
     let slice = Duration::from_secs_f64((attempt.seconds / rounds as f64 / 6.0).max(0.001));
     let (mut free, mut contended, mut shares) = (Vec::new(), Vec::new(), [0.0; 3]);
@@ -161,36 +148,15 @@ fn per_round_ns(contender: &Contender, slice: Duration) -> anyhow::Result<f64> {
     Ok(begin.elapsed().as_nanos() as f64 / count as f64)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn map(path: &Path) -> anyhow::Result<Memory> {
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    file.set_len(SIZE as u64)?;
-    Memory::map(file, SIZE)
-}
-
 fn words(memory: &Memory, which: usize) -> [&'static AtomicU64; 2] {
     [RUN, COUNT].map(|offset| memory.word(which * STRIDE + offset))
-}
-
-fn start(which: usize, directory: &Path) -> anyhow::Result<Child> {
-    let program = std::env::current_exe().context("this program has no path")?;
-    let mut command = Command::new(program);
-    command.args(["peer", "permits", &which.to_string()]).arg(directory).stdin(Stdio::piped());
-    command.spawn().context("a second process cannot be started")
 }
 
 /// The second process: takes and gives back while it is told to, until the one that started it is gone.
 pub fn play(which: usize, directory: &Path) -> anyhow::Result<()> {
     ensure!(which < CONTENDERS.len(), "there is no contender {which}");
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read(&mut [0]);
-        std::process::exit(0)
-    });
-    let memory = map(&directory.join("words"))?;
+    exit_with_parent();
+    let memory = map(&directory.join("words"), SIZE)?;
     let contender = Contender::open(which, directory, &memory)?;
     let [run, count] = words(&memory, which);
     loop {
