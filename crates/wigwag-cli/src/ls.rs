@@ -106,7 +106,7 @@ fn listed(
     let listed = Listed {
         name: printable(&entry.name().to_string_lossy()),
         kind: if entry.kind() == Kind::Service { "service" } else { "semaphore" },
-        state: state(entry.state()),
+        state: sight::state_word(entry.state()),
         ..Listed::default()
     };
     if entry.kind() == Kind::Semaphore {
@@ -139,18 +139,6 @@ fn listed(
         }
         (Some(Err(error)), ..) => Listed { state: "hidden", why: Some(error.to_string()), ..listed },
         _ => listed,
-    }
-}
-
-fn state(state: State) -> &'static str {
-    match state {
-        State::Alive => "alive",
-        State::Unreachable => "unreachable",
-        State::Unguarded => "unguarded",
-        State::Dead => "dead",
-        State::Owed { .. } => "owed",
-        State::Foreign => "foreign",
-        _ => "unknown",
     }
 }
 

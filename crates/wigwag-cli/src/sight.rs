@@ -8,6 +8,7 @@ use serde::Serialize;
 use wigwag::observe::{
     Counts, Kept, Limits, Observer, Policy, Polling, ProcessState, Session, Snapshot, Thread, ThreadState,
 };
+use wigwag::runtime::State;
 use wigwag::{Contract, Wait};
 
 /// All that is to be seen of a service.
@@ -175,9 +176,22 @@ pub fn longest_now_s(snapshot: &Snapshot) -> Option<f64> {
     snapshot.longest_now().map(|(_, at_most)| at_most.as_secs_f64())
 }
 
+/// How a name stands, in a word.
+pub fn state_word(state: State) -> &'static str {
+    match state {
+        State::Alive => "alive",
+        State::Unreachable => "unreachable",
+        State::Unguarded => "unguarded",
+        State::Dead => "dead",
+        State::Owed { .. } => "owed",
+        State::Foreign => "foreign",
+        _ => "unknown",
+    }
+}
+
 /// A text of another process, without what steers a terminal.
 pub fn printable(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    text.replace(char::is_control, "?")
 }
 
 fn contract(contract: &Contract) -> String {

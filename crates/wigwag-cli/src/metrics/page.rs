@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use wigwag::observe::{ProcessState, Snapshot, ThreadState};
-use wigwag::runtime::{Kind, State};
+use wigwag::runtime::Kind;
 
 use crate::services::{Look, Services};
+use crate::sight;
 
 /// Name, help, and where the number is.
 type Row = (&'static str, &'static str, fn(&Snapshot) -> f64);
@@ -136,23 +137,12 @@ fn durations(look: &Look<'_>) -> Metric {
 
 const STATES: [&str; 6] = ["alive", "unreachable", "unguarded", "dead", "owed", "foreign"];
 
-fn state_word(state: State) -> &'static str {
-    match state {
-        State::Alive => "alive",
-        State::Unreachable => "unreachable",
-        State::Unguarded => "unguarded",
-        State::Dead => "dead",
-        State::Owed { .. } => "owed",
-        _ => "foreign",
-    }
-}
-
 fn names(services: &Services) -> Vec<Metric> {
     let mut metrics = Vec::new();
     for (kind, kind_word) in [(Kind::Service, "service"), (Kind::Semaphore, "semaphore")] {
         for word in STATES {
             let labels = vec![label("kind", kind_word.as_ref()), label("state", word.as_ref())];
-            metrics.push(gauge(labels, services.count(kind, |state| state_word(state) == word) as f64));
+            metrics.push(gauge(labels, services.count(kind, |state| sight::state_word(state) == word) as f64));
         }
     }
     metrics

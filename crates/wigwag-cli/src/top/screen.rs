@@ -8,6 +8,8 @@ use ratatui::style::{Color, Modifier, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row as TableRow, Sparkline, Table, TableState, Wrap};
 
+use crate::sight::printable;
+
 use super::board::{Board, Column, Doing, Row, bound, quantile};
 use super::numbers::{ago, brief, short};
 
@@ -264,11 +266,6 @@ fn key_line() -> Line<'static> {
     let spans =
         keys.into_iter().flat_map(|(key, what)| [Span::from(key).bold(), Span::from(format!(" {what}  ")).dim()]);
     Line::from(spans.collect::<Vec<_>>())
-}
-
-/// A text of somebody else's, fit for a terminal.
-fn printable(text: &str) -> String {
-    text.replace(char::is_control, "?")
 }
 
 #[cfg(test)]
