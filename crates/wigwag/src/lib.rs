@@ -47,9 +47,10 @@
 //! worker                                one serving thread: hot and cold sessions
 //! request                               one call, as the server sees it
 //! private_copy                          payloads of clients that are not trusted
+//! control/host                          whoever takes a name, with its steward
 //! session  control/{core steward arrivals}   one connection, as the server sees it; the thread that ends it; streams to accept
 //! control/attach                        the client's side of the handshake
-//! control/{rendezvous ledger policy protocol news}   names, accounts, who gets what, messages
+//! control/{rendezvous ledger policy settings protocol news}   names, accounts, who gets what and how that is stated, messages
 //! control/leftovers                     whose names live, and what killed processes left
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
 //! segment  slot  ring  doorbell  permit_table  statistics   the shared memory: pointers, turns, byte rings, wake-ups, permits, counters

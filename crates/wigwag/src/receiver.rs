@@ -2,19 +2,17 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::control::core::{Command, Core};
+use crate::control::host::Host;
 use crate::delivery::{Batch, Delivery};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::ShutdownHandle;
 use crate::stats::ReceiverStats;
 use crate::sys::clock;
-use crate::sys::fork::ForkGuard;
 use crate::worker::{Next, Until, Worker};
 
 mod builder;
@@ -43,13 +41,10 @@ pub use builder::ReceiverBuilder;
 /// Dropping it ends all sessions; what was not received stays with the senders that live. What a sender that is gone had sent is
 /// lost then: [shut down](Receiver::shutdown_handle) and receive until [`ServerClosed`](ErrorKind::ServerClosed) to have it all.
 pub struct Receiver {
-    core: Arc<Core>,
-    steward: Option<JoinHandle<()>>,
-    path: PathBuf,
+    host: Host,
     desk: Mutex<Desk>,
     /// Told when the worker is at the desk again.
     returned: Condvar,
-    fork: ForkGuard,
 }
 
 /// What the receiving threads share. One of them at a time looks for messages.
@@ -231,7 +226,7 @@ impl Receiver {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn shutdown_handle(&self) -> ShutdownHandle {
-        ShutdownHandle::of(Arc::clone(&self.core))
+        ShutdownHandle::of(Arc::clone(&self.host.core))
     }
 
     /// What has happened so far; nothing, in a forked child.
@@ -245,22 +240,22 @@ impl Receiver {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> ReceiverStats {
-        if self.fork.is_forked() {
+        if self.host.is_forked() {
             return ReceiverStats::default();
         }
         let desk = self.lock();
-        let steward = self.core.statistics.tables().steward;
+        let steward = self.host.core.statistics.tables().steward;
         // Relaxed: counters, each right by itself.
         ReceiverStats {
             received: desk.received,
             redelivered: desk.redelivered,
-            acknowledged: self.core.tally.acknowledged.load(Ordering::Relaxed),
-            returned: self.core.tally.returned.load(Ordering::Relaxed),
+            acknowledged: self.host.core.tally.acknowledged.load(Ordering::Relaxed),
+            returned: self.host.core.tally.returned.load(Ordering::Relaxed),
             senders: steward.sessions.value(),
             senders_accepted: steward.accepted.value(),
             senders_refused: steward.refused.value(),
             violations: steward.violations.value(),
-            sleeps: self.core.ports().iter().map(|port| port.record.sleeps.value()).sum(),
+            sleeps: self.host.core.ports().iter().map(|port| port.record.sleeps.value()).sum(),
         }
     }
 
@@ -272,7 +267,7 @@ impl Receiver {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.host.path
     }
 
     fn next(&self, until: Until) -> Result<Option<Delivery>> {
@@ -298,7 +293,7 @@ impl Receiver {
 
     /// Looks for messages, and waits for the first one if need be. `take` takes each, and says whether it wants one more.
     fn look(&self, until: Until, mut take: impl FnMut(&mut Desk, &mut Worker) -> bool) -> Result<()> {
-        if self.fork.is_forked() {
+        if self.host.is_forked() {
             return Err(Error::forked());
         }
         let Some((mut desk, mut worker)) = self.go_to_desk(until) else { return Ok(()) };
@@ -430,24 +425,15 @@ impl<'r> IntoIterator for &'r Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        if self.fork.is_forked() {
-            // The name, the sessions and the steward's thread are the parent's; a lock of its may be held for ever here.
+        if self.host.is_forked() {
             let desk = self.desk.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::forget(desk.worker.take());
-            self.steward.take();
-            return;
+            std::mem::forget(desk.worker.take()); // what it holds is the parent's
         }
-        self.core.shut_down();
-        self.core.command(Command::EndAll);
-        if let Some(steward) = self.steward.take() {
-            let _ = steward.join();
-        }
-        self.core.clear();
     }
 }
 
 impl fmt::Debug for Receiver {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Receiver").field("path", &self.path).field("stats", &self.stats()).finish()
+        out.debug_struct("Receiver").field("path", &self.host.path).field("stats", &self.stats()).finish()
     }
 }

@@ -4,22 +4,22 @@ use std::any::Any;
 use std::ffi::OsStr;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::contract::Contract;
 use crate::control::core::{Command, Core};
+use crate::control::host::Host;
 use crate::control::policy::{Limits, Policy};
 use crate::control::rendezvous::Place;
-use crate::control::steward::{self, Orders};
+use crate::control::settings::host_settings;
+use crate::control::steward::Orders;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Kind;
 use crate::observe;
 use crate::request::Request;
 use crate::stats::ServerStats;
-use crate::sys::fork::ForkGuard;
 use crate::wait::Wait;
 use crate::worker::{Next, Until, Worker};
 
@@ -45,13 +45,10 @@ use crate::worker::{Next, Until, Worker};
 /// sessions and removes the name; when it is killed, the kernel does the same, but for two empty files that the next server
 /// replaces.
 pub struct Server {
-    core: Arc<Core>,
-    steward: Option<JoinHandle<()>>,
-    path: PathBuf,
+    host: Host,
     wait: Wait,
     /// The worker of `recv` and `serve`, made at first use by the thread that uses it.
     worker: Option<Worker>,
-    fork: ForkGuard,
 }
 
 impl Server {
@@ -113,7 +110,7 @@ impl Server {
         R: IntoOutcome,
     {
         let outcome = serve_with(self.worker()?, &mut handler);
-        self.core.command(Command::EndAll);
+        self.host.core.command(Command::EndAll);
         outcome
     }
 
@@ -135,15 +132,17 @@ impl Server {
             return Err(Error::new(ErrorKind::InvalidConfiguration, "serve_on needs at least one thread"));
         }
         let mut first = self.take_worker()?;
-        let ports = match self.core.prepare(threads) {
+        let ports = match self.host.core.prepare(threads) {
             Ok(ports) => ports,
             Err(error) => {
                 self.worker = Some(first);
                 return Err(error);
             }
         };
-        let others: Result<Vec<Worker>> =
-            ports[1..].iter().map(|port| Worker::new(Arc::clone(&self.core), Arc::clone(port), self.wait)).collect();
+        let others: Result<Vec<Worker>> = ports[1..]
+            .iter()
+            .map(|port| Worker::new(Arc::clone(&self.host.core), Arc::clone(port), self.wait))
+            .collect();
         let others = match others {
             Ok(others) => others,
             Err(error) => {
@@ -151,10 +150,10 @@ impl Server {
                 return Err(error);
             }
         };
-        self.core.open(ports);
+        self.host.core.open(ports);
         let outcome = self.serve_side_by_side(&mut first, others, &handler);
         self.worker = Some(first);
-        self.core.command(Command::EndAll);
+        self.host.core.command(Command::EndAll);
         outcome
     }
 
@@ -164,7 +163,7 @@ impl Server {
         F: Fn(&mut Request) -> R + Sync,
         R: IntoOutcome,
     {
-        let core = &self.core;
+        let core = &self.host.core;
         let serve = |worker: &mut Worker| {
             let outcome = serve_with(worker, &mut |request: &mut Request| handler(request));
             if outcome.is_err() {
@@ -275,7 +274,7 @@ impl Server {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn shutdown_handle(&self) -> ShutdownHandle {
-        ShutdownHandle::of(Arc::clone(&self.core))
+        ShutdownHandle::of(Arc::clone(&self.host.core))
     }
 
     /// What has happened so far; nothing, in a forked child.
@@ -287,10 +286,10 @@ impl Server {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> ServerStats {
-        if self.fork.is_forked() {
+        if self.host.is_forked() {
             return ServerStats::default();
         }
-        observe::server_stats(&self.core.statistics.tables())
+        observe::server_stats(&self.host.core.statistics.tables())
     }
 
     /// Where the socket is.
@@ -301,13 +300,13 @@ impl Server {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.host.path
     }
 
     /// Says farewell to all clients.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub(crate) fn end_all(&self) {
-        self.core.command(Command::EndAll);
+        self.host.core.command(Command::EndAll);
     }
 
     pub(crate) fn worker(&mut self) -> Result<&mut Worker> {
@@ -316,12 +315,12 @@ impl Server {
     }
 
     fn take_worker(&mut self) -> Result<Worker> {
-        if self.fork.is_forked() {
+        if self.host.is_forked() {
             return Err(Error::forked());
         }
         match self.worker.take() {
             Some(worker) => Ok(worker),
-            None => Worker::new(Arc::clone(&self.core), Arc::clone(&self.core.ports()[0]), self.wait),
+            None => Worker::new(Arc::clone(&self.host.core), Arc::clone(&self.host.core.ports()[0]), self.wait),
         }
     }
 }
@@ -365,24 +364,15 @@ pub(crate) fn panic_text<'a>(request: &Request, panic: &'a (dyn Any + Send)) -> 
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.fork.is_forked() {
-            // The name, the sessions and the steward's thread are the parent's; a lock of its may be held for ever here.
-            std::mem::forget(self.worker.take());
-            self.steward.take();
-            return;
+        if self.host.is_forked() {
+            std::mem::forget(self.worker.take()); // what it holds is the parent's
         }
-        self.core.shut_down();
-        self.core.command(Command::EndAll);
-        if let Some(steward) = self.steward.take() {
-            let _ = steward.join();
-        }
-        self.core.clear();
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Server").field("path", &self.path).field("stats", &self.stats()).finish()
+        out.debug_struct("Server").field("path", &self.host.path).field("stats", &self.stats()).finish()
     }
 }
 
@@ -509,107 +499,15 @@ impl ServerBuilder {
         self
     }
 
-    /// How the serving threads wait, default [`Wait::Adaptive`].
-    ///
-    /// ```
-    /// let builder = wigwag::Server::builder().wait(wigwag::Wait::Spin);
-    /// ```
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// The most sessions at a time, default 4096.
-    ///
-    /// ```
-    /// let builder = wigwag::Server::builder().max_sessions(8);
-    /// ```
-    pub fn max_sessions(mut self, sessions: usize) -> Self {
-        self.limits.sessions = sessions;
-        self
-    }
-
-    /// The most sessions of one user at a time, default 4096 for the server's own user and 256 for each other.
-    ///
-    /// ```
-    /// let builder = wigwag::Server::builder().allow_everyone().max_sessions_per_user(4);
-    /// ```
-    pub fn max_sessions_per_user(mut self, sessions: usize) -> Self {
-        self.limits.sessions_per_user = sessions;
-        self.limits.sessions_per_stranger = sessions;
-        self
-    }
-
-    /// The most bytes one session's segment may have, default 8 GiB. It bounds address space; memory is used as written.
-    ///
-    /// ```
-    /// let builder = wigwag::Server::builder().max_bytes_per_session(64 << 20);
-    /// ```
-    pub fn max_bytes_per_session(mut self, bytes: usize) -> Self {
-        self.limits.bytes_per_session = bytes;
-        self
-    }
-
-    /// The most bytes all segments may have together, default 64 GiB.
-    ///
-    /// ```
-    /// let builder = wigwag::Server::builder().max_bytes_total(1 << 30);
-    /// ```
-    pub fn max_bytes_total(mut self, bytes: usize) -> Self {
-        self.limits.bytes_total = bytes;
-        self
-    }
-
-    /// The most handshakes under way at a time, default 256.
-    ///
-    /// ```
-    /// let builder = wigwag::Server::builder().max_handshakes(16);
-    /// ```
-    pub fn max_handshakes(mut self, handshakes: usize) -> Self {
-        self.limits.handshakes = handshakes;
-        self
-    }
-
-    /// How long a client may take to shake hands, default 1 second.
-    ///
-    /// ```
-    /// let builder = wigwag::Server::builder().handshake_timeout(std::time::Duration::from_millis(200));
-    /// ```
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.handshake_timeout = timeout;
-        self
-    }
-
-    /// Lets another user in. The handler gets private copies of such a client's requests; see SECURITY.md.
-    ///
-    /// The runtime directory of a user is closed to all others: bind to an absolute path that they can reach.
-    ///
-    /// ```
-    /// let builder = wigwag::Server::builder().allow_user(1001);
-    /// ```
-    pub fn allow_user(mut self, uid: u32) -> Self {
-        self.policy.users.push(uid);
-        self
-    }
-
-    /// Lets the members of a group in, as [`allow_user`](ServerBuilder::allow_user).
-    ///
-    /// ```
-    /// let builder = wigwag::Server::builder().allow_group(100);
-    /// ```
-    pub fn allow_group(mut self, gid: u32) -> Self {
-        self.policy.groups.push(gid);
-        self
-    }
-
-    /// Lets everybody in, as [`allow_user`](ServerBuilder::allow_user).
-    ///
-    /// ```
-    /// let builder = wigwag::Server::builder().allow_everyone();
-    /// ```
-    pub fn allow_everyone(mut self) -> Self {
-        self.policy.everyone = true;
-        self
+    host_settings! {
+        builder: "wigwag::Server::builder()",
+        who_waits: "the serving threads wait",
+        sessions: "sessions",
+        session: "session",
+        host: "server",
+        peer: "client",
+        what_counts: "",
+        what_is_copied: "The handler gets private copies of such a client's requests",
     }
 
     /// What the server serves, default plain bytes; a client with another contract is refused.
@@ -637,11 +535,9 @@ impl ServerBuilder {
         self.contract.check()?;
         let place = Place::find(name.as_ref())?;
         let claim = place.claim(&self.policy)?;
-        let path = claim.place().path();
         let Self { policy, limits, contract, wait, is_counting } = self;
         let orders = Orders { claim, policy, limits, contract, wait, is_counting, arrivals: None };
         let core = Core::new(&orders)?;
-        let steward = steward::start(Arc::clone(&core), orders)?;
-        Ok(Server { core, steward: Some(steward), path, wait, worker: None, fork: ForkGuard::new() })
+        Ok(Server { host: Host::start(core, orders)?, wait, worker: None })
     }
 }

@@ -4,21 +4,19 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::blocking;
 use crate::control::arrivals::{Arrivals, Next};
-use crate::control::core::{Command, Core};
+use crate::control::host::Host;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::Link;
 use crate::server::ShutdownHandle;
 use crate::stream::Stream;
-use crate::sys::fork::ForkGuard;
 use crate::wait::Wait;
 
 mod builder;
@@ -48,13 +46,10 @@ pub use builder::StreamListenerBuilder;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct StreamListener {
-    core: Arc<Core>,
+    host: Host,
     arrivals: Arc<Arrivals>,
-    steward: Option<JoinHandle<()>>,
-    path: PathBuf,
     wait: Wait,
     is_nonblocking: AtomicBool,
-    fork: ForkGuard,
 }
 
 impl StreamListener {
@@ -117,7 +112,7 @@ impl StreamListener {
 
     /// The next stream, or `None`: nobody just now.
     pub(crate) fn try_accept(&self) -> io::Result<Option<Stream>> {
-        if self.fork.is_forked() {
+        if self.host.is_forked() {
             return Err(Error::forked().into());
         }
         match self.arrivals.take() {
@@ -177,7 +172,7 @@ impl StreamListener {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn shutdown_handle(&self) -> ShutdownHandle {
-        ShutdownHandle::of(Arc::clone(&self.core))
+        ShutdownHandle::of(Arc::clone(&self.host.core))
     }
 
     /// Where the socket is.
@@ -188,7 +183,7 @@ impl StreamListener {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.host.path
     }
 }
 
@@ -231,23 +226,15 @@ impl AsRawFd for StreamListener {
 
 impl Drop for StreamListener {
     fn drop(&mut self) {
-        if self.fork.is_forked() {
-            // The name and the steward's thread are the parent's.
-            self.steward.take();
-            return;
+        self.host.end();
+        if !self.host.is_forked() {
+            self.arrivals.turn_all_away();
         }
-        self.core.shut_down();
-        self.core.command(Command::EndAll);
-        if let Some(steward) = self.steward.take() {
-            let _ = steward.join();
-        }
-        self.core.clear();
-        self.arrivals.turn_all_away();
     }
 }
 
 impl fmt::Debug for StreamListener {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("StreamListener").field("path", &self.path).finish_non_exhaustive()
+        out.debug_struct("StreamListener").field("path", &self.host.path).finish_non_exhaustive()
     }
 }

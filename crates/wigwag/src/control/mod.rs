@@ -5,10 +5,12 @@
 pub mod arrivals;
 pub mod attach;
 pub mod core;
+pub mod host;
 pub mod ledger;
 pub mod leftovers;
 pub mod news;
 pub mod policy;
 pub mod protocol;
 pub mod rendezvous;
+pub mod settings;
 pub mod steward;

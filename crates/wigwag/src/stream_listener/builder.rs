@@ -9,13 +9,14 @@ use super::StreamListener;
 use crate::contract::{Contract, Form};
 use crate::control::arrivals::Arrivals;
 use crate::control::core::Core;
+use crate::control::host::Host;
 use crate::control::policy::{Limits, Policy};
 use crate::control::rendezvous::Place;
-use crate::control::steward::{self, Orders};
+use crate::control::settings::host_settings;
+use crate::control::steward::Orders;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::RINGS;
 use crate::stream::check_ring;
-use crate::sys::fork::ForkGuard;
 use crate::wait::Wait;
 
 /// Builds a [`StreamListener`] with a policy, limits or a contract of its own. What it does not set has the default shown.
@@ -82,107 +83,15 @@ impl StreamListenerBuilder {
         self
     }
 
-    /// How the accepted ends wait, default [`Wait::Adaptive`].
-    ///
-    /// ```
-    /// let builder = wigwag::StreamListener::builder().wait(wigwag::Wait::Spin);
-    /// ```
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// The most streams at a time, accepted ones that live on included, default 4096.
-    ///
-    /// ```
-    /// let builder = wigwag::StreamListener::builder().max_sessions(8);
-    /// ```
-    pub fn max_sessions(mut self, sessions: usize) -> Self {
-        self.limits.sessions = sessions;
-        self
-    }
-
-    /// The most streams of one user at a time, default 4096 for the listener's own user and 256 for each other.
-    ///
-    /// ```
-    /// let builder = wigwag::StreamListener::builder().allow_everyone().max_sessions_per_user(4);
-    /// ```
-    pub fn max_sessions_per_user(mut self, sessions: usize) -> Self {
-        self.limits.sessions_per_user = sessions;
-        self.limits.sessions_per_stranger = sessions;
-        self
-    }
-
-    /// The most bytes one stream's segment may have, default 8 GiB. It bounds address space; memory is used as written.
-    ///
-    /// ```
-    /// let builder = wigwag::StreamListener::builder().max_bytes_per_session(64 << 20);
-    /// ```
-    pub fn max_bytes_per_session(mut self, bytes: usize) -> Self {
-        self.limits.bytes_per_session = bytes;
-        self
-    }
-
-    /// The most bytes all segments may have together, default 64 GiB.
-    ///
-    /// ```
-    /// let builder = wigwag::StreamListener::builder().max_bytes_total(1 << 30);
-    /// ```
-    pub fn max_bytes_total(mut self, bytes: usize) -> Self {
-        self.limits.bytes_total = bytes;
-        self
-    }
-
-    /// The most handshakes under way at a time, default 256.
-    ///
-    /// ```
-    /// let builder = wigwag::StreamListener::builder().max_handshakes(16);
-    /// ```
-    pub fn max_handshakes(mut self, handshakes: usize) -> Self {
-        self.limits.handshakes = handshakes;
-        self
-    }
-
-    /// How long a client may take to shake hands, default 1 second.
-    ///
-    /// ```
-    /// let builder = wigwag::StreamListener::builder().handshake_timeout(std::time::Duration::from_millis(200));
-    /// ```
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.handshake_timeout = timeout;
-        self
-    }
-
-    /// Lets another user in. What such a peer writes is copied before `fill_buf` lends it; see SECURITY.md.
-    ///
-    /// The runtime directory of a user is closed to all others: bind to an absolute path that they can reach.
-    ///
-    /// ```
-    /// let builder = wigwag::StreamListener::builder().allow_user(1001);
-    /// ```
-    pub fn allow_user(mut self, uid: u32) -> Self {
-        self.policy.users.push(uid);
-        self
-    }
-
-    /// Lets the members of a group in, as [`allow_user`](StreamListenerBuilder::allow_user).
-    ///
-    /// ```
-    /// let builder = wigwag::StreamListener::builder().allow_group(100);
-    /// ```
-    pub fn allow_group(mut self, gid: u32) -> Self {
-        self.policy.groups.push(gid);
-        self
-    }
-
-    /// Lets everybody in, as [`allow_user`](StreamListenerBuilder::allow_user).
-    ///
-    /// ```
-    /// let builder = wigwag::StreamListener::builder().allow_everyone();
-    /// ```
-    pub fn allow_everyone(mut self) -> Self {
-        self.policy.everyone = true;
-        self
+    host_settings! {
+        builder: "wigwag::StreamListener::builder()",
+        who_waits: "the accepted ends wait",
+        sessions: "streams",
+        session: "stream",
+        host: "listener",
+        peer: "client",
+        what_counts: ", accepted ones that live on included",
+        what_is_copied: "What such a peer writes is copied before `fill_buf` lends it",
     }
 
     /// What is spoken over the streams, default plain bytes; who speaks another contract is refused.
@@ -216,7 +125,6 @@ impl StreamListenerBuilder {
         self.contract.check()?;
         let claim = Place::find(name.as_ref())?.claim(&self.policy)?;
         let arrivals = Arc::new(Arrivals::new(self.backlog)?);
-        let path = claim.place().path();
         let orders = Orders {
             claim,
             policy: self.policy,
@@ -226,9 +134,8 @@ impl StreamListenerBuilder {
             is_counting: true,
             arrivals: Some(Arc::clone(&arrivals)),
         };
-        let core = Core::new(&orders)?;
-        let steward = Some(steward::start(Arc::clone(&core), orders)?);
+        let host = Host::start(Core::new(&orders)?, orders)?;
         let is_nonblocking = AtomicBool::new(false);
-        Ok(StreamListener { core, arrivals, steward, path, wait: self.wait, is_nonblocking, fork: ForkGuard::new() })
+        Ok(StreamListener { host, arrivals, wait: self.wait, is_nonblocking })
     }
 }
