@@ -14,7 +14,7 @@ use wigwag::Stream;
 use crate::case::Contender;
 use crate::report::Report;
 use crate::role::{self, Orders};
-use crate::transport::{self, PipeEnd, frame};
+use crate::transport::{self, Door as _, PipeEnd, frame};
 use crate::work;
 
 /// The least that a reader of the kernel's services asks for at a time: less would cost it more calls.
@@ -154,7 +154,7 @@ pub fn receive(orders: &Orders) -> anyhow::Result<()> {
         Contender::Unix => {
             let listener = transport::unix_bind(&place)?;
             role::ready(orders)?;
-            check_copied(transport::unix_accept(&listener, &place)?, len)
+            check_copied(listener.accept()?, len)
         }
         Contender::Pipe => {
             PipeEnd::make(&place)?;

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 
 mod file;
 pub mod frame;
+mod framed;
 mod mqueue;
 mod pipe;
 mod stream;
@@ -23,11 +24,12 @@ mod unix;
 mod wigwag_exchange;
 
 pub use file::{FileCaller, FileResponder};
+pub use framed::{Door, FramedCaller, FramedResponder};
 pub use mqueue::{MqueueCaller, MqueueResponder, system_limit as mqueue_limit};
 pub use pipe::{PipeCaller, PipeEnd, PipeResponder};
 pub use stream::{StreamCaller, StreamResponder, stream_bind, stream_connect};
 pub use tcp::{TcpCaller, TcpResponder};
-pub use unix::{UnixCaller, UnixResponder, unix_accept, unix_bind, unix_connect};
+pub use unix::{UnixCaller, UnixResponder, unix_bind, unix_connect};
 pub use wigwag_exchange::{WigwagCaller, WigwagResponder};
 
 /// The client's end: one request out, the reply back. `fill` writes the request in place, `read` sees the whole reply.

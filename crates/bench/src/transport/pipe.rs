@@ -10,8 +10,8 @@ use anyhow::{Context as _, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 
-use super::frame::Frame;
-use super::{Rendezvous, Responder, Window};
+use super::Rendezvous;
+use super::framed::{Door, FramedCaller, FramedResponder};
 
 const REQUESTS: &str = "requests.pipe";
 const REPLIES: &str = "replies.pipe";
@@ -86,58 +86,34 @@ impl Write for PipeEnd {
 }
 
 /// The client's end of both pipes.
-pub struct PipeCaller {
-    end: PipeEnd,
-    frame: Frame,
-}
+pub type PipeCaller = FramedCaller<PipeEnd>;
 
 impl PipeCaller {
     /// Opens both pipes once the server has opened its ends.
     pub fn connect(place: &Rendezvous) -> anyhow::Result<PipeCaller> {
-        Ok(PipeCaller { end: PipeEnd::connect(place)?, frame: Frame::new(place.capacity) })
+        Ok(PipeCaller::over(PipeEnd::connect(place)?, place))
     }
 }
 
-/// The frame holds one message of the full capacity, so a read never takes a part of the next reply with it where all
-/// are of that size.
-impl Window for PipeCaller {
-    fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-    {
-        fill(self.frame.payload(len)?);
-        self.frame.send(len, &mut self.end)
-    }
+/// Two pipes whose ends the server has still to open.
+pub struct PipeDoor(Rendezvous);
 
-    fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
-    where
-        R: FnOnce(&[u8]),
-    {
-        read(self.frame.receive_reply(&mut self.end)?);
-        Ok(())
+impl Door for PipeDoor {
+    type Stream = PipeEnd;
+
+    fn accept(&self) -> anyhow::Result<PipeEnd> {
+        PipeEnd::accept(&self.0)
     }
 }
 
 /// The server's end of both pipes.
-pub struct PipeResponder {
-    place: Rendezvous,
-    frame: Frame,
-}
+pub type PipeResponder = FramedResponder<PipeDoor>;
 
 impl PipeResponder {
     /// Makes the two pipes.
     pub fn bind(place: &Rendezvous) -> anyhow::Result<PipeResponder> {
         PipeEnd::make(place)?;
-        Ok(PipeResponder { place: place.clone(), frame: Frame::new(place.capacity) })
-    }
-}
-
-impl Responder for PipeResponder {
-    fn serve<H>(self, handler: H) -> anyhow::Result<()>
-    where
-        H: FnMut(&mut [u8]),
-    {
-        self.frame.answer_all(&mut PipeEnd::accept(&self.place)?, handler)
+        Ok(PipeResponder::behind(PipeDoor(place.clone()), place))
     }
 }
 

@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use wigwag::{Stream, StreamListener};
 
-use super::frame::Frame;
-use super::{Rendezvous, Responder, Window};
+use super::Rendezvous;
+use super::framed::{Door, FramedCaller, FramedResponder};
 
 /// An explicit path needs no runtime directory and cannot meet another program's name.
 const SOCKET: &str = "wigwag-stream.sock";
@@ -20,70 +20,29 @@ pub fn stream_bind(place: &Rendezvous) -> anyhow::Result<StreamListener> {
 }
 
 /// The client's end of the stream.
-pub struct StreamCaller {
-    stream: Stream,
-    frame: Frame,
-}
+pub type StreamCaller = FramedCaller<Stream>;
 
 impl StreamCaller {
     /// Connects in the rendezvous.
     pub fn connect(place: &Rendezvous) -> anyhow::Result<StreamCaller> {
-        Ok(StreamCaller { stream: stream_connect(place)?, frame: Frame::new(place.capacity) })
+        Ok(StreamCaller::over(stream_connect(place)?, place))
     }
 }
 
-/// The frame holds one message of the full capacity, so a read never takes a part of the next reply with it where all
-/// are of that size.
-impl Window for StreamCaller {
-    fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-    {
-        fill(self.frame.payload(len)?);
-        self.frame.send(len, &mut self.stream)
-    }
+impl Door for StreamListener {
+    type Stream = Stream;
 
-    fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
-    where
-        R: FnOnce(&[u8]),
-    {
-        read(self.frame.receive_reply(&mut self.stream)?);
-        Ok(())
+    fn accept(&self) -> anyhow::Result<Stream> {
+        StreamListener::accept(self).context("no client could be accepted")
     }
 }
 
 /// The server's end of the stream.
-pub struct StreamResponder {
-    listener: StreamListener,
-    frame: Frame,
-}
+pub type StreamResponder = FramedResponder<StreamListener>;
 
 impl StreamResponder {
     /// Listens in the rendezvous.
     pub fn bind(place: &Rendezvous) -> anyhow::Result<StreamResponder> {
-        Ok(StreamResponder { listener: stream_bind(place)?, frame: Frame::new(place.capacity) })
-    }
-
-    /// Answers many clients, a thread for each, as a plain server does; with one session it is
-    /// [`serve`](Responder::serve).
-    pub fn serve_each(self, sessions: usize, handler: fn(&mut [u8])) -> anyhow::Result<()> {
-        if sessions == 1 {
-            return self.serve(handler);
-        }
-        let StreamResponder { listener, frame } = self;
-        super::thread_for_each(
-            || listener.accept().context("no client could be accepted"),
-            move |mut stream| frame.another().answer_all(&mut stream, handler),
-        )
-    }
-}
-
-impl Responder for StreamResponder {
-    fn serve<H>(self, handler: H) -> anyhow::Result<()>
-    where
-        H: FnMut(&mut [u8]),
-    {
-        let mut stream = self.listener.accept().context("no client could be accepted")?;
-        self.frame.answer_all(&mut stream, handler)
+        Ok(StreamResponder::behind(stream_bind(place)?, place))
     }
 }

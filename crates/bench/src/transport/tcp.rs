@@ -4,17 +4,14 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use anyhow::Context as _;
 
-use super::frame::Frame;
-use super::{Rendezvous, Responder, Window};
+use super::Rendezvous;
+use super::framed::{Door, FramedCaller, FramedResponder};
 
 /// The file in the rendezvous that holds the server's port.
 const PORT: &str = "tcp.port";
 
 /// The client's end of the connection.
-pub struct TcpCaller {
-    stream: TcpStream,
-    frame: Frame,
-}
+pub type TcpCaller = FramedCaller<TcpStream>;
 
 impl TcpCaller {
     /// Connects to the port that the server left in the rendezvous.
@@ -22,38 +19,34 @@ impl TcpCaller {
         let port = std::fs::read_to_string(place.path(PORT)).context("no server has left its port")?;
         let port: u16 = port.trim().parse().context("the server's port is not a number")?;
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("no server listens on the port")?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(place.polls())?;
-        Ok(TcpCaller { stream, frame: Frame::new(place.capacity) })
+        Ok(TcpCaller::over(prepared(stream, place.polls())?, place))
     }
 }
 
-/// The frame holds one message of the full capacity, so a read never takes a part of the next reply with it where all
-/// are of that size.
-impl Window for TcpCaller {
-    fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-    {
-        fill(self.frame.payload(len)?);
-        self.frame.send(len, &mut self.stream)
-    }
+/// A connection as both ends have it.
+fn prepared(stream: TcpStream, polls: bool) -> anyhow::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(polls)?;
+    Ok(stream)
+}
 
-    fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
-    where
-        R: FnOnce(&[u8]),
-    {
-        read(self.frame.receive_reply(&mut self.stream)?);
-        Ok(())
+/// A listening socket, and whether its connections are polled.
+pub struct TcpDoor {
+    listener: TcpListener,
+    polls: bool,
+}
+
+impl Door for TcpDoor {
+    type Stream = TcpStream;
+
+    fn accept(&self) -> anyhow::Result<TcpStream> {
+        let (stream, _) = self.listener.accept().context("no client could be accepted")?;
+        prepared(stream, self.polls)
     }
 }
 
 /// The server's end of the connection.
-pub struct TcpResponder {
-    listener: TcpListener,
-    frame: Frame,
-    polls: bool,
-}
+pub type TcpResponder = FramedResponder<TcpDoor>;
 
 impl TcpResponder {
     /// Listens on a free port of the loopback address and leaves its number in the rendezvous.
@@ -61,38 +54,6 @@ impl TcpResponder {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port could be had")?;
         let port = listener.local_addr()?.port();
         std::fs::write(place.path(PORT), port.to_string()).context("the port cannot be left for the client")?;
-        Ok(TcpResponder { listener, frame: Frame::new(place.capacity), polls: place.polls() })
-    }
-}
-
-impl TcpResponder {
-    /// Answers many clients, a blocking thread for each, as a plain server does; with one session it is
-    /// [`serve`](Responder::serve).
-    pub fn serve_each(self, sessions: usize, handler: fn(&mut [u8])) -> anyhow::Result<()> {
-        if sessions == 1 {
-            return self.serve(handler);
-        }
-        let TcpResponder { listener, frame, polls } = self;
-        super::thread_for_each(
-            || {
-                let (stream, _) = listener.accept().context("no client could be accepted")?;
-                stream.set_nodelay(true)?;
-                stream.set_nonblocking(polls)?;
-                Ok(stream)
-            },
-            move |mut stream| frame.another().answer_all(&mut stream, handler),
-        )
-    }
-}
-
-impl Responder for TcpResponder {
-    fn serve<H>(self, handler: H) -> anyhow::Result<()>
-    where
-        H: FnMut(&mut [u8]),
-    {
-        let (mut stream, _) = self.listener.accept().context("no client could be accepted")?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(self.polls)?;
-        self.frame.answer_all(&mut stream, handler)
+        Ok(TcpResponder::behind(TcpDoor { listener, polls: place.polls() }, place))
     }
 }

@@ -4,8 +4,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use anyhow::Context as _;
 
-use super::frame::Frame;
-use super::{Rendezvous, Responder, Window};
+use super::Rendezvous;
+use super::framed::{Door, FramedCaller, FramedResponder};
 
 const SOCKET: &str = "unix.sock";
 
@@ -17,86 +17,43 @@ pub fn unix_connect(place: &Rendezvous) -> anyhow::Result<UnixStream> {
 }
 
 /// Listens in the rendezvous.
-pub fn unix_bind(place: &Rendezvous) -> anyhow::Result<UnixListener> {
-    UnixListener::bind(place.path(SOCKET)).context("the socket cannot be made")
-}
-
-/// The next client.
-pub fn unix_accept(listener: &UnixListener, place: &Rendezvous) -> anyhow::Result<UnixStream> {
-    let (stream, _) = listener.accept().context("no client could be accepted")?;
-    stream.set_nonblocking(place.polls())?;
-    Ok(stream)
+pub fn unix_bind(place: &Rendezvous) -> anyhow::Result<UnixDoor> {
+    let listener = UnixListener::bind(place.path(SOCKET)).context("the socket cannot be made")?;
+    Ok(UnixDoor { listener, polls: place.polls() })
 }
 
 /// The client's end of the socket.
-pub struct UnixCaller {
-    stream: UnixStream,
-    frame: Frame,
-}
+pub type UnixCaller = FramedCaller<UnixStream>;
 
 impl UnixCaller {
     /// Connects to the socket in the rendezvous.
     pub fn connect(place: &Rendezvous) -> anyhow::Result<UnixCaller> {
-        Ok(UnixCaller { stream: unix_connect(place)?, frame: Frame::new(place.capacity) })
+        Ok(UnixCaller::over(unix_connect(place)?, place))
     }
 }
 
-/// The frame holds one message of the full capacity, so a read never takes a part of the next reply with it where all
-/// are of that size.
-impl Window for UnixCaller {
-    fn submit<F>(&mut self, len: usize, fill: F) -> anyhow::Result<()>
-    where
-        F: FnOnce(&mut [u8]),
-    {
-        fill(self.frame.payload(len)?);
-        self.frame.send(len, &mut self.stream)
-    }
+/// A listening socket, and whether its connections are polled.
+pub struct UnixDoor {
+    listener: UnixListener,
+    polls: bool,
+}
 
-    fn complete<R>(&mut self, read: R) -> anyhow::Result<()>
-    where
-        R: FnOnce(&[u8]),
-    {
-        read(self.frame.receive_reply(&mut self.stream)?);
-        Ok(())
+impl Door for UnixDoor {
+    type Stream = UnixStream;
+
+    fn accept(&self) -> anyhow::Result<UnixStream> {
+        let (stream, _) = self.listener.accept().context("no client could be accepted")?;
+        stream.set_nonblocking(self.polls)?;
+        Ok(stream)
     }
 }
 
 /// The server's end of the socket.
-pub struct UnixResponder {
-    listener: UnixListener,
-    frame: Frame,
-    place: Rendezvous,
-}
+pub type UnixResponder = FramedResponder<UnixDoor>;
 
 impl UnixResponder {
     /// Listens in the rendezvous.
     pub fn bind(place: &Rendezvous) -> anyhow::Result<UnixResponder> {
-        let frame = Frame::new(place.capacity);
-        Ok(UnixResponder { listener: unix_bind(place)?, frame, place: place.clone() })
-    }
-}
-
-impl UnixResponder {
-    /// Answers many clients, a blocking thread for each, as a plain server does; with one session it is
-    /// [`serve`](Responder::serve).
-    pub fn serve_each(self, sessions: usize, handler: fn(&mut [u8])) -> anyhow::Result<()> {
-        if sessions == 1 {
-            return self.serve(handler);
-        }
-        let UnixResponder { listener, frame, place } = self;
-        super::thread_for_each(
-            || unix_accept(&listener, &place),
-            move |mut stream| frame.another().answer_all(&mut stream, handler),
-        )
-    }
-}
-
-impl Responder for UnixResponder {
-    fn serve<H>(self, handler: H) -> anyhow::Result<()>
-    where
-        H: FnMut(&mut [u8]),
-    {
-        let mut stream = unix_accept(&self.listener, &self.place)?;
-        self.frame.answer_all(&mut stream, handler)
+        Ok(UnixResponder::behind(unix_bind(place)?, place))
     }
 }
