@@ -63,6 +63,18 @@ const STEPS: Steps = Steps {
     announce: |waiting| Waiting(waiting).announce(),
 };
 
+/// How one who looked, announced its sleep and looked again came to what it waited for.
+const HOW: &[&str] = &["there at once", "there at the last look", "slept and rung"];
+
+fn how(at_once: bool, seen: bool, has_rung: bool) -> Outcome {
+    assert!(seen || has_rung, "{LOST}");
+    match (at_once, seen) {
+        (true, _) => HOW[0],
+        (_, true) => HOW[1],
+        _ => HOW[2],
+    }
+}
+
 // ---- data, and a reader that goes to sleep --------------------------------------------------------------------------
 
 /// A reader looks, announces, looks again, and sleeps; a byte comes meanwhile.
@@ -87,17 +99,12 @@ fn a_byte_comes(steps: Steps) -> Outcome {
         assert_eq!(ring.read(consumer.position()), 7);
     }
     let has_rung = writer.join().unwrap();
-    assert!(seen || has_rung, "{LOST}");
-    match (at_once, seen) {
-        (true, _) => "there at once",
-        (_, true) => "there at the last look",
-        _ => "slept and rung",
-    }
+    how(at_once, seen, has_rung)
 }
 
 #[test]
 fn a_reader_sees_each_byte_whole_or_is_rung() {
-    explore(&["there at once", "there at the last look", "slept and rung"], || a_byte_comes(STEPS));
+    explore(HOW, || a_byte_comes(STEPS));
 }
 
 #[test]
@@ -151,17 +158,12 @@ fn room_comes(steps: Steps) -> Outcome {
         ring.write(producer.position(), 3);
     }
     let has_rung = reader.join().unwrap();
-    assert!(seen || has_rung, "{LOST}");
-    match (at_once, seen) {
-        (true, _) => "there at once",
-        (_, true) => "there at the last look",
-        _ => "slept and rung",
-    }
+    how(at_once, seen, has_rung)
 }
 
 #[test]
 fn a_writer_gets_the_room_that_was_read_or_is_rung() {
-    explore(&["there at once", "there at the last look", "slept and rung"], || room_comes(STEPS));
+    explore(HOW, || room_comes(STEPS));
 }
 
 #[test]
