@@ -5,7 +5,7 @@ mod harness;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::Runtime;
+use harness::{Gate, Runtime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -33,26 +33,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// A pipe with a name, in the directory where programs run: who reads from it hangs until this is dropped.
-struct Gate(std::path::PathBuf);
-
-impl Gate {
-    fn new(runtime: &Runtime) -> Gate {
-        let path = runtime.path().join("gate");
-        use rustix::fs::{CWD, FileType, Mode, mknodat};
-        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
-        Gate(path)
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        // Without waiting for a reader, who may be gone already.
-        let _ = std::fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&self.0);
     }
 }
 
@@ -107,7 +87,6 @@ fn a_server_and_its_calls_are_seen() {
 #[test]
 fn a_server_that_hangs_and_is_stopped_is_seen_all_the_same() {
     let runtime = Runtime::new();
-    // It ends when somebody has opened the pipe for writing: also when the test fails, nothing is left that sleeps.
     let gate = Gate::new(&runtime);
     let server = runtime.serve("hang", &["--exec", "cat gate"]);
     let client = Running::start(&mut runtime.wigwag(["call", "hang", "hello"]));

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{Ended, Runtime};
+use harness::{Ended, Gate, Runtime};
 use nix::sys::signal::Signal;
 use prometheus_parse::{Scrape, Value};
 
@@ -96,7 +96,8 @@ fn a_name_of_strange_letters_is_escaped() {
 fn who_is_stopped_or_hangs_or_died_is_seen() {
     let runtime = Runtime::new();
     let stopped = runtime.serve("stopped", &["--do", "echo"]);
-    let _hangs = runtime.serve("hangs", &["--exec", "sleep 1000"]);
+    let _gate = Gate::new(&runtime);
+    let _hangs = runtime.serve("hangs", &["--exec", "cat gate"]);
     let mut call = runtime.wigwag(["call", "hangs", "x"]).stderr(Stdio::null()).spawn().unwrap();
     stopped.signal(Signal::SIGSTOP);
     let begin = Instant::now();

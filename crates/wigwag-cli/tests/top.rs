@@ -7,7 +7,7 @@ mod screen;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
 
-use harness::{Ended, Runtime};
+use harness::{Ended, Gate, Runtime};
 use nix::sys::signal::{Signal, kill};
 use screen::Screen;
 
@@ -143,7 +143,8 @@ fn a_signal_gives_the_terminal_back() {
 fn a_service_that_is_stopped_or_hangs_or_ends_is_seen() {
     let runtime = Runtime::new();
     let stopped = runtime.serve("stopped", &["--do", "echo"]);
-    let _hangs = runtime.serve("hangs", &["--exec", "sleep 1000"]);
+    let _gate = Gate::new(&runtime);
+    let _hangs = runtime.serve("hangs", &["--exec", "cat gate"]);
     let mut call = runtime.wigwag(["call", "hangs", "x"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     stopped.signal(Signal::SIGSTOP);
     let screen = top(&runtime, &["--interval", "0.1"], 24, 80);

@@ -177,3 +177,24 @@ impl From<Output> for Ended {
         Ended { code: output.status.code(), stdout: output.stdout, stderr }
     }
 }
+
+/// A pipe with a name, in the directory where programs run: who reads from it (`cat gate`) hangs until this is dropped. So
+/// nothing is left that sleeps, also when the test fails.
+pub struct Gate(PathBuf);
+
+impl Gate {
+    pub fn new(runtime: &Runtime) -> Gate {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let path = runtime.path().join("gate");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        Gate(path)
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // Without waiting for a reader, who may be gone already.
+        let _ = std::fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&self.0);
+    }
+}

@@ -402,9 +402,10 @@ impl Steward {
             tally: Arc::clone(&self.core.tally),
             core: Arc::downgrade(&self.core),
         });
-        self.core.deal(&session);
-        self.sessions.insert(id, Live { session, pidfd: offer.pidfd });
+        // Counted before it is served, so that nobody sees calls of no session.
+        self.sessions.insert(id, Live { session: Arc::clone(&session), pidfd: offer.pidfd });
         self.record().sessions.set(self.sessions.len() as u64);
+        self.core.deal(&session);
     }
 
     /// Counts a session that is granted, and gives it a record.
