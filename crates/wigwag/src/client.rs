@@ -434,7 +434,10 @@ impl Client {
             head = Head::parse(word).filter(|head| head.kind == Kind::Reply);
         }
         let Some(head) = head else { return Err(self.not_a_reply(slot, turn, word)) };
-        let again = planted::is(Fault::ReplyDoubleFetch).then(|| line.head.load(Ordering::Relaxed));
+        let again = planted::is(Fault::ReplyDoubleFetch).then(|| {
+            planted::dawdle();
+            line.head.load(Ordering::Relaxed)
+        });
         Ok(Reply::new(self, slot, line, again.and_then(Head::parse).unwrap_or(head)))
     }
 

@@ -109,3 +109,12 @@ pub fn is(fault: Fault) -> bool {
     let (is_compiled_in, name) = fault.of();
     is_compiled_in && NAMED.get_or_init(|| std::env::var("WIGWAG_PLANTED").unwrap_or_default()) == name
 }
+
+/// Gives others the time that a fault needs to show: a race that a planted fault opens is lost on every machine, however fast its
+/// processors are and however few.
+#[inline]
+pub fn dawdle() {
+    if cfg!(feature = "planted-faults") {
+        std::thread::sleep(std::time::Duration::from_micros(1)); // some fifty, by the timer's slack
+    }
+}

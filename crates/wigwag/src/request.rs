@@ -508,6 +508,7 @@ impl Request {
     fn pass(&mut self, kind: Kind) -> Answered {
         if planted::is(Fault::EarlyTurn) {
             slot::pass_to_client(&self.line().turn, self.sequence);
+            planted::dawdle();
         }
         let is_cut = planted::is(Fault::ShortReply) && self.in_body && kind == Kind::Reply;
         let len = self.len as u32 - u32::from(is_cut);

@@ -177,6 +177,7 @@ impl Writer {
             let position = self.ring.position();
             if planted::is(Fault::EarlyBytes) {
                 self.publish(link, part.len());
+                planted::dawdle();
                 link.segment().copy_to_ring(link.side(), position, part);
                 continue;
             }

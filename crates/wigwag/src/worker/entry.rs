@@ -197,6 +197,7 @@ impl Entry {
         }
         let Some(head) = head else { return self.violation(slot, turn) };
         let head = if planted::is(Fault::DoubleFetch) {
+            planted::dawdle();
             Head::parse(line.head.load(Ordering::Relaxed)).unwrap_or(head)
         } else {
             head
