@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use super::{Counters, Sender};
+use super::{Counters, LOOKS_FOR_HALF_MAX, Sender};
 use crate::contract::{Contract, Form};
 use crate::control::attach::Wishes;
 use crate::error::Result;
@@ -142,6 +142,7 @@ impl SenderBuilder {
             name: name.to_owned(),
             builder: self,
             alive_at: clock::tick(),
+            looks_for_half: LOOKS_FOR_HALF_MAX,
             counters: Counters::default(),
         })
     }
