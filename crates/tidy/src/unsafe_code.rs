@@ -9,6 +9,7 @@ const ADDRESSES: &[(&str, &str)] = &[
     ("crates/wigwag/src/permit_file.rs", "pointers into the mapping of a semaphore"),
     ("crates/wigwag/src/statistics.rs", "pointers into the mapping of a server's statistics"),
     ("crates/wigwag/src/request.rs", "the payload as the server lends it"),
+    ("crates/wigwag/src/message.rs", "the payload as the receiver lends it"),
     ("crates/wigwag/src/loan.rs", "the payload as the client lends it"),
     ("crates/wigwag/src/sender/draft.rs", "the payload as the sender lends it"),
     ("crates/wigwag/src/loan/held.rs", "the same, for tasks"),

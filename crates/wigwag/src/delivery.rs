@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::Deref;
 
-use crate::request::{Peer, Request};
+use crate::message::Message;
+use crate::request::Peer;
 
 /// A message in the receiver's hands. It dereferences to its bytes, which lie in the sender's memory.
 ///
@@ -24,12 +25,12 @@ use crate::request::{Peer, Request};
 /// ```
 #[must_use = "dropping a delivery acknowledges it"]
 pub struct Delivery {
-    request: Request,
+    message: Message,
 }
 
 impl Delivery {
-    pub(crate) fn new(request: Request) -> Delivery {
-        Delivery { request }
+    pub(crate) fn new(message: Message) -> Delivery {
+        Delivery { message }
     }
 
     /// Acknowledges it: done with, never delivered again. The same as dropping it, said aloud.
@@ -44,9 +45,7 @@ impl Delivery {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     #[inline]
-    pub fn ack(mut self) {
-        self.request.acknowledge();
-    }
+    pub fn ack(self) {}
 
     /// Gives it back: it is delivered again, before messages that nobody has had, and marked as redelivered. If the receiver has
     /// been dropped, the sender hands it to the next one.
@@ -61,7 +60,7 @@ impl Delivery {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn nack(mut self) {
-        self.request.give_back();
+        self.message.give_back();
     }
 
     /// Whether it was in somebody's hands before: a receiver died with it, or gave it back. What it asks for may have been done.
@@ -75,7 +74,7 @@ impl Delivery {
     /// ```
     #[inline]
     pub fn is_redelivered(&self) -> bool {
-        self.request.is_redelivered()
+        self.message.is_redelivered()
     }
 
     /// Who sent it.
@@ -88,7 +87,7 @@ impl Delivery {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn peer(&self) -> Peer {
-        self.request.peer()
+        Peer::of(self.message.session().peer)
     }
 }
 
@@ -97,15 +96,7 @@ impl Deref for Delivery {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        &self.request
-    }
-}
-
-impl Drop for Delivery {
-    #[inline]
-    fn drop(&mut self) {
-        // `ack` and `nack` have closed it already; then neither does anything.
-        if std::thread::panicking() { self.request.give_back() } else { self.request.acknowledge() }
+        &self.message
     }
 }
 

@@ -45,13 +45,12 @@
 //! link                                  one end of a stream
 //! connection                            the caller's end of a session, of whichever form
 //! worker                                one serving thread: hot and cold sessions
-//! request                               one call, as the server sees it
-//! private_copy                          payloads of clients that are not trusted
+//! request message                       one call as the server sees it, one message as the receiver does
 //! control/host                          whoever takes a name, with its steward
 //! session  control/{core steward arrivals}   one connection, as the server sees it; the thread that ends it; streams to accept
 //! control/attach                        the client's side of the handshake
 //! control/{rendezvous ledger policy settings protocol news}   names, accounts, who gets what and how that is stated, messages
-//! control/leftovers                     whose names live, and what killed processes left
+//! control/leftovers  private_copy       whose names live, and what killed processes left; payloads of clients that are not trusted
 //! permit_file                           a semaphore's file: how it comes and goes, and who has it open
 //! segment  slot  ring  doorbell  permit_table  statistics   the shared memory: pointers, turns, byte rings, wake-ups, permits, counters
 //! wait  attention  free_slots  outbox  stats    private state machines
@@ -88,6 +87,7 @@ mod hint;
 mod layout;
 mod link;
 mod loan;
+mod message;
 pub mod observe;
 mod outbox;
 mod permit_file;

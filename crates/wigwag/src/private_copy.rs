@@ -1,5 +1,10 @@
 //! A private copy of a payload, for clients that may write behind the server's back.
 
+use std::os::fd::OwnedFd;
+
+use crate::layout::Head;
+use crate::segment::Segment;
+use crate::sys;
 use zerocopy::IntoBytes;
 
 /// Bytes aligned as payloads are (16), kept from request to request.
@@ -28,6 +33,30 @@ impl PrivateCopy {
             self.bytes_mut()[old..].fill(0);
         }
         true
+    }
+
+    /// Becomes the payload of a slot, each of its bytes read once; `memory` is the segment's, for bodies that may have no pages yet.
+    /// Else what could not be done, in words.
+    pub fn take(
+        &mut self,
+        segment: &Segment,
+        memory: Option<&OwnedFd>,
+        slot: usize,
+        head: Head,
+    ) -> Result<(), &'static str> {
+        if !self.resize(head.len as usize) {
+            return Err("has no memory for a copy of");
+        }
+        match (memory, head.in_body) {
+            (Some(memory), true) => {
+                let offset = segment.body_offset(slot);
+                if !sys::memory::read_exact(memory, offset as u64, self.bytes_mut()) {
+                    return Err("could not read");
+                }
+            }
+            (_, in_body) => segment.copy_out(slot, in_body, self.bytes_mut()),
+        }
+        Ok(())
     }
 
     /// The bytes.

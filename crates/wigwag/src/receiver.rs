@@ -47,22 +47,34 @@ pub struct Receiver {
     returned: Condvar,
 }
 
+/// Room for so many messages is made when the first of a batch has come.
+const BATCH_AT_FIRST: usize = 64;
+
 /// What the receiving threads share. One of them at a time looks for messages.
 struct Desk {
     /// Taken along by a thread that waits, so that others can still ask for what is there.
     worker: Option<Box<Worker>>,
     /// Threads that wait for the worker.
     waiting: usize,
-    received: u64,
+    received: Received,
+}
+
+/// What has been handed out.
+#[derive(Default)]
+struct Received {
+    messages: u64,
     redelivered: u64,
 }
 
-impl Desk {
+impl Received {
     /// The message that the worker announced.
+    #[inline(always)]
     fn hand_out(&mut self, worker: &mut Worker) -> Delivery {
         let delivery = Delivery::new(worker.take_message());
-        self.received += 1;
-        self.redelivered += u64::from(delivery.is_redelivered());
+        self.messages += 1;
+        if delivery.is_redelivered() {
+            self.redelivered += 1;
+        }
         delivery
     }
 }
@@ -109,10 +121,10 @@ impl Receiver {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn recv(&self) -> Result<Delivery> {
-        match self.next(Until::Forever)? {
-            Some(delivery) => Ok(delivery),
-            None => Err(closed()),
+        if let Some(delivery) = self.next_at_once()? {
+            return Ok(delivery);
         }
+        self.next_later(Until::Forever)?.ok_or_else(closed)
     }
 
     /// The next message if one is there. While another thread waits for messages, none is.
@@ -247,8 +259,8 @@ impl Receiver {
         let steward = self.host.core.statistics.tables().steward;
         // Relaxed: counters, each right by itself.
         ReceiverStats {
-            received: desk.received,
-            redelivered: desk.redelivered,
+            received: desk.received.messages,
+            redelivered: desk.received.redelivered,
             acknowledged: self.host.core.tally.acknowledged.load(Ordering::Relaxed),
             returned: self.host.core.tally.returned.load(Ordering::Relaxed),
             senders: steward.sessions.value(),
@@ -271,9 +283,33 @@ impl Receiver {
     }
 
     fn next(&self, until: Until) -> Result<Option<Delivery>> {
+        match self.next_at_once() {
+            Ok(None) => self.next_later(until),
+            found => found,
+        }
+    }
+
+    /// A message that is there already. The way of every message: nothing is taken out of the desk, and the result stays in
+    /// registers.
+    #[inline(always)]
+    fn next_at_once(&self) -> Result<Option<Delivery>> {
+        if self.host.is_forked() {
+            return Err(Error::forked());
+        }
+        let mut desk = self.lock();
+        let Desk { worker: Some(worker), received, .. } = &mut *desk else { return Ok(None) };
+        match worker.glance()? {
+            Next::Request => Ok(Some(received.hand_out(worker))),
+            Next::Nothing => Ok(None),
+            Next::Shutdown => Err(closed()),
+        }
+    }
+
+    #[cold]
+    fn next_later(&self, until: Until) -> Result<Option<Delivery>> {
         let mut found = None;
-        self.look(until, |desk, worker| {
-            found = Some(desk.hand_out(worker));
+        self.look(until, |received, worker| {
+            found = Some(received.hand_out(worker));
             false
         })?;
         Ok(found)
@@ -284,15 +320,18 @@ impl Receiver {
             return Err(Error::new(ErrorKind::InvalidConfiguration, "a batch of 0 messages is none: 1 is the least"));
         }
         let mut found = Vec::new();
-        self.look(until, |desk, worker| {
-            found.push(desk.hand_out(worker));
+        self.look(until, |received, worker| {
+            if found.is_empty() {
+                found.reserve(most.min(BATCH_AT_FIRST));
+            }
+            found.push(received.hand_out(worker));
             found.len() < most
         })?;
         Ok((!found.is_empty()).then(|| Batch::new(found)))
     }
 
     /// Looks for messages, and waits for the first one if need be. `take` takes each, and says whether it wants one more.
-    fn look(&self, until: Until, mut take: impl FnMut(&mut Desk, &mut Worker) -> bool) -> Result<()> {
+    fn look(&self, until: Until, mut take: impl FnMut(&mut Received, &mut Worker) -> bool) -> Result<()> {
         if self.host.is_forked() {
             return Err(Error::forked());
         }
@@ -309,7 +348,7 @@ impl Receiver {
             }
         }
         while matches!(outcome, Ok(Next::Request)) {
-            if !take(&mut desk, &mut worker) {
+            if !take(&mut desk.received, &mut worker) {
                 break;
             }
             outcome = worker.glance();

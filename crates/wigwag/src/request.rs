@@ -6,13 +6,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering as StdOrdering;
 use std::time::Instant;
 
-use crate::contract::Form;
-use crate::control::core::Again;
 use crate::control::policy::Trust;
-use crate::control::protocol::Reason;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint;
 use crate::layout::{ERROR_TEXT_CAPACITY, Head, INLINE_CAPACITY, Kind};
@@ -23,8 +19,8 @@ use crate::session::Session;
 use crate::slot;
 use crate::statistics::KeptEntry;
 use crate::sync::Ordering;
+use crate::sys::clock;
 use crate::sys::socket::Credentials;
-use crate::sys::{clock, memory};
 
 /// One request, to be changed in place and answered.
 ///
@@ -61,8 +57,6 @@ pub struct Request {
     sequence: u64,
     in_body: bool,
     has_deadline: bool,
-    /// A message: a receiver has had it before.
-    is_redelivered: bool,
     open: bool,
     /// Private copy for a client of another user, kept from request to request.
     copy: PrivateCopy,
@@ -134,7 +128,6 @@ impl Request {
             sequence: 0,
             in_body: false,
             has_deadline: false,
-            is_redelivered: false,
             open: false,
             copy: PrivateCopy::new(),
             kept: None,
@@ -152,7 +145,6 @@ impl Request {
         self.len = head.len as usize;
         self.in_body = head.in_body;
         self.has_deadline = head.has_deadline;
-        self.is_redelivered = head.kind == Kind::Redelivered;
         self.open = true;
         match self.session.trust {
             Trust::SameUser => {
@@ -162,102 +154,19 @@ impl Request {
                 }
                 true
             }
-            Trust::Stranger => self.copy_out(),
+            Trust::Stranger => self.copy_out(head),
         }
     }
 
     /// Copies the payload of a client of another user. `false` when that failed, and the request has been answered so.
     #[cold]
-    fn copy_out(&mut self) -> bool {
-        if !self.copy.resize(self.len) {
-            return self.could_not_copy("has no memory for a copy of");
-        }
-        let into = self.copy.bytes_mut();
-        match (&self.session.memory, self.in_body) {
-            (Some(memory), true) => {
-                let offset = self.session.segment.body_offset(self.slot);
-                if !memory::read_exact(memory, offset as u64, into) {
-                    return self.could_not_copy("could not read");
-                }
-            }
-            _ => self.session.segment.copy_out(self.slot, self.in_body, into),
+    fn copy_out(&mut self, head: Head) -> bool {
+        if let Err(why) = self.copy.take(&self.session.segment, self.session.memory.as_ref(), self.slot, head) {
+            self.answer_with_text(Kind::Failed, &format!("the server {why} the request"));
+            return false;
         }
         self.data = NonNull::from(self.copy.bytes_mut()).cast();
         true
-    }
-
-    /// A request is answered with an error. A message stays with its sender, and the session ends, so that it can come again.
-    #[cold]
-    fn could_not_copy(&mut self, why: &str) -> bool {
-        match self.session.form {
-            Form::Queue => {
-                self.leave();
-                self.session.end(Reason::Refused, format!("the receiver {why} a message of {} bytes", self.len));
-            }
-            _ => {
-                self.answer_with_text(Kind::Failed, &format!("the server {why} the request"));
-            }
-        }
-        false
-    }
-
-    /// Writes into a message's head that it is being handed out, for its sender to know should this process end.
-    #[inline(always)]
-    pub(crate) fn mark_delivered(&self) {
-        let head = Head { kind: Kind::Delivered, ..self.head() };
-        // Relaxed: read by a sender whose receiver is gone; the kernel orders that.
-        self.line().head.store(head.pack(), Ordering::Relaxed);
-    }
-
-    /// Whether a receiver has had the message before.
-    #[inline(always)]
-    pub(crate) fn is_redelivered(&self) -> bool {
-        self.is_redelivered
-    }
-
-    /// The message is done with: its memory is the sender's again.
-    #[inline(always)]
-    pub(crate) fn acknowledge(&mut self) {
-        if !self.open || self.is_inherited() {
-            return;
-        }
-        self.len = 0;
-        self.in_body = false;
-        self.pass(Kind::Acknowledged);
-        self.session.tally.acknowledged.fetch_add(1, StdOrdering::Relaxed); // a counter
-    }
-
-    /// The message is to be delivered again: here, or, if nobody here receives any more, by its sender to the next receiver.
-    #[cold]
-    pub(crate) fn give_back(&mut self) {
-        if !self.open || self.is_inherited() {
-            return;
-        }
-        self.leave();
-        self.session.tally.returned.fetch_add(1, StdOrdering::Relaxed); // a counter
-        if let Some(core) = self.session.core.upgrade() {
-            core.deliver_again(Again {
-                session: Arc::clone(&self.session),
-                slot: self.slot,
-                sequence: self.sequence,
-                head: Head { kind: Kind::Redelivered, ..self.head() },
-            });
-        }
-    }
-
-    /// The bytes are not touched here any more, and the turn stays where it is.
-    pub(crate) fn leave(&mut self) {
-        self.open = false;
-    }
-
-    /// The head as it was checked.
-    fn head(&self) -> Head {
-        Head {
-            len: self.len as u32,
-            kind: if self.is_redelivered { Kind::Redelivered } else { Kind::Message },
-            in_body: self.in_body,
-            has_deadline: false,
-        }
     }
 
     /// Whether it has not been answered yet.
@@ -513,18 +422,8 @@ impl Request {
         let is_cut = planted::is(Fault::ShortReply) && self.in_body && kind == Kind::Reply;
         let len = self.len as u32 - u32::from(is_cut);
         let head = Head { len, kind, in_body: self.in_body, has_deadline: false };
-        self.line().head.store(head.pack(), Ordering::Relaxed); // published by the turn
-        self.session.set_answered(self.slot, self.sequence);
-        let replaced = slot::pass_to_client(&self.line().turn, self.sequence);
-        self.open = false; // from here on the bytes are the client's
-        if !replaced.is_server() || replaced.sequence() != self.sequence {
-            self.session
-                .condemn(format!("it wrote to a turn that was the server's: {replaced:?} where {} was", self.sequence));
-        }
-        let rang = replaced.wants_wake();
-        if rang {
-            self.session.ring_client();
-        }
+        self.open = false; // with the turn, the bytes are the client's
+        let rang = self.session.pass_back(self.line(), self.slot, self.sequence, head);
         Answered { passed: true, rang, failed: kind != Kind::Reply, len }
     }
 }
@@ -551,11 +450,8 @@ impl DerefMut for Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        // A message that nobody acknowledged stays its sender's.
-        if self.session.form != Form::Queue {
-            let answered = self.answer_with_text(Kind::Unanswered, "");
-            self.count(answered);
-        }
+        let answered = self.answer_with_text(Kind::Unanswered, "");
+        self.count(answered);
     }
 }
 

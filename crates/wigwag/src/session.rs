@@ -2,14 +2,17 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::contract::Form;
 use crate::control::core::{Command, Core, Tally};
 use crate::control::ledger::Entry;
 use crate::control::policy::Trust;
 use crate::control::protocol::{FromServer, Reason};
-use crate::segment::Segment;
+use crate::layout::Head;
+use crate::private_copy::PrivateCopy;
+use crate::segment::{Line, Segment};
+use crate::slot;
 use crate::statistics::SessionEntry;
 use crate::sys::bell::Bell;
 use crate::sys::socket::{self, Credentials};
@@ -44,6 +47,8 @@ pub struct Session {
     pub _charged: Entry,
     /// The last sequence answered in each slot, in private memory: until then the slot is not taken again (invariant S2).
     pub answered: Box<[AtomicU64]>,
+    /// A queue's of another user: by slot, what was copied out of it until it is acknowledged.
+    pub copies: Box<[Mutex<Option<Box<PrivateCopy>>>]>,
     /// Which serving thread has it: written under the lock of the ports.
     pub port: AtomicU64,
     /// Whether somebody has asked for its end already.
@@ -80,6 +85,34 @@ impl Session {
     #[inline(always)]
     pub fn set_answered(&self, slot: usize, sequence: u64) {
         self.answered[slot].store(sequence, Ordering::Release);
+    }
+
+    /// The sequence of the message that was taken from a slot of a queue and has not been acknowledged.
+    #[inline(always)]
+    pub fn taken_of_queue(&self, slot: usize) -> u64 {
+        // Acquire, as in `is_answered`; a slot is not taken before its last message was answered, so this is the next one.
+        slot::next_sequence(self.answered[slot].load(Ordering::Acquire))
+    }
+
+    /// Passes the turn of a slot back, with what the head says, and wakes the client if it asked for that. Whether it did.
+    #[inline(always)]
+    pub fn pass_back(&self, line: &Line, slot: usize, sequence: u64, head: Head) -> bool {
+        line.head.store(head.pack(), Ordering::Relaxed); // published by the turn
+        self.set_answered(slot, sequence);
+        let replaced = slot::pass_to_client(&line.turn, sequence);
+        if !replaced.is_server() || replaced.sequence() != sequence {
+            self.wrote_to_ours(replaced, sequence);
+        }
+        let must_ring = replaced.wants_wake();
+        if must_ring {
+            self.ring_client();
+        }
+        must_ring
+    }
+
+    #[cold]
+    fn wrote_to_ours(&self, replaced: slot::Turn, sequence: u64) {
+        self.condemn(format!("it wrote to a turn that was the server's: {replaced:?} where {sequence} was"));
     }
 
     /// Ends the session because of what the peer did. The process and all other sessions go on.

@@ -11,6 +11,7 @@ use crate::blocking;
 use crate::control::core::{Again, Command, Core, Letter, Port};
 use crate::control::protocol::Reason;
 use crate::error::Result;
+use crate::message::{Message, Place};
 use crate::request::Request;
 use crate::session::Session;
 use crate::statistics::{SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, THREAD_ASLEEP, THREAD_AWAKE};
@@ -97,8 +98,8 @@ pub struct Worker {
     last: usize,
     /// Messages that were given back, to be delivered before anything else.
     again: VecDeque<Again>,
-    /// One of them, opened.
-    opened_again: Option<Request>,
+    /// One of them, ready to be handed out.
+    opened_again: Option<(Arc<Session>, Place)>,
     /// Falls with every request; at zero it is time to look at the clock.
     countdown: i32,
     idle_passes: u32,
@@ -212,19 +213,20 @@ impl Worker {
     }
 
     /// The message that [`Next::Request`] announced. It is counted as this thread's: only one at a time has the worker.
-    pub fn take_message(&mut self) -> Request {
-        let request = match self.opened_again.take() {
-            Some(request) => request,
+    #[inline(always)]
+    pub fn take_message(&mut self) -> Message {
+        let message = match self.opened_again.take() {
+            Some((session, place)) => Message::of(session, place),
             None => {
                 let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
                 entry.idle_since = None;
-                std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)))
+                entry.take_found()
             }
         };
-        let served = &request.session().record.counters().served;
+        let served = &message.session().record.counters().served;
         served.calls.add(1);
-        served.bytes_in.add(request.len() as u64);
-        request
+        served.bytes_in.add(message.len() as u64);
+        message
     }
 
     /// The request that [`Next::Request`] announced, to keep.
@@ -645,14 +647,13 @@ impl Worker {
     /// Opens a message that was given back.
     #[cold]
     fn open_again(&mut self) -> bool {
-        while let Some(Again { session, slot, sequence, head }) = self.again.pop_front() {
+        while let Some(Again { session, slot, head }) = self.again.pop_front() {
             if !self.again.is_empty() {
                 self.countdown = 0; // so that the next one is looked for
             }
-            let mut request = Request::closed(Arc::clone(&session));
-            let line = session.segment.line(slot);
-            if request.open(slot, line, sequence, head) {
-                self.opened_again = Some(request);
+            let place = Place::new(slot, head);
+            if Message::make_ready(&session, place) {
+                self.opened_again = Some((session, place));
                 if self.drain.is_some() {
                     self.count_drained();
                 }

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap};
-use wigwag::{Client, ErrorKind, Request, Server};
+use wigwag::{Client, ErrorKind, Receiver, Request, Sender, Server};
 use wigwag_testing::Snapshot;
 use wigwag_testing::wire::{self, READY, REFUSED, VIOLATION};
 use wigwag_testing::{
-    Ground, HAS_DEADLINE, IN_BODY, LIMIT, Process, REQUEST, Raw, SERVER, WAKE, check_inverted, eventually, fill, role,
-    word,
+    Ground, HAS_DEADLINE, IN_BODY, LIMIT, MESSAGE, Process, REQUEST, Raw, SERVER, WAKE, check_inverted, eventually,
+    fill, role, word,
 };
 use workshop::{ORDER, Workshop};
 
@@ -706,6 +706,104 @@ fn a_client_of_the_same_user_shares_its_memory_with_the_handler() {
 fn a_client_of_another_user_cannot_change_what_the_handler_sees() {
     let Some(()) = as_root("the private copy for another user") else { return };
     handler_while_the_client_changes_the_request(STRANGER, b'A', b'A');
+}
+
+/// Sends messages of all sizes: arguments are the socket, the user, and how many of each.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn strangers_sender() {
+    role("strangers_sender", |_, arguments| {
+        become_user(arguments[1].parse().unwrap());
+        let mut sender = Sender::builder().receiver_user(0).slots(4).connect(arguments[0]).unwrap();
+        for seed in 0..arguments[2].parse().unwrap() {
+            for len in MESSAGE_SIZES {
+                let mut draft = sender.loan(len).unwrap();
+                fill(&mut draft, seed);
+                draft.commit().unwrap();
+            }
+        }
+        sender.close().unwrap();
+    });
+}
+
+const MESSAGE_SIZES: [usize; 8] = [0, 1, 8, 47, 48, 49, 5000, 65_536];
+
+#[test]
+fn messages_of_another_user_are_received_like_any_others() {
+    let Some(()) = as_root("messages of another user") else { return };
+    let ground = Ground::new();
+    let_all_in(&ground);
+    let receiver = Receiver::builder().allow_user(STRANGER).bind(ground.socket()).unwrap();
+    let (socket, user) = (ground.socket(), STRANGER.to_string());
+    let arguments = [socket.as_os_str(), user.as_ref(), "20".as_ref()];
+    let sender = Process::start("strangers_sender", arguments);
+    for seed in 0..20 {
+        for len in MESSAGE_SIZES {
+            let mut expected = vec![0; len];
+            fill(&mut expected, seed);
+            let first = receiver.recv_timeout(LIMIT).unwrap().expect("a message");
+            assert!(first[..] == expected && !first.is_redelivered(), "{len} bytes");
+            if seed % 3 == 0 {
+                first.nack();
+                let again = receiver.recv_timeout(LIMIT).unwrap().expect("the message again");
+                assert!(again[..] == expected && again.is_redelivered(), "{len} bytes");
+            }
+        }
+    }
+    sender.join();
+    let messages = 20 * MESSAGE_SIZES.len() as u64;
+    let stats = receiver.stats();
+    assert_eq!((stats.acknowledged, stats.returned), (messages, 7 * MESSAGE_SIZES.len() as u64));
+}
+
+/// A sender that changes its message while somebody has it: arguments are the socket and the user to do it as.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn changeling_sender() {
+    role("changeling_sender", |parent, arguments| {
+        become_user(arguments[1].parse().unwrap());
+        let raw = Raw::connect_sender(Path::new(arguments[0]), 4);
+        for (slot, len) in [20, 48, 5000].into_iter().enumerate() {
+            let in_body = len > 48;
+            raw.write(slot, in_body, &vec![b'A'; len]);
+            let flag = if in_body { IN_BODY } else { 0 };
+            raw.pass(slot, 1 << 8 | SERVER, MESSAGE | flag | len as u64);
+            assert_eq!(parent.hear().unwrap(), "change it");
+            raw.write(slot, in_body, &vec![b'B'; len]);
+            raw.head(slot).store(MESSAGE | 1, Ordering::SeqCst);
+            parent.tell("changed");
+            raw.wait(slot);
+        }
+        parent.tell("all acknowledged");
+        parent.hear();
+    });
+}
+
+fn message_that_its_sender_changes(user: u32, sees: u8) {
+    let ground = Ground::new();
+    let_all_in(&ground);
+    let receiver = Receiver::builder().allow_user(STRANGER).bind(ground.socket()).unwrap();
+    let mut sender = Process::start("changeling_sender", [ground.socket().as_os_str(), user.to_string().as_ref()]);
+    for len in [20, 48, 5000] {
+        let message = receiver.recv_timeout(LIMIT).unwrap().expect("a message");
+        assert_eq!(&message[..], vec![b'A'; len]);
+        sender.tell("change it");
+        sender.expect("changed");
+        assert_eq!(&message[..], vec![sees; len], "what is received after the change");
+    }
+    sender.expect("all acknowledged");
+    assert_eq!(receiver.stats().violations, 0);
+}
+
+#[test]
+fn a_sender_of_the_same_user_shares_its_memory_with_the_receiver() {
+    message_that_its_sender_changes(own_uid(), b'B'); // without it the next test would prove nothing
+}
+
+#[test]
+fn a_sender_of_another_user_cannot_change_what_was_received() {
+    let Some(()) = as_root("the private copy for another user") else { return };
+    message_that_its_sender_changes(STRANGER, b'A');
 }
 
 /// Asks to be woken each time, and never reads a bell: its own loss.

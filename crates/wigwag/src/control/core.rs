@@ -101,8 +101,6 @@ pub struct Again {
     pub session: Arc<Session>,
     /// Where in its memory it lies.
     pub slot: usize,
-    /// The sequence of its turn.
-    pub sequence: u64,
     /// Its head as it was checked.
     pub head: layout::Head,
 }

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -384,6 +384,7 @@ impl Steward {
         let record = self.begin_session(id, &handshake, offer.segment.geometry());
         let Handshake { socket, peer, trust, .. } = handshake;
         let slots = offer.segment.geometry().slots;
+        let has_copies = trust == Trust::Stranger && self.contract.form == Form::Queue;
         let session = Arc::new(Session {
             id,
             segment: offer.segment,
@@ -396,6 +397,7 @@ impl Steward {
             trust,
             record,
             _charged: offer.charged,
+            copies: (0..if has_copies { slots } else { 0 }).map(|_| Mutex::new(None)).collect(),
             answered: (0..slots).map(|_| AtomicU64::new(slot::before_first())).collect(),
             port: AtomicU64::new(0),
             is_ending: AtomicBool::new(false),

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use super::{Desk, Receiver};
+use super::{Desk, Received, Receiver};
 use crate::contract::{Contract, Form};
 use crate::control::core::Core;
 use crate::control::host::Host;
@@ -115,7 +115,7 @@ impl ReceiverBuilder {
         let core = Core::new(&orders)?;
         let worker = Box::new(Worker::new(Arc::clone(&core), Arc::clone(&core.ports()[0]), wait)?);
         let host = Host::start(core, orders)?;
-        let desk = Mutex::new(Desk { worker: Some(worker), waiting: 0, received: 0, redelivered: 0 });
+        let desk = Mutex::new(Desk { worker: Some(worker), waiting: 0, received: Received::default() });
         Ok(Receiver { host, desk, returned: Condvar::new() })
     }
 }

@@ -11,6 +11,7 @@ use crate::control::policy::Trust;
 use crate::doorbell::Waiting;
 use crate::hint;
 use crate::layout::{Head, Kind};
+use crate::message::{Message, Place};
 use crate::planted::{self, Fault};
 use crate::request::Request;
 use crate::session::Session;
@@ -45,6 +46,8 @@ pub struct Entry {
     orphan: Option<usize>,
     /// The request found last, opened in place: a call moves no object and counts no reference.
     pub request: Request,
+    /// A queue's: the message found last, until [`Entry::take_found`].
+    found: Place,
 }
 
 impl Entry {
@@ -62,6 +65,7 @@ impl Entry {
             in_ring_order: session.form == Form::Queue,
             orphan: None,
             request: Request::closed(Arc::clone(&session)),
+            found: Place::NONE,
             session,
         }
     }
@@ -229,15 +233,27 @@ impl Entry {
         let head = Head::of_kind(word, Kind::Message, capacity);
         let head = head.or_else(|| Head::of_kind(word, Kind::Redelivered, capacity));
         let Some(head) = head.filter(|head| !head.has_deadline) else { return self.violation(slot, turn) };
-        if !self.open(slot, turn, head) {
+        if !self.session.is_answered(slot, self.expected[slot].taken()) {
+            return self.violation(slot, turn);
+        }
+        self.found = Place::new(slot, head);
+        if !Message::make_ready(&self.session, self.found) {
             // The session ends. Whoever sent this sends it again elsewhere: nothing of it may be taken here meanwhile.
             self.expected = Box::new([]);
             return false;
         }
-        self.request.mark_delivered();
+        self.expected[slot] = self.expected[slot].next();
+        self.is_client_waking = false;
+        Message::mark_delivered(&self.session, self.found);
         self.cursor = if slot + 1 == self.expected.len() { 0 } else { slot + 1 };
         self.orphan = self.orphan.map(|left| left - 1);
         true
+    }
+
+    /// The message that was found, for whoever receives.
+    #[inline(always)]
+    pub fn take_found(&mut self) -> Message {
+        Message::of(Arc::clone(&self.session), self.found)
     }
 
     #[cold]
