@@ -155,6 +155,11 @@ fn what_is_acknowledged_and_what_is_not_is_seen() {
     let running = recv(&runtime, &["--keep"]);
     let status = runtime.shell("seq 100 | wigwag queue send name").status().unwrap();
     assert!(status.success());
+    // The last one is counted after its sender has heard of it.
+    let begin = std::time::Instant::now();
+    while runtime.run(&["ls", "--json"]).succeeded().json()["names"][0]["calls"] != 100 {
+        assert!(begin.elapsed() < LIMIT, "not all are counted");
+    }
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.0.id() as i32), nix::sys::signal::Signal::SIGSTOP)
         .unwrap();
     let listed = runtime.run(&["ls", "--json"]).succeeded().json();
