@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use wigwag::observe::{Observer, ProcessState, Service, Snapshot};
+use wigwag::ErrorKind;
+use wigwag::observe::{Observer, PermitSnapshot, ProcessState, Service, Snapshot};
 use wigwag::runtime::{Entry, Kind, RuntimeDirectory, State};
 
 /// A service at one moment.
@@ -20,7 +21,9 @@ pub struct Services {
     observers: BTreeMap<OsString, Observer>,
     /// What stands in the directory, as of the last look.
     pub entries: Vec<Entry>,
-    /// Services that live and cannot be looked at, and why.
+    /// The semaphores, as of the last look.
+    pub semaphores: BTreeMap<OsString, PermitSnapshot>,
+    /// Services and semaphores that live and cannot be looked at, and why.
     pub hidden: BTreeMap<OsString, String>,
 }
 
@@ -31,6 +34,7 @@ impl Services {
             directory: RuntimeDirectory::find(),
             observers: BTreeMap::new(),
             entries: Vec::new(),
+            semaphores: BTreeMap::new(),
             hidden: BTreeMap::new(),
         }
     }
@@ -50,6 +54,7 @@ impl Services {
             |entry: &&Entry| entry.kind() == Kind::Service && !matches!(entry.state(), State::Dead | State::Foreign);
         let names: Vec<OsString> = self.entries.iter().filter(lives).map(|entry| entry.name().to_owned()).collect();
         self.hidden.clear();
+        self.look_at_semaphores();
         let mut snapshots = BTreeMap::new();
         let mut before = std::mem::take(&mut self.observers);
         for name in names {
@@ -69,6 +74,20 @@ impl Services {
         }
         let looks = self.observers.iter().zip(snapshots.into_values());
         Ok(looks.map(|((name, observer), snapshot)| Look { name, service: observer.service(), snapshot }).collect())
+    }
+}
+
+impl Services {
+    fn look_at_semaphores(&mut self) {
+        self.semaphores.clear();
+        let semaphores = self.entries.iter().filter(|entry| entry.kind() == Kind::Semaphore);
+        for entry in semaphores.filter(|entry| !matches!(entry.state(), State::Dead | State::Foreign)) {
+            match PermitSnapshot::of(entry.name()) {
+                Ok(permits) => drop(self.semaphores.insert(entry.name().to_owned(), permits)),
+                Err(error) if error.kind() == ErrorKind::NotRunning => {} // it was closed just now
+                Err(error) => drop(self.hidden.insert(entry.name().to_owned(), error.to_string())),
+            }
+        }
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Names of fields are whole words with their units last. Times are as long ago as they say at most.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 use wigwag::observe::{
-    Counts, Kept, Limits, Observer, Policy, Polling, ProcessState, Session, Snapshot, Thread, ThreadState,
+    Counts, Kept, Limits, Observer, PermitSnapshot, Policy, Polling, ProcessState, Session, Snapshot, Thread,
+    ThreadState,
 };
 use wigwag::runtime::State;
 use wigwag::{Contract, Wait};
@@ -72,6 +74,7 @@ pub struct CountSight {
     pub bytes_out: u64,
     pub failed: u64,
     pub kept: u64,
+    pub returned: u64,
     pub doorbells_rung: u64,
     pub doorbells_saved: u64,
     pub doorbells_heard: u64,
@@ -240,6 +243,7 @@ fn counts(counts: &Counts) -> CountSight {
         bytes_out: counts.bytes_out,
         failed: counts.failed,
         kept: counts.kept,
+        returned: counts.returned,
         doorbells_rung: counts.doorbells_rung,
         doorbells_saved: counts.doorbells_saved(),
         doorbells_heard: counts.doorbells_heard,
@@ -309,4 +313,30 @@ fn kept(kept: &Kept) -> KeptSight {
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A process that holds permits of a semaphore.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PermitHolder {
+    pub pid: Option<u32>,
+    pub program: Option<String>,
+    pub is_alive: bool,
+    pub permits: usize,
+}
+
+/// Who holds how many, the most first. A number alone does not tell a process: those that live and those that do not are apart.
+pub fn holders(seen: &PermitSnapshot) -> Vec<PermitHolder> {
+    let mut sums: BTreeMap<(Option<u32>, bool), PermitHolder> = BTreeMap::new();
+    for (_, holder) in seen.held() {
+        let sum = sums.entry((holder.pid, holder.is_alive)).or_insert_with(|| PermitHolder {
+            pid: holder.pid,
+            program: holder.program(),
+            is_alive: holder.is_alive,
+            permits: 0,
+        });
+        sum.permits += 1;
+    }
+    let mut holders: Vec<PermitHolder> = sums.into_values().collect();
+    holders.sort_by_key(|holder| std::cmp::Reverse(holder.permits));
+    holders
 }

@@ -119,6 +119,55 @@ fn who_is_stopped_or_hangs_or_died_is_seen() {
     call.wait().unwrap();
 }
 
+#[test]
+fn who_holds_how_many_permits_of_a_semaphore_is_on_the_page() {
+    let runtime = Runtime::new();
+    let _gate = Gate::new(&runtime);
+    let has = |seen: &Scrape, metric: &str, value: f64| {
+        let of_pool = |sample: &&prometheus_parse::Sample| sample.labels.get("name") == Some("pool");
+        let mut samples = seen.samples.iter().filter(of_pool).filter(|sample| sample.metric == metric);
+        samples.any(|sample| sample.value == Value::Gauge(value))
+    };
+    let until = |what: &str, is_so: &dyn Fn(&Scrape) -> bool| {
+        let begin = Instant::now();
+        loop {
+            let seen = page(&runtime);
+            if is_so(&seen) {
+                return seen;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(30), "{what}: {seen:?}");
+        }
+    };
+    /// Pid, program, whether it lives, permits: the most first.
+    fn holders(seen: &Scrape) -> Vec<(String, String, String, f64)> {
+        let held = seen.samples.iter().filter(|sample| sample.metric == "wigwag_permits_held");
+        let holders = held.map(|sample| {
+            let label = |name| sample.labels.get(name).unwrap().to_owned();
+            let Value::Gauge(permits) = sample.value else { panic!("no gauge: {sample:?}") };
+            (label("pid"), label("program"), label("alive"), permits)
+        });
+        holders.collect()
+    }
+
+    let first = runtime.lock("pool", "3");
+    let seen = until("one is held", &|seen| has(seen, "wigwag_permits_free", 2.0));
+    assert_eq!((number(&seen, "wigwag_permits", "pool"), number(&seen, "wigwag_permit_waiters", "pool")), (3.0, 0.0));
+    assert_eq!(holders(&seen), [(first.0.id().to_string(), "wigwag".into(), "true".into(), 1.0)]);
+    assert_eq!(names(&seen, "semaphore", "alive"), 1.0);
+
+    let semaphore = wigwag::Semaphore::open(runtime.path().join("wigwag/pool.semaphore"), 3).unwrap();
+    let two = semaphore.acquire_many(2).unwrap();
+    let waits = runtime.lock("pool", "3");
+    let seen = until("one waits", &|seen| has(seen, "wigwag_permit_waiters", 1.0));
+    assert_eq!(number(&seen, "wigwag_permits_free", "pool"), 0.0);
+    let most = &holders(&seen)[0];
+    assert_eq!((&most.0, most.3), (&std::process::id().to_string(), 2.0));
+    drop(two);
+    let seen = until("it has one", &|seen| has(seen, "wigwag_permits_free", 1.0));
+    assert_eq!(number(&seen, "wigwag_permit_waiters", "pool"), 0.0);
+    assert!(holders(&seen).iter().any(|holder| holder.0 == waits.0.id().to_string() && holder.3 == 1.0), "{seen:?}");
+}
+
 /// `wigwag metrics --listen`, killed with the test.
 struct Exporter {
     child: Child,

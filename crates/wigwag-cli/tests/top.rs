@@ -126,6 +126,63 @@ fn another_size_is_drawn_at_once() {
     screen.is_given_back();
 }
 
+/// A shell with job control, and `wigwag top` as its job: what a user types Ctrl-Z into.
+#[test]
+fn control_z_gives_the_terminal_back_until_it_goes_on() {
+    let runtime = Runtime::new();
+    let _service = runtime.serve("camera", &["--do", "echo"]);
+    let script = "set -m; wigwag top --interval 3600; echo it stopped; read line; fg";
+    let mut screen = Screen::start(runtime.shell(script), 24, 80);
+    screen.until("it is there", |text| text.starts_with("wigwag top") && text.contains("camera"));
+    assert!(screen.is_taken());
+    screen.press("\x1a");
+    screen.until("the shell has the terminal", |text| text.contains("it stopped"));
+    screen.is_given_back();
+    screen.press("\n");
+    screen.until("it is drawn again", |text| text.starts_with("wigwag top") && text.contains("camera"));
+    assert!(screen.is_taken());
+    screen.resize(30, 100);
+    screen.until("and goes on as before", |text| text.lines().count() == 30);
+    screen.press("q");
+    assert_eq!(screen.wait().code(), Some(0));
+    screen.is_given_back();
+}
+
+/// Where nobody could let it go on, Ctrl-Z must not stop it for ever: the program is the leader of its session here.
+#[test]
+fn control_z_without_a_shell_does_nothing() {
+    let runtime = Runtime::new();
+    let mut screen = top(&runtime, &["--interval", "3600"], 24, 80);
+    screen.until("it is there", |text| text.contains("No service of this user runs"));
+    screen.press("\x1a");
+    screen.press("p");
+    screen.until("it goes on", |text| text.starts_with("wigwag top") && text.contains("paused"));
+    screen.press("q");
+    assert_eq!(screen.wait().code(), Some(0));
+    screen.is_given_back();
+}
+
+#[test]
+fn a_semaphore_shows_who_holds_its_permits_and_who_waits() {
+    let runtime = Runtime::new();
+    let _gate = Gate::new(&runtime);
+    let first = runtime.lock("pool", "3");
+    let screen = top(&runtime, &["--interval", "0.1"], 24, 80);
+    let state = |text: &str, state: &str| line_of(text, "pool").is_some_and(|line| line.contains(state));
+    screen.until("one is held", |text| state(text, "permits  2 free"));
+    let text = screen.until("by whom", |text| text.contains(&format!("   1  wigwag ({})", first.0.id())));
+    assert!(text.starts_with("wigwag top  0 services  0 sessions") && text.contains("1 semaphore"), "{text}");
+    assert!(text.contains("permits   3, 2 free") && text.contains("who holds how many permits"), "{text}");
+    let semaphore = wigwag::Semaphore::open(runtime.path().join("wigwag/pool.semaphore"), 3).unwrap();
+    let two = semaphore.acquire_many(2).unwrap();
+    screen.until("none is left", |text| state(text, "permits  all held"));
+    screen.until("who has most", |text| text.contains("   2  ") && text.contains(&std::process::id().to_string()));
+    let _waits = runtime.lock("pool", "3");
+    screen.until("one waits", |text| state(text, "permits  1 wait") && text.contains("waiting   1"));
+    drop(two);
+    screen.until("it has one", |text| state(text, "permits  1 free") && text.contains("waiting   0"));
+}
+
 #[test]
 fn a_signal_gives_the_terminal_back() {
     let runtime = Runtime::new();

@@ -125,7 +125,7 @@ pub use receiver::{Deliveries, Receiver, ReceiverBuilder};
 pub use request::{Peer, Request};
 pub use semaphore::{Permit, Permits, Semaphore, SemaphoreBuilder};
 pub use sender::{Draft, Sender, SenderBuilder};
-pub use server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle};
+pub use server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle, StatsHandle};
 pub use stats::{ClientStats, ReceiverStats, SenderStats, ServerStats};
 pub use stream::{ReadHalf, Stream, StreamBuilder, WriteHalf};
 pub use stream_listener::{Incoming, StreamListener, StreamListenerBuilder};

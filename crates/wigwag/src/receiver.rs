@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::control::host::Host;
 use crate::delivery::{Batch, Delivery};
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe;
 use crate::server::ShutdownHandle;
 use crate::stats::ReceiverStats;
 use crate::sys::clock;
@@ -256,13 +256,13 @@ impl Receiver {
             return ReceiverStats::default();
         }
         let desk = self.lock();
-        let steward = self.host.core.statistics.tables().steward;
-        // Relaxed: counters, each right by itself.
+        let tables = self.host.core.statistics.tables();
+        let (steward, counts) = (tables.steward, observe::counts_of(&tables));
         ReceiverStats {
             received: desk.received.messages,
             redelivered: desk.received.redelivered,
-            acknowledged: self.host.core.tally.acknowledged.load(Ordering::Relaxed),
-            returned: self.host.core.tally.returned.load(Ordering::Relaxed),
+            acknowledged: counts.calls,
+            returned: counts.returned,
             senders: steward.sessions.value(),
             senders_accepted: steward.accepted.value(),
             senders_refused: steward.refused.value(),

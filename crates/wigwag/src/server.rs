@@ -286,10 +286,29 @@ impl Server {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> ServerStats {
-        if self.host.is_forked() {
-            return ServerStats::default();
-        }
-        observe::server_stats(&self.host.core.statistics.tables())
+        stats_of(&self.host.core)
+    }
+
+    /// A handle that tells what has happened so far from other threads, while this one serves.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("watched"); let name = &name;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// let (stats, stop) = (server.stats_handle(), server.shutdown_handle());
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| server.serve(|_| ()));
+    ///     wigwag::Client::connect(name)?.call(b"hello")?;
+    ///     while stats.stats().calls == 0 {
+    ///         std::thread::yield_now(); // a call is counted after its reply
+    ///     }
+    ///     stop.shutdown();
+    ///     wigwag::Result::Ok(())
+    /// })?;
+    /// assert_eq!(stats.stats().bytes_in, 5);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn stats_handle(&self) -> StatsHandle {
+        StatsHandle { core: Arc::clone(&self.host.core) }
     }
 
     /// Where the socket is.
@@ -440,6 +459,49 @@ impl fmt::Debug for ShutdownHandle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("ShutdownHandle").field("shutting_down", &self.core.is_shutting_down()).finish()
     }
+}
+
+/// What a [`Server`] has counted, told to any thread while it serves. Asking disturbs nobody who serves; it costs some
+/// microseconds and more with many sessions, so it is for people and exporters.
+///
+/// ```
+/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("told"); let name = &name;
+/// let server = wigwag::Server::bind(name)?;
+/// let told = server.stats_handle();
+/// let elsewhere = std::thread::spawn(move || told.stats().sessions);
+/// assert_eq!(elsewhere.join().unwrap(), 0);
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct StatsHandle {
+    core: Arc<Core>,
+}
+
+impl StatsHandle {
+    /// What has happened so far, also after the server's end; nothing, in a forked child.
+    ///
+    /// ```
+    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("over"); let name = &name;
+    /// let told = wigwag::Server::bind(name)?.stats_handle();
+    /// assert_eq!(told.stats().calls, 0); // the server is gone
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn stats(&self) -> ServerStats {
+        stats_of(&self.core)
+    }
+}
+
+impl fmt::Debug for StatsHandle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("StatsHandle").field(&self.stats()).finish()
+    }
+}
+
+fn stats_of(core: &Core) -> ServerStats {
+    if core.statistics.is_forked() {
+        return ServerStats::default();
+    }
+    observe::server_stats(&core.statistics.tables())
 }
 
 /// Builds a [`Server`] with a policy, limits or a contract of its own. What it does not set has the default shown.

@@ -11,7 +11,7 @@ use crate::contract::{Contract, Message};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loan::{Loan, Reply};
 use crate::request::Request;
-use crate::server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle};
+use crate::server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle, StatsHandle};
 use crate::stats::ServerStats;
 
 /// A [`Client`] whose requests and replies are `T`.
@@ -406,6 +406,22 @@ impl<T: Message> TypedServer<T> {
     /// ```
     pub fn stats(&self) -> ServerStats {
         self.server.stats()
+    }
+
+    /// A handle that tells what has happened so far from other threads, while this one serves.
+    ///
+    /// ```no_run
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Message for Tick { const NAME: &'static str = "Tick"; }
+    /// let mut server = wigwag::TypedServer::<Tick>::bind("ticks")?;
+    /// let told = server.stats_handle();
+    /// std::thread::spawn(move || println!("{:?}", told.stats()));
+    /// server.serve(|tick| tick.at += 1)?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn stats_handle(&self) -> StatsHandle {
+        self.server.stats_handle()
     }
 }
 

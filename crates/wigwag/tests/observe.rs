@@ -116,6 +116,39 @@ fn what_is_counted_is_what_was_done() {
 }
 
 #[test]
+fn a_server_tells_other_threads_what_it_counted_while_it_serves() {
+    fn is_for_any_thread<T: Clone + Send + Sync + 'static>(_: &T) {}
+    let ground = Ground::new();
+    let name = ground.socket();
+    let mut server = Server::bind(&name).unwrap();
+    let (told, stop) = (server.stats_handle(), server.shutdown_handle());
+    is_for_any_thread(&told);
+    let (enter, entered) = std::sync::mpsc::channel();
+    let (leave, left) = std::sync::mpsc::channel::<()>();
+    let serving = std::thread::spawn(move || {
+        server.serve(|request| {
+            if &request[..] == b"hang" {
+                enter.send(()).unwrap();
+                let _ = left.recv(); // an error: the test is over
+            }
+        })
+    });
+    let client = Client::connect(&name).unwrap();
+    client.call(b"first").unwrap();
+    let hanging = std::thread::spawn(move || client.call(b"hang").map(drop));
+    entered.recv().unwrap();
+    let elsewhere = told.clone();
+    let seen = std::thread::spawn(move || elsewhere.stats()).join().unwrap();
+    assert_eq!((seen.calls, seen.bytes_in, seen.sessions), (1, 5, 1), "the handler hangs");
+    leave.send(()).unwrap();
+    hanging.join().unwrap().unwrap();
+    stop.shutdown();
+    serving.join().unwrap().unwrap(); // the server is dropped there
+    let seen = told.stats();
+    assert_eq!((seen.calls, seen.bytes_in, seen.sessions), (2, 9, 0), "the server is gone");
+}
+
+#[test]
 fn several_threads_are_each_seen() {
     let ground = Ground::new();
     let mut workshop = Workshop::start(&ground, &["threads=3"]);

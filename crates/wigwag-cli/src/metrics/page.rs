@@ -1,22 +1,24 @@
 //! The page: one family of metrics for each thing that is counted, one line in it for each service.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use wigwag::observe::{ProcessState, Snapshot, ThreadState};
+use wigwag::observe::{PermitSnapshot, PermitState, ProcessState, Snapshot, ThreadState};
 use wigwag::runtime::Kind;
 
 use crate::services::{Look, Services};
 use crate::sight;
 
 /// Name, help, and where the number is.
-type Row = (&'static str, &'static str, fn(&Snapshot) -> f64);
+type Row<Of = Snapshot> = (&'static str, &'static str, fn(&Of) -> f64);
 
 const COUNTERS: &[Row] = &[
-    ("wigwag_calls_total", "Requests answered; of a stream, reads and writes at the accepting end.", |s| {
-        s.counts.calls as f64
-    }),
+    (
+        "wigwag_calls_total",
+        "Requests answered; of a stream, reads and writes at the accepting end; of a queue, messages acknowledged.",
+        |s| s.counts.calls as f64,
+    ),
     ("wigwag_failed_calls_total", "Calls whose handler failed or panicked, or that were not answered.", |s| {
         s.counts.failed as f64
     }),
@@ -38,6 +40,9 @@ const COUNTERS: &[Row] = &[
     ("wigwag_thread_sleeps_total", "Times a serving thread slept.", |s| {
         s.threads.iter().map(|thread| thread.sleeps as f64).sum()
     }),
+    ("wigwag_returned_messages_total", "Messages of a queue given back unacknowledged, to be delivered again.", |s| {
+        s.counts.returned as f64
+    }),
     ("wigwag_sessions_accepted_total", "Sessions granted.", |s| s.sessions_accepted as f64),
     ("wigwag_sessions_refused_total", "Handshakes refused or failed.", |s| s.sessions_refused as f64),
     ("wigwag_violations_total", "Sessions ended because the client broke the protocol.", |s| s.violations as f64),
@@ -53,7 +58,11 @@ const GAUGES: &[Row] = &[
     ("wigwag_hot_sessions", "Sessions that the server polls.", |s| {
         s.sessions.iter().filter(|session| session.polling == wigwag::observe::Polling::Hot).count() as f64
     }),
-    ("wigwag_kept_calls", "Requests taken to be answered later.", |s| s.counts.kept as f64),
+    (
+        "wigwag_kept_calls",
+        "Requests taken to be answered later; of a queue, messages received and not acknowledged.",
+        |s| s.counts.kept as f64,
+    ),
     ("wigwag_threads", "Serving threads.", |s| s.threads.len() as f64),
     ("wigwag_busy_threads", "Serving threads that are in a handler.", |s| {
         s.threads.iter().filter(|thread| matches!(thread.state, ThreadState::Serving { .. })).count() as f64
@@ -62,6 +71,18 @@ const GAUGES: &[Row] = &[
         s.longest_now().map_or(0.0, |(_, at_most)| at_most.as_secs_f64())
     }),
     ("wigwag_longest_call_seconds", "The longest call that was timed.", |s| s.counts.longest.as_secs_f64()),
+];
+
+/// The same of a semaphore.
+const PERMITS: &[Row<PermitSnapshot>] = &[
+    ("wigwag_permits", "Permits that a semaphore has.", |s| s.permits.len() as f64),
+    ("wigwag_permits_free", "Permits that nobody holds.", |s| s.free() as f64),
+    ("wigwag_permits_recovered", "Of the free ones, those whose last holder died with them.", |s| {
+        s.permits.iter().filter(|permit| matches!(permit, PermitState::Recovered)).count() as f64
+    }),
+    ("wigwag_permit_waiters", "Who waits for permits.", |s| {
+        s.waiting.iter().filter(|waiting| waiting.is_alive).count() as f64
+    }),
 ];
 
 /// The ranges that are told, as powers of two nanoseconds: 64 ns to a second. What is longer is below +Inf.
@@ -91,6 +112,13 @@ pub fn of(services: &mut Services) -> anyhow::Result<String> {
     let help = "How long calls took from their arrival to the answer, an estimate from the calls that were timed.";
     add("wigwag_call_duration_seconds", help, MetricType::HISTOGRAM, looks.iter().map(durations).collect());
     drop(looks);
+    let semaphores = &services.semaphores;
+    for (name, help, value) in PERMITS {
+        let metrics = semaphores.iter().map(|(name, seen)| gauge(vec![label("name", name)], value(seen)));
+        add(name, help, MetricType::GAUGE, metrics.collect());
+    }
+    let help = "Permits that a process holds; one that died gives them back as soon as somebody waits for them.";
+    add("wigwag_permits_held", help, MetricType::GAUGE, semaphores.iter().flat_map(held).collect());
     let visible = services.hidden.keys().map(|name| gauge(vec![label("name", name)], 1.0)).collect();
     add("wigwag_hidden", "A service that lives and whose statistics cannot be read.", MetricType::GAUGE, visible);
     add(
@@ -133,6 +161,20 @@ fn durations(look: &Look<'_>) -> Metric {
     let mut metric = Metric::from_label(vec![label("name", look.name)]);
     metric.set_histogram(histogram);
     metric
+}
+
+/// A semaphore's holders.
+fn held((name, seen): (&OsString, &PermitSnapshot)) -> Vec<Metric> {
+    let metric = |holder: sight::PermitHolder| {
+        let labels = vec![
+            label("name", name),
+            label("program", holder.program.unwrap_or_default().as_ref()),
+            label("pid", holder.pid.map_or_else(String::new, |pid| pid.to_string()).as_ref()),
+            label("alive", holder.is_alive.to_string().as_ref()),
+        ];
+        gauge(labels, holder.permits as f64)
+    };
+    sight::holders(seen).into_iter().map(metric).collect()
 }
 
 const STATES: [&str; 6] = ["alive", "unreachable", "unguarded", "dead", "owed", "foreign"];

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use wigwag::observe::{Counts, Durations, Polling, ProcessState, Snapshot, ThreadState};
+use wigwag::observe::{Counts, Durations, PermitSnapshot, Polling, ProcessState, Snapshot, ThreadState};
 use wigwag::runtime::{Kind, State};
 
 use crate::services::{Look, Services};
+use crate::sight;
 
 /// Looks that are remembered: for the sparkline, and for what happened lately.
 pub const REMEMBERED: usize = 120;
@@ -90,6 +91,8 @@ pub enum Doing {
     Stopped,
     /// It lives and cannot be looked at.
     Hidden,
+    /// A semaphore with so many permits free, and so many who wait.
+    Permits { free: usize, waiting: usize },
 }
 
 /// A service as it is shown.
@@ -105,6 +108,8 @@ pub struct Row {
     pub calls: VecDeque<f64>,
     /// Lines about it, or why it cannot be looked at.
     pub facts: Vec<(&'static str, String)>,
+    /// A semaphore's: who holds how many of its permits.
+    pub holders: Option<Vec<String>>,
     /// All counts of how long calls took.
     pub durations: Vec<u64>,
     /// The same, as they were at the last looks, the oldest first.
@@ -157,9 +162,16 @@ impl Board {
         let rows = looks.iter().map(|look| row(look, before.remove(look.name)));
         self.rows = rows.collect();
         drop(looks);
+        self.rows.extend(self.services.semaphores.iter().map(|(name, seen)| semaphore(name, seen)));
         self.rows.extend(self.services.hidden.iter().map(|(name, why)| hidden(name, why)));
         self.arrange();
         Ok(())
+    }
+
+    /// Services, those included that cannot be looked at, and semaphores.
+    pub fn counts(&self) -> (usize, usize) {
+        let semaphores = self.rows.iter().filter(|row| row.holders.is_some()).count();
+        (self.rows.len() - semaphores, semaphores)
     }
 
     /// Names that dead processes left.
@@ -233,6 +245,7 @@ fn row(look: &Look<'_>, before: Option<Row>) -> Row {
         rates,
         calls,
         facts: facts(look),
+        holders: None,
         durations: snapshot.counts.durations.ranges().map(|(_, count)| count).collect(),
         earlier,
         counts: snapshot.counts.clone(),
@@ -250,11 +263,34 @@ fn hidden(name: &OsString, why: &str) -> Row {
         rates: Rates::default(),
         calls: VecDeque::new(),
         facts: vec![("hidden", why.to_owned())],
+        holders: None,
         durations: Vec::new(),
         earlier: VecDeque::new(),
         counts: Counts::default(),
         seen: Instant::now(),
         pid: 0,
+    }
+}
+
+fn semaphore(name: &OsString, seen: &PermitSnapshot) -> Row {
+    let holders = sight::holders(seen);
+    let (free, waiting) = (seen.free(), seen.waiting.iter().filter(|one| one.is_alive).count());
+    let line = |holder: &sight::PermitHolder| {
+        let program = match (&holder.program, holder.is_alive) {
+            (Some(program), _) => program.as_str(),
+            (None, true) => "a program",
+            (None, false) => "a dead program",
+        };
+        let pid = holder.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+        format!("{:>4}  {program} ({pid})", holder.permits)
+    };
+    Row {
+        form: "permits".into(),
+        doing: Doing::Permits { free, waiting },
+        sessions: holders.len(),
+        facts: vec![("permits", format!("{}, {free} free", seen.permits.len())), ("waiting", waiting.to_string())],
+        holders: Some(holders.iter().map(line).collect()),
+        ..hidden(name, "")
     }
 }
 

@@ -33,7 +33,9 @@ The services are those of this user: of the names in its runtime directory. Look
 are seen while their handlers hang and while they are stopped.
 
 Busy is the time that handlers took, of one processor; with short handlers one call in some is timed, so that it and the \
-histogram are estimates. A call that runs now for more than a second shows as the service's state.";
+histogram are estimates. A call that runs now for more than a second shows as the service's state.
+
+Semaphores have their permits and who holds them. Ctrl-Z gives the terminal back until `fg`.";
 
 const CODES: &str = "\
 Exit codes:
@@ -98,12 +100,15 @@ fn watch(held: &mut Held, board: &mut Board, interval: Duration) -> anyhow::Resu
                 next = Instant::now() + interval;
             }
             Ok(Input::Event(Event::Key(key))) if key.kind != KeyEventKind::Release => {
-                if press(board, key) {
+                if key.code == KeyCode::Char('z') && key.modifiers.contains(KeyModifiers::CONTROL) {
+                    held.suspend()?;
+                } else if press(board, key) {
                     return Ok(0);
                 }
             }
             Ok(Input::Event(_)) => {} // such as another size: drawn at once
             Ok(Input::Signal(signal)) => return Ok(signal),
+            Ok(Input::Continued) => held.take_again()?,
             Ok(Input::Lost) | Err(RecvTimeoutError::Disconnected) => return Ok(0), // nobody is there any more
         }
     }

@@ -59,15 +59,20 @@ pub fn draw_once(frame: &mut Frame<'_>, board: &Board) {
 
 fn summary(frame: &mut Frame<'_>, area: Rect, board: &Board, pace: &str) {
     let sum = |rate: fn(&Row) -> f64| board.rows.iter().map(rate).sum::<f64>();
-    let sessions: usize = board.rows.iter().map(|row| row.sessions).sum();
+    let sessions: usize = board.rows.iter().filter(|row| row.holders.is_none()).map(|row| row.sessions).sum();
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let (services, semaphores) = board.counts();
+    let semaphores = match semaphores {
+        0 => String::new(),
+        count => format!("  {}", plural(count, "semaphore")),
+    };
     let stale = match board.stale() {
         0 => String::new(),
         stale => format!("  {stale} stale"),
     };
     let text = format!(
-        "wigwag top  {}  {}  {} calls/s  {}B/s{stale}",
-        plural(board.rows.len(), "service"),
+        "wigwag top  {}  {}  {} calls/s  {}B/s{semaphores}{stale}",
+        plural(services, "service"),
         plural(sessions, "session"),
         short(sum(|row| row.rates.calls)),
         short(sum(|row| row.rates.bytes)),
@@ -166,6 +171,9 @@ fn cells(row: &Row, spark: usize) -> [Cell<'static>; TITLES.len()] {
         Doing::LongCall(at_most) => (format!("call {}", ago(*at_most)), Some(Color::Yellow)),
         Doing::Stopped => ("stopped".to_owned(), Some(Color::Red)),
         Doing::Hidden => ("hidden".to_owned(), Some(Color::Yellow)),
+        Doing::Permits { free: 0, waiting: 0 } => ("all held".to_owned(), None),
+        Doing::Permits { waiting: waiting @ 1.., .. } => (format!("{waiting} wait"), Some(Color::Yellow)),
+        Doing::Permits { free, .. } => (format!("{free} free"), None),
     };
     let number = |text: String| Cell::from(Line::from(text).alignment(Alignment::Right));
     let errors = number(short(row.rates.errors));
@@ -200,7 +208,11 @@ fn selected(frame: &mut Frame<'_>, area: Rect, board: &Board) {
     let Some(row) = board.selected().map(|at| &board.rows[at]).filter(|_| area.height > 2) else { return };
     let title = format!(" {} ", printable(&row.name.to_string_lossy()));
     let since = if board.lately { "lately" } else { "since it was bound" };
-    let right = Line::from(format!(" how long calls took, {since} ")).right_aligned();
+    let right = match row.holders {
+        Some(_) => " who holds how many permits ".to_owned(),
+        None => format!(" how long calls took, {since} "),
+    };
+    let right = Line::from(right).right_aligned();
     let block = Block::new().borders(Borders::TOP).title(title.bold()).title(right);
     let inner = block.inner(area);
     frame.render_widget(block, area);
@@ -211,13 +223,33 @@ fn selected(frame: &mut Frame<'_>, area: Rect, board: &Board) {
     }
     let [left, _, right] =
         Layout::horizontal([Constraint::Length(FACT_COLUMNS), Constraint::Length(1), Constraint::Min(0)]).areas(inner);
+    let facts = row.facts.iter().map(|(name, value)| fact(name, &printable(value)));
+    let mut lines: Vec<Line<'_>> = facts.collect();
+    if let Some(holders) = &row.holders {
+        frame.render_widget(Paragraph::new(lines), left);
+        frame.render_widget(Paragraph::new(holder_lines(holders, right.height)), right);
+        return;
+    }
     let durations = row.durations(board.lately);
     let quantiles = [0.5, 0.99]
         .map(|share| quantile(&durations, share).map_or("-".to_owned(), |bound| format!("<{}", brief(bound))));
-    let mut lines: Vec<Line<'_>> = row.facts.iter().map(|(name, value)| fact(name, &printable(value))).collect();
     lines.push(fact("50%, 99%", &quantiles.join(", ")));
     frame.render_widget(Paragraph::new(lines), left);
     histogram(frame, right, &durations);
+}
+
+/// As many as there is room for; the last line says how many more there are.
+fn holder_lines(holders: &[String], height: u16) -> Vec<Line<'static>> {
+    if holders.is_empty() {
+        return vec![Line::from("nobody holds any".dim())];
+    }
+    let room = usize::from(height);
+    let shown = if holders.len() > room { room.saturating_sub(1) } else { holders.len() };
+    let mut lines: Vec<Line<'static>> = holders[..shown].iter().map(|holder| Line::from(printable(holder))).collect();
+    if shown < holders.len() {
+        lines.push(Line::from(format!("and {} more", holders.len() - shown).dim()));
+    }
+    lines
 }
 
 fn fact(name: &str, value: &str) -> Line<'static> {

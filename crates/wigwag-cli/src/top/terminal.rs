@@ -3,9 +3,12 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use anyhow::Context as _;
+use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event};
-use ratatui::{DefaultTerminal, Frame};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen};
+use ratatui::{DefaultTerminal, Frame, Terminal};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
 #[cfg(test)]
@@ -19,6 +22,8 @@ pub enum Input {
     Event(Event),
     /// A signal that ends the program.
     Signal(u8),
+    /// It goes on after it was stopped.
+    Continued,
     /// The terminal is gone.
     Lost,
 }
@@ -35,13 +40,35 @@ impl Held {
     pub fn take() -> anyhow::Result<Held> {
         // Before the terminal is taken: a signal that comes early must not leave it taken.
         let signals =
-            Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT]).context("the signals that end it cannot be received")?;
+            Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCONT]).context("signals cannot be received")?;
         let terminal = ratatui::try_init().context("the terminal cannot be used")?;
         let (sender, input) = channel();
         let held = Held { terminal, input };
         listen("signals", sender.clone(), move |sender| pass_signals_on(signals, sender))?;
         listen("keys", sender, pass_events_on)?;
         Ok(held)
+    }
+
+    /// Gives the terminal back and stops, as every program does at Ctrl-Z; takes it again once it goes on. Where no shell could let
+    /// it go on, the kernel does not stop it.
+    pub fn suspend(&mut self) -> anyhow::Result<()> {
+        self.terminal.show_cursor().context("the terminal cannot be drawn to")?;
+        ratatui::restore();
+        signal_hook::low_level::raise(SIGTSTP).context("this program cannot be stopped")?;
+        self.take_again()
+    }
+
+    /// After it was stopped: others may have used the terminal meanwhile.
+    pub fn take_again(&mut self) -> anyhow::Result<()> {
+        let _ = terminal::disable_raw_mode(); // so that what the terminal is now is what it is given back as
+        terminal::enable_raw_mode().context("the terminal cannot be used")?;
+        execute!(std::io::stdout(), EnterAlternateScreen, Clear(ClearType::All))
+            .context("the terminal cannot be used")?;
+        // A new one, that knows nothing of what was drawn. `Terminal::clear` would ask for the cursor, and the thread that
+        // reads keys would take the answer.
+        self.terminal =
+            Terminal::new(CrosstermBackend::new(std::io::stdout())).context("the terminal cannot be used")?;
+        Ok(())
     }
 
     /// Draws a frame.
@@ -68,8 +95,11 @@ fn listen(name: &str, sender: Sender<Input>, work: impl FnOnce(Sender<Input>) + 
 
 fn pass_signals_on(mut signals: Signals, sender: Sender<Input>) {
     for signal in signals.forever() {
-        // They are small numbers. Nobody listens any more: the end is near anyway.
-        let _ = sender.send(Input::Signal(u8::try_from(signal).unwrap_or_default()));
+        let input = match signal {
+            SIGCONT => Input::Continued,
+            _ => Input::Signal(u8::try_from(signal).unwrap_or_default()), // they are small numbers
+        };
+        let _ = sender.send(input); // nobody listens any more: the end is near anyway
     }
 }
 

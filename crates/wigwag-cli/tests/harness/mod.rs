@@ -66,6 +66,12 @@ impl Runtime {
         Ended::from(self.wigwag(arguments).output().unwrap())
     }
 
+    /// Starts `wigwag lock NAME --permits PERMITS cat gate`: with a [`Gate`], it holds a permit until that is dropped, or waits for one.
+    pub fn lock(&self, name: &str, permits: &str) -> Running {
+        let mut command = self.wigwag(["lock", name, "--permits", permits, "--", "cat", "gate"]);
+        Running(command.current_dir(self.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
     /// Starts `wigwag serve NAME ARGUMENTS` and waits until it listens.
     pub fn serve(&self, name: &str, arguments: &[&str]) -> Serving {
         let mut command = self.wigwag(["serve", name, "--json"]);

@@ -19,7 +19,7 @@ use super::waiting::poll_ring;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Kind;
 use crate::request::Request;
-use crate::server::{self, IntoOutcome, ServerBuilder, ShutdownHandle, panic_text};
+use crate::server::{self, IntoOutcome, ServerBuilder, ShutdownHandle, StatsHandle, panic_text};
 use crate::stats::ServerStats;
 use crate::sys::reactor::{check_runtime, watch};
 use crate::worker::{Next, Until, Worker};
@@ -283,6 +283,21 @@ impl Server {
     /// ```
     pub fn stats(&self) -> ServerStats {
         self.server.stats()
+    }
+
+    /// A handle that tells what has happened so far from other threads, and tasks, while this one serves.
+    ///
+    /// ```no_run
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let mut server = wigwag::tokio::Server::bind("example")?;
+    /// let told = server.stats_handle();
+    /// tokio::spawn(async move { println!("{:?}", told.stats()) });
+    /// server.serve(async |_| ()).await
+    /// # })?;
+    /// # wigwag::Result::Ok(())
+    /// ```
+    pub fn stats_handle(&self) -> StatsHandle {
+        self.server.stats_handle()
     }
 
     /// Where the socket is.
