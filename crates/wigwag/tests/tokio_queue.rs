@@ -179,27 +179,40 @@ fn futures_that_are_dropped_anywhere_lose_no_message_and_repeat_none() {
         let is_done = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&is_done);
         let sending = tokio::spawn(async move {
-            let (mut number, mut given_up) = (0, 0);
+            let mut given_up = 0;
             for step in 0..6000u64 {
-                match within(word(1, step) % 4, sender.send(&message(1, number))).await {
-                    Some(outcome) => {
-                        outcome.unwrap();
-                        number += 1;
-                    }
-                    None => given_up += 1,
-                }
+                let number = sender.stats().sent; // of a batch that was given up, the first may have been sent
+                let batch = [message(1, number), message(1, number + 1)];
+                let turns = word(1, step) % 4;
+                let outcome = match word(4, step) % 4 {
+                    0 => within(turns, sender.send_batch(batch)).await.map(|sent| assert_eq!(sent.unwrap(), 2)),
+                    1 => within(turns, sender.loan(batch[0].len())).await.map(|draft| {
+                        let mut draft = draft.unwrap();
+                        draft.copy_from_slice(&batch[0]);
+                        draft.commit().unwrap();
+                    }),
+                    2 => within(turns, sender.flush()).await.map(Result::unwrap),
+                    _ => within(turns, sender.send(&batch[0])).await.map(Result::unwrap),
+                };
+                given_up += u64::from(outcome.is_none());
             }
             sender.flush().await.unwrap();
             done.store(true, Ordering::SeqCst);
-            (number, given_up, sender)
+            (sender.stats().sent, given_up, sender)
         });
         let (mut next, mut given_up) = (0, 0);
         for step in 0.. {
-            match within(word(2, step) % 4, receiver.recv()).await {
-                Some(delivery) => {
-                    let delivery = delivery.unwrap();
-                    assert_eq!((checked(&delivery), delivery.is_redelivered()), ((1, next), false));
-                    next += 1;
+            let turns = word(2, step) % 4;
+            let received = match word(5, step) % 2 {
+                0 => within(turns, receiver.recv()).await.map(|delivery| vec![delivery.unwrap()]),
+                _ => within(turns, receiver.recv_batch(2)).await.map(|batch| batch.unwrap().into_iter().collect()),
+            };
+            match received {
+                Some(deliveries) => {
+                    for delivery in deliveries {
+                        assert_eq!((checked(&delivery), delivery.is_redelivered()), ((1, next), false));
+                        next += 1;
+                    }
                     if step % 3 == 0 {
                         pause(word(3, step) % 8).await; // a full queue now and then
                     }
@@ -293,6 +306,76 @@ fn a_killed_receiver_loses_nothing_and_its_successor_knows_what_it_held() {
         }
         let stats = waiting.await.unwrap();
         assert_eq!((stats.redelivered, stats.reconnects), (2, 1));
+    });
+}
+
+/// Each time at another point of what the task does, also while it lets others run.
+#[test]
+fn receivers_that_come_and_go_lose_nothing_and_leave_nobody_waiting() {
+    const COUNT: u64 = 20_000;
+    on_both(|| async {
+        let ground = Ground::new();
+        let bind = |slots| Receiver::builder().slots(slots).bind_async(ground.socket()).unwrap();
+        let mut receiver = bind(4);
+        let builder = Sender::builder().slots(3).receiver_timeout(LIMIT);
+        let mut sender = builder.connect_async(ground.socket()).await.unwrap();
+        let sending = tokio::spawn(async move {
+            for number in 0..COUNT {
+                sender.send(&message(1, number)).await.unwrap();
+            }
+            let reconnects = sender.stats().reconnects;
+            sender.close().await.unwrap();
+            reconnects
+        });
+        let (mut next, mut rounds) = (0, 0);
+        while next < COUNT {
+            rounds += 1;
+            for _ in 0..word(6, rounds) % 2000 {
+                let delivery = receive(&mut receiver).await;
+                let (_, number) = checked(&delivery);
+                match number == next {
+                    true => next += 1,
+                    false => assert!(number < next && delivery.is_redelivered(), "{number} came where {next} was due"),
+                }
+                if next == COUNT {
+                    break;
+                }
+            }
+            if next < COUNT {
+                drop(receiver);
+                pause(word(7, rounds) % 3).await;
+                receiver = bind(4);
+            }
+        }
+        let reconnects = timeout(LIMIT, sending).await.expect("it waits for nobody").unwrap();
+        assert!(rounds > 5 && reconnects > 0 && reconnects < rounds, "{reconnects} in {rounds} rounds");
+    });
+}
+
+#[test]
+fn a_search_that_is_given_up_leaves_nothing_open() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    run(&runtime, async {
+        let ground = Ground::new();
+        let receiver = Receiver::bind(ground.socket()).unwrap();
+        let mut sender = Sender::builder().receiver_timeout(LIMIT).connect_async(ground.socket()).await.unwrap();
+        sender.send(&message(1, 0)).await.unwrap();
+        drop(receiver);
+        for _ in 0..20 {
+            assert!(timeout(Duration::from_millis(1), sender.flush()).await.is_err());
+        }
+        let mut receiver = Receiver::bind(ground.socket()).unwrap();
+        sender.send(&message(1, 1)).await.unwrap();
+        for number in 0..2 {
+            assert_eq!(checked(&receive(&mut receiver).await), (1, number));
+        }
+        // The searches that were given up may have found it, too; each ends by itself.
+        let begin = std::time::Instant::now();
+        while receiver.stats().senders != 1 {
+            assert!(begin.elapsed() < LIMIT, "{:?}", receiver.stats());
+            assert!(receiver.try_recv().unwrap().is_none());
+            sleep(Duration::from_millis(5)).await;
+        }
     });
 }
 

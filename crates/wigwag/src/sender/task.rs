@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use super::{Patience, Sender, SenderBuilder, too_long};
+use super::{Draft, Sender, SenderBuilder, too_long};
 use crate::connection::Connection;
 use crate::control::attach::Wishes;
 use crate::error::{Error, Result};
@@ -145,17 +145,25 @@ impl Sender {
         self.connection.descriptors()
     }
 
-    /// A message into the room that [`Sender::room`] found.
+    /// The room that [`Sender::room`] has just found, with nothing awaited since.
+    #[inline(always)]
+    pub(crate) fn draft_in_room(&mut self, len: usize) -> Draft<'_> {
+        debug_assert!(!self.outbox.is_full() && len <= self.capacity());
+        Draft::new(self, len)
+    }
+
+    /// A message into that room.
     pub(crate) fn put(&mut self, message: &[u8]) -> Result<()> {
-        self.send_within(message, Patience::None)
+        let mut draft = self.draft_in_room(message.len());
+        draft.copy_from_slice(message);
+        draft.commit()
     }
 
     /// As [`Sender::put`], without waking the receiver.
-    pub(crate) fn put_silently(&mut self, message: &[u8]) -> Result<()> {
-        let mut draft = self.draft(message.len(), Patience::None)?;
+    pub(crate) fn put_silently(&mut self, message: &[u8]) {
+        let mut draft = self.draft_in_room(message.len());
         draft.copy_from_slice(message);
         draft.pass_silently();
-        Ok(())
     }
 
     /// Wakes the receiver for what was put silently.

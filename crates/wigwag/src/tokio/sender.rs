@@ -204,12 +204,13 @@ impl Sender {
         let mut count = 0;
         for message in messages {
             let message = message.as_ref();
-            // Who waits for room waits for a receiver that must have been woken; the same if this is dropped there.
-            if !matches!(self.sender.room(message.len()), Ok(Room::There)) {
+            // Who waits, or lets others run, has woken the receiver; so has who is dropped there.
+            let may_wait = !coop::has_budget_remaining() || !matches!(self.sender.room(message.len()), Ok(Room::There));
+            if may_wait {
                 self.sender.ring();
-                self.ready(message.len()).await?;
             }
-            self.sender.put_silently(message)?;
+            self.ready(message.len()).await?;
+            self.sender.put_silently(message);
             count += 1;
         }
         self.sender.ring();
@@ -236,7 +237,7 @@ impl Sender {
     /// ```
     pub async fn loan(&mut self, len: usize) -> Result<Draft<'_>> {
         self.ready(len).await?;
-        self.sender.try_loan(len)
+        Ok(self.sender.draft_in_room(len))
     }
 
     /// Waits until everything that was sent is acknowledged.
@@ -325,8 +326,10 @@ impl Sender {
         self.sender.stats()
     }
 
-    /// Waits until a message of `len` bytes can be written, and somebody receives.
+    /// Waits until a message of `len` bytes can be written, and somebody receives. Nothing is to be awaited between this and the writing.
     async fn ready(&mut self, len: usize) -> Result<()> {
+        // Who always finds room would never let other tasks run. Before the look: much may happen meanwhile.
+        coop::consume_budget().await;
         let outcome = self.wait_for_room(len).await;
         outcome.inspect_err(|_| self.sender.count_refused())
     }
@@ -334,11 +337,7 @@ impl Sender {
     async fn wait_for_room(&mut self, len: usize) -> Result<()> {
         loop {
             match self.sender.room(len)? {
-                // Who always finds room would never let other tasks run.
-                Room::There => {
-                    coop::consume_budget().await;
-                    return Ok(());
-                }
+                Room::There => return Ok(()),
                 Room::Full => self.acknowledged(0).await?,
                 Room::Gone => self.find_receiver().await?,
             }
@@ -375,9 +374,10 @@ impl Sender {
             match off_the_runtime(move || search.look()).await {
                 Ok(Found::NotYet(rest)) => search = *rest,
                 Ok(Found::Receiver(connection)) => {
-                    self.sender.go_on_with(*connection);
-                    let (bell, life) = self.sender.descriptors()?;
+                    // First, because it may fail: then the next call looks for a receiver once more.
+                    let (bell, life) = connection.descriptors()?;
                     (self.bell, self.life) = (bell.map(watch).transpose()?, watch(life)?);
+                    self.sender.go_on_with(*connection);
                     return Ok(());
                 }
                 Err(error) => return Err(self.sender.not_found(error)),
