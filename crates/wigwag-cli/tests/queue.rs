@@ -146,3 +146,63 @@ fn codes_say_what_was_wrong() {
     assert_eq!(receiving.output(), "short\n");
     assert_eq!(receiving.code(), Some(0));
 }
+
+/// A queue as observers see it: what is acknowledged, what is in somebody's hands, what was given back; also of a receiver that
+/// is stopped, whose memory this is read from.
+#[test]
+fn what_is_acknowledged_and_what_is_not_is_seen() {
+    let runtime = Runtime::new();
+    let running = recv(&runtime, &["--keep"]);
+    let status = runtime.shell("seq 100 | wigwag queue send name").status().unwrap();
+    assert!(status.success());
+    // The last one is counted after its sender has heard of it.
+    let begin = std::time::Instant::now();
+    while runtime.run(&["ls", "--json"]).succeeded().json()["names"][0]["calls"] != 100 {
+        assert!(begin.elapsed() < LIMIT, "not all are counted");
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.0.id() as i32), nix::sys::signal::Signal::SIGSTOP)
+        .unwrap();
+    let listed = runtime.run(&["ls", "--json"]).succeeded().json();
+    let listed = &listed["names"][0];
+    assert_eq!((listed["form"].as_str(), listed["calls"].as_u64()), (Some("queue"), Some(100)), "{listed}");
+    let seen = runtime.run(&["inspect", "name", "--json"]).succeeded().json();
+    let counts = &seen["counts"];
+    assert_eq!((seen["form"].as_str(), counts["calls"].as_u64()), (Some("queue"), Some(100)), "{seen}");
+    assert_eq!((counts["kept"].as_u64(), counts["returned"].as_u64()), (Some(0), Some(0)), "{seen}");
+    assert_eq!(counts["bytes_in"].as_u64(), Some((1..=100).map(|number: u64| number.to_string().len() as u64).sum()));
+    let page = runtime.run(&["metrics"]).succeeded().text();
+    let page = prometheus_parse::Scrape::parse(page.lines().map(|line| Ok(line.to_owned()))).unwrap();
+    let number = |metric: &str| {
+        let sample = page.samples.iter().find(|sample| sample.metric == metric).unwrap();
+        assert_eq!(sample.labels.get("name"), Some("name"));
+        sample.value.clone()
+    };
+    assert_eq!(number("wigwag_calls_total"), prometheus_parse::Value::Counter(100.0));
+    assert_eq!(number("wigwag_kept_calls"), prometheus_parse::Value::Gauge(0.0));
+    assert_eq!(number("wigwag_returned_messages_total"), prometheus_parse::Value::Counter(0.0));
+
+    // In this process, so that messages can be kept in hand.
+    let path = runtime.path().join("here");
+    let receiver = wigwag::Receiver::bind(&path).unwrap();
+    let mut sender = wigwag::Sender::connect(&path).unwrap();
+    for text in ["one", "two", "three", "four"] {
+        sender.send(text.as_bytes()).unwrap();
+    }
+    let numbers = || {
+        let seen = runtime.run(&["inspect", path.to_str().unwrap(), "--json"]).succeeded().json();
+        ["calls", "kept", "returned"].map(|count| seen["counts"][count].as_u64().unwrap())
+    };
+    assert_eq!(numbers(), [0, 0, 0]);
+    let first = receiver.recv().unwrap();
+    let second = receiver.recv().unwrap();
+    assert_eq!(numbers(), [0, 2, 0], "two are in hand");
+    first.ack();
+    assert_eq!(numbers(), [1, 1, 0], "one is acknowledged");
+    second.nack();
+    assert_eq!(numbers(), [1, 0, 1], "one is given back");
+    let again = receiver.recv().unwrap();
+    assert!(again.is_redelivered() && &again[..] == b"two");
+    assert_eq!(numbers(), [1, 1, 1], "and is in hand again");
+    again.ack();
+    assert_eq!((receiver.stats().acknowledged, receiver.stats().returned), (2, 1));
+}

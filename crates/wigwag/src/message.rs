@@ -6,7 +6,6 @@
 #![allow(unsafe_code)]
 
 use std::ops::Deref;
-use std::sync::atomic::Ordering as StdOrdering;
 use std::sync::{Arc, PoisonError};
 
 use crate::control::core::Again;
@@ -141,7 +140,7 @@ impl Message {
         let head = Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false };
         let line = self.session.segment.line(slot);
         self.session.pass_back(line, slot, self.session.taken_of_queue(slot), head);
-        self.session.tally.acknowledged.fetch_add(1, StdOrdering::Relaxed); // a counter
+        self.session.record.counters().kept.calls.add_shared(1);
     }
 
     /// The message is to be delivered again: here, or, if nobody here receives any more, by its sender to the next receiver.
@@ -153,7 +152,7 @@ impl Message {
         self.forget_copy();
         let (slot, head) = (self.place.slot(), self.place.head(Kind::Redelivered));
         self.place = Place::NONE;
-        self.session.tally.returned.fetch_add(1, StdOrdering::Relaxed); // a counter
+        self.session.record.counters().kept.returned.add_shared(1);
         if let Some(core) = self.session.core.upgrade() {
             core.deliver_again(Again { session: Arc::clone(&self.session), slot, head });
         }

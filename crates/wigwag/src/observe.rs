@@ -56,8 +56,8 @@ mod snapshot;
 pub use counts::{Counts, Durations};
 pub use permits::{Holder, PermitSnapshot, PermitState, Waiting};
 pub use service::{Limits, Policy, Service};
-pub(crate) use snapshot::server_stats;
 pub use snapshot::{Kept, Polling, ProcessState, Session, Snapshot, Thread, ThreadState};
+pub(crate) use snapshot::{counts_of, server_stats};
 
 /// A server, a listener or a receiver, held to be looked at as often as one likes. Dropping it leaves nothing behind.
 ///

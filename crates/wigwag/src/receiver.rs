@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::control::host::Host;
 use crate::delivery::{Batch, Delivery};
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe;
 use crate::server::ShutdownHandle;
 use crate::stats::ReceiverStats;
 use crate::sys::clock;
@@ -61,7 +61,7 @@ struct Desk {
 
 /// What has been handed out.
 #[derive(Default)]
-struct Received {
+pub(crate) struct Received {
     messages: u64,
     redelivered: u64,
 }
@@ -69,7 +69,7 @@ struct Received {
 impl Received {
     /// The message that the worker announced.
     #[inline(always)]
-    fn hand_out(&mut self, worker: &mut Worker) -> Delivery {
+    pub(crate) fn hand_out(&mut self, worker: &mut Worker) -> Delivery {
         let delivery = Delivery::new(worker.take_message());
         self.messages += 1;
         if delivery.is_redelivered() {
@@ -256,13 +256,13 @@ impl Receiver {
             return ReceiverStats::default();
         }
         let desk = self.lock();
-        let steward = self.host.core.statistics.tables().steward;
-        // Relaxed: counters, each right by itself.
+        let tables = self.host.core.statistics.tables();
+        let (steward, counts) = (tables.steward, observe::counts_of(&tables));
         ReceiverStats {
             received: desk.received.messages,
             redelivered: desk.received.redelivered,
-            acknowledged: self.host.core.tally.acknowledged.load(Ordering::Relaxed),
-            returned: self.host.core.tally.returned.load(Ordering::Relaxed),
+            acknowledged: counts.calls,
+            returned: counts.returned,
             senders: steward.sessions.value(),
             senders_accepted: steward.accepted.value(),
             senders_refused: steward.refused.value(),
@@ -316,9 +316,7 @@ impl Receiver {
     }
 
     fn next_batch(&self, most: usize, until: Until) -> Result<Option<Batch>> {
-        if most == 0 {
-            return Err(Error::new(ErrorKind::InvalidConfiguration, "a batch of 0 messages is none: 1 is the least"));
-        }
+        check_batch(most)?;
         let mut found = Vec::new();
         self.look(until, |received, worker| {
             if found.is_empty() {
@@ -398,6 +396,29 @@ impl Receiver {
         }
     }
 
+    /// For a task: the worker, and what counts. Nobody else can be at the desk.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn desk(&mut self) -> Result<(&mut Worker, &mut Received)> {
+        if self.host.is_forked() {
+            return Err(Error::forked());
+        }
+        let desk = self.desk.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let worker = desk.worker.as_deref_mut().expect("only a thread that waits takes it along");
+        Ok((worker, &mut desk.received))
+    }
+
+    /// For a task: what is there after the first message, which it has waited for.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn fill_batch(&mut self, first: Delivery, most: usize) -> Result<Batch> {
+        let (worker, received) = self.desk()?;
+        let mut found = vec![first];
+        // A shutdown or an error that ends a batch is told next time.
+        while found.len() < most && matches!(worker.glance(), Ok(Next::Request)) {
+            found.push(received.hand_out(worker));
+        }
+        Ok(Batch::new(found))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Desk> {
         // The numbers and the worker are whole at every moment.
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
@@ -425,8 +446,16 @@ impl Drop for Away<'_> {
     }
 }
 
+/// Whether a batch of so many messages can be.
+pub(crate) fn check_batch(most: usize) -> Result<()> {
+    match most {
+        0 => Err(Error::new(ErrorKind::InvalidConfiguration, "a batch of 0 messages is none: 1 is the least")),
+        _ => Ok(()),
+    }
+}
+
 #[cold]
-fn closed() -> Error {
+pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::ServerClosed { maybe_executed: false }, "the receiver is shut down")
 }
 

@@ -17,6 +17,8 @@ use crate::sys::clock;
 mod builder;
 mod draft;
 mod successor;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) mod task;
 
 pub use builder::SenderBuilder;
 pub use draft::Draft;
@@ -527,11 +529,8 @@ impl Sender {
             // The newest is mostly the last to be acknowledged: who waits for it is woken once.
             match self.outbox.len() {
                 0 => return Ok(()),
-                count => {
-                    let newest_open = (0..count)
-                        .rev()
-                        .find(|&place| self.outbox.get(place).is_some_and(|record| !self.is_acknowledged(&record)));
-                    if let Some(place) = newest_open {
+                _ => {
+                    if let Some(place) = self.newest_unacknowledged() {
                         self.wait_for(place, patience).map_err(|error| self.or_timed_out(error, true))?;
                     }
                 }
@@ -550,6 +549,13 @@ impl Sender {
             true => self.reconnect(patience),
             false => Ok(()),
         }
+    }
+
+    /// Its place, 0 for the oldest.
+    fn newest_unacknowledged(&self) -> Option<usize> {
+        (0..self.outbox.len())
+            .rev()
+            .find(|&place| self.outbox.get(place).is_some_and(|record| !self.is_acknowledged(&record)))
     }
 
     fn unacknowledged(&self) -> usize {

@@ -2,10 +2,10 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Mutex, Weak};
 
 use crate::contract::Form;
-use crate::control::core::{Command, Core, Tally};
+use crate::control::core::{Command, Core};
 use crate::control::ledger::Entry;
 use crate::control::policy::Trust;
 use crate::control::protocol::{FromServer, Reason};
@@ -53,8 +53,6 @@ pub struct Session {
     pub port: AtomicU64,
     /// Whether somebody has asked for its end already.
     pub is_ending: AtomicBool,
-    /// What is counted of messages in hand.
-    pub tally: Arc<Tally>,
     /// The server, while it lives.
     pub core: Weak<Core>,
 }

@@ -224,9 +224,9 @@ impl Worker {
                 entry.take_found()
             }
         };
-        let served = &message.session().record.counters().served;
-        served.calls.add(1);
-        served.bytes_in.add(message.len() as u64);
+        let counters = message.session().record.counters();
+        counters.kept.taken.add(1); // of a queue nobody else writes it
+        counters.served.bytes_in.add(message.len() as u64);
         message
     }
 

@@ -97,9 +97,6 @@ impl Depth {
     }
 }
 
-/// Findings after which a goal is given up: each may have taken as long as a hang is waited for.
-const ENOUGH: usize = 3;
-
 /// What was done and found.
 #[derive(Default)]
 pub struct Counts {
@@ -110,9 +107,9 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// There is no need to visit the rest.
+    /// There is no need to visit the rest: something was found, and each finding may take as long as a hang is waited for.
     pub fn is_enough(&self) -> bool {
-        self.findings.len() >= ENOUGH
+        !self.findings.is_empty()
     }
 
     /// Something was found.

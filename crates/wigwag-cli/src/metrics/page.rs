@@ -14,9 +14,11 @@ use crate::sight;
 type Row<Of = Snapshot> = (&'static str, &'static str, fn(&Of) -> f64);
 
 const COUNTERS: &[Row] = &[
-    ("wigwag_calls_total", "Requests answered; of a stream, reads and writes at the accepting end.", |s| {
-        s.counts.calls as f64
-    }),
+    (
+        "wigwag_calls_total",
+        "Requests answered; of a stream, reads and writes at the accepting end; of a queue, messages acknowledged.",
+        |s| s.counts.calls as f64,
+    ),
     ("wigwag_failed_calls_total", "Calls whose handler failed or panicked, or that were not answered.", |s| {
         s.counts.failed as f64
     }),
@@ -38,6 +40,9 @@ const COUNTERS: &[Row] = &[
     ("wigwag_thread_sleeps_total", "Times a serving thread slept.", |s| {
         s.threads.iter().map(|thread| thread.sleeps as f64).sum()
     }),
+    ("wigwag_returned_messages_total", "Messages of a queue given back unacknowledged, to be delivered again.", |s| {
+        s.counts.returned as f64
+    }),
     ("wigwag_sessions_accepted_total", "Sessions granted.", |s| s.sessions_accepted as f64),
     ("wigwag_sessions_refused_total", "Handshakes refused or failed.", |s| s.sessions_refused as f64),
     ("wigwag_violations_total", "Sessions ended because the client broke the protocol.", |s| s.violations as f64),
@@ -53,7 +58,11 @@ const GAUGES: &[Row] = &[
     ("wigwag_hot_sessions", "Sessions that the server polls.", |s| {
         s.sessions.iter().filter(|session| session.polling == wigwag::observe::Polling::Hot).count() as f64
     }),
-    ("wigwag_kept_calls", "Requests taken to be answered later.", |s| s.counts.kept as f64),
+    (
+        "wigwag_kept_calls",
+        "Requests taken to be answered later; of a queue, messages received and not acknowledged.",
+        |s| s.counts.kept as f64,
+    ),
     ("wigwag_threads", "Serving threads.", |s| s.threads.len() as f64),
     ("wigwag_busy_threads", "Serving threads that are in a handler.", |s| {
         s.threads.iter().filter(|thread| matches!(thread.state, ThreadState::Serving { .. })).count() as f64

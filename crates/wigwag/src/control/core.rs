@@ -1,7 +1,7 @@
 //! What the steward and the serving threads share: letters one way, commands the other, and counters.
 
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ledger::Ledger;
@@ -34,21 +34,10 @@ pub struct Core {
     pub statistics: Arc<Statistics>,
     /// Whether calls are counted.
     pub is_counting: bool,
-    /// What is counted of messages in hand.
-    pub tally: Arc<Tally>,
     /// What the clients cost.
     pub ledger: Arc<Ledger>,
     /// A child inherits the locks as they were, held perhaps by a thread that it does not have: it must touch none.
     fork: ForkGuard,
-}
-
-/// What is counted of messages once they were handed out, on whatever thread.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Messages acknowledged.
-    pub acknowledged: AtomicU64,
-    /// Messages given back unacknowledged.
-    pub returned: AtomicU64,
 }
 
 /// What a serving thread asks of the steward.
@@ -153,7 +142,6 @@ impl Core {
             bell: Bell::new().map_err(|error| Error::io("create a doorbell", error))?,
             statistics,
             is_counting: orders.is_counting,
-            tally: Arc::default(),
             ledger: Arc::default(),
             fork: ForkGuard::new(),
         }))

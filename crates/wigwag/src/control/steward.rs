@@ -401,7 +401,6 @@ impl Steward {
             answered: (0..slots).map(|_| AtomicU64::new(slot::before_first())).collect(),
             port: AtomicU64::new(0),
             is_ending: AtomicBool::new(false),
-            tally: Arc::clone(&self.core.tally),
             core: Arc::downgrade(&self.core),
         });
         // Counted before it is served, so that nobody sees calls of no session.

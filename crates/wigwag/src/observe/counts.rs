@@ -7,7 +7,8 @@ use crate::statistics::{Counters, RANGES, Word};
 /// What has happened in a session, or in all of a server's sessions, those included that are over.
 ///
 /// Each number is right by itself. They are read one after another while the server works, so two of them may be a few calls
-/// apart. For a stream, `calls` are its reads and writes at the accepting end.
+/// apart. For a stream, `calls` are its reads and writes at the accepting end; for a queue, messages acknowledged, and `bytes_in` are
+/// those of messages handed out.
 ///
 /// ```
 /// let counts = wigwag::observe::Counts::default();
@@ -32,8 +33,11 @@ pub struct Counts {
     pub heated: u64,
     /// Times polling it did not pay: the server gave up after the patience of [`Wait`](crate::Wait).
     pub cooled: u64,
-    /// Requests now in the hands of somebody who answers later ([`Server::recv`](crate::Server::recv)).
+    /// Requests now in the hands of somebody who answers later ([`Server::recv`](crate::Server::recv)); messages that were received
+    /// and are not acknowledged.
     pub kept: u64,
+    /// Messages given back unacknowledged, to be delivered again.
+    pub returned: u64,
     /// Time spent in handlers: an estimate from the calls that were timed, which with short handlers is one in 127.
     pub busy: Duration,
     /// The longest call that was timed.
@@ -49,6 +53,7 @@ impl Counts {
         let sum = |one: &Word, other: &Word| one.value().saturating_add(other.value());
         // Calls before those taken: so no request seems to be answered that was not taken.
         let answered = kept.calls.value();
+        let returned = kept.returned.value();
         let mut ranges = [0; RANGES];
         ranges.iter_mut().zip(durations).for_each(|(range, word)| *range = word.value());
         Counts {
@@ -60,7 +65,8 @@ impl Counts {
             doorbells_heard: served.woken.value(),
             heated: served.heated.value(),
             cooled: served.cooled.value(),
-            kept: kept.taken.value().saturating_sub(answered),
+            kept: kept.taken.value().saturating_sub(answered).saturating_sub(returned),
+            returned,
             busy: Duration::from_nanos(pace.busy_ns.value()),
             longest: Duration::from_nanos(pace.longest_ns.value()),
             durations: Durations { ranges },
@@ -78,6 +84,7 @@ impl Counts {
         add(&mut self.heated, other.heated);
         add(&mut self.cooled, other.cooled);
         add(&mut self.kept, other.kept);
+        add(&mut self.returned, other.returned);
         self.busy = self.busy.saturating_add(other.busy);
         self.longest = self.longest.max(other.longest);
         self.durations.ranges.iter_mut().zip(other.durations.ranges).for_each(|(mine, theirs)| add(mine, theirs));

@@ -341,6 +341,11 @@ fn segment_bytes(slots: u64, capacity: u64) -> u64 {
     geometry.map_or(0, |geometry| geometry.segment_size as u64)
 }
 
+/// What was counted in all sessions, for their host itself.
+pub fn counts_of(tables: &Tables<'_>) -> Counts {
+    Snapshot::read(tables, ProcessState::Running).counts
+}
+
 /// What a server counted, for itself.
 pub fn server_stats(tables: &Tables<'_>) -> ServerStats {
     let snapshot = Snapshot::read(tables, ProcessState::Running);

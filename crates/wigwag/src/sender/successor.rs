@@ -22,28 +22,32 @@ impl Sender {
     /// The receiver is gone. Finds the next one, and hands it what the last one did not acknowledge.
     #[cold]
     pub(super) fn reconnect(&mut self, patience: Patience) -> Result<()> {
-        if let Err(error) = self.connection.check_alive(false)
-            && error.kind() == ErrorKind::Violation
-        {
-            return Err(error);
-        }
+        let wishes = self.wishes_for_successor()?;
         let by_builder = clock::deadline_after(self.builder.receiver_timeout);
         let by_call = patience.deadline();
         let deadline = match (by_builder, by_call) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        // All under way shall fit, so the new session is as large as the old one or is refused.
-        let wishes =
-            Wishes { slots: Some(self.slots()), capacity: Some(self.capacity()), ..self.builder.wishes.clone() };
         let connection =
             self.builder.find_receiver(&self.name, wishes, deadline).map_err(|error| self.missing(error))?;
         self.move_to(connection);
         Ok(())
     }
 
+    /// What is asked of the next receiver: all under way shall fit, so the new session is as large as the old one or is refused. After
+    /// a violation there is none.
+    pub(super) fn wishes_for_successor(&self) -> Result<Wishes> {
+        match self.connection.check_alive(false) {
+            Err(error) if error.kind() == ErrorKind::Violation => Err(error),
+            _ => {
+                Ok(Wishes { slots: Some(self.slots()), capacity: Some(self.capacity()), ..self.builder.wishes.clone() })
+            }
+        }
+    }
+
     /// Sends what is not acknowledged to the receiver of a new session, and everything from now on.
-    fn move_to(&mut self, connection: Connection) {
+    pub(super) fn move_to(&mut self, connection: Connection) {
         let slots = connection.geometry().slots;
         let old_outbox = std::mem::replace(&mut self.outbox, Outbox::new(slots, slot::before_first()));
         let old = std::mem::replace(&mut self.connection, connection);
@@ -77,7 +81,7 @@ impl Sender {
     }
 
     #[cold]
-    fn missing(&self, error: Error) -> Error {
+    pub(super) fn missing(&self, error: Error) -> Error {
         let kept = self.unacknowledged();
         let sentence = format!(
             "the receiver is gone, and no other took its place: {error}; {kept} messages are kept for one, which the next call \

@@ -308,7 +308,9 @@ pub struct Kept {
     pub bytes_out: Word,
     pub failed: Word,
     pub rung: Word,
-    _reserved: [Word; 2],
+    /// Messages given back unacknowledged.
+    pub returned: Word,
+    _reserved: Word,
 }
 
 /// One session.
@@ -338,7 +340,15 @@ impl Counters {
         let kept = &self.kept;
         [calls, bytes_in, bytes_out, failed, rung, woken, heated, cooled, busy_ns, estimated]
             .into_iter()
-            .chain([&kept.taken, &kept.calls, &kept.bytes_in, &kept.bytes_out, &kept.failed, &kept.rung])
+            .chain([
+                &kept.taken,
+                &kept.calls,
+                &kept.bytes_in,
+                &kept.bytes_out,
+                &kept.failed,
+                &kept.rung,
+                &kept.returned,
+            ])
             .chain(&self.durations)
     }
 

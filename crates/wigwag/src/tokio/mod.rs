@@ -42,6 +42,8 @@ mod client;
 #[cfg(feature = "postcard")]
 mod encoded;
 mod loan;
+mod receiver;
+mod sender;
 mod server;
 mod session;
 mod stream;
@@ -54,6 +56,8 @@ mod waiting;
 
 pub use client::Client;
 pub use loan::{Loan, Pending, Reply};
+pub use receiver::Receiver;
+pub use sender::Sender;
 pub use server::Server;
 pub use stream::Stream;
 pub use stream_halves::{ReadHalf, WriteHalf};

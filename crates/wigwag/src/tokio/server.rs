@@ -375,7 +375,7 @@ impl<F: Future + Unpin> Future for Caught<F> {
 
 /// Whether the sessions of quick clients are polled.
 #[derive(Debug, Default)]
-struct Spinning {
+pub(super) struct Spinning {
     abstinence: Abstinence,
     /// Whether they are not, until so many requests were served.
     is_abstaining: bool,
@@ -387,7 +387,7 @@ struct Spinning {
 const WORTH_IT: u32 = 16;
 
 impl Spinning {
-    fn next(&mut self, worker: &mut Worker, may_spin: bool) -> Result<Next> {
+    pub(super) fn next(&mut self, worker: &mut Worker, may_spin: bool) -> Result<Next> {
         if !may_spin || self.is_abstaining {
             worker.cool();
         }
