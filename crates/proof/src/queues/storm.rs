@@ -108,7 +108,11 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> 
     for storm in [Storm::Receivers, Storm::Senders, Storm::Both] {
         let begin = Instant::now();
         let said = one(storm, kills, trial.seed, findings);
-        figures.push(format!("{} killed {kills} times in {:.1} s: {said}", storm.name(), begin.elapsed().as_secs_f64()));
+        figures.push(format!(
+            "{} killed {kills} times in {:.1} s: {said}",
+            storm.name(),
+            begin.elapsed().as_secs_f64()
+        ));
         if !findings.is_empty() {
             break;
         }
@@ -168,7 +172,9 @@ fn of_sender(storm: Storm, board: &Board, sender: u64) -> Option<String> {
     let is_lost = (below < committed || after != 0) && storm != Storm::Both;
     let most = if storm == Storm::Receivers { committed } else { committed + UNDER_WAY };
     (is_lost || below > most).then(|| {
-        format!("sender {sender} has committed {committed} messages, {below} were done with, and of the next {after:#b}")
+        format!(
+            "sender {sender} has committed {committed} messages, {below} were done with, and of the next {after:#b}"
+        )
     })
 }
 
