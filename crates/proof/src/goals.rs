@@ -2,7 +2,7 @@
 
 use crate::outcome::Outcome;
 use crate::scale::Trial;
-use crate::{audit, crowd, hostile, model, step, storm, streams};
+use crate::{audit, crowd, hostile, model, queues, step, storm, streams};
 
 /// A goal.
 pub struct Goal {
@@ -18,7 +18,16 @@ pub struct Goal {
 
 /// All goals, by number.
 pub fn all() -> Vec<&'static Goal> {
-    let parts = [storm::GOALS, step::GOALS, hostile::GOALS, crowd::GOALS, model::GOALS, audit::GOALS, streams::GOALS];
+    let parts = [
+        storm::GOALS,
+        step::GOALS,
+        hostile::GOALS,
+        crowd::GOALS,
+        model::GOALS,
+        audit::GOALS,
+        streams::GOALS,
+        queues::GOALS,
+    ];
     let mut goals: Vec<&Goal> = parts.into_iter().flatten().collect();
     goals.sort_by_key(|goal| goal.id[1..].parse::<u32>().expect("a goal's number"));
     goals

@@ -14,6 +14,7 @@
 //! model/              G16 G18 .. G20   every order of steps
 //! audit/              G9 G23 G24       double fetches, versions, mutants
 //! streams/            G26              all of that for streams
+//! queues/             G25              all of that for queues
 //! outcome  scale      what came of it; how much is tried
 //! ```
 
@@ -24,6 +25,7 @@ pub mod hostile;
 pub mod model;
 pub mod outcome;
 pub mod prove;
+pub mod queues;
 pub mod role;
 pub mod scale;
 pub mod step;

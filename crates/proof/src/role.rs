@@ -5,7 +5,7 @@ use std::process::Command;
 
 use wigwag_testing::{Link, Process, ordered_role};
 
-use crate::{audit, crowd, hostile, model, step, storm, streams};
+use crate::{audit, crowd, hostile, model, queues, step, storm, streams};
 
 /// What a process in a role does: it talks with the process that started it, and has the arguments it was given.
 pub type Play = fn(&Link, &[&str]);
@@ -29,7 +29,16 @@ pub fn start_with<A: Into<OsString>>(
 /// Plays the role that this process was started for, if it was.
 pub fn play() -> bool {
     let Some(name) = ordered_role() else { return false };
-    let parts = [storm::ROLES, step::ROLES, hostile::ROLES, crowd::ROLES, model::ROLES, audit::ROLES, streams::ROLES];
+    let parts = [
+        storm::ROLES,
+        step::ROLES,
+        hostile::ROLES,
+        crowd::ROLES,
+        model::ROLES,
+        audit::ROLES,
+        streams::ROLES,
+        queues::ROLES,
+    ];
     match parts.into_iter().flatten().find(|(role, _)| *role == name) {
         Some((name, play)) => wigwag_testing::role(name, play),
         None => panic!("there is no role `{name}`"),

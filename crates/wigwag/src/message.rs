@@ -13,6 +13,7 @@ use crate::control::policy::Trust;
 use crate::control::protocol::Reason;
 use crate::hint;
 use crate::layout::{Head, Kind};
+use crate::planted::{self, Fault};
 use crate::private_copy::PrivateCopy;
 use crate::session::Session;
 use crate::sync::Ordering;
@@ -74,6 +75,11 @@ impl Message {
     /// The message that was found there, after [`Message::make_ready`].
     #[inline(always)]
     pub fn of(session: Arc<Session>, place: Place) -> Message {
+        if planted::is(Fault::EarlyAcknowledgement) {
+            let message = Message { session, place };
+            message.acknowledge();
+            return message;
+        }
         if place.has(IN_BODY) && session.trust == Trust::SameUser {
             let message = Message { session, place };
             hint::arrived(&message);
@@ -107,6 +113,9 @@ impl Message {
     /// Writes into the message's head that it is being handed out, for its sender to know should this process end.
     #[inline(always)]
     pub fn mark_delivered(session: &Session, place: Place) {
+        if planted::is(Fault::UnmarkedDelivery) {
+            return;
+        }
         // Relaxed: read by a sender whose receiver is gone; the kernel orders that.
         session.segment.line(place.slot()).head.store(place.head(Kind::Delivered).pack(), Ordering::Relaxed);
     }
@@ -189,6 +198,9 @@ impl Drop for Message {
     fn drop(&mut self) {
         if self.place.has(CLOSED) || self.session.segment.is_forked() {
             return;
+        }
+        if planted::is(Fault::EarlyAcknowledgement) {
+            return; // it was
         }
         if std::thread::panicking() { self.give_back() } else { self.acknowledge() }
     }

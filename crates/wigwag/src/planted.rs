@@ -92,6 +92,12 @@ faults! {
     UncheckedCount = "unchecked-count", "planted-unchecked-count";
     /// A reader does not ring for a writer that waits for room.
     UnrungWriter = "unrung-writer", "planted-unrung-writer";
+    /// A message that is handed out is not marked as such.
+    UnmarkedDelivery = "unmarked-delivery", "planted-unmarked-delivery";
+    /// What a sender that is gone has left is not received.
+    ForgottenOrphan = "forgotten-orphan", "planted-forgotten-orphan";
+    /// A message is acknowledged when it is handed out.
+    EarlyAcknowledgement = "early-acknowledgement", "planted-early-acknowledgement";
 }
 
 /// Whether this fault is planted.

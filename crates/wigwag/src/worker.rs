@@ -12,6 +12,7 @@ use crate::control::core::{Again, Command, Core, Letter, Port};
 use crate::control::protocol::Reason;
 use crate::error::Result;
 use crate::message::{Message, Place};
+use crate::planted::{self, Fault};
 use crate::request::Request;
 use crate::session::Session;
 use crate::statistics::{SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, THREAD_ASLEEP, THREAD_AWAKE};
@@ -635,6 +636,9 @@ impl Worker {
 
     /// A sender is gone. Its session stays until it is empty.
     fn orphan(&mut self, id: u64) {
+        if planted::is(Fault::ForgottenOrphan) {
+            return self.forget(id);
+        }
         let Some(&index) = self.index_of.get(&id) else { return };
         let Some(entry) = self.entries[index].as_deref_mut() else { return };
         entry.become_orphan();

@@ -366,6 +366,21 @@ fn who_waits_for_a_successor_keeps_its_own_time() {
 }
 
 #[test]
+fn a_successor_that_goes_away_while_it_is_asked_is_missing() {
+    let ground = Ground::new();
+    let receiver = Receiver::bind(ground.socket()).unwrap();
+    let mut sender = Sender::connect(ground.socket()).unwrap();
+    sender.send(b"one").unwrap();
+    drop(receiver);
+    eventually("it is missed", || sender.try_send(b"two").is_err());
+    let dying = RawServer::bind(&ground.socket());
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(dying.accept()));
+        assert_eq!(sender.try_send(b"two").unwrap_err().kind(), ErrorKind::NotRunning);
+    });
+}
+
+#[test]
 fn a_shutdown_ends_after_what_was_sent_even_by_those_who_are_gone() {
     let ground = Ground::new();
     let receiver = Receiver::bind(ground.socket()).unwrap();

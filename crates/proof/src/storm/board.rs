@@ -188,7 +188,7 @@ impl Board {
         self.extent
     }
 
-    pub(super) fn word(&self, index: usize) -> &AtomicU64 {
+    pub(crate) fn word(&self, index: usize) -> &AtomicU64 {
         assert!(index < self.words);
         // SAFETY: in bounds of the mapping and aligned; shared memory that is only ever touched as atomics.
         unsafe { self.base.add(index).as_ref() }
@@ -255,7 +255,7 @@ impl Board {
         notes
     }
 
-    pub(super) fn ledger_start(&self) -> usize {
+    pub(crate) fn ledger_start(&self) -> usize {
         SAMPLES + self.extent.samples
     }
 }

@@ -87,7 +87,12 @@ impl Sender {
             "the receiver is gone, and no other took its place: {error}; {kept} messages are kept for one, which the next call \
              looks for again (SenderBuilder::receiver_timeout says for how long)"
         );
-        Error::new(error.kind(), sentence)
+        // One that went away while it was asked is as missing as one that was never there.
+        let kind = match error.kind() {
+            ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. } => ErrorKind::NotRunning,
+            kind => kind,
+        };
+        Error::new(kind, sentence)
     }
 }
 
