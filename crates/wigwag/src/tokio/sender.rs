@@ -162,8 +162,8 @@ impl Sender {
     /// As [`send`](Sender::send), but never waits, neither for room nor for a receiver.
     ///
     /// # Errors
-    /// As [`send`](Sender::send); [`Full`](crate::ErrorKind::Full); [`PeerDied`](crate::ErrorKind::PeerDied) or
-    /// [`ServerClosed`](crate::ErrorKind::ServerClosed) while there is no receiver: the calls that wait look for the next.
+    /// As [`send`](Sender::send); [`Full`](crate::ErrorKind::Full); [`NotRunning`](crate::ErrorKind::NotRunning) while there is no
+    /// receiver: the calls that wait look for the next.
     ///
     /// ```
     /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("q"); let name = &name;
