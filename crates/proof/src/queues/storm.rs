@@ -450,7 +450,7 @@ fn live_sending(world: &World, me: u64, seed: u64) -> Option<wigwag::SenderStats
     Some(stats)
 }
 
-fn open<'b>(arguments: &'b [&str]) -> (World, Storm, u64, Dice) {
+fn open(arguments: &[&str]) -> (World, Storm, u64, Dice) {
     let (world, rest) = World::open(arguments);
     let [storm, kills, seed] = rest else { panic!("{rest:?}") };
     (world, Storm::named(storm), kills.parse().expect("a number"), Dice::new(seed.parse().expect("a number")))
