@@ -86,6 +86,12 @@ impl Tracee {
         self.wait()
     }
 
+    /// Whether it has come to a stop meanwhile. Asked once for each stop.
+    pub fn has_stopped(&self) -> anyhow::Result<bool> {
+        let status = waitpid(self.thread, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG));
+        Ok(status.context("a victim cannot be waited for")? != WaitStatus::StillAlive)
+    }
+
     fn wait(&self) -> anyhow::Result<Stop> {
         loop {
             let status = match waitpid(self.thread, Some(WaitPidFlag::__WALL)) {

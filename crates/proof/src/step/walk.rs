@@ -105,8 +105,8 @@ pub fn points(tracee: &mut Tracee, end: &End, sleeper: &Sleeper, every: bool) ->
     bail!("an operation of more than {STEPS_MAX} instructions")
 }
 
-/// Goes to a point. `false` when the operation took another way this time and ended without passing it: at its mark, or
-/// when the work is over and the thread asleep.
+/// Goes to a point. `false` when the operation took another way this time: it ended without passing it, at its mark or
+/// when the work is over and the thread asleep; or it did not sleep where it slept before.
 pub fn go_to(tracee: &mut Tracee, point: &Point, is_over: impl Fn() -> bool) -> anyhow::Result<bool> {
     match tracee.go_to(point.address, point.occurrence, is_over)? {
         Stop::There => {}
@@ -117,6 +117,9 @@ pub fn go_to(tracee: &mut Tracee, point: &Point, is_over: impl Fn() -> bool) -> 
         ptrace::step(tracee.thread, None)?;
         let begin = Instant::now();
         while !tracee.is_asleep() {
+            if tracee.has_stopped()? {
+                return Ok(false); // on a slow machine, the time that it waits for was over before it slept
+            }
             if begin.elapsed() > Duration::from_secs(5) {
                 bail!("a victim does not fall asleep at {point:?}");
             }
