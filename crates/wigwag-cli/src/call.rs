@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use wigwag::Form;
+use wigwag::runtime::escaped;
 
-use crate::{exit, output};
+use crate::words::Connecting;
+use crate::{exit, output, standard, users, words};
 
 /// The longest call that is told apart from a longer one, in nanoseconds: an hour.
 const LONGEST: u64 = 3_600_000_000_000;
@@ -24,6 +27,7 @@ Examples:
   date | wigwag call shout --input -
   wigwag call shout hello --repeat 10000 --json
   wigwag call shout hello --timeout 0.5 || echo \"code $?\"
+  wigwag call /srv/shout.sock hello --server-user www-data
 ";
 
 /// Call a server and print its reply
@@ -43,14 +47,17 @@ pub struct Args {
     /// The file for the reply; - is standard output
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Whose server is expected, by name or number, where it is not this user's
+    #[arg(long, value_name = "USER", allow_negative_numbers = true, value_parser = users::user)]
+    pub server_user: Option<u32>,
     /// Give up after so many seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub timeout: Option<Duration>,
     /// Send the request so many times; the last reply counts, and the times are printed
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub repeat: u64,
-    /// Print what was done as JSON instead of the reply; it has the reply as `reply` where that is UTF-8 text and not in
-    /// a file of --output
+    /// Print what was done as JSON instead of the reply; it has the reply as `reply` where that is UTF-8 text and not
+    /// in a file of --output
     #[arg(long)]
     pub json: bool,
 }
@@ -73,6 +80,9 @@ struct Summary {
 
 /// Calls and prints.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.output.is_none() {
+        output::check()?; // nothing is executed whose answer would be lost
+    }
     let client = connect(args)?;
     let request = request(args, client.capacity())?;
     let mut times = Histogram::<u64>::new_with_bounds(1, LONGEST, 3)?;
@@ -81,9 +91,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for remaining in (0..args.repeat).rev() {
         let sent = Instant::now();
         let answer = match args.timeout {
-            Some(timeout) => client.call_timeout(&request, timeout)?,
-            None => client.call(&request)?,
+            Some(timeout) => client.call_timeout(&request, timeout),
+            None => client.call(&request),
         };
+        let answer = answer.map_err(|error| connecting(args).explain(error))?;
         times.saturating_record(u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX));
         if remaining == 0 {
             reply = answer.to_vec();
@@ -99,7 +110,14 @@ fn connect(args: &Args) -> anyhow::Result<wigwag::Client> {
     if let Some(timeout) = args.timeout {
         builder = builder.timeout(timeout);
     }
-    Ok(builder.connect(&args.name)?)
+    if let Some(uid) = args.server_user {
+        builder = builder.server_user(uid);
+    }
+    builder.connect(&args.name).map_err(|error| connecting(args).explain(error))
+}
+
+fn connecting(args: &Args) -> Connecting<'_> {
+    Connecting { name: &args.name, form: Form::Exchange, server_user: args.server_user }
 }
 
 /// The request; never more of it in memory than the server takes.
@@ -116,7 +134,7 @@ fn request(args: &Args, capacity: usize) -> anyhow::Result<Vec<u8>> {
             read(file, capacity).with_context(describe)?.ok_or_else(|| too_long(args, length, capacity))
         }
         given => {
-            let input = std::io::stdin().lock();
+            let input = standard::input()?;
             let silent = given.is_none() && input.is_terminal();
             ensure!(!silent, "there is nothing to send: give a text, --input FILE, or --input - for standard input");
             let whole = read(input, capacity).context("standard input cannot be read")?;
@@ -144,10 +162,9 @@ fn too_long(args: &Args, length: Option<u64>, capacity: usize) -> anyhow::Error 
         Some(length) => (format!("{length} bytes"), length.to_string()),
         None => (format!("more than {capacity} bytes"), "BYTES".to_owned()),
     };
-    let name = output::shell_word(&args.name);
+    let cure = words::with_flags("serve", &args.name, &format!("--capacity {wanted} ..."));
     anyhow::anyhow!(
-        "the request has {extent}, and this server takes {capacity} bytes at most: \
-         start it with more, `wigwag serve {name} --capacity {wanted} ...`"
+        "the request has {extent}, and this server takes {capacity} bytes at most: start it with more, `{cure}`"
     )
 }
 
@@ -157,7 +174,7 @@ fn deliver(args: &Args, request: &[u8], reply: &[u8], times: &Histogram<u64>, se
         std::fs::write(path, reply).with_context(|| format!("the file {} cannot be written", path.display()))?;
     }
     let summary = Summary {
-        name: args.name.to_string_lossy().into_owned(),
+        name: escaped(&args.name),
         calls: args.repeat,
         request_bytes: request.len(),
         reply_bytes: reply.len(),
@@ -177,7 +194,7 @@ fn deliver(args: &Args, request: &[u8], reply: &[u8], times: &Histogram<u64>, se
         }
     }
     if args.repeat > 1 {
-        eprintln!("{}", summary.sentence());
+        output::complain(&summary.sentence());
     }
     Ok(())
 }
@@ -195,7 +212,8 @@ impl Summary {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A number of seconds on the command line, above 0.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.parse().ok().and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
     number.filter(|duration| !duration.is_zero()).ok_or_else(|| "a number of seconds above 0 is needed".to_owned())
 }

@@ -6,24 +6,39 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use wigwag::ErrorKind;
-use wigwag::observe::{Observer, PermitSnapshot};
+use wigwag::observe::{LostSemaphore, Observer, PermitSnapshot};
+use wigwag::runtime::escaped;
 
 use crate::output::{self, count, duration};
-use crate::sight::{CountSight, PolicySight, ServiceSight, SessionSight, ThreadSight, printable};
+use crate::service_view::{CountView, PolicyView, RingView, ServiceView, SessionView, ThreadView, printable};
 use crate::table::Table;
 
 const EXAMPLES: &str = "\
 Examples:
   wigwag inspect invert             # who is served, who waits, what hangs
+  wigwag inspect jobs               # a queue: how much waits, since when
   wigwag inspect invert --json      # the same for programs
   wigwag inspect ./here.sock        # a path instead of a name
   wigwag inspect backup             # a semaphore: who holds its permits
 
 The server is not asked: this works while its handlers hang and while it is stopped, and it disturbs nobody.
 
-A call has been running for `at most` the time shown: the server does not read the clock for each call. Polling: waiting \
-(its doorbell is armed, and it costs nothing), awake, spinning (it is looked at all the time), not yet (no thread has taken \
-it). Time in handlers, the longest call and the durations are estimates from the calls that were timed: while calls are short \
+Waiting are calls that were passed and that nobody has begun, messages that were committed and not received; in flight \
+    are \
+calls that were begun and not answered, messages received and not acknowledged. A message is as old as its commit, to \
+    some \
+milliseconds. A call has waited for the time shown at least: it counts from when its caller fell asleep over it, and a \
+    caller \
+that spins does not tell. Client: what it waits for; hidden if its memory cannot be looked at, so that what waits \
+    there is \
+in none of the sums.
+
+A call has been running for `at most` the time shown: the server does not read the clock for each call. Polling: \
+    waiting \
+(its doorbell is armed, and it costs nothing), awake, spinning (it is looked at all the time), not yet (no thread has \
+    taken \
+it). Time in handlers, the longest call and the durations are estimates from the calls that were timed: while calls \
+    are short \
 one in 127, each of those above 5 us.";
 
 /// Show everything that is to be seen of a server, a listener or a semaphore
@@ -38,17 +53,19 @@ pub struct Args {
 }
 
 #[derive(Debug, Serialize)]
-struct SemaphoreSight {
+struct SemaphoreView {
     kind: &'static str,
     path: String,
     permits: usize,
     free: usize,
-    holders: Vec<HolderSight>,
-    waiting: Vec<WaitingSight>,
+    holders: Vec<HolderView>,
+    waiting: Vec<WaitingView>,
+    /// Processes that have the file open which had this name before: what they hold is not seen here.
+    lost_to: Vec<u32>,
 }
 
 #[derive(Debug, Serialize)]
-struct HolderSight {
+struct HolderView {
     permit: usize,
     pid: Option<u32>,
     program: Option<String>,
@@ -56,7 +73,7 @@ struct HolderSight {
 }
 
 #[derive(Debug, Serialize)]
-struct WaitingSight {
+struct WaitingView {
     needs: u32,
     is_alive: bool,
 }
@@ -65,24 +82,26 @@ struct WaitingSight {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let error = match Observer::open(&args.name) {
         Ok(observer) => {
-            let sight = ServiceSight::of(&observer)?;
+            let view = ServiceView::of(&observer)?;
             if args.json {
-                output::json(&sight)?
+                output::json(&view)?
             } else {
-                print_service(&sight)?
+                print_service(&view)?
             }
             return Ok(ExitCode::SUCCESS);
         }
         Err(error) => error,
     };
     let may_be_semaphore = matches!(error.kind(), ErrorKind::NotRunning | ErrorKind::Io);
-    match PermitSnapshot::of(&args.name) {
-        Ok(permits) if may_be_semaphore => {
-            let sight = semaphore(&permits);
+    let lost = if may_be_semaphore { LostSemaphore::of(&args.name).ok().flatten() } else { None };
+    match PermitSnapshot::of(&args.name).ok().filter(|_| may_be_semaphore) {
+        // Of one whose name leads nowhere it is seen at least that somebody has it.
+        seen if seen.is_some() || lost.is_some() => {
+            let view = semaphore(seen.as_ref(), lost.as_ref());
             if args.json {
-                output::json(&sight)?
+                output::json(&view)?
             } else {
-                print_semaphore(&sight)?
+                print_semaphore(&view)?
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -90,38 +109,49 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn semaphore(permits: &PermitSnapshot) -> SemaphoreSight {
-    let holders = permits.held().map(|(permit, holder)| HolderSight {
+fn semaphore(permits: Option<&PermitSnapshot>, lost: Option<&LostSemaphore>) -> SemaphoreView {
+    let holders = permits.iter().flat_map(|permits| permits.held()).map(|(permit, holder)| HolderView {
         permit,
         pid: holder.pid,
         program: holder.program().as_deref().map(printable),
         is_alive: holder.is_alive,
     });
-    let waiting = permits.waiting.iter().map(|one| WaitingSight { needs: one.needs, is_alive: one.is_alive });
-    SemaphoreSight {
+    let waiting = permits.iter().flat_map(|permits| &permits.waiting);
+    let path = permits.map(|permits| &permits.path).or(lost.map(|lost| &lost.path));
+    SemaphoreView {
         kind: "semaphore",
-        path: permits.path.display().to_string(),
-        permits: permits.permits.len(),
-        free: permits.free(),
+        path: path.map(escaped).unwrap_or_default(),
+        permits: permits.map_or(0, |permits| permits.permits.len()),
+        free: permits.map_or(0, PermitSnapshot::free),
         holders: holders.collect(),
-        waiting: waiting.collect(),
+        waiting: waiting.map(|one| WaitingView { needs: one.needs, is_alive: one.is_alive }).collect(),
+        lost_to: lost.map(|lost| lost.processes.clone()).unwrap_or_default(),
     }
 }
 
-fn print_semaphore(sight: &SemaphoreSight) -> anyhow::Result<()> {
+fn print_semaphore(view: &SemaphoreView) -> anyhow::Result<()> {
     let mut text = format!(
         "semaphore  {}\npermits    {}, {} free, {} waiting\n\n",
-        printable(&sight.path),
-        sight.permits,
-        sight.free,
-        sight.waiting.len()
+        view.path,
+        view.permits,
+        view.free,
+        view.waiting.len()
     );
-    for waiting in sight.waiting.iter().filter(|waiting| waiting.needs > 1) {
+    if !view.lost_to.is_empty() {
+        let processes: Vec<String> = view.lost_to.iter().map(u32::to_string).collect();
+        let _ = writeln!(
+            text,
+            "LOST       its file was removed, replaced or moved while {} had it open: what is held there is not seen \
+             here (wigwag doctor)\n",
+            processes.join(", ")
+        );
+    }
+    for waiting in view.waiting.iter().filter(|waiting| waiting.needs > 1) {
         let _ = writeln!(text, "somebody waits for {} permits at once", waiting.needs);
     }
     output::bytes(text.as_bytes())?;
     let mut table = Table::new(["permit", "process", "holder"]);
-    for holder in &sight.holders {
+    for holder in &view.holders {
         table.push([
             holder.permit.to_string(),
             process(holder.pid, holder.program.as_deref()),
@@ -131,18 +161,18 @@ fn print_semaphore(sight: &SemaphoreSight) -> anyhow::Result<()> {
     table.print()
 }
 
-fn print_service(sight: &ServiceSight) -> anyhow::Result<()> {
-    output::bytes(head(sight).as_bytes())?;
-    threads(&sight.threads).map_or(Ok(()), |table| spaced(&table))?;
-    sessions(&sight.sessions).map_or(Ok(()), |table| spaced(&table))?;
-    if !sight.kept.is_empty() {
+fn print_service(view: &ServiceView) -> anyhow::Result<()> {
+    output::bytes(head(view).as_bytes())?;
+    threads(&view.threads).map_or(Ok(()), |table| spaced(&table))?;
+    sessions(view).map_or(Ok(()), |table| spaced(&table))?;
+    if !view.kept.is_empty() {
         let mut table = Table::new(["kept to be answered later: session", "slot", "for at most"]);
-        for kept in &sight.kept {
+        for kept in &view.kept {
             table.push([or_dash(kept.session), kept.slot.to_string(), duration(kept.kept_for_s * 1e9)]);
         }
         spaced(&table)?;
     }
-    if !sight.is_whole {
+    if !view.is_whole {
         output::line("\nThe server was ending a session just then: that one may be counted twice, or not at all.")?;
     }
     Ok(())
@@ -153,30 +183,59 @@ fn spaced(table: &Table) -> anyhow::Result<()> {
     table.print()
 }
 
-fn head(sight: &ServiceSight) -> String {
-    let ServiceSight { process: server, limits, counts, .. } = sight;
-    let rows = [
-        (sight.form.as_str(), format!("{} serves {}", printable(&sight.path), sight.contract)),
+/// What the rows about the work are called, and what they say, depends on the form.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Calls,
+    Messages,
+    Rings,
+}
+
+impl Shape {
+    fn of(view: &ServiceView) -> Shape {
+        match view.form.as_str() {
+            "stream" => Shape::Rings,
+            "queue" => Shape::Messages,
+            _ => Shape::Calls,
+        }
+    }
+}
+
+fn head(view: &ServiceView) -> String {
+    let ServiceView { process: server, limits, counts, .. } = view;
+    let shape = Shape::of(view);
+    let mut rows = vec![
+        (
+            view.form.as_str(),
+            format!(
+                "{} serves {}{}",
+                view.path,
+                view.contract,
+                if view.has_name { "" } else { "; that path does not lead to it: clients cannot reach it" }
+            ),
+        ),
         (
             "process",
             format!(
                 "{}, {}, for {}",
                 process(Some(server.pid), server.program.as_deref()),
                 server.state,
-                duration(sight.age_s * 1e9)
+                duration(view.age_s * 1e9)
             ),
         ),
-        ("waits", sight.wait.to_owned()),
-        ("lets in", policy(&sight.policy)),
+        ("waits", view.wait.to_owned()),
+        ("lets in", policy(&view.policy)),
         (
             "limits",
             format!(
-                "{} sessions ({} of one user, {} of one other user), {} slots of {} bytes, {} bytes a session, {} in all",
+                "{} sessions ({} of one user, {} of one other user), {}, {} bytes a session, {} in all",
                 count(limits.sessions),
                 count(limits.sessions_per_user),
-                count(limits.sessions_per_stranger),
-                count(limits.slots),
-                count(limits.capacity_bytes),
+                count(limits.sessions_per_other_user),
+                match shape {
+                    Shape::Rings => format!("rings of {} bytes", count(limits.capacity_bytes)),
+                    _ => format!("{} slots of {} bytes", count(limits.slots), count(limits.capacity_bytes)),
+                },
                 count(limits.session_bytes),
                 count(limits.total_bytes),
             ),
@@ -185,15 +244,45 @@ fn head(sight: &ServiceSight) -> String {
             "sessions",
             format!(
                 "{} now, {} at most, {} ever, {} refused, {} ended for a violation, {} shaking hands",
-                sight.sessions.len(),
-                count(sight.sessions_max),
-                count(sight.sessions_accepted),
-                count(sight.sessions_refused),
-                count(sight.violations),
-                sight.handshakes,
+                view.sessions.len(),
+                count(view.sessions_max),
+                count(view.sessions_accepted),
+                count(view.sessions_refused),
+                count(view.violations),
+                view.handshakes,
             ),
         ),
-        (
+    ];
+    rows.push(("waiting", waiting(view, shape)));
+    rows.push(work_done(shape, counts));
+    if shape == Shape::Calls {
+        rows.push(("durations", durations(counts)));
+    }
+    rows.push((
+        "doorbells",
+        format!(
+            "{} rung, {} saved, {} heard",
+            count(counts.doorbells_rung),
+            count(counts.doorbells_saved),
+            count(counts.doorbells_heard)
+        ),
+    ));
+    rows.push((
+        "polling",
+        format!(
+            "{} found by it, {} times begun, {} times in vain",
+            count(counts.found_by_polling),
+            count(counts.heated),
+            count(counts.cooled)
+        ),
+    ));
+    rows.iter().map(|(what, text)| format!("{what:<10} {text}\n")).collect()
+}
+
+/// What was done so far, in the words of the form.
+fn work_done(shape: Shape, counts: &CountView) -> (&'static str, String) {
+    match shape {
+        Shape::Calls => (
             "calls",
             format!(
                 "{}, {} failed, {} bytes in, {} bytes out, {} in handlers",
@@ -204,30 +293,61 @@ fn head(sight: &ServiceSight) -> String {
                 duration(counts.busy_s * 1e9),
             ),
         ),
-        ("durations", durations(counts)),
-        (
-            "doorbells",
+        Shape::Messages => (
+            "messages",
             format!(
-                "{} rung, {} saved, {} heard",
-                count(counts.doorbells_rung),
-                count(counts.doorbells_saved),
-                count(counts.doorbells_heard)
+                "{} acknowledged, {} given back, {} bytes received",
+                count(counts.calls),
+                count(counts.returned),
+                count(counts.bytes_in),
             ),
         ),
-        (
-            "polling",
+        Shape::Rings => (
+            "bytes",
             format!(
-                "{} found by it, {} times begun, {} times in vain",
-                count(counts.found_by_polling),
-                count(counts.heated),
-                count(counts.cooled)
+                "{} in, {} out, by {} reads and writes",
+                count(counts.bytes_in),
+                count(counts.bytes_out),
+                count(counts.calls),
             ),
         ),
-    ];
-    rows.iter().map(|(what, text)| format!("{what:<10} {text}\n")).collect()
+    }
 }
 
-fn durations(counts: &CountSight) -> String {
+/// The work that waits, in all sessions, and who waits for it to be done.
+fn waiting(view: &ServiceView, shape: Shape) -> String {
+    let backlog = &view.backlog;
+    let oldest =
+        |age_s: Option<f64>| age_s.map_or_else(String::new, |s| format!(", the oldest for {}", duration(s * 1e9)));
+    let mut text = match shape {
+        Shape::Rings => format!("{} bytes unread", count(backlog.unread_bytes)),
+        _ => format!(
+            "{}{}; {} in flight{}",
+            count(backlog.waiting),
+            oldest(backlog.oldest_waiting_s),
+            count(backlog.in_flight),
+            oldest(backlog.oldest_in_flight_s),
+        ),
+    };
+    let (who, what) = match shape {
+        Shape::Calls => ("client", "a reply"),
+        Shape::Messages => ("sender", "room"),
+        Shape::Rings => ("writer", "room"),
+    };
+    match backlog.blocked {
+        0 => {}
+        1 => text += &format!("; 1 {who} waits for {what}"),
+        more => text += &format!("; {} {who}s wait for {what}", count(more as u64)),
+    }
+    match backlog.hidden {
+        0 => {}
+        1 => text += "; 1 session is hidden",
+        more => text += &format!("; {} sessions are hidden", count(more as u64)),
+    }
+    text
+}
+
+fn durations(counts: &CountView) -> String {
     let (Some(p50), Some(p99)) = (counts.p50_ns, counts.p99_ns) else { return "none yet".to_owned() };
     format!(
         "half below {}, 99 % below {}, longest timed {}",
@@ -237,7 +357,7 @@ fn durations(counts: &CountSight) -> String {
     )
 }
 
-fn policy(policy: &PolicySight) -> String {
+fn policy(policy: &PolicyView) -> String {
     if policy.everyone {
         return "everyone".to_owned();
     }
@@ -254,7 +374,7 @@ fn policy(policy: &PolicySight) -> String {
     text
 }
 
-fn threads(threads: &[ThreadSight]) -> Option<Table> {
+fn threads(threads: &[ThreadView]) -> Option<Table> {
     if threads.is_empty() {
         return None;
     }
@@ -272,39 +392,113 @@ fn threads(threads: &[ThreadSight]) -> Option<Table> {
     Some(table)
 }
 
-fn sessions(sessions: &[SessionSight]) -> Option<Table> {
-    if sessions.is_empty() {
-        return None;
+fn sessions(view: &ServiceView) -> Option<Table> {
+    match Shape::of(view) {
+        _ if view.sessions.is_empty() => None,
+        Shape::Rings => Some(streams(&view.sessions)),
+        shape => Some(exchanges(&view.sessions, shape)),
     }
+}
+
+fn exchanges(sessions: &[SessionView], shape: Shape) -> Table {
+    let calls = if shape == Shape::Messages { "acknowledged" } else { "calls" };
+    let failed = if shape == Shape::Messages { "given back" } else { "failed" };
     let mut table = Table::new([
         "session",
         "user",
         "process",
         "age",
         "polling",
+        "waiting",
+        "oldest",
         "in flight",
+        "client",
         "slots used",
-        "calls",
-        "failed",
+        calls,
+        failed,
         "bytes in",
         "bytes out",
     ]);
     for session in sessions {
+        // What is there now counts as well: the server notes the most only once it has served it.
+        let used = session.slots_in_use_max.max(session.waiting.unwrap_or(0).saturating_add(session.in_flight));
         table.push([
             session.id.to_string(),
             session.uid.to_string(),
             process(u32::try_from(session.pid).ok(), session.program.as_deref()),
             duration(session.age_s * 1e9),
             session.polling.to_owned(),
+            or_dash(session.waiting.map(count)),
+            or_dash(session.oldest_waiting_s.map(|seconds| duration(seconds * 1e9))),
             session.in_flight.to_string(),
-            format!("{} of {}", session.slots_in_use_max, session.slots),
+            client(session, shape),
+            format!("{used} of {}", session.slots),
             count(session.counts.calls),
-            count(session.counts.failed),
+            count(if shape == Shape::Messages { session.counts.returned } else { session.counts.failed }),
             count(session.counts.bytes_in),
             count(session.counts.bytes_out),
         ]);
     }
-    Some(table)
+    table
+}
+
+/// What the client does, as far as that concerns the server.
+fn client(session: &SessionView, shape: Shape) -> String {
+    let what = if shape == Shape::Messages { " for room" } else { "" };
+    match (session.is_hidden, session.is_blocked, session.blocked_for_s) {
+        (true, ..) => "hidden".to_owned(),
+        (_, false, _) => "-".to_owned(),
+        (_, true, None) => format!("waits{what}"),
+        (_, true, Some(seconds)) => format!("waits{what} {}", duration(seconds * 1e9)),
+    }
+}
+
+fn streams(sessions: &[SessionView]) -> Table {
+    let mut table = Table::new([
+        "session",
+        "user",
+        "process",
+        "age",
+        "ring bytes",
+        "bytes in",
+        "unread",
+        "waits",
+        "bytes out",
+        "unread",
+        "waits",
+    ]);
+    for session in sessions {
+        let direction = |ring: Option<&RingView>| {
+            let waits = match ring {
+                None => "hidden",
+                Some(ring) if ring.writer_waits => "writer",
+                Some(ring) if ring.reader_waits => "reader",
+                Some(ring) if ring.is_ended => "ended",
+                Some(_) => "-",
+            };
+            (
+                or_dash(ring.map(|ring| count(ring.written_bytes))),
+                or_dash(ring.map(|ring| count(ring.unread_bytes))),
+                waits.to_owned(),
+            )
+        };
+        let incoming = direction(session.rings.as_ref().map(|rings| &rings.incoming));
+        let outgoing = direction(session.rings.as_ref().map(|rings| &rings.outgoing));
+        table.push([
+            session.id.to_string(),
+            session.uid.to_string(),
+            process(u32::try_from(session.pid).ok(), session.program.as_deref()),
+            duration(session.age_s * 1e9),
+            count(session.capacity_bytes),
+            incoming.0,
+            incoming.1,
+            incoming.2,
+            outgoing.0,
+            outgoing.1,
+            outgoing.2,
+        ]);
+    }
+    table
 }
 
 fn process(pid: Option<u32>, program: Option<&str>) -> String {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use wigwag::observe::{Observer, PermitSnapshot, Snapshot};
-use wigwag::runtime::{Entry, Kind, RuntimeDirectory, State};
+use wigwag::runtime::{Entry, Kind, RuntimeDirectory, State, escaped};
 
 use crate::output::{self, duration};
-use crate::sight::{self, printable};
+use crate::service_view::{self, printable};
 use crate::table::Table;
 
 const EXAMPLES: &str = "\
@@ -18,12 +18,22 @@ Examples:
   wigwag ls --over 1          # the rate of a whole second
   watch wigwag ls             # again and again
 
-Nobody is asked for anything: what is shown lies in memory that each server keeps up to date, so it is there also while \
-a server is stopped or hangs, and looking disturbs nobody. Servers at paths of their own are not listed: `wigwag inspect \
+Nobody is asked for anything: what is shown lies in memory that each server keeps up to date, so it is there also \
+    while \
+a server is stopped or hangs, and looking disturbs nobody. Servers at paths of their own are not listed: `wigwag \
+    inspect \
 ./path`. A dead name is removed by the next server that takes any name.
 
-States: running; stopped (by a signal or a debugger); hidden (alive, and not to be looked at from here); dead (its process was \
-killed and left the name); unreachable, unguarded (its socket, its lock file was removed); foreign (not of ours); owed (a \
+Waiting are calls that nobody has begun, messages that nobody has received, and who waits for a semaphore's permits; \
+    oldest \
+is how long the oldest of them has waited (a call: at least). A queue whose receiver does not run has no server to be \
+    shown: its \
+senders keep their messages, and are not seen.
+
+States: running; stopped (by a signal or a debugger); frozen (its control group is); hidden (alive, and not to be \
+    looked at from here); dead (its process was \
+killed and left the name); unreachable, unguarded (its socket, its lock file was removed); foreign (not of ours); owed \
+    (a \
 semaphore whose last holders died).";
 
 /// List the servers, listeners, queues and semaphores of this user
@@ -59,7 +69,16 @@ struct Listed {
     longest_now_s: Option<f64>,
     permits: Option<usize>,
     permits_held: Option<usize>,
-    waiting: Option<usize>,
+    /// Calls that nobody has begun, messages that nobody has received; of a semaphore, who waits for permits.
+    waiting: Option<u64>,
+    /// How long the oldest of them has waited, if that is known.
+    oldest_waiting_s: Option<f64>,
+    /// Calls begun and not answered, messages received and not acknowledged.
+    in_flight: Option<u64>,
+    /// Clients that wait for the server, senders that wait for room.
+    blocked: Option<usize>,
+    /// Sessions whose memory cannot be looked at: what waits there is not counted.
+    hidden_sessions: Option<usize>,
     /// Why nothing more is known.
     why: Option<String>,
 }
@@ -88,7 +107,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let names =
         found.iter().zip(before).map(|((entry, observer), before)| listed(entry, observer, before, look(observer)));
-    let listing = Listing { directory: directory.path().display().to_string(), names: names.collect() };
+    let listing = Listing { directory: escaped(directory.path()), names: names.collect() };
     if args.json {
         output::json(&listing)?;
     } else {
@@ -104,9 +123,9 @@ fn listed(
     after: Option<(Snapshot, Instant)>,
 ) -> Listed {
     let listed = Listed {
-        name: printable(&entry.name().to_string_lossy()),
+        name: escaped(entry.name()),
         kind: if entry.kind() == Kind::Service { "service" } else { "semaphore" },
-        state: sight::state_word(entry.state()),
+        state: service_view::state_word(entry.state()),
         ..Listed::default()
     };
     if entry.kind() == Kind::Semaphore {
@@ -114,7 +133,7 @@ fn listed(
             Ok(permits) => Listed {
                 permits: Some(permits.permits.len()),
                 permits_held: Some(permits.held().count()),
-                waiting: Some(permits.waiting.len()),
+                waiting: Some(permits.waiting.len() as u64),
                 ..listed
             },
             Err(error) => Listed { why: Some(error.to_string()), ..listed },
@@ -126,14 +145,19 @@ fn listed(
             let calls = after.counts.calls.saturating_sub(before.counts.calls);
             let seconds = now.duration_since(since).as_secs_f64();
             Listed {
-                state: sight::process_state(after.state),
+                state: service_view::process_state(after.state),
                 form: Some(service.form.to_string()),
                 pid: Some(service.pid),
                 program: service.program.as_deref().map(printable),
                 sessions: Some(after.sessions.len()),
                 calls: Some(after.counts.calls),
                 calls_per_second: (seconds > 0.0).then_some(calls as f64 / seconds),
-                longest_now_s: sight::longest_now_s(&after),
+                longest_now_s: service_view::longest_now_s(&after),
+                waiting: Some(after.waiting()),
+                oldest_waiting_s: service_view::oldest_waiting_s(&after),
+                in_flight: Some(after.in_flight()),
+                blocked: Some(after.blocked()),
+                hidden_sessions: Some(after.hidden()),
                 ..listed
             }
         }
@@ -144,9 +168,20 @@ fn listed(
 
 fn print(listing: &Listing) -> anyhow::Result<()> {
     if listing.names.is_empty() {
-        return output::line(&format!("There are no names in {}.", printable(&listing.directory)));
+        return output::line(&format!("There are no names in {}.", listing.directory));
     }
-    let mut table = Table::new(["name", "form", "state", "sessions", "calls", "calls/s", "longest now", "process"]);
+    let mut table = Table::new([
+        "name",
+        "form",
+        "state",
+        "sessions",
+        "calls",
+        "calls/s",
+        "waiting",
+        "oldest",
+        "longest now",
+        "process",
+    ]);
     for name in &listing.names {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let process = name.pid.map(|pid| format!("{} ({pid})", name.program.as_deref().unwrap_or("?")));
@@ -161,13 +196,15 @@ fn print(listing: &Listing) -> anyhow::Result<()> {
             or_dash(sessions),
             or_dash(name.calls.map(output::count)),
             or_dash(name.calls_per_second.map(|rate| output::count(rate.round() as u64))),
+            or_dash(name.waiting.map(output::count)),
+            or_dash(name.oldest_waiting_s.map(|seconds| duration(seconds * 1e9))),
             or_dash(name.longest_now_s.map(|seconds| duration(seconds * 1e9))),
             or_dash(process),
         ]);
     }
     table.print()?;
     for name in listing.names.iter().filter_map(|name| name.why.as_ref()) {
-        eprintln!("wigwag: {name}.");
+        output::complain(&format!("wigwag: {name}."));
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! `wigwag`: try, use and measure shared-memory calls between programs on one machine.
 //!
-//! Each subcommand is a file of the same name. What they share: `tracer` (counts system calls), `exit`, `waiting`, `sight` (what is to be seen of others), `table`, and
-//! from the crate of the measuring parts `transport` (Wigwag and the kernel's own services behind one trait), `peer`
-//! (the other process) and `output`.
+//! Each subcommand is a file of the same name. What they share: `tracer` (counts system calls), `exit`, `surroundings`,
+//! `first_process` and `signals` (what a program owes to those around it), `users`, `words` (errors in those of this
+//! program), `waiting`, `view` (what is to be seen of others), `table`, and from the crate of the measuring parts
+//! `transport` (Wigwag and the kernel's own services behind one trait), `peer` (the other process) and `output`.
 
 use std::process::ExitCode;
 
@@ -15,19 +16,26 @@ mod command;
 mod demo;
 mod doctor;
 mod exit;
+mod first_process;
 mod inspect;
 mod lock;
 mod ls;
+mod man;
 mod metrics;
 mod queue;
 mod serve;
+mod service_view;
 mod services;
-mod sight;
+mod signals;
+mod standard;
 mod stream;
+mod surroundings;
 mod table;
 mod top;
 mod tracer;
+mod users;
 mod waiting;
+mod words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,6 +88,7 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    Man(man::Args),
 }
 
 /// The other processes of the demo and the bench: `wigwag peer ROLE ...`. No business of a person, so that neither
@@ -119,19 +128,37 @@ enum Peer {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = first_process::stand_by() {
+        return code;
+    }
+    surroundings::put_right();
+    if surroundings::was_closed(1) {
+        output::set_closed();
+    }
     let mut words = std::env::args_os().skip(1).peekable();
     let result = match words.peek() {
-        Some(word) if word == "peer" => play(PeerArguments::parse_from(words)),
-        _ => run(Arguments::parse()),
+        Some(word) if word == "peer" => PeerArguments::try_parse_from(words).map_or_else(|said| tell(&said), play),
+        _ => Arguments::try_parse().map_or_else(|said| tell(&said), run),
     };
     match result {
         Ok(code) => code,
         Err(error) if error.is::<output::Unread>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("wigwag: {}", sentence(&error));
+            output::complain(&format!("wigwag: {}", sentence(&error)));
             ExitCode::from(exit::code(&error))
         }
     }
+}
+
+/// Prints a help, the version, or what is wrong with the command line. The way in which clap ends a program would take
+/// a help that could not be written for one that was.
+fn tell(said: &clap::Error) -> anyhow::Result<ExitCode> {
+    if said.use_stderr() {
+        let _ = said.print(); // who cannot read it has the code
+        return Ok(ExitCode::from(exit::USAGE));
+    }
+    output::written("the text", || said.print())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -149,6 +176,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),
+        Command::Man(args) => man::run(&args, Arguments::command()),
     }
 }
 

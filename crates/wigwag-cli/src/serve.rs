@@ -2,28 +2,43 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::SIGTSTP;
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+use wigwag::runtime::escaped;
 
+use crate::signals::{self, ENDING};
+use crate::users::Admission;
 use crate::waiting::Waiting;
-use crate::{command, exit, output};
+use crate::{call, command, exit, output, words};
 
 const EXAMPLES: &str = "\
 Examples:
   wigwag serve shout --do upper         # then: wigwag call shout hello
   wigwag serve sort --exec 'sort -u'    # then: date | wigwag call sort
   wigwag serve frames --do invert --capacity 8M --threads 4
+  wigwag serve thumbs --exec 'convert - -scale 64 -' --timeout 10 --threads 2
+  wigwag serve /srv/shout.sock --do upper --allow-group users
   wigwag serve ./here.sock --do echo    # a path instead of a name
 
 SIGTERM and Ctrl-C end it: calls under way are still answered, and the exit code is 0. A second one \
-ends it at once.
+ends it at once, and the commands that still run. What was ignored when it began, as by nohup, stays ignored.
 
 --exec runs `sh -c COMMAND` once for each request, with the request as its standard input and its \
 standard output as the reply. A command that fails, or prints more than the capacity, is an error \
-at the caller.";
+at the caller. The reply is there when the command ends, whatever it leaves behind. When its caller gives up or is \
+    gone, or \
+--timeout is over, the command is ended with all that it has started, but for what took a session of its own (setsid): \
+    by SIGTERM, \
+a second later by SIGKILL. Commands have a session of their own: what is typed at the server's terminal does not reach \
+    them. If the server is killed (SIGKILL), so is the shell that runs \
+COMMAND, and COMMAND itself where it is one program, which the shell becomes; what a script has started goes on until \
+    it ends, mostly \
+because its input and output are gone.";
 
 /// Answer calls: with a built-in transformation, or with a command
 #[derive(Debug, clap::Args)]
@@ -50,15 +65,12 @@ pub struct Args {
     /// What to do while there is nothing to do
     #[arg(long, value_enum, default_value_t)]
     pub wait: Waiting,
-    /// Another user who may call, by number (may be repeated)
-    #[arg(long, value_name = "UID", allow_negative_numbers = true, value_parser = user)]
-    pub allow_uid: Vec<u32>,
-    /// A group whose members may call, by number (may be repeated)
-    #[arg(long, value_name = "GID", allow_negative_numbers = true, value_parser = group)]
-    pub allow_gid: Vec<u32>,
-    /// Let every user of this machine call
-    #[arg(long)]
-    pub allow_everyone: bool,
+    /// How long a command of --exec may take, in seconds such as 10 or 0.5; then it is ended [default: for ever]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "transformation")]
+    #[arg(allow_negative_numbers = true, value_parser = call::seconds)]
+    pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub admission: Admission,
     /// Print a line of JSON when listening, and one at the end
     #[arg(long)]
     pub json: bool,
@@ -102,39 +114,30 @@ impl Transformation {
 /// Serves until it is told to stop.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // Before the name is taken: a signal that comes early must not leave it behind.
-    let signals =
-        Signals::new([SIGTERM, SIGINT, SIGHUP]).context("the signals that end a server cannot be received")?;
-    let mut server = builder(args).bind(&args.name)?;
+    let signals = signals::receive(&wanted_signals(args))?;
+    let mut server = builder(args).bind(&args.name).map_err(words::explain)?;
     shut_down_on(signals, server.shutdown_handle())?;
-    tell(&announcement(args, &server))?;
+    output::announce(&announcement(args, &server))?;
     let handler = |request: &mut wigwag::Request| answer(args, request);
     match args.threads {
         1 => server.serve(handler)?,
         threads => server.serve_on(threads, handler)?,
     }
+    command::wait_if_ending();
     let served = server.stats().calls;
     // Gives the name free before anybody hears that we are done.
     drop(server);
-    tell(&farewell(args, served))?;
+    output::announce(&farewell(args, served))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn builder(args: &Args) -> wigwag::ServerBuilder {
-    let mut builder = wigwag::Server::builder().wait(args.wait.into());
+    let mut builder = wigwag::Server::builder().access(args.admission.access()).wait(args.wait.into());
     if let Some(slots) = args.slots {
         builder = builder.slots(slots);
     }
     if let Some(capacity) = args.capacity {
         builder = builder.capacity(capacity);
-    }
-    for uid in &args.allow_uid {
-        builder = builder.allow_user(*uid);
-    }
-    for gid in &args.allow_gid {
-        builder = builder.allow_group(*gid);
-    }
-    if args.allow_everyone {
-        builder = builder.allow_everyone();
     }
     builder
 }
@@ -142,7 +145,12 @@ fn builder(args: &Args) -> wigwag::ServerBuilder {
 fn answer(args: &Args, request: &mut wigwag::Request) -> Result<(), String> {
     match (&args.exec, args.transformation) {
         (Some(exec), _) => {
-            let reply = command::run(exec, request, request.capacity())?;
+            let bounds = command::Bounds {
+                capacity: request.capacity(),
+                timeout: args.timeout,
+                is_given_up: &|| is_given_up(request),
+            };
+            let reply = command::run(exec, request, &bounds)?;
             request.set_reply(&reply).map_err(|error| error.to_string())
         }
         (None, Some(transformation)) => transformation.apply(request),
@@ -150,30 +158,55 @@ fn answer(args: &Args, request: &mut wigwag::Request) -> Result<(), String> {
     }
 }
 
-/// The first signal ends the server in order, the second one at once.
+/// How much later than its caller stops waiting a command is ended, if the caller has not said that it gave up: it may
+/// be stopped.
+const AFTER_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Whether nobody waits for the answer: then the work is wasted, and its thread is wanted by others.
+fn is_given_up(request: &wigwag::Request) -> bool {
+    request.is_abandoned() || request.deadline().is_some_and(|at| Instant::now() > at + AFTER_DEADLINE)
+}
+
+/// The first signal ends the server in order, the second one at once, and the commands with it. Ctrl-Z stops commands,
+/// too, which are no part of what the terminal stops.
 fn shut_down_on(mut signals: Signals, shutdown: wigwag::ShutdownHandle) -> anyhow::Result<()> {
     let watch = move || {
         let mut told = false;
         for signal in signals.forever() {
+            if signal == SIGTSTP {
+                command::stop_all();
+                let _ = emulate_default_handler(signal); // returns when this program goes on
+                command::continue_all();
+                continue;
+            }
             if told {
+                command::end_all();
                 std::process::exit(128 + signal);
             }
             told = true;
             shutdown.shutdown();
         }
     };
-    std::thread::Builder::new().name("signals".into()).spawn(watch).context("no thread can be started")?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .context("no thread can be started (is `ulimit -u`, `ulimit -v`, or the container's pids.max, reached?)")?;
     Ok(())
 }
 
+/// What the server reacts to. Without a terminal and a shell there is nobody who could let it go on after Ctrl-Z.
+fn wanted_signals(args: &Args) -> Vec<i32> {
+    let has_shell = nix::unistd::getppid().as_raw() != 1 && std::fs::File::open("/dev/tty").is_ok();
+    ENDING.into_iter().chain((args.exec.is_some() && has_shell).then_some(SIGTSTP)).collect()
+}
+
 fn announcement(args: &Args, server: &wigwag::Server) -> String {
-    let (name, path) = (args.name.to_string_lossy(), server.path());
+    let (name, path) = (escaped(&args.name), escaped(server.path()));
     if args.json {
         return json!({ "listening": path, "name": name }).to_string();
     }
-    let options_end = if name.starts_with('-') { "-- " } else { "" };
-    let call = format!("wigwag call {options_end}{} 'hello'", output::shell_word(&args.name));
-    format!("Listening as {name} ({}).\nCall it:  {call}\nStop it with Ctrl-C.", path.display())
+    let word = words::word(&args.name);
+    format!("Listening as {name} ({path}).\nCall it:  wigwag call {word} 'hello'\nStop it with Ctrl-C.")
 }
 
 fn farewell(args: &Args, served: u64) -> String {
@@ -181,14 +214,6 @@ fn farewell(args: &Args, served: u64) -> String {
         return json!({ "served": served }).to_string();
     }
     format!("Served {} {}.", output::count(served), if served == 1 { "call" } else { "calls" })
-}
-
-/// Prints a line. A server goes on when nobody listens to what it says.
-fn tell(text: &str) -> anyhow::Result<()> {
-    match output::line(text) {
-        Err(error) if error.is::<output::Unread>() => Ok(()),
-        result => result,
-    }
 }
 
 /// A number of bytes, with K, M or G for powers of 1024.
@@ -203,20 +228,6 @@ fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "that is more than this machine can address".to_owned())
 }
 
-fn user(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("a user number is needed, for example from `id -u {}`", account(text)))
-}
-
-fn group(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("a group number is needed, for example from `getent group {}`", account(text)))
-}
-
-/// What was given, where it can be somebody's name.
-fn account(text: &str) -> String {
-    let named = text.starts_with(|first: char| first.is_alphabetic() || first == '_');
-    if named { output::shell_word(text.as_ref()) } else { "NAME".to_owned() }
-}
-
 fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1024) => Ok(number),
@@ -227,15 +238,6 @@ fn threads(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn users_and_groups_are_numbers() {
-        assert_eq!((user("1000"), group("0")), (Ok(1000), Ok(0)));
-        let sentences = [user("root"), user("-1"), group("video")].map(Result::unwrap_err);
-        for (sentence, cure) in sentences.iter().zip(["`id -u root`", "`id -u NAME`", "`getent group video`"]) {
-            assert!(sentence.contains(cure), "{sentence}");
-        }
-    }
 
     #[test]
     fn sizes_are_understood() {

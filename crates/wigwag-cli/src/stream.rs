@@ -6,28 +6,39 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use wigwag::{Stream, StreamListener};
+use signal_hook::iterator::Signals;
+use wigwag::{Form, Stream, StreamListener};
 
+use crate::users::Admission;
 use crate::waiting::Waiting;
-use crate::{exit, output};
+use crate::words::Connecting;
+use crate::{exit, output, signals, standard, users, words};
 
 const EXAMPLES: &str = "\
 Examples:
-  wigwag stream listen files | tar x           # a directory through shared memory:
-  tar c . | wigwag stream connect files        # this in another terminal
+  wigwag stream listen files | tar x           # a directory is received,
+  tar c . | wigwag stream connect files        # and sent, in another terminal
   wigwag stream listen log --keep >> log.txt   # one connection after another
   echo hello | wigwag stream connect echo      # prints the answer
+  wigwag stream connect /srv/log.sock --server-user www-data < log.txt
 
 Standard input goes into the stream and what comes out of it to standard output, at the same time. At the end of the \
-input the stream is shut for writing, and what the other end still has to say is waited for. Where the input is a terminal, \
+input the stream is shut for writing, and what the other end still has to say is waited for. Where the input is a \
+    terminal, \
 the end of the other's bytes is the end. If the input is a pipe that nobody closes, use --recv-only.
 
-If the other end is killed, what it had written is printed first, and then the code is 5: a stream that was cut off is \
-never taken for a whole one.";
+If the other end is killed, or gives up, what it had written is printed first, and then the code is 5: a stream that \
+    was cut \
+off is never taken for a whole one. An end gives up when its input cannot be read, or its output cannot be written to \
+    or is read \
+by nobody any more. A listener that says nothing ends its direction when it has printed all, so whoever connects and \
+gets 0 knows that; one that has said its last before, or connects to receive, may fail unseen with the bytes that were \
+    under way.";
 
 /// Copy standard input into a stream and a stream to standard output: netcat over shared memory
 #[derive(Debug, clap::Args)]
@@ -44,15 +55,20 @@ enum Command {
     Listen {
         #[command(flatten)]
         end: End,
-        /// Accept one connection after another, until killed; only receives
+        /// Accept one connection after another, until told to end; only receives
         #[arg(long, conflicts_with = "send_only")]
         keep: bool,
+        #[command(flatten)]
+        admission: Admission,
     },
     /// Connect to somebody who listens
     #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::CODES))]
     Connect {
         #[command(flatten)]
         end: End,
+        /// Whose listener is expected, by name or number, where it is not this user's
+        #[arg(long, value_name = "USER", allow_negative_numbers = true, value_parser = users::user)]
+        server_user: Option<u32>,
     },
 }
 
@@ -64,7 +80,7 @@ struct End {
     /// Send nothing; standard input is not read
     #[arg(long, conflicts_with = "send_only")]
     recv_only: bool,
-    /// Print nothing; what comes is not read
+    /// Print nothing; what comes is thrown away, and its end waited for
     #[arg(long)]
     send_only: bool,
     /// Bytes under way in each direction, a power of two [default: 2097152]
@@ -75,109 +91,198 @@ struct End {
     wait: Waiting,
 }
 
+impl End {
+    /// Nothing is taken that could not be printed, and no end is told that is none.
+    fn check(&self) -> anyhow::Result<()> {
+        if !self.send_only {
+            output::check()?;
+        }
+        if !self.recv_only {
+            drop(standard::input()?);
+        }
+        Ok(())
+    }
+}
+
 /// Bytes copied at a time.
 const PIECE: usize = 64 << 10;
 
 /// Listens or connects.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
-        Command::Connect { end } => {
+        Command::Connect { end, server_user } => {
+            end.check()?;
             let mut builder = Stream::builder().wait(end.wait.into());
             if let Some(bytes) = end.ring {
                 builder = builder.ring_bytes(bytes);
             }
-            copy(builder.connect(&end.name)?, end.recv_only, end.send_only)?;
+            if let Some(uid) = server_user {
+                builder = builder.server_user(*uid);
+            }
+            let to = Connecting { name: &end.name, form: Form::Stream, server_user: *server_user };
+            let stream = builder.connect(&end.name).map_err(|error| to.explain(error))?;
+            copy(stream, Ways::of(end, false))?;
         }
-        Command::Listen { end, keep } => {
-            let mut builder = StreamListener::builder().wait(end.wait.into());
+        Command::Listen { end, keep, admission } => {
+            end.check()?;
+            let mut builder = StreamListener::builder().access(admission.access()).wait(end.wait.into());
             if let Some(bytes) = end.ring {
                 builder = builder.ring_bytes(bytes);
             }
-            let listener = builder.bind(&end.name)?;
-            if *keep {
-                return serve(&listener);
-            }
-            let stream = listener.accept().map_err(ours)?;
-            drop(listener); // one is enough: the next one is told at once
-            copy(stream, end.recv_only, end.send_only)?;
+            let signals = signals::receive(&signals::ENDING)?;
+            return listen(builder.bind(&end.name).map_err(words::explain)?, signals, end, *keep);
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Accepts one connection, or one after another. A signal ends the waiting for the next one, and gives the name back; a
+/// connection that is there is cut off by it, unless it is one of many: then it is received to its end.
+fn listen(listener: StreamListener, signals: Signals, end: &End, keep: bool) -> anyhow::Result<ExitCode> {
+    let ending = Arc::new(OnceLock::new());
+    let (told, shutdown) = (Arc::clone(&ending), listener.shutdown_handle());
+    let is_accepted = Arc::new(OnceLock::new());
+    let connected = Arc::clone(&is_accepted);
+    signals::end_in_order(signals, move |signal| {
+        let _ = told.set(signal);
+        if connected.get().is_some() {
+            std::process::exit(128 + signal);
+        }
+        shutdown.shutdown();
+    })?;
+    let ended = || match ending.get() {
+        Some(signal) if !keep => u8::try_from(128 + signal).ok(),
+        Some(_) => Some(0),
+        None => None,
+    };
+    if keep {
+        let served = serve(&listener, || ended().is_some());
+        return served.map(|()| ExitCode::SUCCESS);
+    }
+    let stream = match (listener.accept().map_err(ours), ended()) {
+        (Err(_), Some(code)) => return Ok(ExitCode::from(code)),
+        (accepted, _) => accepted?,
+    };
+    let _ = is_accepted.set(());
+    drop(listener); // one is enough: the next one is told at once
+    copy(stream, Ways::of(end, true))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// One connection after another. One that is cut off does not end the others.
-fn serve(listener: &StreamListener) -> anyhow::Result<ExitCode> {
-    for stream in listener.incoming() {
-        match copy(stream.map_err(ours)?, true, false) {
+fn serve(listener: &StreamListener, has_been_told: impl Fn() -> bool) -> anyhow::Result<()> {
+    loop {
+        let stream = match listener.accept().map_err(ours) {
+            Err(_) if has_been_told() => return Ok(()),
+            accepted => accepted?,
+        };
+        match copy(stream, Ways { receives: true, sends: false, listens: true }) {
             Ok(()) => {}
             Err(error) if error.is::<output::Unread>() => return Err(error),
-            Err(error) => eprintln!("wigwag: {error:#}."),
+            Err(error) => output::complain(&format!("wigwag: {error:#}.")),
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-/// Both directions, until both have ended.
-fn copy(stream: Stream, recv_only: bool, send_only: bool) -> anyhow::Result<()> {
+/// Which way bytes go, and who began.
+#[derive(Clone, Copy)]
+struct Ways {
+    receives: bool,
+    sends: bool,
+    /// The listening end, as long as it has said nothing, ends its own direction only when it has printed all: so the
+    /// other one learns whether that could be done. The connecting end may be asked for the end of its request before
+    /// it gets an answer.
+    listens: bool,
+}
+
+impl Ways {
+    fn of(end: &End, listens: bool) -> Ways {
+        Ways { receives: !end.send_only, sends: !end.recv_only, listens }
+    }
+}
+
+/// Both directions, until both have ended. Whatever fails at this end aborts the stream: the other one must not take
+/// what was not printed for printed, nor what was not read to its end for whole.
+fn copy(stream: Stream, ways: Ways) -> anyhow::Result<()> {
+    stream.set_abort_on_drop(true);
     let stream = Arc::new(stream);
-    let sending = if recv_only {
-        stream.shutdown(Shutdown::Write)?;
-        None
-    } else {
-        Some(send(Arc::clone(&stream))?)
+    let has_input_failed = Arc::new(AtomicBool::new(false));
+    let sending = match ways.sends {
+        true => Some(send(Arc::clone(&stream), ways, Arc::clone(&has_input_failed))?),
+        false if ways.listens => None,
+        false => {
+            stream.shutdown(Shutdown::Write)?;
+            None
+        }
     };
-    let received = match send_only {
-        true => stream.shutdown(Shutdown::Read).map_err(ours),
-        false => receive(&stream),
-    };
+    let received = receive(&stream, ways);
     match sending {
         // Nobody can tell whether a person will go on: the other end has said its last.
-        Some(_) if !send_only && io::stdin().is_terminal() => {}
-        Some(sending) if received.is_ok() => {
+        Some(_) if ways.receives && received.is_ok() && io::stdin().is_terminal() => {}
+        // Release, partner: `send`. Where that thread gave the stream up, it knows why.
+        Some(sending) if received.is_ok() || has_input_failed.load(Ordering::Acquire) => {
             sending.join().unwrap_or_else(|_| anyhow::bail!("the sending thread failed"))?
         }
         _ => {}
     }
+    received?;
     // The sending thread may wait for a person and keep the stream: close it by name.
-    stream.shutdown(Shutdown::Both)?;
-    received
+    Ok(stream.shutdown(Shutdown::Both)?)
 }
 
-/// The stream to standard output, to the end.
-fn receive(mut stream: &Stream) -> anyhow::Result<()> {
-    let mut out = File::from(io::stdout().as_fd().try_clone_to_owned().context("there is no standard output")?);
+/// The stream to standard output, to the end; with --send-only to nowhere, because the end is waited for all the same.
+fn receive(mut stream: &Stream, ways: Ways) -> anyhow::Result<()> {
+    let mut out = if ways.receives { Some(standard::unbuffered_output()?) } else { None };
     let mut piece = vec![0; PIECE];
     loop {
         let count = stream.read(&mut piece).map_err(ours)?;
         if count == 0 {
             return Ok(());
         }
-        out.write_all(&piece[..count]).map_err(|error| {
-            let _ = stream.shutdown(Shutdown::Both);
-            match error.kind() {
-                io::ErrorKind::BrokenPipe => output::Unread.into(),
-                _ => anyhow::Error::new(error).context("standard output cannot be written to"),
-            }
-        })?;
+        let Some(Err(error)) = out.as_mut().map(|out| out.write_all(&piece[..count])) else { continue };
+        let (reason, error) = match error.kind() {
+            io::ErrorKind::BrokenPipe => ("nobody reads its output any more".to_owned(), output::Unread.into()),
+            _ => (
+                format!("its output cannot be written to: {error}"),
+                anyhow::Error::new(error).context("standard output cannot be written to"),
+            ),
+        };
+        stream.abort(&reason)?;
+        return Err(error);
     }
 }
 
 /// Standard input into the stream, to its end, on a thread of its own.
-fn send(stream: Arc<Stream>) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+fn send(
+    stream: Arc<Stream>,
+    ways: Ways,
+    has_input_failed: Arc<AtomicBool>,
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned().context("there is no standard input")?);
     let work = move || {
         let mut piece = vec![0; PIECE];
+        let mut has_said_something = false;
         loop {
             let count = match input.read(&mut piece) {
+                Ok(0) if ways.listens && ways.receives && !has_said_something => return Ok(()),
                 Ok(0) => return stream.shutdown(Shutdown::Write).map_err(ours),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(anyhow::Error::new(error).context("standard input cannot be read")),
+                Err(error) => {
+                    // Before the abort, which ends the receiving.
+                    has_input_failed.store(true, Ordering::Release);
+                    stream.abort(&format!("its input cannot be read: {error}"))?;
+                    return Err(anyhow::Error::new(error).context("standard input cannot be read"));
+                }
             };
             (&*stream).write_all(&piece[..count]).map_err(ours)?;
+            has_said_something = true;
         }
     };
-    std::thread::Builder::new().name("send".into()).spawn(work).context("no thread can be started")
+    std::thread::Builder::new()
+        .name("send".into())
+        .spawn(work)
+        .context("no thread can be started (is `ulimit -u`, `ulimit -v`, or the container's pids.max, reached?)")
 }
 
 /// The library's error inside of an input or output error, which has the exit code.

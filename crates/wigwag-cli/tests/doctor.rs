@@ -2,13 +2,13 @@
 
 mod harness;
 
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use harness::{Ended, Runtime};
+use harness::{Ended, OutputInTime as _, Running, Runtime};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -18,7 +18,7 @@ struct Told(Value, Option<i32>);
 
 impl Told {
     fn by(command: &mut Command) -> Told {
-        let ended = Ended::from(command.output().unwrap());
+        let ended = Ended::from(command.output_in_time());
         assert_eq!(ended.stderr, "", "{ended:?}");
         Told(ended.json(), ended.code)
     }
@@ -158,12 +158,16 @@ fn a_runtime_directory_that_is_not_there_or_no_path_is_found() {
     Told::by(doctor(&runtime).env("XDG_RUNTIME_DIR", &gone)).nothing_is_wrong();
 
     let told = Told::by(doctor(&runtime).env("XDG_RUNTIME_DIR", "run").env("TMPDIR", runtime.path()));
-    told.nothing_is_wrong();
     assert!(told.one("directory-variable").1.contains("no absolute path"));
-    if !told.one("directory-place").1.contains("this user's runtime directory") {
-        let place = told.one("directory-place");
-        assert!(place.0 == "note" && place.2.contains("set XDG_RUNTIME_DIR"), "{place:?}");
-    }
+    let own = format!("/tmp/wigwag-{}", std::fs::metadata("/proc/self").unwrap().uid());
+    assert!(told.one("directory-place").1.contains(&own), "{:#}", told.0);
+    let named = runtime.path().join("named");
+    let told = Told::by(doctor(&runtime).env("WIGWAG_DIRECTORY", &named));
+    told.nothing_is_wrong();
+    let place = told.one("directory-place");
+    assert!(place.1.contains("by WIGWAG_DIRECTORY") && place.1.contains(named.to_str().unwrap()), "{place:?}");
+    let told = Told::by(doctor(&runtime).env("WIGWAG_DIRECTORY", "named"));
+    assert!(told.wrong("directory-safe").0.contains("no absolute path"));
 }
 
 #[test]
@@ -193,14 +197,56 @@ fn stale_names_are_found_and_removed_and_what_lives_is_not() {
 }
 
 #[test]
-fn a_server_whose_socket_was_removed_is_wrong() {
+fn n1_a_server_whose_socket_was_removed_takes_it_again_and_is_wrong_while_it_cannot() {
     let runtime = Runtime::new();
     let server = runtime.serve("hidden", &["--do", "echo"]);
+    server.halt();
     std::fs::remove_file(&server.socket).unwrap();
     let told = Told::by(doctor(&runtime).arg("--fix"));
-    let (fact, cure) = told.wrong("name-unreachable");
-    assert!(fact.contains("hidden") && cure.contains("restart"), "{fact} {cure}");
+    let (level, fact, cure) = told.one("name-unreachable");
+    assert!(level == "wrong" && fact.contains("hidden") && cure.contains("restart"), "{fact} {cure}");
     assert!(server.socket.with_extension("lock").exists(), "it lives: its lock stays");
+    // The lock file, too: now only the process shows it.
+    std::fs::remove_file(server.socket.with_extension("lock")).unwrap();
+    let told = Told::by(&mut doctor(&runtime));
+    let (fact, cure) = told.wrong("name-lost");
+    assert!(fact.contains("hidden.sock") && cure.contains("kill "), "{fact} {cure}");
+    server.signal(Signal::SIGCONT);
+    let begin = std::time::Instant::now();
+    while runtime.run(&["call", "hidden", "x"]).stdout != b"x" {
+        assert!(begin.elapsed().as_secs() < 20, "it does not take its name again");
+    }
+    Told::by(&mut doctor(&runtime)).nothing_is_wrong();
+}
+
+#[test]
+fn n1_a_semaphore_whose_file_was_removed_or_replaced_under_somebody_is_seen() {
+    let runtime = Runtime::new();
+    let gate = harness::Gate::new(&runtime);
+    let _holding = Running(runtime.wigwag(["lock", "build", "--", "cat", "gate"]).spawn().unwrap());
+    let file = runtime.path().join("wigwag/build.semaphore");
+    let begin = std::time::Instant::now();
+    let is_held = |told: &str| told.contains("1, 0 free");
+    while !is_held(&runtime.run(&["inspect", "build"]).text()) {
+        assert!(begin.elapsed().as_secs() < 20, "nobody holds it");
+    }
+    assert!(!runtime.run(&["inspect", "build"]).succeeded().text().contains("LOST"));
+    Told::by(&mut doctor(&runtime)).nothing_is_wrong();
+    std::fs::rename(&file, file.with_extension("kept")).unwrap();
+    let is_told = || {
+        let told = Told::by(&mut doctor(&runtime));
+        let (fact, cure) = told.wrong("semaphore-lost");
+        assert!(fact.contains("build.") && fact.contains("was removed, replaced or moved"), "{fact}");
+        assert!(cure.contains("kill "), "{cure}");
+    };
+    is_told();
+    std::fs::remove_file(file.with_extension("kept")).unwrap();
+    is_told();
+    let told = runtime.run(&["inspect", "build"]).succeeded();
+    assert!(told.text().contains("LOST       its file was removed"), "{told:?}");
+    let lost = runtime.run(&["inspect", "build", "--json"]).json()["lost_to"].as_array().map(Vec::len);
+    assert!(lost >= Some(1), "{lost:?}");
+    drop(gate);
 }
 
 #[test]
@@ -226,7 +272,8 @@ fn permits_of_the_dead_are_told_and_the_cure_helps() {
     nix::sys::signal::killpg(nix::unistd::Pid::from_raw(holder.id() as i32), Signal::SIGKILL).unwrap();
     holder.wait().unwrap();
     let mut rest = String::new();
-    std::io::Read::read_to_string(holder.stdout.as_mut().unwrap(), &mut rest).unwrap(); // until the command is gone, too
+    // until the command is gone, too
+    std::io::Read::read_to_string(holder.stdout.as_mut().unwrap(), &mut rest).unwrap();
     let told = Told::by(doctor(&runtime).arg("--fix"));
     told.nothing_is_wrong();
     let (level, fact, cure) = told.one("name-owed");
@@ -352,7 +399,7 @@ mod sandboxed {
         let mut server = within(runtime.wigwag(["serve", "old", "--do", "upper", "--json"]), old_kernel());
         let mut server = server.stdout(Stdio::piped()).spawn().unwrap();
         std::io::Read::read_exact(server.stdout.as_mut().unwrap(), &mut [0]).unwrap();
-        let called = within(runtime.wigwag(["call", "old", "hello"]), old_kernel()).output().unwrap();
+        let called = within(runtime.wigwag(["call", "old", "hello"]), old_kernel()).output_in_time();
         server.kill().unwrap();
         server.wait().unwrap();
         assert_eq!(Ended::from(called).succeeded().stdout, b"HELLO");

@@ -5,7 +5,7 @@ mod harness;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::Stdio;
 
-use harness::{LIMIT, Running, Runtime};
+use harness::{LIMIT, OutputInTime as _, Running, Runtime};
 
 /// Starts `wigwag queue recv name ...` and waits until it has the name.
 fn recv(runtime: &Runtime, arguments: &[&str]) -> Running {
@@ -104,8 +104,8 @@ fn what_nobody_reads_is_not_acknowledged() {
     let mut sending = runtime.wigwag(["queue", "send", "name", "--timeout", "30"]);
     let mut sending = Running(sending.stdin(Stdio::piped()).spawn().unwrap());
     let mut input = sending.0.stdin.take().unwrap();
-    // After the first line nobody reads any more. How many of the others still fit into the pipe is not said; not all do, and
-    // the receiver learns of it only as it writes, so they must be on their way before its end is waited for.
+    // After the first line nobody reads any more. How many of the others still fit into the pipe is not said; not all
+    // do, and the receiver learns of it only as it writes, so they must be on their way before its end is waited for.
     let lines: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
     let writing = std::thread::spawn(move || input.write_all(format!("one\n{lines}").as_bytes()).map(drop));
     assert_eq!(receiving.output(), "one\n");
@@ -130,25 +130,25 @@ fn codes_say_what_was_wrong() {
         &["recv", "x", "--count", "2", "--keep"],
         &["recv", "x", "--timeout", "soon"],
     ] {
-        let output = runtime.wigwag(["queue"]).args(wrong).output().unwrap();
+        let output = runtime.wigwag(["queue"]).args(wrong).output_in_time();
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }
     let said = runtime.run(&["queue", "recv", "quiet", "--count", "3", "--timeout", "0.05"]).failed(5);
     assert!(said.contains("3 are missing"), "{said}");
     let _serving = runtime.serve("calls", &["--do", "upper"]);
     let said = runtime.run(&["queue", "send", "calls"]).failed(4);
-    assert!(said.contains("as a queue"), "{said}");
+    assert!(said.contains("`wigwag call calls`"), "{said}");
     let mut receiving = recv(&runtime, &["--count", "1"]);
     runtime.run(&["queue", "recv", "name"]).failed(6);
-    let output = runtime.shell("printf 'short\\n%0100000d' 7 | wigwag queue send name").output().unwrap();
+    let output = runtime.shell("printf 'short\\n%0100000d' 7 | wigwag queue send name").output_in_time();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), said.contains("--capacity")), (Some(1), true), "{said}");
     assert_eq!(receiving.output(), "short\n");
     assert_eq!(receiving.code(), Some(0));
 }
 
-/// A queue as observers see it: what is acknowledged, what is in somebody's hands, what was given back; also of a receiver that
-/// is stopped, whose memory this is read from.
+/// A queue as observers see it: what is acknowledged, what is in somebody's hands, what was given back; also of a
+/// receiver that is stopped, whose memory this is read from.
 #[test]
 fn what_is_acknowledged_and_what_is_not_is_seen() {
     let runtime = Runtime::new();

@@ -112,7 +112,7 @@ fn repeated_calls_are_counted_by_both_sides() {
 #[test]
 fn limits_and_permissions_are_taken() {
     let runtime = Runtime::new();
-    let permissions = ["--allow-uid", "12345", "--allow-uid", "12346", "--allow-gid", "12345", "--allow-everyone"];
+    let permissions = ["--allow-user", "12345", "--allow-uid", "root", "--allow-group", "12345", "--allow-everyone"];
     let limits = ["--slots", "3", "--capacity", "64", "--threads", "2", "--wait", "park"];
     let _server = runtime.serve("open", &[&["--do", "upper"], &permissions[..], &limits[..]].concat());
     assert_eq!(runtime.run(&["call", "open", "hello"]).succeeded().text(), "HELLO");

@@ -7,7 +7,7 @@ mod screen;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
 
-use harness::{Ended, Gate, Runtime};
+use harness::{Ended, Gate, OutputInTime as _, Runtime};
 use nix::sys::signal::{Signal, kill};
 use screen::Screen;
 
@@ -220,6 +220,7 @@ fn a_service_that_is_stopped_or_hangs_or_ends_is_seen() {
 fn one_frame_is_text() {
     let runtime = Runtime::new();
     let none = runtime.run(&["top", "--once", "--interval", "0.1"]).succeeded().text();
+    assert!(none.contains(" 0 calls/s") && !none.contains("-0"), "{none}");
     assert!(none.starts_with("wigwag top  0 services") && none.contains("No service of this user runs"), "{none}");
     let _camera = runtime.serve("camera", &["--do", "upper"]);
     for _ in 0..3 {
@@ -235,7 +236,7 @@ fn one_frame_is_text() {
 #[test]
 fn without_a_terminal_it_says_what_to_do() {
     let runtime = Runtime::new();
-    let complaint = Ended::from(runtime.wigwag(["top"]).output().unwrap()).failed(2);
+    let complaint = Ended::from(runtime.wigwag(["top"]).output_in_time()).failed(2);
     assert!(complaint.contains("--once"), "{complaint}");
     let status = runtime.wigwag(["top", "--interval", "0"]).stderr(Stdio::null()).status().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(2), None));

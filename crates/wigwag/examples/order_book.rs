@@ -30,7 +30,7 @@ struct Order {
     cost: u64,
 }
 
-impl wigwag::Message for Order {
+impl wigwag::Payload for Order {
     const NAME: &'static str = "Order";
     const VERSION: u32 = 1;
 }

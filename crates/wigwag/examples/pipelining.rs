@@ -1,8 +1,8 @@
 //! Several calls under way at a time: `cargo run --release --example pipelining -p wigwag`.
 //!
-//! One call at a time costs a journey of the slot's cache line there and back. With many in flight the journeys overlap:
-//! the client fills the next slot while the server changes the one before. `Loan::send` gives a `Pending` to wait for,
-//! in any order; dropping one gives the call up.
+//! One call at a time costs a journey of the slot's cache line there and back. With many in flight the journeys
+//! overlap: the client fills the next slot while the server changes the one before. `Loan::send` gives a `Pending` to
+//! wait for, in any order; dropping one gives the call up.
 
 use std::collections::VecDeque;
 use std::error::Error;

@@ -1,8 +1,8 @@
 //! Work that survives its worker: `cargo run --release --example queue -p wigwag`.
 //!
 //! Two processes send orders into a queue, a third one carries them out, and is killed in the middle. What it had not
-//! acknowledged comes to its successor: nothing is lost, and what may have been done twice is marked. The program plays all
-//! the parts, by starting itself again.
+//! acknowledged comes to its successor: nothing is lost, and what may have been done twice is marked. The program plays
+//! all the parts, by starting itself again.
 
 use std::error::Error;
 use std::fs::Permissions;
@@ -55,7 +55,7 @@ fn start(arguments: &[&str]) -> std::io::Result<Child> {
 
 /// Sends orders. Whether there is a worker at the moment is no concern of its: it waits for one for up to ten seconds.
 fn send(name: &Path) -> Result<(), Box<dyn Error>> {
-    let mut sender = Sender::builder().receiver_timeout(Duration::from_secs(10)).connect(name)?;
+    let mut sender = Sender::builder().server_timeout(Duration::from_secs(10)).connect(name)?;
     for number in 0..ORDERS {
         let mut draft = sender.loan(8)?; // the queue's own memory
         draft.copy_from_slice(&number.to_le_bytes());

@@ -5,27 +5,31 @@ use std::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::form::Form;
 
 /// A payload type that can be lent to the server and served as `&mut T`.
 ///
-/// Both sides compare [`NAME`](Message::NAME), size, alignment and [`VERSION`](Message::VERSION) at connect; a
+/// Both sides compare [`NAME`](Payload::NAME), size, alignment and [`VERSION`](Payload::VERSION) at connect; a
 /// difference is an error that shows both. The name is yours to choose, because the compiler's own differs between
-/// binaries. The type must be plain memory: `#[repr(C)]`, no padding, every bit pattern valid.
+/// binaries. The type must be plain memory: `#[repr(C)]`, no padding, every bit pattern valid, aligned to 16 at most.
+/// zerocopy's derives look for a crate `zerocopy`; `#[zerocopy(crate = "wigwag::zerocopy")]` shows them the one that is
+/// here.
 ///
 /// ```
 /// use wigwag::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
 /// #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Clone, Copy)]
+/// #[zerocopy(crate = "wigwag::zerocopy")]
 /// #[repr(C)]
 /// struct Order { id: u64, price: i64, quantity: u32, side: u32 }
 ///
-/// impl wigwag::Message for Order {
+/// impl wigwag::Payload for Order {
 ///     const NAME: &'static str = "Order";
 ///     const VERSION: u32 = 2; // grows when a field changes its meaning
 /// }
 /// assert_eq!(wigwag::Contract::of::<Order>().to_string(), "Order version 2 (24 bytes, align 8)");
 /// ```
-pub trait Message: FromBytes + IntoBytes + KnownLayout + Immutable {
+pub trait Payload: FromBytes + IntoBytes + KnownLayout + Immutable {
     /// The name both sides know the type by, 1 to 128 bytes.
     const NAME: &'static str;
     /// The version of the type's meaning.
@@ -46,54 +50,71 @@ pub struct Contract {
     pub(crate) size: u32,
     pub(crate) align: u16,
     pub(crate) form: Form,
+    pub(crate) encoding: Encoding,
 }
 
-/// What two programs do with the memory that they share. Part of the contract: who speaks another form is refused.
+/// How values of serde types become bytes. Part of the contract: who encodes otherwise is refused.
+///
+/// **MessagePack with names** is what a contract has that says nothing. Every field and variant carries its name, as in
+/// JSON, so what an attribute leaves out, renames, flattens or tags is what comes back: `skip_serializing_if`, `skip`,
+/// `default`, `rename`, `alias`, `flatten`, `untagged`, `tag`, `content`, `with`, and values such as
+/// `serde_json::Value`. What could come back as something else is an error: `Some(None)`, `Some(())` and the like,
+/// which are written as `None` is, and a tuple struct that leaves out a field. Types that have a readable form
+/// (addresses, UUIDs) are written in that form. What is left is what serde itself says of `untagged`: the first variant
+/// that fits is taken, so variants that look alike (a `String` and a `char`) are one; and a tuple struct with both
+/// `skip_serializing_if` and `default` on its fields, inside of an `untagged`, `tag` or `flatten`.
+///
+/// **postcard** is some 4 times as small, and twice to five times as quick (docs/benchmarks.md), and has no names:
+/// fields and variants go by their order. It is right for types without attributes that change what is written:
+/// structs, enums, tuples, numbers, texts, options, lists and maps, as derived. `flatten`, `untagged`, `tag` and
+/// `Value`s are errors, and so is a field that `skip_serializing_if` leaves out. **A variant or field with `skip` gives
+/// wrong values in silence**, and so does a type that differs on the two sides: that is what the names are for.
 ///
 /// ```
-/// assert_eq!(wigwag::Form::Exchange.to_string(), "exchange");
+/// use wigwag::{Contract, Encoding};
+/// let contract = Contract::named("orders", 2).in_encoding(Encoding::Postcard);
+/// assert_eq!(contract.to_string(), "orders version 2 in postcard");
+/// assert_ne!(contract, Contract::named("orders", 2));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
-pub enum Form {
-    /// Call and reply: [`Client`](crate::Client) and [`Server`](crate::Server).
+pub enum Encoding {
+    /// MessagePack with names (feature `serde`). Of bytes and of typed payloads, which are not encoded, it says
+    /// nothing.
     #[default]
-    Exchange = 0,
-    /// Messages one way: many senders, one receiver.
-    Queue = 1,
-    /// Bytes both ways, as through a socket.
-    Stream = 2,
+    MessagePack = 0,
+    /// postcard (feature `postcard`).
+    Postcard = 1,
 }
 
-impl Form {
-    /// The form with that number; `None` when this version does not know it.
-    pub(crate) fn from_number(number: u8) -> Option<Form> {
-        [Form::Exchange, Form::Queue, Form::Stream].into_iter().find(|form| *form as u8 == number)
-    }
-
-    /// What the side that takes the name is built with, for sentences that name a cure.
-    pub(crate) fn builder(self) -> &'static str {
-        match self {
-            Form::Exchange => "ServerBuilder",
-            Form::Queue => "ReceiverBuilder",
-            Form::Stream => "StreamListenerBuilder",
-        }
+impl Encoding {
+    pub(crate) fn from_number(number: u8) -> Option<Encoding> {
+        [Encoding::MessagePack, Encoding::Postcard].into_iter().find(|encoding| *encoding as u8 == number)
     }
 }
 
-impl fmt::Display for Form {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Form::Exchange => "exchange",
-            Form::Queue => "queue",
-            Form::Stream => "stream",
-        })
-    }
-}
+/// Largest capacity of a slot: lengths are 32 bits wide.
+pub const CAPACITY_MAX: usize = 1 << 30;
 
 /// Longest name of a contract in bytes.
 pub const CONTRACT_NAME_MAX: usize = 128;
+
+/// Payloads begin at multiples of this: in a slot's line, in its body, and in a bounce buffer.
+const PAYLOAD_ALIGN: usize = 16;
+
+/// Refuses, when the program is compiled, a type that no payload can be: called in a `const` block by each typed face.
+pub(crate) const fn check_type<T>() {
+    assert!(
+        align_of::<T>() <= PAYLOAD_ALIGN,
+        "a message's alignment may be at most 16: payloads begin at multiples of 16; take `align(..)` off the type, or \
+         send its fields"
+    );
+    assert!(
+        size_of::<T>() <= CAPACITY_MAX,
+        "a message may have at most 1 GiB, which is the largest capacity of a session"
+    );
+}
 
 impl Contract {
     /// Plain bytes of any length: what [`Client::connect`](crate::Client::connect) and
@@ -115,25 +136,42 @@ impl Contract {
     /// assert_eq!(contract.to_string(), "jpeg-thumbnails version 3");
     /// ```
     pub fn named(name: impl Into<String>, version: u32) -> Contract {
-        Contract { name: name.into(), version, size: 0, align: 0, form: Form::Exchange }
+        Contract { name: name.into(), version, size: 0, align: 0, form: Form::default(), encoding: Encoding::default() }
     }
 
     /// The contract of a typed payload.
     ///
     /// ```
     /// # use wigwag::zerocopy::*;
-    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)] #[repr(C)] struct Tick { at: u64 }
-    /// impl wigwag::Message for Tick { const NAME: &'static str = "Tick"; }
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
     /// assert_eq!(wigwag::Contract::of::<Tick>().to_string(), "Tick version 0 (8 bytes, align 8)");
     /// ```
-    pub fn of<T: Message>() -> Contract {
+    pub fn of<T: Payload>() -> Contract {
+        const { check_type::<T>() };
         Contract {
             name: T::NAME.to_owned(),
             version: T::VERSION,
             size: size_of::<T>() as u32,
-            align: align_of::<T>() as u16, // at most 16, checked where a typed face is made
-            form: Form::Exchange,
+            align: align_of::<T>() as u16, // at most 16
+            form: Form::default(),
+            encoding: Encoding::default(),
         }
+    }
+
+    /// The same contract, with values that are encoded in another way: for [`call_with`](crate::Client::call_with) and
+    /// the like.
+    ///
+    /// ```
+    /// # use wigwag::{Contract, Encoding};
+    /// let orders = Contract::named("orders", 2).in_encoding(Encoding::Postcard);
+    /// let (client, server) = (wigwag::Client::builder().contract(orders.clone()), wigwag::Server::builder()
+    ///     .contract(orders));
+    /// ```
+    #[cfg(feature = "serde")]
+    pub fn in_encoding(self, encoding: Encoding) -> Contract {
+        Contract { encoding, ..self }
     }
 
     /// The same for another form.
@@ -142,13 +180,20 @@ impl Contract {
         Contract { form, ..self }
     }
 
-    /// Alignment and form as they lie in a message: sixteen bits, eight bits, eight that are zero.
+    /// Alignment, form and encoding as they lie in a message: sixteen bits, eight bits, eight bits.
     pub(crate) fn align_and_form(&self) -> u32 {
-        u32::from(self.align) | u32::from(self.form as u8) << 16
+        u32::from(self.align) | u32::from(self.form.number()) << 16 | u32::from(self.encoding as u8) << 24
     }
 
     /// The name has a length that the handshake can carry.
     pub(crate) fn check(&self) -> Result<()> {
+        if self.encoding == Encoding::Postcard && cfg!(not(feature = "postcard")) {
+            return Err(Error::new(
+                ErrorKind::InvalidConfiguration,
+                "the contract says that values are in postcard, but this program is built without the feature \
+                 `postcard`",
+            ));
+        }
         if (1..=CONTRACT_NAME_MAX).contains(&self.name.len()) {
             return Ok(());
         }
@@ -186,8 +231,9 @@ impl fmt::Display for Contract {
         if self.align != 0 {
             write!(out, " ({} bytes, align {})", self.size, self.align)?;
         }
-        if self.form != Form::Exchange {
-            write!(out, " as a {}", self.form)?;
+        out.write_str(self.form.contract_ending())?;
+        if self.encoding == Encoding::Postcard {
+            out.write_str(" in postcard")?;
         }
         Ok(())
     }
@@ -206,7 +252,7 @@ mod tests {
         side: u32,
     }
 
-    impl Message for Order {
+    impl Payload for Order {
         const NAME: &'static str = "Order";
         const VERSION: u32 = 2;
     }
@@ -214,7 +260,17 @@ mod tests {
     #[test]
     fn a_type_states_its_name_version_size_and_alignment() {
         let contract = Contract::of::<Order>();
-        assert_eq!(contract, Contract { name: "Order".into(), version: 2, size: 24, align: 8, form: Form::Exchange });
+        assert_eq!(
+            contract,
+            Contract {
+                name: "Order".into(),
+                version: 2,
+                size: 24,
+                align: 8,
+                form: Form::Exchange,
+                encoding: Encoding::default()
+            }
+        );
         assert_eq!(contract.to_string(), "Order version 2 (24 bytes, align 8)");
         assert_eq!(Contract::named("Order", 2).to_string(), "Order version 2");
     }
@@ -226,9 +282,6 @@ mod tests {
         assert_ne!(queue.hash(), Contract::of::<Order>().hash());
         assert_eq!(queue.to_string(), "Order version 2 (24 bytes, align 8) as a queue");
         assert_eq!(Contract::bytes().in_form(Form::Stream).to_string(), "bytes version 0 as a stream");
-        for number in 0..=u8::MAX {
-            assert_eq!(Form::from_number(number).map(|form| form as u8), (number < 3).then_some(number));
-        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::escape;
+
 /// The result of every fallible operation here.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -23,14 +25,14 @@ struct Inner {
     kind: ErrorKind,
     sentence: String,
     source: Option<std::io::Error>,
-    postmortem: Option<Postmortem>,
+    peer_death: Option<PeerDeath>,
 }
 
-/// What a client knew of its session when it noticed that the server's process is gone: see [`Error::postmortem`].
+/// What a client knew of its session when it noticed that the server's process is gone: see [`Error::peer_death`].
 ///
 /// ```
 /// fn report(error: &wigwag::Error) -> String {
-///     match error.postmortem() {
+///     match error.peer_death() {
 ///         Some(last) => format!("{} of our requests were with process {} when it died", last.in_flight, last.pid),
 ///         None => error.to_string(),
 ///     }
@@ -38,14 +40,15 @@ struct Inner {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Postmortem {
+pub struct PeerDeath {
     /// When this client noticed: who waits, within milliseconds; who does not, with its next call.
     pub noticed_at: Instant,
     /// How long the session had lived by then.
     pub lived: Duration,
     /// The number of the process that is gone, for people.
     pub pid: i32,
-    /// Requests of this session that had been passed and not answered: each may have been executed, in part or as a whole.
+    /// Requests of this session that had been passed and not answered: each may have been executed, in part or as a
+    /// whole.
     pub in_flight: usize,
 }
 
@@ -54,7 +57,8 @@ pub struct Postmortem {
 /// ```
 /// # use wigwag::ErrorKind;
 /// fn may_send_again(kind: ErrorKind) -> bool {
-///     matches!(kind, ErrorKind::PeerDied { maybe_executed: false } | ErrorKind::ServerClosed { maybe_executed: false })
+///     matches!(kind, ErrorKind::PeerDied { maybe_executed: false } | ErrorKind::ServerClosed {
+///         maybe_executed: false })
 /// }
 /// assert!(!may_send_again(ErrorKind::PeerDied { maybe_executed: true }));
 /// ```
@@ -71,8 +75,15 @@ pub enum ErrorKind {
     NotRunning,
     /// Another server has the name.
     NameTaken,
+    /// The file of a semaphore was removed or replaced by another program while somebody had it open, so that two who
+    /// open the name would not see each other.
+    NameLost,
     /// The server refused the session: a policy or a limit. The sentence is the server's.
     Refused,
+    /// The server had no place for the session just now: all were taken by others who were connecting, its backlog of
+    /// streams was full, or it was out of descriptors. The connect was tried again until its time was over; later it
+    /// may succeed.
+    Busy,
     /// Client and server speak different contracts.
     ContractMismatch,
     /// Client and server are of versions that do not understand each other.
@@ -101,6 +112,10 @@ pub enum ErrorKind {
         /// Whether the request may have been executed.
         maybe_executed: bool,
     },
+    /// One end of a stream gave it up before it was complete: it panicked, or it called
+    /// [`Stream::abort`](crate::Stream::abort), or was dropped without a shutdown although that was said to mean an
+    /// abort.
+    Aborted,
     /// The handler returned an error; the sentence has its text.
     HandlerFailed,
     /// The handler panicked; the sentence has its message. The server goes on.
@@ -111,26 +126,37 @@ pub enum ErrorKind {
     Forked,
     /// The peer wrote something into the shared memory or the socket that the protocol does not allow.
     Violation,
-    /// A value could not be encoded, or the bytes are none of its type (feature `postcard`).
+    /// A value could not be encoded, or the bytes are none of its type (feature `serde`).
     Encoding,
     /// A builder was given a number outside of its limits.
     InvalidConfiguration,
-    /// The operating system refused something; the source says what.
+    /// The operating system refused something; [`Error::os_error`] says what.
     Io,
 }
 
-/// A path as it is fit to print: control characters, which may steer a terminal, are written out.
+/// A path as it is fit to print.
 #[cold]
 pub(crate) fn shown(path: &Path) -> String {
-    let mut text = String::new();
-    for character in path.to_string_lossy().chars() {
-        match character.is_control() {
-            true => text.extend(character.escape_debug()),
-            false => text.push(character),
+    escape::escaped(path)
+}
+
+/// A time that was allowed, as somebody would say it: what is left of 5 seconds after the first look is still 5 s.
+#[cold]
+pub(crate) fn spoken(duration: Duration) -> String {
+    let microseconds = duration.as_micros();
+    match microseconds {
+        0..1_000 => format!("{microseconds} us"),
+        1_000..999_500 => format!("{} ms", (microseconds + 500) / 1_000),
+        _ => {
+            let tenths = (microseconds + 50_000) / 100_000;
+            let (seconds, tenth) = (tenths / 10, tenths % 10);
+            if tenth == 0 { format!("{seconds} s") } else { format!("{seconds}.{tenth} s") }
         }
     }
-    text
 }
+
+/// What a server that shuts down says, to its own threads and to clients.
+pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 
 impl Error {
     /// The kind, for programs to branch on.
@@ -144,35 +170,58 @@ impl Error {
         self.0.kind
     }
 
-    /// What was known when the death of the server was noticed: of errors of the kind [`PeerDied`](ErrorKind::PeerDied) that a
-    /// [`Client`](crate::Client)'s calls return. All of a session have the same, whenever they are returned.
+    /// What was known when the death of the server was noticed: of errors of the kind [`PeerDied`](ErrorKind::PeerDied)
+    /// that a [`Client`](crate::Client)'s calls return. All of a session have the same, whenever they are returned.
     ///
     /// ```
     /// let error = wigwag::Client::connect("no.such.name").unwrap_err();
-    /// assert!(error.postmortem().is_none(), "nobody died: {error}");
+    /// assert!(error.peer_death().is_none(), "nobody died: {error}");
     /// ```
-    pub fn postmortem(&self) -> Option<&Postmortem> {
-        self.0.postmortem.as_ref()
+    pub fn peer_death(&self) -> Option<&PeerDeath> {
+        self.0.peer_death.as_ref()
+    }
+
+    /// The number of the operating system's error (`errno`), if there was one. The sentence has its text, so that it is
+    /// not among the sources of this error: who prints an error with all of its sources would print it twice.
+    ///
+    /// ```
+    /// let error = wigwag::Server::bind("/proc/no.such.name").unwrap_err();
+    /// assert!(error.os_error().is_some());
+    /// assert!(std::error::Error::source(&error).is_none());
+    /// ```
+    pub fn os_error(&self) -> Option<i32> {
+        self.0.source.as_ref()?.raw_os_error()
     }
 
     /// The other process is gone without a farewell.
     #[cold]
-    pub(crate) fn died(maybe_executed: bool, postmortem: Postmortem) -> Error {
-        let Postmortem { noticed_at, lived, pid, in_flight } = postmortem;
-        let fate = if maybe_executed { "the request may have been executed" } else { "the request was not sent" };
+    pub(crate) fn died(maybe_executed: bool, fate: &str, peer_death: PeerDeath) -> Error {
+        let PeerDeath { noticed_at, lived, pid, in_flight } = peer_death;
         let sentence = format!(
-            "the server's process {pid} is gone, noticed {:.1?} ago with {in_flight} {} in flight, {lived:.1?} after the \
+            "the server's process {pid} is gone, noticed {:.1?} ago with {in_flight} {} in flight, {lived:.1?} after \
+             the \
              connect; {fate}",
             noticed_at.elapsed(),
             if in_flight == 1 { "request" } else { "requests" }
         );
         let kind = ErrorKind::PeerDied { maybe_executed };
-        Error(Box::new(Inner { kind, sentence, source: None, postmortem: Some(postmortem) }))
+        Error(Box::new(Inner { kind, sentence, source: None, peer_death: Some(peer_death) }))
     }
 
     #[cold]
     pub(crate) fn new(kind: ErrorKind, sentence: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, sentence: sentence.into(), source: None, postmortem: None }))
+        Error(Box::new(Inner { kind, sentence: sentence.into(), source: None, peer_death: None }))
+    }
+
+    /// The same, told in other words.
+    #[cold]
+    pub(crate) fn retold(self, sentence: String) -> Error {
+        Error(Box::new(Inner { sentence, ..*self.0 }))
+    }
+
+    /// The system's number of what it refused.
+    pub(crate) fn raw_os_error(&self) -> Option<i32> {
+        self.0.source.as_ref().and_then(std::io::Error::raw_os_error)
     }
 
     /// An error of the operating system; `doing` completes "could not ...".
@@ -183,10 +232,25 @@ impl Error {
             Some(libc::EMFILE) => "; this process has all the descriptors it may have: raise `ulimit -n`",
             Some(libc::ENFILE) => "; the system has all the descriptors it may have: raise fs.file-max",
             Some(libc::ENOMEM) => "; the system is out of memory or of mappings (vm.max_map_count)",
+            Some(libc::ENOSPC) => "; remove what is not needed on that file system, or make it larger",
+            Some(libc::EDQUOT) => "; remove what is not needed there, or have the quota raised",
+            Some(libc::EROFS) => "; use a directory on a file system that can be written to",
             _ => "",
         };
         let sentence = format!("could not {doing}: {source}{cure}");
-        Error(Box::new(Inner { kind: ErrorKind::Io, sentence, source: Some(source), postmortem: None }))
+        Error(Box::new(Inner { kind: ErrorKind::Io, sentence, source: Some(source), peer_death: None }))
+    }
+
+    /// An error of the operating system that is told in better words than the kernel's.
+    #[cold]
+    pub(crate) fn io_told(
+        doing: impl fmt::Display,
+        why: impl fmt::Display,
+        source: impl Into<std::io::Error>,
+    ) -> Error {
+        let source = source.into();
+        let sentence = format!("could not {doing}: {why}");
+        Error(Box::new(Inner { kind: ErrorKind::Io, sentence, source: Some(source), peer_death: None }))
     }
 
     #[cold]
@@ -204,9 +268,16 @@ impl Error {
     pub(crate) fn forked() -> Error {
         Error::new(
             ErrorKind::Forked,
-            "this handle was made before a fork; shared memory is not inherited by the child: connect or bind anew in the \
+            "this handle was made before a fork; shared memory is not inherited by the child: connect or bind anew in \
+             the \
              child process",
         )
+    }
+
+    /// The server accepts no more requests, and every one that it had is answered.
+    #[cold]
+    pub(crate) fn shutting_down() -> Error {
+        Error::new(ErrorKind::ServerClosed { maybe_executed: false }, SHUTTING_DOWN)
     }
 
     #[cold]
@@ -234,18 +305,24 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|source| source as _)
+        // The text of the system's error is in the sentence already: what is behind it goes on from there.
+        self.0.source.as_ref().and_then(std::error::Error::source)
     }
 }
 
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> std::io::Error {
         use std::io::ErrorKind as Io;
+        // What the system refused is told as the system tells it: programs look for its numbers, such as EMFILE at an
+        // accept.
+        if let (ErrorKind::Io, Some(code)) = (error.kind(), error.raw_os_error()) {
+            return std::io::Error::from_raw_os_error(code);
+        }
         let kind = match error.kind() {
             ErrorKind::NotRunning => Io::NotFound,
             ErrorKind::NameTaken => Io::AddrInUse,
             ErrorKind::Refused | ErrorKind::DirectoryUnsafe => Io::PermissionDenied,
-            ErrorKind::Full => Io::WouldBlock,
+            ErrorKind::Full | ErrorKind::Busy => Io::WouldBlock,
             ErrorKind::TimedOut { .. } => Io::TimedOut,
             ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. } => Io::BrokenPipe,
             ErrorKind::NameInvalid | ErrorKind::PathInvalid | ErrorKind::InvalidConfiguration => Io::InvalidInput,
@@ -256,5 +333,17 @@ impl From<Error> for std::io::Error {
             _ => Io::Other,
         };
         std::io::Error::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn item_7_8_a_time_is_told_as_somebody_would_say_it() {
+        let told = [0, 999, 1_499, 250_000, 999_400, 999_600, 1_500_000, 4_996_258, 60_000_000];
+        let told = told.map(|microseconds| spoken(Duration::from_micros(microseconds)));
+        assert_eq!(told, ["0 us", "999 us", "1 ms", "250 ms", "999 ms", "1 s", "1.5 s", "5 s", "60 s"]);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A **client** has data for a **server**; the server changes it and gives it back. With a socket, a pipe or a file the
 //! kernel carries that data across, twice, by copying. Here the client writes into memory that the server also has, a
-//! semaphore in that memory says whose turn it is, the server changes the data where it lies, and the semaphore says that
-//! it is ready. Nothing is copied and, while both are awake, the kernel is not asked for anything.
+//! semaphore in that memory says whose turn it is, the server changes the data where it lies, and the semaphore says
+//! that it is ready. Nothing is copied and, while both are awake, the kernel is not asked for anything.
 //!
 //! ```no_run
 //! // server: runs until told to stop
@@ -23,8 +23,8 @@
 //! ```
 //!
 //! No runtime, no daemon, no configuration, and nothing to clean up: a name is a socket, everything else is anonymous
-//! memory that goes with its last owner, however that one ends. See ARCHITECTURE.md for how it works, SECURITY.md for what
-//! is promised to whom, docs/layout.md for the bytes and docs/ordering.md for every atomic and its partner.
+//! memory that goes with its last owner, however that one ends. See ARCHITECTURE.md for how it works, SECURITY.md for
+//! what is promised to whom, docs/layout.md for the bytes and docs/ordering.md for every atomic and its partner.
 //!
 //! # Features
 //! None is on by default.
@@ -33,106 +33,94 @@
 //! |---|---|
 //! | `tokio` | the module `tokio`: the same forms for tasks, woken by tokio's reactor |
 //! | `tower` | `tokio`, and the exchange as a tower service, called or served |
-//! | `postcard` | calls with any serde type: `Client::call_with`, `Server::serve_with` |
+//! | `serde` | calls and messages with serde types, by name: `Client::call_with`, `Server::serve_with`, `Sender::send_with` |
+//! | `postcard` | `serde`, and `Encoding::Postcard`: smaller and quicker, without names |
 //!
 //! # The modules, top down
 //!
 //! ```text
-//! fuzzing                               the validators, for fuzz targets
-//! tokio                                 the same faces for tasks
-//! typed  encoded                        any plain-memory type as `&mut T`; any serde type
-//! client  loan  server  semaphore  stream  stream_listener  sender  receiver  delivery  observe  runtime    the faces
-//! link                                  one end of a stream
-//! connection                            the caller's end of a session, of whichever form
-//! worker                                one serving thread: hot and cold sessions
-//! request message                       one call as the server sees it, one message as the receiver does
-//! control/host                          whoever takes a name, with its steward
-//! session  control/{core steward arrivals}   one connection, as the server sees it; the thread that ends it; streams to accept
-//! control/attach                        the client's side of the handshake
-//! control/{rendezvous ledger policy settings protocol news}   names, accounts, who gets what and how that is stated, messages
-//! control/leftovers  private_copy       whose names live, and what killed processes left; payloads of clients that are not trusted
-//! permit_file                           a semaphore's file: how it comes and goes, and who has it open
-//! segment  slot  ring  doorbell  permit_table  statistics   the shared memory: pointers, turns, byte rings, wake-ups, permits, counters
-//! wait  attention  free_slots  outbox  stats    private state machines
-//! hint                                  cache hints
-//! layout  contract                      shapes, agreements
-//! sys/                                  system calls
-//! error  event  sync  planted  blocking    sentences; what is told to `tracing`; atomics, real or model; faults to find; threads of a runtime
+//! tokio  verify/{fuzzing models}                 the forms for tasks; what fuzz targets and models see of the inside
+//! exchange  queue  stream  semaphore  runtime    the forms, a folder each; names and kernel features
+//! service                                        whoever owns a name: control thread, workers, sessions
+//! observe                                        what runs, read by others
+//! session                                        one connection of any form: names, handshake, its end
+//! options                                        what is said before a connect or a bind
+//! wait                                           how one side waits: spinning, sleeping, reactors
+//! semaphore/{claims file table}                  what lies in a semaphore's file, and who has it
+//! memory  statistics                             what lies in shared memory; counters
+//! encoded  typed_view                            values as bytes: any serde type, any plain-memory type
+//! contract  form  stats                          what two sides agree on, what depends on the form, what was counted
+//! sys                                            system calls
+//! error  trace  sync  verify/faults              sentences; events; atomics, real or model; injected faults
+//! escape                                         names as text
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("Wigwag needs Linux: memfd, eventfd, pidfd and sealed shared memory");
 
-pub(crate) mod attention;
-mod blocking;
-mod client;
-mod connection;
+// Geometries are computed in `usize`, up to 8 TiB for a session: on a narrower one the sums would wrap around.
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("Wigwag needs a 64-bit target: its segments and counters do not fit into 32 bits");
+
 mod contract;
-mod control;
-mod delivery;
-pub(crate) mod doorbell;
-#[cfg(feature = "postcard")]
+#[cfg(feature = "serde")]
 mod encoded;
 mod error;
-mod event;
-mod free_slots;
-#[cfg(any(fuzzing, test))]
-#[cfg_attr(not(fuzzing), allow(dead_code, reason = "the tests run a part of it"))]
-#[doc(hidden)]
-pub mod fuzzing;
-mod hint;
-mod layout;
-mod link;
-mod loan;
-mod message;
+mod escape;
+mod exchange;
+mod form;
+mod memory;
 pub mod observe;
-mod outbox;
-mod permit_file;
-pub(crate) mod permit_table;
-mod planted;
-mod private_copy;
-mod receiver;
-mod request;
-pub(crate) mod ring;
+mod options;
+mod queue;
 pub mod runtime;
-mod segment;
 mod semaphore;
-mod sender;
-mod server;
+mod service;
 mod session;
-mod slot;
 mod statistics;
 mod stats;
 mod stream;
-mod stream_listener;
 mod sync;
 mod sys;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod tokio;
-mod typed;
+mod trace;
+mod typed_view;
+mod verify;
 mod wait;
-mod worker;
 
-pub use client::{Client, ClientBuilder};
-pub use contract::{Contract, Form, Message};
-pub use delivery::{Batch, Delivery};
-pub use error::{Error, ErrorKind, Postmortem, Result};
-pub use loan::{Loan, Pending, Reply};
-pub use receiver::{Deliveries, Receiver, ReceiverBuilder};
-pub use request::{Peer, Request};
+#[cfg(feature = "serde")]
+pub use contract::Encoding;
+pub use contract::{Contract, Payload};
+pub use error::{Error, ErrorKind, PeerDeath, Result};
+pub use exchange::{
+    Abandoned, CallError, Client, ClientBuilder, IntoOutcome, Loan, Pending, Reply, Request, Server, ServerBuilder,
+    TypedClient, TypedLoan, TypedPending, TypedReply, TypedRequest, TypedServer,
+};
+pub use form::Form;
+pub use options::{Access, ConnectOptions, Limits, ListenOptions};
+pub use queue::{
+    Batch, Deliveries, Delivery, MessageLoan, Receiver, ReceiverBuilder, Sender, SenderBuilder, TypedBatch,
+    TypedDeliveries, TypedDelivery, TypedMessageLoan, TypedReceiver, TypedSender,
+};
 pub use semaphore::{Permit, Permits, Semaphore, SemaphoreBuilder};
-pub use sender::{Draft, Sender, SenderBuilder};
-pub use server::{IntoOutcome, Server, ServerBuilder, ShutdownHandle, StatsHandle};
+pub use service::handles::{ShutdownHandle, StatsHandle};
+pub use session::peer::Peer;
 pub use stats::{ClientStats, ReceiverStats, SenderStats, ServerStats};
-pub use stream::{ReadHalf, Stream, StreamBuilder, WriteHalf};
-pub use stream_listener::{Incoming, StreamListener, StreamListenerBuilder};
-pub use typed::{TypedClient, TypedLoan, TypedReply, TypedServer};
-pub use wait::Wait;
+pub use stream::{Incoming, ReadHalf, Stream, StreamBuilder, StreamListener, StreamListenerBuilder, WriteHalf};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use verify::fuzzing;
+#[cfg(any(loom, feature = "models"))]
+#[doc(hidden)]
+pub use verify::models;
+pub use wait::policy::Wait;
 
-/// The crate whose traits a [`Message`] implements.
+/// The crate whose traits a [`Payload`] implements.
 pub use zerocopy;
 
 /// The README's examples are compiled with the tests.
@@ -140,27 +128,7 @@ pub use zerocopy;
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
-/// What the proof sees of the inside: the state machines on which `tests/loom.rs` runs the model checker and whose own
-/// functions the exhaustive models call.
-#[cfg(any(loom, feature = "models"))]
-#[doc(hidden)]
-pub mod models {
-    pub mod attention {
-        pub use crate::attention::*;
-    }
-    pub mod slot {
-        pub use crate::slot::*;
-    }
-    pub mod doorbell {
-        pub use crate::doorbell::*;
-    }
-    pub mod permit_table {
-        pub use crate::permit_table::*;
-    }
-    pub mod ring {
-        pub use crate::ring::*;
-    }
-    pub mod sync {
-        pub use crate::sync::*;
-    }
-}
+/// So are the recipes.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/recipes.md")]
+struct Recipes;

@@ -1,7 +1,9 @@
-//! Where names live and what stands there, and what this kernel lets the library do: for programs that look after others.
+//! Where names live and what stands there, and what this kernel lets the library do: for programs that look after
+//! others.
 //!
 //! ```
-//! # let base = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap();
+//! # let base = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir()
+//! #     .unwrap();
 //! # unsafe { std::env::set_var("XDG_RUNTIME_DIR", base.path()) }; // nothing else runs in this process
 //! use wigwag::runtime::{self, RuntimeDirectory};
 //! let _semaphore = wigwag::Semaphore::open("build", 1)?;
@@ -18,11 +20,13 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-pub use crate::control::leftovers::{Kind, State};
-pub use crate::control::rendezvous::Rule;
+pub use crate::escape::{escaped, shell_word};
+pub use crate::session::cleanup::{Kind, State};
+pub use crate::session::runtime_directory::Rule;
 
-use crate::control::{leftovers, rendezvous};
 use crate::error::{Error, Result};
+use crate::session::runtime_directory::DirectoryChoice;
+use crate::session::{cleanup, name};
 use crate::sys::kernel;
 
 /// The directory in which this process's names are sockets and files.
@@ -33,8 +37,7 @@ use crate::sys::kernel;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeDirectory {
-    path: PathBuf,
-    rule: Rule,
+    choice: DirectoryChoice,
 }
 
 impl RuntimeDirectory {
@@ -44,8 +47,7 @@ impl RuntimeDirectory {
     /// assert!(wigwag::runtime::RuntimeDirectory::find().path().is_absolute());
     /// ```
     pub fn find() -> RuntimeDirectory {
-        let (path, rule) = rendezvous::runtime_directory();
-        RuntimeDirectory { path, rule }
+        RuntimeDirectory { choice: DirectoryChoice::find() }
     }
 
     /// Where it is, or will be.
@@ -56,23 +58,35 @@ impl RuntimeDirectory {
     /// assert!(directory.path().to_string_lossy().contains("wigwag"));
     /// ```
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.choice.path
+    }
+
+    /// Where programs of this user with another environment have their names: not in this directory.
+    ///
+    /// ```
+    /// # use wigwag::runtime::RuntimeDirectory;
+    /// let directory = RuntimeDirectory::find();
+    /// assert!(!directory.elsewhere().iter().any(|other| other == directory.path()));
+    /// ```
+    pub fn elsewhere(&self) -> Vec<PathBuf> {
+        self.choice.elsewhere()
     }
 
     /// By which rule it was found.
     ///
     /// ```
     /// # use wigwag::runtime::{Rule, RuntimeDirectory};
-    /// if RuntimeDirectory::find().rule() == Rule::Temporary {
+    /// if RuntimeDirectory::find().rule() == Rule::Elsewhere {
     ///     println!("programs with another TMPDIR do not find each other");
     /// }
     /// ```
     pub fn rule(&self) -> Rule {
-        self.rule
+        self.choice.rule
     }
 
-    /// Checks it as a server does that takes a name in it: no symbolic link, of this user, writable by its owner only, and so
-    /// the directory around it where that is a runtime directory. `false`: it is not there, and the first server makes it.
+    /// Checks it as a server does that takes a name in it: no symbolic link, of this user, writable by its owner only,
+    /// and so the directory around it where that is a runtime directory. `false`: it is not there, and the first server
+    /// makes it.
     ///
     /// # Errors
     /// Why no name can be taken there (`DirectoryUnsafe`, `Io`), with the cure.
@@ -84,11 +98,11 @@ impl RuntimeDirectory {
     /// }
     /// ```
     pub fn check(&self) -> Result<bool> {
-        Ok(rendezvous::open_runtime_directory(&self.path)?.is_some())
+        Ok(name::open_runtime_directory(&self.choice)?.is_some())
     }
 
-    /// The names in it, sorted, services before semaphores. Who looks makes, changes and removes nothing, and neither waits
-    /// for nor disturbs anybody: a name's lock is looked at, which a server that is stopped holds as well.
+    /// The names in it, sorted, services before semaphores. Who looks makes, changes and removes nothing, and neither
+    /// waits for nor disturbs anybody: a name's lock is looked at, which a server that is stopped holds as well.
     ///
     /// # Errors
     /// As [`check`](RuntimeDirectory::check). A directory that is not there has no names.
@@ -101,18 +115,19 @@ impl RuntimeDirectory {
     /// println!("{dead} of {} are dead", entries.len());
     /// ```
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let Some(directory) = rendezvous::open_runtime_directory(&self.path)? else { return Ok(Vec::new()) };
-        Ok(leftovers::look(&directory).into_iter().map(Entry).collect())
+        let Some(directory) = name::open_runtime_directory(&self.choice)? else { return Ok(Vec::new()) };
+        Ok(cleanup::look(&directory).into_iter().map(Entry).collect())
     }
 
-    /// Removes a name that is dead, if under its lock it still is. Whether it did: what lives, what owes and what is not ours
-    /// is never removed. No program need do so, since each server that takes a name does.
+    /// Removes a name that is dead, if under its lock it still is. Whether it did: what lives, what owes and what is
+    /// not ours is never removed. No program need do so, since each server that takes a name does.
     ///
     /// # Errors
     /// As [`check`](RuntimeDirectory::check).
     ///
     /// ```
-    /// # let base = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap();
+    /// # let base = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
+    /// #     .tempdir().unwrap();
     /// # unsafe { std::env::set_var("XDG_RUNTIME_DIR", base.path()) }; // nothing else runs in this process
     /// # use wigwag::runtime::RuntimeDirectory;
     /// let server = wigwag::Server::bind("alive")?;
@@ -123,8 +138,8 @@ impl RuntimeDirectory {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn remove_dead(&self, entry: &Entry) -> Result<bool> {
-        let directory = rendezvous::open_runtime_directory(&self.path)?;
-        Ok(directory.is_some_and(|directory| leftovers::remove(&directory, &entry.0)))
+        let directory = name::open_runtime_directory(&self.choice)?;
+        Ok(directory.is_some_and(|directory| cleanup::remove(&directory, &entry.0)))
     }
 }
 
@@ -137,7 +152,7 @@ impl RuntimeDirectory {
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry(leftovers::Entry);
+pub struct Entry(cleanup::FoundName);
 
 impl Entry {
     /// The name, as `connect` and `open` take it.
@@ -203,8 +218,8 @@ pub struct Feature {
     pub missing: Option<Error>,
 }
 
-/// Tries each feature of the kernel that the library uses: an old kernel, but also a sandbox (seccomp) may lack some. It
-/// takes well below a millisecond.
+/// Tries each feature of the kernel that the library uses: an old kernel, but also a sandbox (seccomp) may lack some.
+/// It takes well below a millisecond.
 ///
 /// ```
 /// let features = wigwag::runtime::features();
@@ -254,9 +269,9 @@ const FEATURES: &[Row] = &[
     (
         "F_OFD_SETLK",
         "3.15",
-        false,
-        "telling which holder of a permit is dead",
-        "no semaphore can be opened; everything else works",
+        true,
+        "telling whether who has a name, or holds a permit, is dead",
+        "no server can take a name, and no semaphore can be opened",
         kernel::file_locks,
     ),
     (
@@ -272,7 +287,8 @@ const FEATURES: &[Row] = &[
         "5.3",
         false,
         "watching the peer's process where SO_PEERPIDFD is missing",
-        "where that is missing too, the death of a peer is not noticed while a child that it forked keeps the socket open",
+        "where that is missing too, the death of a peer is not noticed while a child that it forked keeps the socket \
+         open",
         kernel::pidfd,
     ),
     (

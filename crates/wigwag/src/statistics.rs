@@ -1,30 +1,33 @@
-//! A server's statistics: one sealed memory object with everything worth knowing, which outside programs may read while the
-//! server works, hangs, or is stopped.
+//! A server's statistics: one sealed memory object with everything worth knowing, which outside programs may read while
+//! the server works, hangs, or is stopped.
 //!
-//! The server makes it, maps it writable once, and seals it: from then on nobody can map it writable, write to it, or change
-//! its size. Observers ([`crate::observe`]) map it read-only, through the server's descriptor below `/proc`.
+//! The server makes it, maps it writable once, and seals it: from then on nobody can map it writable, write to it, or
+//! change its size. Observers ([`crate::observe`]) map it read-only, through the server's descriptor below `/proc`.
 //!
-//! **Invariant T1.** A mapping of it is as large as [`Shape::size`] says of the shape that is kept in private memory; the shape is
-//! the server's own choice, or was checked against the size of the memory object. So every record lies inside and is aligned.
+//! **Invariant T1.** A mapping of it is as large as [`Shape::size`] says of the shape that is kept in private memory;
+//! the shape is the server's own choice, or was checked against the size of the memory object. So every record lies
+//! inside and is aligned.
 //!
-//! **Invariant T2.** All of it is 64-bit words that are only ever accessed as atomics, by everybody. Every value of a word is
-//! one that an observer can bear. Whoever wrote through an observer's mapping would be killed by the kernel, and harm nobody else.
+//! **Invariant T2.** All of it is 64-bit words that are only ever accessed as atomics, by everybody. Every value of a
+//! word is one that an observer can bear. Whoever wrote through an observer's mapping would be killed by the kernel,
+//! and harm nobody else.
 
 #![allow(unsafe_code)]
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::Result;
+use crate::sync;
 use crate::sys::memory::{self, Mapping};
 
 mod records;
 mod view;
 
-pub use records::*;
-pub use view::View;
+pub use crate::statistics::records::*;
+pub use crate::statistics::view::View;
 
 /// What the memory object is called, for who looks into `/proc`.
 pub const MEMORY_NAME: &str = "statistics-of-wigwag";
@@ -38,7 +41,7 @@ pub struct Shape {
 
 /// What is made sure to be there at a time.
 const PAGE: usize = 4096;
-const STEWARD_OFFSET: usize = 2048;
+const CONTROL_OFFSET: usize = 2048;
 const ENDED_OFFSET: usize = 2304;
 const KEPT_OFFSET: usize = 4096;
 const THREADS_OFFSET: usize = KEPT_OFFSET + KEPT_RECORDS * size_of::<KeptRecord>();
@@ -71,8 +74,8 @@ pub const SIZE_MAX: usize = Shape { threads: THREADS_MAX, sessions: SESSIONS_MAX
 
 #[cfg(not(loom))]
 const _: () = {
-    assert!(size_of::<Head>() <= STEWARD_OFFSET && size_of::<SessionRecord>() == 512);
-    assert!(STEWARD_OFFSET.is_multiple_of(64) && STEWARD_OFFSET + size_of::<StewardRecord>() <= ENDED_OFFSET);
+    assert!(size_of::<StatisticsHeader>() <= CONTROL_OFFSET && size_of::<SessionRecord>() == 512);
+    assert!(CONTROL_OFFSET.is_multiple_of(64) && CONTROL_OFFSET + size_of::<ControlRecord>() <= ENDED_OFFSET);
     assert!(ENDED_OFFSET.is_multiple_of(64) && ENDED_OFFSET + size_of::<EndedRecord>() <= KEPT_OFFSET);
     assert!(size_of::<KeptRecord>() == 16 && size_of::<ThreadRecord>() == 64);
     assert!(THREADS_OFFSET.is_multiple_of(64));
@@ -82,9 +85,9 @@ const _: () = {
 #[derive(Clone, Copy)]
 pub struct Tables<'a> {
     /// What does not change.
-    pub head: &'a Head,
-    /// The steward's numbers.
-    pub steward: &'a StewardRecord,
+    pub head: &'a StatisticsHeader,
+    /// the control thread's numbers.
+    pub control: &'a ControlRecord,
     /// The sums of what is over.
     pub ended: &'a EndedRecord,
     /// Requests that were kept.
@@ -98,12 +101,12 @@ pub struct Tables<'a> {
 fn tables(mapping: &Mapping, shape: Shape) -> Tables<'_> {
     assert!(mapping.size() >= shape.size());
     let base = mapping.base();
-    // SAFETY: in bounds of the mapping, which stays (M1, T1); all offsets are multiples of the alignments, which the assertions
-    // above hold; only atomics inside (T2), for which every value is valid.
+    // SAFETY: in bounds of the mapping, which stays (M1, T1); all offsets are multiples of the alignments, which the
+    // assertions above hold; only atomics inside (T2), for which every value is valid.
     unsafe {
         Tables {
-            head: base.cast::<Head>().as_ref(),
-            steward: base.add(STEWARD_OFFSET).cast::<StewardRecord>().as_ref(),
+            head: base.cast::<StatisticsHeader>().as_ref(),
+            control: base.add(CONTROL_OFFSET).cast::<ControlRecord>().as_ref(),
             ended: base.add(ENDED_OFFSET).cast::<EndedRecord>().as_ref(),
             kept: std::slice::from_raw_parts(base.add(KEPT_OFFSET).cast::<KeptRecord>().as_ptr(), KEPT_RECORDS),
             threads: std::slice::from_raw_parts(
@@ -147,12 +150,14 @@ pub struct Newcomer {
     pub is_trusted: bool,
     pub slots: usize,
     pub capacity: usize,
+    /// By which observers know the session's memory object; 0: not known.
+    pub memory_inode: u64,
     pub now_ns: u64,
 }
 
 impl Statistics {
     /// Makes the memory. `describe` writes what never changes; then the memory is sealed.
-    pub fn new(shape: Shape, describe: impl FnOnce(&Head)) -> Result<Arc<Statistics>> {
+    pub fn new(shape: Shape, describe: impl FnOnce(&StatisticsHeader)) -> Result<Arc<Statistics>> {
         let memory = memory::create_sealed(MEMORY_NAME, shape.size())?;
         let mapping = Mapping::new(&memory, shape.size(), shape.sessions_offset())?;
         let head = tables(&mapping, shape).head;
@@ -176,13 +181,20 @@ impl Statistics {
         tables(&self.mapping, self.shape)
     }
 
+    /// The same while no session begins or ends, for this process itself: it waits for one that is being counted,
+    /// however long the thread that counts it is kept from its processor. Observers cannot wait so.
+    pub fn settled<R>(&self, read: impl FnOnce(&Tables<'_>) -> R) -> R {
+        let _free = self.lock();
+        read(&self.tables())
+    }
+
     /// Whether this is a child process, which does not have the memory.
     pub fn is_forked(&self) -> bool {
         self.mapping.is_forked()
     }
 
-    /// A record for a new session. If there is none left, or no memory for it, the session has one that nobody else sees, and
-    /// is counted once it is over.
+    /// A record for a new session. If there is none left, or no memory for it, the session has one that nobody else
+    /// sees, and is counted once it is over.
     pub fn begin_session(self: &Arc<Statistics>, who: &Newcomer) -> SessionEntry {
         let tables = self.tables();
         let mut free = self.lock();
@@ -205,13 +217,15 @@ impl Statistics {
             record.identity.slots.set(who.slots as u64);
             record.identity.capacity.set(who.capacity as u64);
             record.identity.began_ns.set(who.now_ns);
+            record.identity.memory_inode.set(who.memory_inode);
             record.identity.id.set(who.id.wrapping_add(1));
         });
-        free.publish(tables.steward);
+        free.publish(tables.control);
         SessionEntry::new(NonNull::from(record), Some(index), self)
     }
 
-    /// Whether the memory of a session's record is there: where memory is short, this says so, and a later write would kill.
+    /// Whether the memory of a session's record is there: where memory is short, this says so, and a later write would
+    /// kill.
     fn is_there(&self, index: usize) -> bool {
         let offset = self.shape.sessions_offset() + index * size_of::<SessionRecord>();
         !offset.is_multiple_of(PAGE) || self.mapping.touch(offset..offset + PAGE).is_ok()
@@ -225,7 +239,7 @@ impl Statistics {
     }
 
     /// A record for a request that is taken out of its thread's hands; none if all that were looked at are in use.
-    pub fn keep(self: &Arc<Statistics>, place: Place, since_ns: u64) -> Option<KeptEntry> {
+    pub fn keep(self: &Arc<Statistics>, place: SlotId, since_ns: u64) -> Option<KeptEntry> {
         /// Records that are looked at: for a thousand requests at a time nobody searches a thousand records.
         const PROBES: usize = 8;
         let kept = self.tables().kept;
@@ -250,13 +264,13 @@ impl Statistics {
         });
         if let Some(index) = index {
             free.give_back(index);
-            free.publish(tables.steward);
+            free.publish(tables.control);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, FreeRecords> {
         // Nothing panics while it is held.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.free)
     }
 }
 
@@ -279,10 +293,10 @@ impl FreeRecords {
         self.listed.push(index);
     }
 
-    fn publish(&self, steward: &StewardRecord) {
-        steward.depth.set(self.depth as u64);
-        steward.records.set(self.in_use);
-        steward.records_max.raise(self.in_use);
+    fn publish(&self, control: &ControlRecord) {
+        control.depth.set(self.depth as u64);
+        control.records.set(self.in_use);
+        control.records_max.raise(self.in_use);
     }
 }
 
@@ -303,7 +317,8 @@ pub struct SessionEntry {
     statistics: Arc<Statistics>,
 }
 
-// SAFETY: the record lies in memory that `statistics` keeps mapped (T1), or is this entry's own; it has only atomics in it (T2).
+// SAFETY: the record lies in memory that `statistics` keeps mapped (T1), or is this entry's own; it has only atomics in
+// it (T2).
 unsafe impl Send for SessionEntry {}
 // SAFETY: as above.
 unsafe impl Sync for SessionEntry {}
@@ -323,8 +338,8 @@ impl SessionEntry {
     }
 
     /// Which slot of this session.
-    pub fn place(&self, slot: usize) -> Place {
-        Place { record: self.index.map_or(u32::MAX, |index| index as u32), slot: slot as u32 }
+    pub fn place(&self, slot: usize) -> SlotId {
+        SlotId { record: self.index.map_or(u32::MAX, |index| index as u32), slot: slot as u32 }
     }
 
     /// The same, as threads write it.
@@ -396,7 +411,7 @@ mod tests {
     use std::mem::offset_of;
 
     fn newcomer(id: u64) -> Newcomer {
-        Newcomer { id, uid: 1, gid: 2, pid: 3, is_trusted: true, slots: 4, capacity: 5, now_ns: 6 }
+        Newcomer { id, uid: 1, gid: 2, pid: 3, is_trusted: true, slots: 4, capacity: 5, memory_inode: 7, now_ns: 6 }
     }
 
     fn ids(statistics: &Statistics) -> Vec<u64> {
@@ -405,7 +420,10 @@ mod tests {
 
     #[test]
     fn the_layout_is_that_of_the_document() {
-        let document = include_str!("../../../docs/layout.md").split("## A server's statistics").nth(1).unwrap();
+        let document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/layout.md"))
+            .split("## A server's statistics")
+            .nth(1)
+            .unwrap();
         let section = |title: &str| document.split(&format!("### {title}\n")).nth(1).unwrap();
         let has = |title: &str, fields: &[(&str, usize)]| {
             for (name, offset) in fields {
@@ -418,21 +436,25 @@ mod tests {
             ($record:ty: $($field:ident)*) => { &[$((stringify!($field), offset_of!($record, $field))),*] };
         }
         has(
-            "Head",
-            fields!(Head: magic version size threads sessions lock_device lock_inode pid uid began_ns form wait),
+            "Statistics header",
+            fields!(StatisticsHeader: magic version size threads sessions lock_device lock_inode pid uid),
         );
-        has("Head", fields!(Head: contract_version contract_size contract_align contract_len contract path_len path));
-        has("Head", fields!(Head: limits everyone users_len users groups_len groups));
         has(
-            "Steward's record",
-            fields!(StewardRecord: accepted refused violations handshakes sessions depth records records_max),
+            "Statistics header",
+            fields!(StatisticsHeader: began_ns form wait contract_version contract_size contract_align),
+        );
+        has("Statistics header", fields!(StatisticsHeader: contract_len contract path_len path));
+        has("Statistics header", fields!(StatisticsHeader: limits everyone users_len users groups_len groups));
+        has(
+            "Control thread's record",
+            fields!(ControlRecord: accepted refused violations handshakes sessions depth records records_max),
         );
         has("Kept request", fields!(KeptRecord: place since_ns));
         has("Thread", fields!(ThreadRecord: serving clock_ns sleeps state));
-        has("Session", fields!(Identity: generation id user process slots capacity began_ns));
+        has("Session", fields!(Identity: generation id user process slots capacity began_ns memory_inode));
         has("Counters", fields!(Counters: served pace kept durations));
         for (offset, what) in [
-            (STEWARD_OFFSET, "steward's record"),
+            (CONTROL_OFFSET, "control thread's record"),
             (ENDED_OFFSET, "ended"),
             (KEPT_OFFSET, "kept requests"),
             (THREADS_OFFSET, "threads"),
@@ -474,8 +496,8 @@ mod tests {
         assert_eq!(statistics.tables().ended.counters.served.calls.value(), 5);
         let third = statistics.begin_session(&newcomer(12));
         assert_eq!((ids(&statistics), third.counters().served.calls.value()), (vec![13, 12, 0], 0));
-        let steward = statistics.tables().steward;
-        assert_eq!((steward.depth.value(), steward.records.value(), steward.records_max.value()), (2, 2, 2));
+        let control = statistics.tables().control;
+        assert_eq!((control.depth.value(), control.records.value(), control.records_max.value()), (2, 2, 2));
         drop((second, third));
     }
 
@@ -495,7 +517,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_freed_by_who_answers() {
         let statistics = Statistics::new(Shape::new(1, 1), |_| {}).unwrap();
-        let place = Place { record: 0, slot: 3 };
+        let place = SlotId { record: 0, slot: 3 };
         let mut entries: Vec<_> = (0..20).filter_map(|_| statistics.keep(place, 9)).collect();
         assert_eq!(entries.len(), 8, "no more places than are looked at");
         let kept = || statistics.tables().kept.iter().filter(|record| record.place.value() == place.pack()).count();

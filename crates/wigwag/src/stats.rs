@@ -3,7 +3,7 @@
 /// What a [`Client`](crate::Client) has counted since it connected.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// # let server = wigwag::Server::bind(name)?;
 /// let client = wigwag::Client::connect(name)?;
 /// assert_eq!(client.stats().calls, 0);
@@ -31,7 +31,7 @@ pub struct ClientStats {
 /// What a [`Server`](crate::Server) has counted since it was bound.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// let server = wigwag::Server::bind(name)?;
 /// assert_eq!(server.stats(), wigwag::ServerStats::default());
 /// # Ok::<(), wigwag::Error>(())
@@ -64,7 +64,7 @@ pub struct ServerStats {
 /// What a [`Sender`](crate::Sender) has counted since it connected.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// # let receiver = wigwag::Receiver::bind(name)?;
 /// let sender = wigwag::Sender::connect(name)?;
 /// assert_eq!(sender.stats().sent, 0);
@@ -79,7 +79,8 @@ pub struct SenderStats {
     pub acknowledged: u64,
     /// Times a message that a receiver had been handed was sent again, to its successor.
     pub redelivered: u64,
-    /// Messages that were not sent, because the queue was full, the time ran out, nobody received, or they were too long.
+    /// Messages that were not sent, because the queue was full, the time ran out, nobody received, or they were too
+    /// long.
     pub refused: u64,
     /// Receivers found after one was gone.
     pub reconnects: u64,
@@ -92,7 +93,7 @@ pub struct SenderStats {
 /// What a [`Receiver`](crate::Receiver) has counted since it was bound.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// let receiver = wigwag::Receiver::bind(name)?;
 /// assert_eq!(receiver.stats(), wigwag::ReceiverStats::default());
 /// # Ok::<(), wigwag::Error>(())

@@ -1,6 +1,6 @@
-//! Death at any moment: a killed client costs nobody else anything and leaves nothing behind; a killed server is noticed by
-//! everybody who waits for it, and its name is free for the next one. Figures are printed (`--nocapture`); what is asserted
-//! is only that nothing hangs.
+//! Death at any moment: a killed client costs nobody else anything and leaves nothing behind; a killed server is
+//! noticed by everybody who waits for it, and its name is free for the next one. Figures are printed (`--nocapture`);
+//! what is asserted is only that nothing hangs.
 
 #[path = "support/workshop.rs"]
 mod workshop;
@@ -403,7 +403,7 @@ fn kill_mid_call(server: &mut Workshop, ground: &Ground, wait: &str, pipelined: 
             let end = Instant::now();
             assert_eq!(error.kind(), ErrorKind::PeerDied { maybe_executed: true }, "{error}");
             assert!(error.to_string().contains("may have been executed"), "{error}");
-            let last = *error.postmortem().expect("what was known when it died");
+            let last = *error.peer_death().expect("what was known when it died");
             assert!((1..=1 + pipelined).contains(&last.in_flight) && last.pid == pid, "{last:?}");
             assert!(last.noticed_at <= end && last.lived < LIMIT, "{last:?}");
             let (mut answered, mut lost) = (0, 0);
@@ -420,7 +420,7 @@ fn kill_mid_call(server: &mut Workshop, ground: &Ground, wait: &str, pipelined: 
             for _ in 0..3 {
                 let again = client.call(b"hello?").unwrap_err();
                 assert!(matches!(again.kind(), ErrorKind::PeerDied { .. }), "{again:?}");
-                assert_eq!(again.postmortem(), Some(&last), "it is of the moment when it was noticed");
+                assert_eq!(again.peer_death(), Some(&last), "it is of the moment when it was noticed");
             }
             end
         });
@@ -637,7 +637,8 @@ fn a_signal_that_a_waiting_client_handles_does_not_end_its_call() {
 fn interrupted() {
     role("interrupted", |parent, arguments| {
         extern "C" fn nothing(_: libc::c_int) {}
-        // SAFETY: the handler does nothing, which is async-signal-safe. Without SA_RESTART, so that sleeps are interrupted.
+        // SAFETY: the handler does nothing, which is async-signal-safe. Without SA_RESTART, so that sleeps are
+        // interrupted.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = nothing as *const () as usize;

@@ -1,5 +1,5 @@
-//! What bad input gets: each a typed error with a sentence that names the value, the limit and the cure; and nothing that
-//! a bad peer does costs anybody else anything.
+//! What bad input gets: each a typed error with a sentence that names the value, the limit and the cure; and nothing
+//! that a bad peer does costs anybody else anything.
 
 #[path = "support/workshop.rs"]
 mod workshop;
@@ -12,17 +12,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use wigwag::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use wigwag::{
-    Client, ClientBuilder, Contract, Error, ErrorKind, Message, Pending, Reply, Request, Server, ServerBuilder,
-    TypedClient, TypedServer,
+    Client, ClientBuilder, Contract, Error, ErrorKind, Payload, Pending, Reply, Request, Sender, Server, ServerBuilder,
+    Stream, TypedClient, TypedServer,
 };
-use wigwag_testing::Snapshot;
-use wigwag_testing::wire::{self, READY, REFUSED, VIOLATION, hello};
+use wigwag_testing::wire::{self, LATER, READY, VIOLATION, hello};
 use wigwag_testing::{Ground, LIMIT, Process, check_inverted, eventually, fill, role};
+use wigwag_testing::{RawServer, SERVER, Snapshot};
 use workshop::{ORDER, Workshop};
 
 #[test]
@@ -59,7 +60,7 @@ fn a_bad_name_is_told_what_is_wrong_with_it() {
         (b"some\0name", &["NUL byte at position 4"]),
         (b"..", &["stands for a directory"]),
         (&long, &["`xxxxx", "...`", "has 200 bytes, and "]),
-        (b"escape\x1b[2J/", &["escape\\u{1b}[2J/"]),
+        (b"escape\x1b[2J/", &["escape\\x1b[2J/"]),
     ];
     for (name, says) in cases {
         let name = OsStr::from_bytes(name);
@@ -162,6 +163,76 @@ fn a_server_that_is_not_there_is_told_how_to_start() {
     check(&Client::connect(ground.path("no/directory")).unwrap_err(), ErrorKind::NotRunning, &["wigwag serve"]);
     let no_directory = Server::bind(ground.path("no/directory")).unwrap_err();
     check(&no_directory, ErrorKind::PathInvalid, &["does not exist", "create it"]);
+}
+
+#[test]
+fn c7_whoever_is_missing_is_called_by_its_name_and_the_command_can_be_typed() {
+    let name = "nobody.has.this.name";
+    let says = |server: &str, command: &str| [format!("{server}::bind(\"{name}\")"), format!("`wigwag {command}`")];
+    let missing = [
+        (Client::connect(name).map(drop), says("Server", &format!("serve {name} --do echo"))),
+        (Sender::connect(name).map(drop), says("Receiver", &format!("queue recv {name} --keep"))),
+        (Stream::connect(name).map(drop), says("StreamListener", &format!("stream listen {name}"))),
+    ];
+    for (outcome, says) in missing {
+        check(&outcome.unwrap_err(), ErrorKind::NotRunning, &says.each_ref().map(String::as_str));
+    }
+    // Options stand before what ends them.
+    let missing = [
+        (Client::connect("-x").map(drop), "`wigwag serve --do echo -- -x`"),
+        (Sender::connect("-x").map(drop), "`wigwag queue recv --keep -- -x`"),
+        (Stream::connect("-x").map(drop), "`wigwag stream listen -- -x`"),
+    ];
+    for (outcome, command) in missing {
+        check(&outcome.unwrap_err(), ErrorKind::NotRunning, &[command]);
+    }
+}
+
+#[test]
+fn w13_a_sandbox_that_does_not_tell_limits_makes_nothing_panic() {
+    let ground = Ground::new();
+    let mut child = Process::start("in_a_sandbox_without_limits", [ground.path("")]);
+    child.expect("served and held");
+    child.join();
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn in_a_sandbox_without_limits() {
+    role("in_a_sandbox_without_limits", |parent, arguments| {
+        let ground = Path::new(arguments[0]);
+        wigwag_testing::others::without_call(libc::SYS_prlimit64);
+        let mut server = Server::bind(ground.join("server")).unwrap();
+        let stop = server.shutdown_handle();
+        let serving = std::thread::spawn(move || server.serve(|request| request.reverse()));
+        let client = Client::connect(ground.join("server")).unwrap();
+        assert_eq!(client.call(&[1, 2]).unwrap()[..], [2, 1]);
+        stop.shutdown();
+        serving.join().unwrap().unwrap();
+        let semaphore = wigwag::Semaphore::open(ground.join("semaphore"), 1).unwrap();
+        drop(semaphore.acquire().unwrap());
+        parent.tell("served and held");
+    });
+}
+
+#[test]
+fn s6_a_reply_of_a_kind_that_answers_no_call_is_a_violation() {
+    for kind in [5, 0, 1, 6, 7, 8, 9, 10, 255] {
+        let ground = Ground::new();
+        let server = RawServer::bind(&ground.socket());
+        let serving = std::thread::spawn(move || server.serve(4, 4096));
+        let client = Client::connect(ground.socket()).unwrap();
+        let raw = serving.join().unwrap();
+        let mut pending = client.loan(0).unwrap().send().unwrap();
+        let slot = (0..4).find(|slot| raw.turn(*slot).load(Ordering::Acquire) & SERVER != 0).unwrap();
+        raw.head(slot).store(kind << 32, Ordering::Relaxed);
+        raw.turn(slot).fetch_and(!SERVER, Ordering::AcqRel);
+        let error = pending.try_wait().expect("the turn was passed").unwrap_err();
+        match kind {
+            5 => check(&error, ErrorKind::Unanswered, &["without an answer"]),
+            _ => check(&error, ErrorKind::Violation, &["broke the protocol", &format!("head {:#x}", kind << 32)]),
+        }
+    }
 }
 
 #[test]
@@ -277,9 +348,9 @@ fn a_server_that_never_answers_is_waited_for_as_long_as_was_said() {
     let ground = Ground::new();
     impostor(&ground, |_| {});
     let error = quickly().connect(ground.socket()).unwrap_err();
-    check(&error, ErrorKind::TimedOut { maybe_executed: false }, &["did not answer within 100ms"]);
+    check(&error, ErrorKind::TimedOut { maybe_executed: false }, &["did not answer within 100 ms"]);
     let error = Client::connect_timeout(ground.socket(), Duration::from_millis(1)).unwrap_err();
-    check(&error, ErrorKind::TimedOut { maybe_executed: false }, &["1ms"]);
+    check(&error, ErrorKind::TimedOut { maybe_executed: false }, &["1 ms"]);
 }
 
 #[test]
@@ -288,7 +359,7 @@ fn a_server_that_does_not_accept_is_waited_for_as_long_as_was_said() {
     let _socket = listen(&ground, 0);
     let _first_in_the_queue = wire::connect_to(&ground.socket());
     let error = quickly().connect(ground.socket()).unwrap_err();
-    check(&error, ErrorKind::TimedOut { maybe_executed: false }, &["did not accept within 100ms"]);
+    check(&error, ErrorKind::TimedOut { maybe_executed: false }, &["did not accept within 100 ms"]);
 }
 
 #[test]
@@ -449,7 +520,7 @@ struct Tick {
     at: u64,
 }
 
-impl Message for Tick {
+impl Payload for Tick {
     const NAME: &'static str = "Tick";
 }
 
@@ -460,7 +531,7 @@ struct LongTick {
     until: u64,
 }
 
-impl Message for LongTick {
+impl Payload for LongTick {
     const NAME: &'static str = "Tick";
 }
 
@@ -470,7 +541,7 @@ struct NextTick {
     at: u64,
 }
 
-impl Message for NextTick {
+impl Payload for NextTick {
     const NAME: &'static str = "Tick";
     const VERSION: u32 = 1;
 }
@@ -635,7 +706,7 @@ fn half_open_handshakes_are_limited_and_dropped_at_their_deadline() {
         invert(&client, 100, 1);
         let ends: Vec<_> = silent.iter().map(|socket| wire::receive_end(socket).unwrap()).collect();
         let is_late = |why: &str| why.contains("took longer than 1s");
-        assert!(ends.iter().all(|(reason, _)| *reason == REFUSED), "{ends:?}");
+        assert!(ends.iter().all(|(reason, _)| *reason == LATER), "{ends:?}");
         assert!(ends[1..].iter().all(|(_, why)| is_late(why)), "{ends:?}");
         assert!(is_late(&ends[0].1) || ends[0].1.contains("newcomer needed the place"), "{ends:?}");
         !is_late(&ends[0].1)
@@ -683,13 +754,13 @@ fn fill_a_server_that_may_have(descriptors: usize) {
     // A handshake that is not quite over has a descriptor more: full is who refuses for a while.
     let mut refusals = 0;
     while refusals < 5 {
-        match Client::connect(ground.socket()) {
+        match quickly().connect(ground.socket()) {
             Ok(client) => {
                 clients.push(client);
                 refusals = 0;
             }
             Err(error) => {
-                check(&error, ErrorKind::Refused, &["all the descriptors it may have", "ulimit -n"]);
+                check(&error, ErrorKind::Busy, &["all the descriptors it may have", "ulimit -n"]);
                 refusals += 1;
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -705,7 +776,9 @@ fn fill_a_server_that_may_have(descriptors: usize) {
         invert(client, 100, number as u64);
     }
     for _ in 0..20 {
-        assert_eq!(Client::connect(ground.socket()).unwrap_err().kind(), ErrorKind::Refused);
+        // On a machine that is busy itself the refusal may come later than who asks quickly waits for it.
+        let kind = quickly().connect(ground.socket()).unwrap_err().kind();
+        assert!(matches!(kind, ErrorKind::Busy | ErrorKind::TimedOut { .. }), "{kind:?}");
     }
     clients.truncate(1);
     eventually("there is room again", || Client::connect(ground.socket()).is_ok());
@@ -850,8 +923,8 @@ fn descriptors_that_nobody_asked_for_are_not_kept() {
 
 /// Runs something in a forked child and waits for it. A panic there is a panic here.
 fn in_child(what: &str, run: impl FnOnce()) {
-    // SAFETY: the caller plays a role in a process whose other threads hold no lock that the child needs: they sleep in the
-    // kernel. The child ends below without running anything of the parent's.
+    // SAFETY: the caller plays a role in a process whose other threads hold no lock that the child needs: they sleep in
+    // the kernel. The child ends below without running anything of the parent's.
     match unsafe { libc::fork() } {
         -1 => panic!("fork failed"),
         0 => {
@@ -1024,7 +1097,8 @@ fn forking_server() {
     });
 }
 
-/// A forked child that lives on has copies of all descriptors; an epoll that forgot to remove one would report it for ever.
+/// A forked child that lives on has copies of all descriptors; an epoll that forgot to remove one would report it for
+/// ever.
 #[test]
 fn a_forked_child_of_the_server_does_not_keep_it_awake() {
     let ground = Ground::new();
@@ -1045,7 +1119,7 @@ fn a_forked_child_of_the_server_does_not_keep_it_awake() {
     invert(&Client::connect(ground.socket()).unwrap(), 100, 2);
     server.tell("rest");
     let ticks: u64 = server.hear().parse().unwrap();
-    assert!(ticks < 15, "the steward used {ticks} of 50 ticks while nothing happened");
+    assert!(ticks < 15, "the control thread used {ticks} of 50 ticks while nothing happened");
     server.tell("end");
     server.join();
 }
@@ -1085,9 +1159,9 @@ fn server_with_child() {
             };
             parent.tell("forked");
             assert_eq!(parent.hear().unwrap(), "rest");
-            let before = steward_ticks();
+            let before = control_thread_ticks();
             std::thread::sleep(Duration::from_millis(500));
-            parent.tell(steward_ticks() - before);
+            parent.tell(control_thread_ticks() - before);
             assert_eq!(parent.hear().unwrap(), "end");
             rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
             let _ = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty());
@@ -1096,11 +1170,11 @@ fn server_with_child() {
     });
 }
 
-/// Processor time of this process's steward in hundredths of a second.
-fn steward_ticks() -> u64 {
-    let is_steward = |task: &Path| fs::read_to_string(task.join("comm")).unwrap().trim_end() == "wigwag-steward";
+/// Processor time of this process's control thread in hundredths of a second.
+fn control_thread_ticks() -> u64 {
+    let is_control_thread = |task: &Path| fs::read_to_string(task.join("comm")).unwrap().trim_end() == "wigwag-control";
     let mut tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
-    let stat = fs::read_to_string(tasks.find(|task| is_steward(task)).unwrap().join("stat")).unwrap();
+    let stat = fs::read_to_string(tasks.find(|task| is_control_thread(task)).unwrap().join("stat")).unwrap();
     let after_name = stat.rsplit(") ").next().unwrap();
     after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }

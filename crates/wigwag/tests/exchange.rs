@@ -1,5 +1,5 @@
-//! The exchange between real processes: bytes of every size, typed, pipelined, many clients, every way to wait, and what a
-//! handler may do. Every byte that comes back is checked.
+//! The exchange between real processes: bytes of every size, typed, pipelined, many clients, every way to wait, and
+//! what a handler may do. Every byte that comes back is checked.
 
 #[path = "support/workshop.rs"]
 mod workshop;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use wigwag::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use wigwag::{
-    Client, Contract, ErrorKind, Message, Reply, Request, Server, TypedClient, TypedReply, TypedServer, Wait,
+    Client, Contract, ErrorKind, Payload, Reply, Request, Server, TypedClient, TypedReply, TypedServer, Wait,
 };
 use wigwag_testing::{Ground, LIMIT, Process, check_inverted, eventually, fill, role, word};
 use workshop::{ORDER, Workshop, text_of};
@@ -149,6 +149,14 @@ fn a_reply_becomes_the_next_request_where_it_lies() {
     drop(client.try_loan(1).unwrap()); // the one slot is free again
 }
 
+#[test]
+fn what_is_lent_goes_to_other_threads_where_its_owner_does() {
+    fn goes<T: Send + Sync>() {}
+    goes::<wigwag::Request>();
+    #[cfg(feature = "tokio")]
+    goes::<(wigwag::tokio::Loan, wigwag::tokio::Pending, wigwag::tokio::Reply)>();
+}
+
 // ---- typed ----------------------------------------------------------------------------------------------------------
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Clone, Copy, Debug, PartialEq)]
@@ -160,7 +168,7 @@ struct Order {
     side: u32,
 }
 
-impl Message for Order {
+impl Payload for Order {
     const NAME: &'static str = "Order";
     const VERSION: u32 = 2;
 }
@@ -171,7 +179,7 @@ struct Picture {
     rows: [[u64; 40]; 40],
 }
 
-impl Message for Picture {
+impl Payload for Picture {
     const NAME: &'static str = "Picture";
 }
 
@@ -768,6 +776,65 @@ fn dropping_the_server_ends_a_call_under_way() {
     let error = calling.join().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServerClosed { maybe_executed: true });
     request.reply(); // too late, and harmless
+}
+
+#[test]
+fn what_a_server_that_never_served_was_sent_is_known_not_to_have_been_executed() {
+    let sent = |socket: &std::path::Path| {
+        let client = Client::connect(socket).unwrap();
+        let socket = socket.to_owned();
+        std::thread::spawn(move || {
+            let mut loan = client.loan(5).unwrap();
+            loan.copy_from_slice(b"hello");
+            let waiting = loan.send().unwrap();
+            std::fs::write(socket.with_extension("sent"), "").unwrap();
+            waiting.wait().map(drop).unwrap_err()
+        })
+    };
+    let ground = Ground::new();
+    let has_sent = || ground.socket().with_extension("sent").exists();
+    // One that is dropped, and one that is shut down and dropped.
+    for is_shut_down in [false, true] {
+        let server = Server::bind(ground.socket()).unwrap();
+        let calling = sent(&ground.socket());
+        eventually("it was sent", has_sent);
+        if is_shut_down {
+            server.shutdown_handle().shutdown();
+        }
+        drop(server);
+        let error = calling.join().unwrap();
+        assert_eq!(error.kind(), ErrorKind::ServerClosed { maybe_executed: false }, "{error}");
+        std::fs::remove_file(ground.socket().with_extension("sent")).unwrap();
+    }
+    // One that is killed before it serves, and one that had taken the request.
+    for (looks, maybe_executed) in [("0", false), ("1", true)] {
+        let mut server = Process::start("idle_server", [ground.socket().as_os_str(), looks.as_ref()]);
+        server.expect("bound");
+        let calling = sent(&ground.socket());
+        eventually("it was sent", has_sent);
+        server.tell("look");
+        server.expect("looked");
+        server.kill();
+        let error = calling.join().unwrap();
+        assert_eq!(error.kind(), ErrorKind::PeerDied { maybe_executed }, "{error}");
+        assert_eq!(error.to_string().contains("the request was not executed"), !maybe_executed, "{error}");
+        assert!(error.peer_death().is_some_and(|last| last.in_flight == 1));
+        std::fs::remove_file(ground.socket().with_extension("sent")).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn idle_server() {
+    role("idle_server", |parent, arguments| {
+        let mut server = Server::bind(arguments[0]).unwrap();
+        parent.tell("bound");
+        parent.hear();
+        let request = (arguments[1] == "1").then(|| server.recv().unwrap());
+        parent.tell("looked");
+        parent.hear();
+        drop(request);
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Clients that mean harm. They shake hands by hand and then write whatever they like, wherever they can. Each costs itself
-//! its session, with a reason where the server notices; never the server's process, nor any other client's call. Users
-//! other than the server's are kept out, or kept from changing what a handler looks at.
+//! Clients that mean harm. They shake hands by hand and then write whatever they like, wherever they can. Each costs
+//! itself its session, with a reason where the server notices; never the server's process, nor any other client's call.
+//! Users other than the server's are kept out, or kept from changing what a handler looks at.
 
 #[path = "support/workshop.rs"]
 mod workshop;
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use wigwag::{Client, ErrorKind, Receiver, Request, Sender, Server};
 use wigwag_testing::Snapshot;
-use wigwag_testing::wire::{self, READY, REFUSED, VIOLATION};
+use wigwag_testing::wire::{self, LATER, READY, VIOLATION};
 use wigwag_testing::{
     Ground, HAS_DEADLINE, IN_BODY, LIMIT, MESSAGE, Process, REQUEST, Raw, SERVER, WAKE, check_inverted, eventually,
     fill, role, word,
@@ -580,7 +580,7 @@ fn root_has_no_rights_that_the_server_does_not_give() {
     let_all_in(&ground);
     std::os::unix::fs::chown(ground.path(""), Some(STRANGER), Some(STRANGER)).unwrap();
     let socket = ground.socket();
-    let mut server = Process::start("strangers_server", [socket.as_os_str(), STRANGER.to_string().as_ref()]);
+    let mut server = Process::start("other_users_server", [socket.as_os_str(), STRANGER.to_string().as_ref()]);
     server.expect("ready");
     // It is not taken for a server of root's, nor for anybody else's.
     let error = Client::connect(ground.socket()).unwrap_err();
@@ -597,8 +597,8 @@ fn root_has_no_rights_that_the_server_does_not_give() {
 
 #[test]
 #[ignore = "a role: other tests start it as a process"]
-fn strangers_server() {
-    role("strangers_server", |parent, arguments| {
+fn other_users_server() {
+    role("other_users_server", |parent, arguments| {
         become_user(arguments[1].parse().unwrap());
         let _server = Server::bind(arguments[0]).unwrap();
         parent.tell("ready");
@@ -616,15 +616,15 @@ fn another_user_is_served_like_any_other() {
     for wait in ["adaptive", "spin", "park"] {
         let socket = ground.socket();
         let user = STRANGER.to_string();
-        Process::start("polite_stranger", [socket.as_os_str(), user.as_ref(), wait.as_ref()]).join();
+        Process::start("polite_other-user", [socket.as_os_str(), user.as_ref(), wait.as_ref()]).join();
     }
     server.stop();
 }
 
 #[test]
 #[ignore = "a role: other tests start it as a process"]
-fn polite_stranger() {
-    role("polite_stranger", |_, arguments| {
+fn polite_other_user() {
+    role("polite_other-user", |_, arguments| {
         let [socket, user, wait] = arguments[..] else { panic!("{arguments:?}") };
         become_user(user.parse().unwrap());
         let client = Client::builder().server_user(0).wait(workshop::wait(wait)).connect(socket).unwrap();
@@ -711,10 +711,10 @@ fn a_client_of_another_user_cannot_change_what_the_handler_sees() {
 /// Sends messages of all sizes: arguments are the socket, the user, and how many of each.
 #[test]
 #[ignore = "a role: other tests start it as a process"]
-fn strangers_sender() {
-    role("strangers_sender", |_, arguments| {
+fn other_users_sender() {
+    role("other_users_sender", |_, arguments| {
         become_user(arguments[1].parse().unwrap());
-        let mut sender = Sender::builder().receiver_user(0).slots(4).connect(arguments[0]).unwrap();
+        let mut sender = Sender::builder().server_user(0).slots(4).connect(arguments[0]).unwrap();
         for seed in 0..arguments[2].parse().unwrap() {
             for len in MESSAGE_SIZES {
                 let mut draft = sender.loan(len).unwrap();
@@ -736,7 +736,7 @@ fn messages_of_another_user_are_received_like_any_others() {
     let receiver = Receiver::builder().allow_user(STRANGER).bind(ground.socket()).unwrap();
     let (socket, user) = (ground.socket(), STRANGER.to_string());
     let arguments = [socket.as_os_str(), user.as_ref(), "20".as_ref()];
-    let sender = Process::start("strangers_sender", arguments);
+    let sender = Process::start("other_users_sender", arguments);
     for seed in 0..20 {
         for len in MESSAGE_SIZES {
             let mut expected = vec![0; len];
@@ -850,7 +850,7 @@ fn knocker() {
             (0..arguments[2].parse().unwrap()).map(|_| wire::connect_to(Path::new(arguments[0]))).collect();
         parent.tell("knocked");
         let (reason, why) = wire::receive_end(silent[0].as_fd()).expect("a reason");
-        assert_eq!(reason, REFUSED);
+        assert_eq!(reason, LATER);
         parent.tell(why);
         parent.hear();
     });

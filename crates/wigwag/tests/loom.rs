@@ -1,5 +1,5 @@
 //! The turn and the doorbell under the model checker loom, which tries every interleaving and every reordering that the
-//! C11 memory model allows. The code under test is the crate's own: `slot.rs`, `doorbell.rs`, `attention.rs` and,
+//! C11 memory model allows. The code under test is the crate's own: `slot.rs`, `doorbell.rs`, `wake_flag.rs` and,
 //! in `support/`, `permit_table.rs` and `ring.rs`, on the heap.
 //!
 //! Run by
@@ -10,10 +10,11 @@
 //!
 //! Nothing in a plain `cargo test` runs this; `.ci/run` does.
 //!
-//! A model that cannot fail proves nothing. Each is therefore run again with one step done wrongly (a fence left out, the
-//! second look forgotten, an exchange torn into a load and a store), and loom must find that; and each checks that every
-//! outcome it speaks of has occurred. The latter is no formality: loom remembers only the last access to a word, so that a
-//! load of thread B hides the load of thread A before it, and the order in which B's store comes first may never be tried.
+//! A model that cannot fail proves nothing. Each is therefore run again with one step done wrongly (a fence left out,
+//! the second look forgotten, an exchange torn into a load and a store), and loom must find that; and each checks that
+//! every outcome it speaks of has occurred. The latter is no formality: loom remembers only the last access to a word,
+//! so that a load of thread B hides the load of thread A before it, and the order in which B's store comes first may
+//! never be tried.
 
 #![cfg(loom)]
 
@@ -29,10 +30,10 @@ use std::sync::{Arc as StdArc, Mutex};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use wigwag::models::attention::Attention;
 use wigwag::models::doorbell::Waiting;
 use wigwag::models::slot::{self, Turn};
 use wigwag::models::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use wigwag::models::wake_flag::WakeFlag;
 
 /// What a run came to, in words.
 type Outcome = &'static str;
@@ -596,7 +597,7 @@ fn an_answer_noted_after_the_pass_is_found() {
 /// A serving thread's letter box, and the bell in its epoll: the kernel's own lock orders the ring and who hears it.
 struct LetterBox {
     letters: loom::sync::Mutex<Vec<u64>>,
-    attention: Attention,
+    wake_flag: WakeFlag,
     bell: loom::sync::Mutex<bool>,
     /// What `shut_down` sets before it calls.
     shutdown: AtomicU32,
@@ -606,7 +607,7 @@ impl LetterBox {
     fn new() -> Arc<LetterBox> {
         Arc::new(LetterBox {
             letters: loom::sync::Mutex::new(Vec::new()),
-            attention: Attention::quiet(),
+            wake_flag: WakeFlag::lowered(),
             bell: loom::sync::Mutex::new(false),
             shutdown: AtomicU32::new(0),
         })
@@ -620,15 +621,15 @@ impl LetterBox {
 
     /// `Port::call_attention`.
     fn call(&self, rings: bool) {
-        self.attention.call();
+        self.wake_flag.raise();
         if rings {
             *self.bell.lock().unwrap() = true;
         }
     }
 
     /// `Port::take_letters`.
-    fn take(&self, answers: fn(&Attention)) -> Vec<u64> {
-        answers(&self.attention);
+    fn take(&self, answers: fn(&WakeFlag)) -> Vec<u64> {
+        answers(&self.wake_flag);
         std::mem::take(&mut *self.letters.lock().unwrap())
     }
 
@@ -639,19 +640,19 @@ impl LetterBox {
 }
 
 /// A serving thread looks for letters, looks at its bells without sleeping, and goes to sleep, while a letter comes.
-fn letter_to_a_busy_thread(may_sleep: fn(&Attention) -> bool, rings: bool) -> Outcome {
+fn letter_to_a_busy_thread(may_sleep: fn(&WakeFlag) -> bool, rings: bool) -> Outcome {
     let letter_box = LetterBox::new();
-    let steward = thread::spawn({
+    let control_thread = thread::spawn({
         let letter_box = Arc::clone(&letter_box);
         move || letter_box.post(7, rings)
     });
     let mut read = Vec::new();
-    if letter_box.attention.is_called() {
-        read.extend(letter_box.take(Attention::answer));
+    if letter_box.wake_flag.is_raised() {
+        read.extend(letter_box.take(WakeFlag::clear));
     }
     letter_box.hear(); // `checkup`
-    let sleeps = may_sleep(&letter_box.attention);
-    steward.join().unwrap();
+    let sleeps = may_sleep(&letter_box.wake_flag);
+    control_thread.join().unwrap();
     let is_woken = letter_box.hear();
     assert!(!sleeps || is_woken || !read.is_empty(), "asleep on an unread letter");
     match (sleeps, read.is_empty()) {
@@ -664,7 +665,7 @@ fn letter_to_a_busy_thread(may_sleep: fn(&Attention) -> bool, rings: bool) -> Ou
 #[test]
 fn a_thread_never_sleeps_on_an_unread_letter() {
     explore(&["read at once", "slept and rung", "called before it slept"], || {
-        letter_to_a_busy_thread(Attention::may_sleep, true)
+        letter_to_a_busy_thread(WakeFlag::may_sleep, true)
     });
 }
 
@@ -675,7 +676,7 @@ fn a_sleep_on_an_unread_letter_is_found() {
 
 #[test]
 fn a_letter_without_a_ring_is_found() {
-    must_fail("no ring", "asleep on an unread letter", || letter_to_a_busy_thread(Attention::may_sleep, false));
+    must_fail("no ring", "asleep on an unread letter", || letter_to_a_busy_thread(WakeFlag::may_sleep, false));
 }
 
 /// Two letters from two threads while the box is emptied: none is left behind uncalled.
@@ -687,15 +688,15 @@ fn two_letters(answers_first: bool) -> Outcome {
     });
     letter_box.post(1, true);
     let read = if answers_first {
-        letter_box.take(Attention::answer)
+        letter_box.take(WakeFlag::clear)
     } else {
         let read = letter_box.take(|_| {});
-        letter_box.attention.answer();
+        letter_box.wake_flag.clear();
         read
     };
     other.join().unwrap();
     let is_left = !letter_box.letters.lock().unwrap().is_empty();
-    assert!(!is_left || letter_box.attention.is_called(), "a letter lies there and nobody is called");
+    assert!(!is_left || letter_box.wake_flag.is_raised(), "a letter lies there and nobody is called");
     if read.len() == 2 { "both at once" } else { "one, and called again" }
 }
 
@@ -720,7 +721,7 @@ fn shutdown_is_seen(answers: fn(&LetterBox)) -> Outcome {
         }
     });
     let mut seen = false;
-    if letter_box.attention.is_called() {
+    if letter_box.wake_flag.is_raised() {
         answers(&letter_box);
         seen = letter_box.shutdown.load(Ordering::Relaxed) == 1;
         assert!(seen, "the call was answered, and what it was for is not seen");
@@ -731,7 +732,7 @@ fn shutdown_is_seen(answers: fn(&LetterBox)) -> Outcome {
 
 #[test]
 fn what_was_done_before_a_call_is_seen_by_who_answers_it() {
-    explore(&["seen", "not called yet"], || shutdown_is_seen(|letter_box| letter_box.attention.answer()));
+    explore(&["seen", "not called yet"], || shutdown_is_seen(|letter_box| letter_box.wake_flag.clear()));
 }
 
 #[test]
@@ -741,7 +742,7 @@ fn a_call_that_is_not_answered_publishes_nothing() {
 
 // ---- (h) one end ----------------------------------------------------------------------------------------------------
 
-/// Two threads find a session guilty at the same time: the steward is asked once (`Session::end`).
+/// Two threads find a session guilty at the same time: the control thread is asked once (`Session::end`).
 fn ended_by_two(claim: fn(&AtomicBool) -> bool) -> Outcome {
     let is_ending = Arc::new(AtomicBool::new(false));
     let other = thread::spawn({
@@ -749,7 +750,7 @@ fn ended_by_two(claim: fn(&AtomicBool) -> bool) -> Outcome {
         move || u32::from(claim(&is_ending))
     });
     let commands = u32::from(claim(&is_ending)) + other.join().unwrap();
-    assert_eq!(commands, 1, "the steward is asked once");
+    assert_eq!(commands, 1, "the control thread is asked once");
     "asked once"
 }
 
@@ -760,7 +761,7 @@ fn a_session_is_condemned_once() {
 
 #[test]
 fn an_end_claimed_in_two_steps_is_found() {
-    must_fail("a claim by load and store", "the steward is asked once", || {
+    must_fail("a claim by load and store", "the control thread is asked once", || {
         ended_by_two(|is_ending| {
             let was = is_ending.load(Ordering::SeqCst);
             is_ending.store(true, Ordering::SeqCst);

@@ -333,13 +333,13 @@ fn a_missing_receiver_is_waited_for_as_long_as_was_said() {
     let ground = Ground::new();
     let begin = Instant::now();
     let limit = Duration::from_millis(30);
-    let error = Sender::builder().receiver_timeout(limit).connect(ground.socket()).unwrap_err();
+    let error = Sender::builder().server_timeout(limit).connect(ground.socket()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRunning);
     assert!(begin.elapsed() >= limit);
     std::thread::scope(|scope| {
         let path = ground.socket();
         let sending = scope.spawn(move || {
-            let mut sender = Sender::builder().receiver_timeout(LIMIT).slots(1).connect(path).unwrap();
+            let mut sender = Sender::builder().server_timeout(LIMIT).slots(1).connect(path).unwrap();
             (0..3).for_each(|number: u64| sender.send(&number.to_le_bytes()).unwrap());
             sender.close().unwrap();
         });
@@ -356,7 +356,7 @@ fn a_missing_receiver_is_waited_for_as_long_as_was_said() {
 fn who_waits_for_a_successor_keeps_its_own_time() {
     let ground = Ground::new();
     let receiver = Receiver::builder().slots(1).bind(ground.socket()).unwrap();
-    let mut sender = Sender::builder().receiver_timeout(Duration::MAX).connect(ground.socket()).unwrap();
+    let mut sender = Sender::builder().server_timeout(Duration::MAX).connect(ground.socket()).unwrap();
     sender.send(b"one").unwrap();
     drop(receiver);
     let begin = Instant::now();
@@ -403,7 +403,7 @@ fn a_shutdown_ends_after_what_was_sent_even_by_those_who_are_gone() {
 fn sender() {
     role("sender", |parent, arguments| {
         let (path, task, count) = (Path::new(arguments[0]), arguments[1], arguments[2].parse::<u64>().unwrap());
-        let mut sender = Sender::builder().receiver_timeout(LIMIT).connect(path).unwrap();
+        let mut sender = Sender::builder().server_timeout(LIMIT).connect(path).unwrap();
         for number in 0..count {
             sender.send(&message(1, number, 1000)).unwrap();
         }
@@ -504,7 +504,7 @@ fn a_killed_receiver_loses_nothing_and_its_successor_knows_what_it_held() {
         process
     };
     let mut first = start();
-    let mut sender = Sender::builder().receiver_timeout(LIMIT).connect(ground.socket()).unwrap();
+    let mut sender = Sender::builder().server_timeout(LIMIT).connect(ground.socket()).unwrap();
     (0..5u64).for_each(|number| sender.send(&number.to_le_bytes()).unwrap());
     let ask = |process: &mut Process, order: &str, expected: &str| {
         process.tell(order);
@@ -540,7 +540,7 @@ fn receivers_killed_in_a_flood_lose_nothing_repeat_only_what_is_marked_and_keep_
     let mut acknowledged_at_most = 0;
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || {
-            let mut sender = Sender::builder().receiver_timeout(LIMIT).slots(16).connect(path).unwrap();
+            let mut sender = Sender::builder().server_timeout(LIMIT).slots(16).connect(path).unwrap();
             for number in 0..60_000u64 {
                 sender.send(&number.to_le_bytes()).unwrap();
             }
@@ -675,7 +675,7 @@ fn both_ends_go_from_thread_to_thread() {
     fn goes<T: Send>() {}
     fn is_shared<T: Sync>() {}
     goes::<Sender>();
-    goes::<wigwag::Draft<'_>>();
+    goes::<wigwag::MessageLoan<'_>>();
     goes::<Receiver>();
     is_shared::<Receiver>();
     goes::<Delivery>();
@@ -788,7 +788,8 @@ fn a_forked_child_is_told_so_by_everything_and_ends_nothing() {
     let receiver = Receiver::bind(ground.socket()).unwrap();
     let mut sender = Sender::connect(ground.socket()).unwrap();
     sender.send(b"before").unwrap();
-    // SAFETY: the child touches both ends only, whose operations here take no lock that another thread may hold, and ends.
+    // SAFETY: the child touches both ends only, whose operations here take no lock that another thread may hold, and
+    // ends.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let forked = |error: wigwag::Error| error.kind() == ErrorKind::Forked;

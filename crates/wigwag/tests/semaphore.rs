@@ -1,12 +1,13 @@
 //! Semaphores between processes: counting, dying, waiting, forking, and what is left behind. Figures are printed
 //! (`--nocapture`); what is asserted is only that nothing hangs and nothing is lost.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use wigwag::{ErrorKind, Permit, Permits, Semaphore};
 use wigwag_testing::{Ground, LIMIT, Link, Process, eventually, role};
 
@@ -442,6 +443,46 @@ fn descriptors_and_mappings_go_with_the_handle() {
     assert_eq!(count(), (0, 0));
 }
 
+/// Closes, and opens in vain, with no descriptor left.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn poor_member() {
+    role("poor_member", |link, arguments| {
+        let path = Path::new(arguments[0]);
+        let limit = |most: u64| {
+            setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(1000) }).unwrap();
+        };
+        let (first, second) = (Semaphore::open(path, 2).unwrap(), Semaphore::open(path, 2).unwrap());
+        limit(0);
+        drop(first);
+        assert!(path.exists(), "somebody has it open");
+        drop(second.try_acquire().unwrap());
+        drop(second);
+        link.tell(if path.exists() { "left" } else { "removed" });
+        limit(1000);
+        let first_free = rustix::io::dup(std::io::stdin()).unwrap().as_raw_fd() as u64;
+        for spare in 0.. {
+            limit(first_free + spare);
+            match Semaphore::open(path, 2) {
+                Ok(_) => break,
+                Err(error) => assert_eq!(error.os_error(), Some(libc::EMFILE), "{error}"),
+            }
+            assert!(!path.exists(), "with {spare} descriptors it leaves an empty file");
+        }
+        assert!(!path.exists());
+        link.tell("opened");
+    });
+}
+
+#[test]
+fn a_semaphore_that_is_closed_without_a_descriptor_left_leaves_no_file() {
+    let ground = Ground::new();
+    let mut member = Process::start("poor_member", [named(&ground)]);
+    member.expect("removed");
+    member.expect("opened");
+    member.join();
+}
+
 #[test]
 fn opening_and_closing_at_the_same_time_never_splits_a_semaphore() {
     let ground = Ground::new();
@@ -459,8 +500,8 @@ fn opening_and_closing_at_the_same_time_never_splits_a_semaphore() {
             });
         }
     });
-    // A process that another test starts holds what is being opened for the moment between its fork and its exec, so that
-    // the last one to close may not have been the last one to live.
+    // A process that another test starts holds what is being opened for the moment between its fork and its exec, so
+    // that the last one to close may not have been the last one to live.
     eventually("the last one takes the file away", || {
         drop(Semaphore::open(named(&ground), 1).unwrap());
         !named(&ground).exists()

@@ -1,10 +1,12 @@
-//! Calls of many tasks over one session: none lost, slots conserved however futures end, death heard by all, both runtimes.
+//! Calls of many tasks over one session: none lost, slots conserved however futures end, death heard by all, both
+//! runtimes.
 
 use std::collections::HashSet;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -13,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use wigwag::tokio::{Client, Server};
 use wigwag::{ErrorKind, Request, Result, ShutdownHandle, Wait};
-use wigwag_testing::{Ground, LIMIT, Process, role, word};
+use wigwag_testing::{Ground, LIMIT, Process, RawServer, role, wire, word};
 
 /// Runs the same on both runtimes, and fails where one never ends.
 fn on_both<F: Future<Output = ()>>(test: impl Fn() -> F) {
@@ -545,4 +547,24 @@ fn an_idle_session_costs_no_processor_time() {
     let spent_ns: i64 = process.hear().parse().unwrap();
     assert!(spent_ns < 5_000_000, "{spent_ns} ns of processor time in an idle second");
     process.join();
+}
+
+/// Rings, a farewell and the hang-up, all of it while the reactor does not look.
+#[test]
+fn a_farewell_behind_a_flood_of_rings_is_heard() {
+    let ground = Ground::new();
+    let server = RawServer::bind(&ground.socket());
+    let serving = std::thread::spawn(move || server.serve(4, 100));
+    run(&Builder::new_current_thread().enable_all().build().unwrap(), async {
+        let client = Client::connect(ground.socket()).await.unwrap();
+        let raw = serving.join().unwrap();
+        let mut call = std::pin::pin!(client.call(b"?"));
+        let first = std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_pending())).await;
+        assert!(first, "nobody answers");
+        (0..150).for_each(|_| wire::send(&raw.socket, &[6], &[]).unwrap());
+        wire::send(&raw.socket, b"\x05\x05that is all", &[]).unwrap();
+        drop(raw);
+        let error = call.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ServerClosed { maybe_executed: true }, "{error}");
+    });
 }

@@ -1,8 +1,9 @@
-//! Queues between tasks: every message once and in order, none lost however futures end and whoever dies, both runtimes.
+//! Queues between tasks: every message once and in order, none lost however futures end and whoever dies, both
+//! runtimes.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -178,9 +179,17 @@ fn futures_that_are_dropped_anywhere_lose_no_message_and_repeat_none() {
         let mut sender = Sender::connect(ground.socket()).await.unwrap();
         let is_done = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&is_done);
+        let receives_given_up = Arc::new(AtomicU64::new(0));
+        let other_given_up = Arc::clone(&receives_given_up);
         let sending = tokio::spawn(async move {
             let mut given_up = 0;
-            for step in 0..6000u64 {
+            for step in 0..60_000u64 {
+                // Which of the two is ahead is the scheduler's choice: who never had to wait gets its turn to.
+                if step >= 6000 && given_up > 100 && other_given_up.load(Ordering::SeqCst) > 100 {
+                    break;
+                } else if step >= 6000 {
+                    pause(16).await;
+                }
                 let number = sender.stats().sent; // of a batch that was given up, the first may have been sent
                 let batch = [message(1, number), message(1, number + 1)];
                 let turns = word(1, step) % 4;
@@ -218,7 +227,10 @@ fn futures_that_are_dropped_anywhere_lose_no_message_and_repeat_none() {
                     }
                 }
                 None if is_done.load(Ordering::SeqCst) => break,
-                None => given_up += 1,
+                None => {
+                    given_up += 1;
+                    receives_given_up.store(given_up, Ordering::SeqCst);
+                }
             }
         }
         let (sent, sends_given_up, sender) = sending.await.unwrap();
@@ -281,7 +293,7 @@ fn a_killed_receiver_loses_nothing_and_its_successor_knows_what_it_held() {
         let socket = ground.socket();
         let mut process = Process::start("holding_receiver", [socket.as_os_str(), "3".as_ref()]);
         process.expect("ready");
-        let mut sender = Sender::builder().slots(5).receiver_timeout(LIMIT).connect_async(&socket).await.unwrap();
+        let mut sender = Sender::builder().slots(5).server_timeout(LIMIT).connect_async(&socket).await.unwrap();
         for number in 0..5 {
             sender.send(&message(1, number)).await.unwrap();
         }
@@ -317,7 +329,7 @@ fn receivers_that_come_and_go_lose_nothing_and_leave_nobody_waiting() {
         let ground = Ground::new();
         let bind = |slots| Receiver::builder().slots(slots).bind_async(ground.socket()).unwrap();
         let mut receiver = bind(4);
-        let builder = Sender::builder().slots(3).receiver_timeout(LIMIT);
+        let builder = Sender::builder().slots(3).server_timeout(LIMIT);
         let mut sender = builder.connect_async(ground.socket()).await.unwrap();
         let sending = tokio::spawn(async move {
             for number in 0..COUNT {
@@ -358,7 +370,7 @@ fn a_search_that_is_given_up_leaves_nothing_open() {
     run(&runtime, async {
         let ground = Ground::new();
         let receiver = Receiver::bind(ground.socket()).unwrap();
-        let mut sender = Sender::builder().receiver_timeout(LIMIT).connect_async(ground.socket()).await.unwrap();
+        let mut sender = Sender::builder().server_timeout(LIMIT).connect_async(ground.socket()).await.unwrap();
         sender.send(&message(1, 0)).await.unwrap();
         drop(receiver);
         for _ in 0..20 {

@@ -8,7 +8,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use wigwag::{Client, ErrorKind, Server};
-use wigwag_testing::{Ground, Process, eventually, role};
+use wigwag_testing::{Ground, Process, eventually, limited, role};
 
 #[path = "support/workshop.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -53,6 +53,54 @@ impl Subscriber for Writer {
 fn told(words: &[&str]) {
     eventually(&format!("{words:?} is told"), || {
         LINES.lock().unwrap().iter().any(|line| words.iter().all(|word| line.contains(word)))
+    });
+}
+
+/// In a process of its own: it gives up its user, and the events are its own.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn loser() {
+    role("loser", |link, arguments| {
+        tracing::subscriber::set_global_default(Writer).unwrap();
+        let socket = std::path::Path::new(arguments[0]);
+        let mut server = Server::bind(socket).unwrap();
+        let stop = server.shutdown_handle();
+        let serving = std::thread::spawn(move || server.serve(|request| request.make_ascii_uppercase()));
+        std::fs::remove_file(socket).unwrap();
+        told(&["WARN", "the name was taken away, and is taken again"]);
+        let directory = socket.parent().unwrap();
+        std::fs::rename(directory, directory.with_extension("moved")).unwrap();
+        told(&["ERROR", "the name is lost", "does not exist"]);
+        std::fs::rename(directory.with_extension("moved"), directory).unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root {
+            // SAFETY: no memory is involved.
+            assert_eq!(unsafe { libc::setuid(65_534) }, 0);
+        }
+        stop.shutdown();
+        let served = serving.join().unwrap();
+        assert_eq!(served.is_err(), is_root, "{served:?}");
+        if let Err(error) = served {
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert!(error.to_string().contains("could not be removed"), "{error}");
+            assert!(error.to_string().contains("as user 0, who took the name"), "{error}");
+        }
+        if is_root {
+            told(&["WARN", "the name was taken as another user", "former_user=0"]);
+            told(&["ERROR", "the name could not be removed", "former_user=0"]);
+        }
+        link.tell("told");
+    });
+}
+
+#[test]
+fn n1_n6_a_lost_name_and_one_that_stays_are_told() {
+    limited(|| {
+        let ground = Ground::new();
+        let directory = ground.path("own");
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        Process::start("loser", [directory.join("socket")]).expect("told");
     });
 }
 

@@ -34,7 +34,7 @@ const SECONDS_FOR_TOTAL: f64 = 600.0;
 pub fn run(args: &BenchArgs, stage: &Stage, output: &mut Output) -> anyhow::Result<ExitCode> {
     let (cases, left_out) = cases(args, stage)?;
     for why in left_out {
-        eprintln!("wigwag bench: {why}");
+        output::complain(&format!("wigwag bench: {why}"));
     }
     ensure!(!cases.is_empty(), "no case is left to measure");
     let plans = cases.into_iter().map(|case| Plan { case, extent: extent(args, &case) }).collect();
@@ -44,7 +44,7 @@ pub fn run(args: &BenchArgs, stage: &Stage, output: &mut Output) -> anyhow::Resu
     let progress = Progress::new();
     let series = Series::run(stage, plans, rounds, &progress);
     for error in series.failures() {
-        eprintln!("wigwag bench: not measured: {error:#}");
+        output::complain(&format!("wigwag bench: not measured: {error:#}"));
     }
     let mut rows = rows(&series, args.baseline);
     ensure!(!rows.is_empty(), "nothing could be measured");
@@ -134,13 +134,15 @@ fn page(series: &Series, rows: &[Row]) -> Page {
         }
         false => (
             Contender::Wigwag,
-            "the client fills every byte of a request, the server changes every byte, the client reads the whole reply.",
+            "the client fills every byte of a request, the server changes every byte, the client reads the whole \
+             reply.",
         ),
     };
     Page {
         title: "Wigwag beside bare memory and the kernel's services".to_owned(),
         lead: format!(
-            "Two processes: {work} All take turns, round after round. Ratios carry over to other machines, times do not."
+            "Two processes: {work} All take turns, round after round. Ratios carry over to other machines, times do \
+             not."
         ),
         ours: ours.name().to_owned(),
         commands: vec![format!("wigwag {}", words.join(" "))],

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! options ── matrix ──┐
-//!         └─ goal ────┴── the measuring parts: crates/bench ── row ──> table, output, page
+//!         └─ goal ────┴── the measuring parts: bench/harness ── row ──> table, output, page
 //! ```
 //!
 //! `docs/benchmarks.md` has the method and its reasons.
@@ -26,7 +26,7 @@ pub use options::BenchArgs;
 /// Measures what the options ask for and prints it.
 pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = args.check() {
-        eprintln!("wigwag: {error:#}.");
+        wigwag_bench::output::complain(&format!("wigwag: {error:#}."));
         return Ok(ExitCode::from(crate::exit::USAGE));
     }
     let root = crate::transport::private_directory()?;

@@ -151,7 +151,10 @@ fn open_picture(args: &Args) -> anyhow::Result<(Picture, String)> {
 fn end_at_deadline(root: PathBuf) {
     std::thread::spawn(move || {
         std::thread::sleep(DEADLINE);
-        eprintln!("wigwag: the demo did not end within {} seconds and was stopped.", DEADLINE.as_secs());
+        output::complain(&format!(
+            "wigwag: the demo did not end within {} seconds and was stopped.",
+            DEADLINE.as_secs()
+        ));
         leave(&root, i32::from(exit::FAILED));
     });
 }

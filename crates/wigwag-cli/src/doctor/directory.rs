@@ -10,7 +10,8 @@ use wigwag::runtime::{Rule, RuntimeDirectory};
 use super::finding::{Report, Section::Directory};
 use crate::output::shell_word;
 
-/// File systems by number (statfs(2)): those in memory, and those on which sockets, locks or shared mappings may not work.
+/// File systems by number (statfs(2)): those in memory, and those on which sockets, locks or shared mappings may not
+/// work.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 const DOUBTFUL: [(u64, &str); 6] = [
     (0x6969, "NFS"),
@@ -52,7 +53,8 @@ pub fn examine(directory: &RuntimeDirectory, report: &mut Report) {
 
 fn place(directory: &RuntimeDirectory, report: &mut Report) {
     let path = directory.path().display();
-    if let Some(stated) = std::env::var_os("XDG_RUNTIME_DIR").filter(|stated| !Path::new(stated).is_absolute()) {
+    let stated = std::env::var_os("XDG_RUNTIME_DIR").filter(|stated| !stated.is_empty());
+    if let Some(stated) = stated.filter(|stated| !Path::new(stated).is_absolute()) {
         report.note(
             Directory,
             "directory-variable",
@@ -62,18 +64,23 @@ fn place(directory: &RuntimeDirectory, report: &mut Report) {
     }
     match directory.rule() {
         Rule::Stated => report.ok(Directory, "directory-place", format!("names are in {path}, by XDG_RUNTIME_DIR")),
-        Rule::OfTheUser => {
-            report.ok(Directory, "directory-place", format!("names are in {path}, this user's runtime directory"));
-        }
-        Rule::Temporary => report.note(
+        Rule::Named => report.ok(Directory, "directory-place", format!("names are in {path}, by WIGWAG_DIRECTORY")),
+        Rule::Temporary => report.ok(
+            Directory,
+            "directory-place",
+            format!("names are in {path}, the same for all programs of this user, whether it is logged in or not"),
+        ),
+        _ => report.note(
             Directory,
             "directory-place",
             format!(
-                "names are in {path}, because XDG_RUNTIME_DIR is not set and there is no /run/user/{}: programs for which \
-                 that is otherwise, or with another TMPDIR, do not find each other",
+                "names are in {path}, because /tmp/wigwag-{} cannot be had: programs for which that is otherwise, or \
+                 with \
+                 another TMPDIR, may not find each other",
                 rustix::process::geteuid().as_raw()
             ),
-            "set XDG_RUNTIME_DIR to one directory of this user for all of them (mode 700, in memory, such as under /run)",
+            "set WIGWAG_DIRECTORY to one directory of this user for all of them (mode 700, in memory, such as under \
+             /run)",
         ),
     }
 }
@@ -82,7 +89,7 @@ fn place(directory: &RuntimeDirectory, report: &mut Report) {
 fn cure(path: &Path) -> String {
     let parent = path.parent().unwrap_or(path);
     cure_of(parent, true).or_else(|| cure_of(path, false)).unwrap_or_else(|| {
-        format!("make {} a directory of your own: rm -r it, or set XDG_RUNTIME_DIR to another one", path.display())
+        format!("make {} a directory of your own: rm -r it, or set WIGWAG_DIRECTORY to another one", path.display())
     })
 }
 
@@ -108,6 +115,10 @@ fn cure_of(path: &Path, is_outer: bool) -> Option<String> {
             false => format!("rm {word}: it is {kind}, and the first server makes a directory there"),
         });
     }
+    let lacks = stat.uid() == own && stat.mode() & 0o700 != 0o700 && !is_outer;
+    if lacks {
+        return Some(format!("chmod 700 {word}"));
+    }
     if stat.uid() != own && stat.uid() != 0 {
         return Some(format!(
             "run this program as user {}, or set XDG_RUNTIME_DIR to a directory of user {own} (after sudo: unset it)",
@@ -132,13 +143,13 @@ fn writable(there: &Path, report: &mut Report) {
             Directory,
             "directory-writable",
             format!("{} lies on a file system that is mounted for reading only", there.display()),
-            "set XDG_RUNTIME_DIR to a directory of this user on another one, such as a tmpfs",
+            "set WIGWAG_DIRECTORY to a directory of this user on another one, such as a tmpfs",
         ),
         _ => report.wrong(
             Directory,
             "directory-writable",
             format!("this user cannot make files in {}", there.display()),
-            format!("chmod u+rwx {}, or set XDG_RUNTIME_DIR to another directory", shell_word(there.as_os_str())),
+            format!("chmod u+rwx {}, or set WIGWAG_DIRECTORY to another directory", shell_word(there.as_os_str())),
         ),
     }
 }
@@ -153,7 +164,7 @@ fn file_system(there: &Path, report: &mut Report) {
             Directory,
             "directory-filesystem",
             format!("{place} is {name}: sockets, locks or shared mappings may not work there"),
-            "set XDG_RUNTIME_DIR to a directory of this user on a tmpfs",
+            "set WIGWAG_DIRECTORY to a directory of this user on a tmpfs",
         );
     } else if IN_MEMORY.contains(&kind) {
         report.ok(Directory, "directory-filesystem", format!("{place} is in memory"));
@@ -162,7 +173,7 @@ fn file_system(there: &Path, report: &mut Report) {
             Directory,
             "directory-filesystem",
             format!("{place} is on a disk: a semaphore that is in use is written to it now and then"),
-            "set XDG_RUNTIME_DIR to a directory of this user on a tmpfs",
+            "set WIGWAG_DIRECTORY to a directory of this user on a tmpfs",
         );
     }
     let Ok(room) = statvfs(there) else { return };

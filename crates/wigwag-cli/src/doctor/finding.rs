@@ -22,6 +22,7 @@ pub enum Level {
 pub enum Section {
     Directory,
     Names,
+    Servers,
     Kernel,
     Limits,
     Processors,
@@ -33,6 +34,7 @@ impl Section {
         match self {
             Section::Directory => "Runtime directory",
             Section::Names => "Names",
+            Section::Servers => "Servers",
             Section::Kernel => "Kernel",
             Section::Limits => "Limits",
             Section::Processors => "Processors",

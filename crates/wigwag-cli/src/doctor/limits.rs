@@ -1,12 +1,12 @@
 //! Limits of this process and of the system on descriptors, files and mappings.
 
-use rustix::process::{Resource, getrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource};
 
 use super::finding::{Report, Section::Limits};
 use super::kernel_files::KernelFiles;
 use crate::output::count;
 
-/// Descriptors of a server, without its sessions, and of each of these (ARCHITECTURE.md, "Limits").
+/// Descriptors of a server, without its sessions, and of each of these (docs/failures.md, "Limits").
 const SERVER_DESCRIPTORS: u64 = 16;
 const SESSION_DESCRIPTORS: u64 = 4;
 /// Sessions that a server allows unless told otherwise.
@@ -24,8 +24,8 @@ pub fn examine(files: &KernelFiles, report: &mut Report) {
 }
 
 fn descriptors(report: &mut Report) {
-    let limit = getrlimit(Resource::Nofile);
-    let Some(soft) = limit.current else {
+    let (soft, most) = limits_of(Resource::RLIMIT_NOFILE);
+    let Some(soft) = soft else {
         report.ok(Limits, "limit-descriptors", "a process may have any number of descriptors");
         return;
     };
@@ -35,15 +35,22 @@ fn descriptors(report: &mut Report) {
         false => format!("about {} sessions", count(sessions)),
     };
     let fact = format!("a process may have {} descriptors (ulimit -n): a server has room for {room}", count(soft));
-    let hard = limit.maximum.map_or("unlimited".to_owned(), |hard| hard.to_string());
+    let hard = most.map_or("unlimited".to_owned(), |hard| hard.to_string());
     let cure = format!("ulimit -n {hard} before the server starts (LimitNOFILE= in a unit of systemd)");
     match soft {
-        soft if sessions < 8 => report.wrong(Limits, "limit-descriptors", fact, raised(soft, limit.maximum, cure)),
+        soft if sessions < 8 => report.wrong(Limits, "limit-descriptors", fact, raised(soft, most, cure)),
         soft if soft < USUAL_DESCRIPTORS => {
-            report.note(Limits, "limit-descriptors", fact, raised(soft, limit.maximum, cure));
+            report.note(Limits, "limit-descriptors", fact, raised(soft, most, cure));
         }
         _ => report.ok(Limits, "limit-descriptors", fact),
     }
+}
+
+/// What is allowed now, and what could be; `None`: anything, or a sandbox does not tell.
+fn limits_of(resource: Resource) -> (Option<u64>, Option<u64>) {
+    let (soft, hard) = nix::sys::resource::getrlimit(resource).unwrap_or((RLIM_INFINITY, RLIM_INFINITY));
+    let finite = |limit: u64| (limit != RLIM_INFINITY).then_some(limit);
+    (finite(soft), finite(hard))
 }
 
 /// The cure, or who can cure it where the process itself cannot.
@@ -58,12 +65,12 @@ fn raised(soft: u64, hard: Option<u64>, cure: String) -> String {
 
 fn sizes(report: &mut Report) {
     let limits = [
-        (Resource::Fsize, "limit-file-size", "a file may have", "ulimit -f unlimited"),
-        (Resource::As, "limit-address-space", "a process may have an address space of", "ulimit -v unlimited"),
+        (Resource::RLIMIT_FSIZE, "limit-file-size", "a file may have", "ulimit -f unlimited"),
+        (Resource::RLIMIT_AS, "limit-address-space", "a process may have an address space of", "ulimit -v unlimited"),
     ];
     let mut is_limited = false;
     for (resource, check, what, cure) in limits {
-        let Some(bytes) = getrlimit(resource).current else { continue };
+        let Some(bytes) = limits_of(resource).0 else { continue };
         is_limited = true;
         let fact = format!("{what} {} bytes: a session's memory counts towards it", count(bytes));
         match bytes < SEGMENT {

@@ -53,7 +53,8 @@ fn group(files: &KernelFiles, report: &mut Report) {
         return;
     };
     let fact = format!(
-        "a control group limits it to {}, of which {} are left; a page of shared memory counts towards the group that touched it first",
+        "a control group limits it to {}, of which {} are left; a page of shared memory counts towards the group that \
+         touched it first",
         size(limit),
         size(left)
     );
@@ -62,7 +63,8 @@ fn group(files: &KernelFiles, report: &mut Report) {
             Memory,
             "memory-group",
             fact + "; whoever goes beyond it is slowed down or killed",
-            "allow more (MemoryMax= in a unit of systemd, --memory of a container), or ask for smaller sessions (slots, capacity)",
+            "allow more (MemoryMax= in a unit of systemd, --memory of a container), or ask for smaller sessions \
+             (slots, capacity)",
         ),
         false => report.ok(Memory, "memory-group", fact),
     }

@@ -1,4 +1,5 @@
-//! `wigwag doctor`: whether everything is there that names, sessions and quick calls need, and what to do about what is not.
+//! `wigwag doctor`: whether everything is there that names, sessions and quick calls need, and what to do about what is
+//! not.
 //!
 //! Each part of the report is a file: what it looks at, what is wrong, what helps. Nothing is changed without `--fix`.
 
@@ -16,6 +17,7 @@ mod limits;
 mod memory;
 mod names;
 mod processors;
+mod servers;
 
 use finding::Report;
 use kernel_files::KernelFiles;
@@ -57,6 +59,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
     directory::examine(&directory, &mut report);
     names::examine(&directory, args.fix, &mut report);
+    servers::examine(&directory, &mut report);
     kernel::examine(&files, &mut report);
     limits::examine(&files, &mut report);
     processors::examine(&files, &mut report);

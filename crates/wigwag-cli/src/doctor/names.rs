@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use wigwag::runtime::{Entry, Kind, RuntimeDirectory, State};
+use wigwag::observe::{LostSemaphore, Observer, ProcessState};
+use wigwag::runtime::{Entry, Kind, RuntimeDirectory, State, escaped};
 
 use super::directory::file;
 use super::finding::{Report, Section::Names};
 use crate::output::shell_word;
 
-/// A server that starts or ends is unreachable for an instant: who still is after this is looked at again.
+/// A server that starts or ends, or takes a removed name again, is unreachable for an instant: who still is after this
+/// is looked at again.
 const INSTANT: Duration = Duration::from_millis(100);
 
 /// Looks at the names; with `fix`, removes the dead ones first.
@@ -32,6 +34,81 @@ pub fn examine(directory: &RuntimeDirectory, fix: bool, report: &mut Report) {
     for entry in &entries {
         tell(directory, entry, report);
     }
+    lost(directory, report);
+    lost_semaphores(directory, report);
+}
+
+/// Semaphores that somebody has open, and whose names lead elsewhere or nowhere.
+fn lost_semaphores(directory: &RuntimeDirectory, report: &mut Report) {
+    for lost in LostSemaphore::all() {
+        let path = shell_word(lost.path.as_os_str());
+        let processes: Vec<String> = lost.processes.iter().map(u32::to_string).collect();
+        let (who, numbers) = match &processes[..] {
+            [one] => (format!("process {one} has"), one.clone()),
+            all => (format!("processes {} have", all.join(", ")), all.join(" ")),
+        };
+        let fact = format!(
+            "{who} the semaphore {path} open, and that path does not lead to it: its file was removed, replaced or \
+             moved, so that who \
+             opens the name now does not see what is held there"
+        );
+        let cure = format!(
+            "let it be closed and opened again: restart what is not told by its next acquisition, kill {numbers}"
+        );
+        match lost.path.parent() == Some(directory.path()) {
+            true => report.wrong(Names, "semaphore-lost", fact, cure),
+            false => report.note(Names, "semaphore-lost-elsewhere", fact, cure),
+        }
+    }
+}
+
+/// Servers that are there and have no name, or not as whom they are now: found by their processes.
+fn lost(directory: &RuntimeDirectory, report: &mut Report) {
+    let mut all = Observer::all();
+    if all.iter().any(|observer| !observer.has_name()) {
+        std::thread::sleep(INSTANT); // one that starts, ends, or takes its name again is not lost
+        all = Observer::all();
+    }
+    let is_lost = |observer: &Observer| {
+        let state = observer.snapshot().map(|seen| seen.state);
+        !observer.has_name() && !matches!(state, Ok(ProcessState::Gone) | Err(_))
+    };
+    for observer in all {
+        let service = observer.service();
+        let (path, process) = (shell_word(service.path.as_os_str()), program(&observer));
+        if let Some(user) = observer.former_user() {
+            report.note(
+                Names,
+                "name-privileges",
+                format!(
+                    "{process} took {path} as user {user} and acts as another user now: it cannot remove the name when \
+                     it ends, \
+                     and its next start as that user will fail"
+                ),
+                "let it give up its privileges before it takes the name, in a directory of the user that it acts as",
+            );
+        }
+        if !is_lost(&observer) {
+            continue;
+        }
+        let fact = format!(
+            "{process} serves {path}, and that path does not lead to it: the name was removed or taken by another \
+             server, or is \
+             in another mount namespace"
+        );
+        let cure = format!("restart that server, if it should be reached: kill {}", service.pid);
+        // Those of other directories may be so on purpose.
+        match service.path.parent() == Some(directory.path()) {
+            true => report.wrong(Names, "name-lost", fact, cure),
+            false => report.note(Names, "name-lost-elsewhere", fact, cure),
+        }
+    }
+}
+
+fn program(observer: &Observer) -> String {
+    let service = observer.service();
+    let program = service.program.as_deref().unwrap_or("a program").replace(char::is_control, " ");
+    format!("{program} (process {})", service.pid)
 }
 
 fn tell(directory: &RuntimeDirectory, entry: &Entry, report: &mut Report) {
@@ -49,12 +126,19 @@ fn tell(directory: &RuntimeDirectory, entry: &Entry, report: &mut Report) {
             Names,
             "name-unreachable",
             format!("{name} is held by a server that lives, but its socket was removed: nobody can connect"),
-            format!("restart that server: fuser {} shows it", path(".lock")),
+            format!(
+                "a server takes its name again unless it is stopped or hangs: fuser {} shows it; continue it, or \
+                 restart it",
+                path(".lock")
+            ),
         ),
         State::Unguarded => report.note(
             Names,
             "name-unguarded",
-            format!("somebody listens on {name} and nobody holds its lock: its lock file was removed, or it is no server of ours"),
+            format!(
+                "somebody listens on {name} and nobody holds its lock: its lock file was removed, or it is no \
+                server of ours"
+            ),
             format!("restart that server, if it is one: ss -xlp | grep {}", path(".sock")),
         ),
         State::Owed { permits } => report.note(
@@ -82,7 +166,7 @@ fn tell(directory: &RuntimeDirectory, entry: &Entry, report: &mut Report) {
 
 fn shown(entry: &Entry) -> String {
     match entry.kind() {
-        Kind::Service => format!("the name {}", shell_word(entry.name())),
-        Kind::Semaphore => format!("the semaphore {}", shell_word(entry.name())),
+        Kind::Service => format!("the name {}", escaped(entry.name())),
+        Kind::Semaphore => format!("the semaphore {}", escaped(entry.name())),
     }
 }

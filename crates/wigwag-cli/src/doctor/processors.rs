@@ -34,7 +34,8 @@ fn affinity(files: &KernelFiles, allowed: &[usize], report: &mut Report) {
         let cure = match online.len() {
             0 | 1 => "use a machine with two processors or more for calls below a microsecond".to_owned(),
             _ => format!(
-                "allow more of {}: taskset -c {0} COMMAND, AllowedCPUs= in a unit of systemd, --cpuset-cpus of a container",
+                "allow more of {}: taskset -c {0} COMMAND, AllowedCPUs= in a unit of systemd, --cpuset-cpus of a \
+                 container",
                 as_list(&online)
             ),
         };
@@ -42,7 +43,8 @@ fn affinity(files: &KernelFiles, allowed: &[usize], report: &mut Report) {
             Processors,
             "processors-allowed",
             format!(
-                "only processor {only} may be used: client and server take turns on it, so nobody spins, and each call costs two \
+                "only processor {only} may be used: client and server take turns on it, so nobody spins, and each call \
+                 costs two \
                  switches, some microseconds instead of a tenth of one"
             ),
             cure,
@@ -77,13 +79,15 @@ fn quota(files: &KernelFiles, report: &mut Report) {
         Processors,
         "processors-quota",
         format!(
-            "a control group allows {}.{:02} processors in each {} ms: a thread that spins uses it up, and then all threads of the \
+            "a control group allows {}.{:02} processors in each {} ms: a thread that spins uses it up, and then all \
+             threads of the \
              group stand still for up to that long",
             thousandths / 1000,
             thousandths % 1000 / 10,
             period_us.div_ceil(1000)
         ),
-        "allow more (CPUQuota= in a unit of systemd, --cpus of a container), or wait with Wait::Park, which never spins",
+        "allow more (CPUQuota= in a unit of systemd, --cpus of a container), or wait with Wait::Park, which never \
+         spins",
     );
 }
 
@@ -95,14 +99,16 @@ fn isolation(files: &KernelFiles, allowed: &[usize], report: &mut Report) {
         report.ok(
             Processors,
             "processors-isolation",
-            "no processor is isolated (isolcpus=, nohz_full=): others run there too, which only the steadiest latencies mind",
+            "no processor is isolated (isolcpus=, nohz_full=): others run there too, which only the steadiest \
+             latencies mind",
         );
     } else if used.len() > 1 {
         report.note(
             Processors,
             "processors-isolation",
             format!(
-                "of the processors that may be used, {} are isolated: the kernel does not move threads between them, so that all may \
+                "of the processors that may be used, {} are isolated: the kernel does not move threads between them, \
+                 so that all may \
                  end up on one",
                 as_list(&used)
             ),
@@ -183,7 +189,8 @@ fn virtual_machine(files: &KernelFiles, whose: &str, report: &mut Report) {
     let wanted = busy.saturating_sub(times.get(3).copied().unwrap_or(0)).max(1);
     let share = stolen * 1000 / wanted;
     let fact = format!(
-        "this is a virtual machine: waking a sleeper on another processor may take tens of microseconds; {}.{} % of the time it wanted \
+        "this is a virtual machine: waking a sleeper on another processor may take tens of microseconds; {}.{} % of \
+         the time it wanted \
          to run, others ran",
         share / 10,
         share % 10
@@ -193,7 +200,8 @@ fn virtual_machine(files: &KernelFiles, whose: &str, report: &mut Report) {
             Processors,
             "processors-virtual",
             fact,
-            "give its processors to it alone on the host (pinning, no overcommitment); a spinning peer may be not running",
+            "give its processors to it alone on the host (pinning, no overcommitment); a spinning peer may be not \
+             running",
         ),
         false => report.ok(Processors, "processors-virtual", fact),
     }

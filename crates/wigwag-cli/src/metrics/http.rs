@@ -1,7 +1,8 @@
-//! A page over HTTP: one request a connection, each with a deadline, so that whoever says or reads nothing keeps nobody out.
+//! A page over HTTP: one request a connection, each with a deadline, so that whoever says or reads nothing keeps nobody
+//! out.
 //!
-//! `httparse` reads the request. tiny_http, which was here first, has no deadlines, and its threads are taken one by one by clients
-//! that connect in a burst and say nothing: five of them keep everybody out.
+//! `httparse` reads the request. tiny_http, which was here first, has no deadlines, and its threads are taken one by
+//! one by clients that connect in a burst and say nothing: five of them keep everybody out.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

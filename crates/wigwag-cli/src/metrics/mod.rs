@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 
-use crate::output;
 use crate::services::Services;
+use crate::{output, signals};
 
 mod http;
 mod page;
@@ -25,7 +25,7 @@ every user of this machine at least; it has names, programs and counts, and no p
 
 const CODES: &str = "\
 Exit codes:
-  0  done
+  0  done; with --listen, told to end by SIGTERM, SIGINT or SIGHUP
   1  the address cannot be listened on
   2  the command line is wrong, or the runtime directory";
 
@@ -63,7 +63,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 fn serve(address: SocketAddr, services: Services) -> anyhow::Result<()> {
     let failed = || format!("could not listen on {address}");
     let listener = TcpListener::bind(address).with_context(failed)?;
-    output::line(&format!("listening on http://{}/metrics", listener.local_addr().with_context(failed)?))?;
+    // Nothing has to be given back: whoever reads a page just then asks again.
+    signals::end_in_order(signals::receive(&signals::ENDING)?, |_| std::process::exit(0))?;
+    output::announce(&format!("listening on http://{}/metrics", listener.local_addr().with_context(failed)?))?;
     let services = Mutex::new(services);
     http::serve(&listener, move |path| match path {
         "/metrics" => match page::of(&mut services.lock().unwrap_or_else(PoisonError::into_inner)) {

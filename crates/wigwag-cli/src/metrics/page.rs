@@ -5,10 +5,10 @@ use std::ffi::{OsStr, OsString};
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use wigwag::observe::{PermitSnapshot, PermitState, ProcessState, Snapshot, ThreadState};
-use wigwag::runtime::Kind;
+use wigwag::runtime::{Kind, escaped};
 
+use crate::service_view;
 use crate::services::{Look, Services};
-use crate::sight;
 
 /// Name, help, and where the number is.
 type Row<Of = Snapshot> = (&'static str, &'static str, fn(&Of) -> f64);
@@ -49,7 +49,7 @@ const COUNTERS: &[Row] = &[
 ];
 
 const GAUGES: &[Row] = &[
-    ("wigwag_running", "1 if the process runs, 0 if it is stopped.", |s| {
+    ("wigwag_running", "1 if the process runs, 0 if it is stopped or frozen.", |s| {
         f64::from(u8::from(s.state == ProcessState::Running))
     }),
     ("wigwag_sessions", "Sessions that live.", |s| s.sessions.len() as f64),
@@ -62,6 +62,39 @@ const GAUGES: &[Row] = &[
         "wigwag_kept_calls",
         "Requests taken to be answered later; of a queue, messages received and not acknowledged.",
         |s| s.counts.kept as f64,
+    ),
+    (
+        "wigwag_waiting",
+        "Calls that were passed and not begun; of a queue, messages that were committed and not received.",
+        |s| s.waiting() as f64,
+    ),
+    (
+        "wigwag_oldest_waiting_seconds",
+        "How long the oldest of those that wait has waited, a call at least; 0 if none waits or none tells.",
+        |s| s.oldest_waiting().map_or(0.0, |age| age.as_secs_f64()),
+    ),
+    (
+        "wigwag_in_flight",
+        "Calls that were begun and not answered; of a queue, messages received and not acknowledged.",
+        |s| s.in_flight() as f64,
+    ),
+    (
+        "wigwag_oldest_in_flight_seconds",
+        "How long ago the oldest of those in flight came; of a queue, was committed; 0 if there is none.",
+        |s| s.oldest_in_flight().map_or(0.0, |age| age.as_secs_f64()),
+    ),
+    (
+        "wigwag_blocked_sessions",
+        "Sessions whose client waits for the server: for a reply, or for room in a full queue or stream.",
+        |s| s.blocked() as f64,
+    ),
+    ("wigwag_unread_bytes", "Bytes that were written to streams and not read, either way.", |s| {
+        service_view::unread_bytes(s) as f64
+    }),
+    (
+        "wigwag_hidden_sessions",
+        "Sessions whose memory cannot be looked at, so that what waits there is not counted.",
+        |s| s.hidden() as f64,
     ),
     ("wigwag_threads", "Serving threads.", |s| s.threads.len() as f64),
     ("wigwag_busy_threads", "Serving threads that are in a handler.", |s| {
@@ -165,7 +198,7 @@ fn durations(look: &Look<'_>) -> Metric {
 
 /// A semaphore's holders.
 fn held((name, seen): (&OsString, &PermitSnapshot)) -> Vec<Metric> {
-    let metric = |holder: sight::PermitHolder| {
+    let metric = |holder: service_view::PermitHolder| {
         let labels = vec![
             label("name", name),
             label("program", holder.program.unwrap_or_default().as_ref()),
@@ -174,7 +207,7 @@ fn held((name, seen): (&OsString, &PermitSnapshot)) -> Vec<Metric> {
         ];
         gauge(labels, holder.permits as f64)
     };
-    sight::holders(seen).into_iter().map(metric).collect()
+    service_view::holders(seen).into_iter().map(metric).collect()
 }
 
 const STATES: [&str; 6] = ["alive", "unreachable", "unguarded", "dead", "owed", "foreign"];
@@ -184,7 +217,7 @@ fn names(services: &Services) -> Vec<Metric> {
     for (kind, kind_word) in [(Kind::Service, "service"), (Kind::Semaphore, "semaphore")] {
         for word in STATES {
             let labels = vec![label("kind", kind_word.as_ref()), label("state", word.as_ref())];
-            metrics.push(gauge(labels, services.count(kind, |state| sight::state_word(state) == word) as f64));
+            metrics.push(gauge(labels, services.count(kind, |state| service_view::state_word(state) == word) as f64));
         }
     }
     metrics
@@ -215,10 +248,10 @@ fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
     metric
 }
 
-/// The encoder escapes it.
+/// The encoder escapes it once more, as the format asks for.
 fn label(name: &str, value: &OsStr) -> LabelPair {
     let mut label = LabelPair::default();
     label.set_name(name.to_owned());
-    label.set_value(value.to_string_lossy().into_owned());
+    label.set_value(escaped(value));
     label
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use wigwag::observe::{Counts, Durations, PermitSnapshot, Polling, ProcessState, Snapshot, ThreadState};
 use wigwag::runtime::{Kind, State};
 
+use crate::service_view;
 use crate::services::{Look, Services};
-use crate::sight;
 
 /// Looks that are remembered: for the sparkline, and for what happened lately.
 pub const REMEMBERED: usize = 120;
@@ -30,13 +30,15 @@ pub enum Column {
     Busy,
     /// Failed calls per second
     Errors,
+    /// Calls that nobody has begun, messages that nobody has received
+    Waiting,
 }
 
 impl Column {
     /// The column that a key sorts by.
     pub fn of_key(letter: char) -> Option<Column> {
-        use Column::{Busy, Bytes, Calls, Errors, Name, Sessions};
-        [Name, Sessions, Calls, Bytes, Busy, Errors].into_iter().find(|column| column.key() == letter)
+        use Column::{Busy, Bytes, Calls, Errors, Name, Sessions, Waiting};
+        [Name, Sessions, Calls, Bytes, Busy, Errors, Waiting].into_iter().find(|column| column.key() == letter)
     }
 
     /// The key that sorts by it: a letter of its title.
@@ -48,6 +50,7 @@ impl Column {
             Column::Bytes => 'b',
             Column::Busy => 'u',
             Column::Errors => 'e',
+            Column::Waiting => 'w',
         }
     }
 }
@@ -89,6 +92,8 @@ pub enum Doing {
     LongCall(Duration),
     /// The process is stopped.
     Stopped,
+    /// Its control group is frozen.
+    Frozen,
     /// It lives and cannot be looked at.
     Hidden,
     /// A semaphore with so many permits free, and so many who wait.
@@ -103,6 +108,8 @@ pub struct Row {
     pub form: String,
     pub doing: Doing,
     pub sessions: usize,
+    /// Calls that nobody has begun, messages that nobody has received.
+    pub waiting: u64,
     pub rates: Rates,
     /// Calls per second at the last looks, the latest last.
     pub calls: VecDeque<f64>,
@@ -200,6 +207,7 @@ impl Board {
             Column::Bytes => row.rates.bytes,
             Column::Busy => row.rates.busy,
             Column::Errors => row.rates.errors,
+            Column::Waiting => row.waiting as f64,
         };
         // Equal ones by name, so that they do not dance.
         self.rows.sort_by(|one, other| number(other).total_cmp(&number(one)).then_with(|| one.name.cmp(&other.name)));
@@ -242,6 +250,7 @@ fn row(look: &Look<'_>, before: Option<Row>) -> Row {
         form: look.service.form.to_string(),
         doing: doing(snapshot, &rates),
         sessions: snapshot.sessions.len(),
+        waiting: snapshot.waiting(),
         rates,
         calls,
         facts: facts(look),
@@ -260,6 +269,7 @@ fn hidden(name: &OsString, why: &str) -> Row {
         form: String::new(),
         doing: Doing::Hidden,
         sessions: 0,
+        waiting: 0,
         rates: Rates::default(),
         calls: VecDeque::new(),
         facts: vec![("hidden", why.to_owned())],
@@ -273,9 +283,9 @@ fn hidden(name: &OsString, why: &str) -> Row {
 }
 
 fn semaphore(name: &OsString, seen: &PermitSnapshot) -> Row {
-    let holders = sight::holders(seen);
+    let holders = service_view::holders(seen);
     let (free, waiting) = (seen.free(), seen.waiting.iter().filter(|one| one.is_alive).count());
-    let line = |holder: &sight::PermitHolder| {
+    let line = |holder: &service_view::PermitHolder| {
         let program = match (&holder.program, holder.is_alive) {
             (Some(program), _) => program.as_str(),
             (None, true) => "a program",
@@ -288,6 +298,7 @@ fn semaphore(name: &OsString, seen: &PermitSnapshot) -> Row {
         form: "permits".into(),
         doing: Doing::Permits { free, waiting },
         sessions: holders.len(),
+        waiting: waiting as u64,
         facts: vec![("permits", format!("{}, {free} free", seen.permits.len())), ("waiting", waiting.to_string())],
         holders: Some(holders.iter().map(line).collect()),
         ..hidden(name, "")
@@ -298,11 +309,27 @@ fn doing(snapshot: &Snapshot, rates: &Rates) -> Doing {
     let is_serving = |thread: &wigwag::observe::Thread| matches!(thread.state, ThreadState::Serving { .. });
     match snapshot.longest_now() {
         _ if snapshot.state == ProcessState::Stopped => Doing::Stopped,
+        _ if snapshot.state == ProcessState::Frozen => Doing::Frozen,
         Some((_, at_most)) if at_most > LONG_CALL => Doing::LongCall(at_most),
         _ if snapshot.sessions.iter().any(|session| session.polling == Polling::Hot) => Doing::Hot,
         _ if rates.calls > 0.0 || snapshot.threads.iter().any(is_serving) => Doing::Active,
         _ => Doing::Idle,
     }
+}
+
+/// The work that waits: how much, for how long, and whether anybody waits for it. 18 columns are there.
+fn waiting(snapshot: &Snapshot) -> String {
+    use super::numbers::{ago, short};
+    let blocked = match snapshot.blocked() {
+        0 => String::new(),
+        blocked => format!(", {blocked} wait"),
+    };
+    let hidden = match snapshot.hidden() {
+        0 => String::new(),
+        hidden => format!(", {hidden} hidden"),
+    };
+    let oldest = snapshot.oldest_waiting().map_or_else(String::new, |age| format!(", {}", ago(age)));
+    format!("{}{oldest}{blocked}{hidden}", short(snapshot.waiting() as f64))
 }
 
 fn facts(look: &Look<'_>) -> Vec<(&'static str, String)> {
@@ -324,6 +351,7 @@ fn facts(look: &Look<'_>) -> Vec<(&'static str, String)> {
         ("up", format!("{}, {}", ago(service.age()), format!("{:?}", service.wait).to_lowercase())),
         ("calls", format!("{}{threads}", short(counts.calls as f64))),
         ("sessions", format!("most {}, refused {}", snapshot.sessions_max, snapshot.sessions_refused)),
+        ("waiting", waiting(snapshot)),
         ("woken", woken),
         ("longest", brief(counts.longest)),
     ]
@@ -396,7 +424,7 @@ pub mod tests {
         assert_eq!(names(&board), ["a", "b", "c"]);
         board.reverse();
         assert_eq!(names(&board), ["c", "b", "a"]);
-        for letter in ['n', 's', 'c', 'b', 'u', 'e'] {
+        for letter in ['n', 's', 'c', 'b', 'u', 'e', 'w'] {
             assert_eq!(Column::of_key(letter).map(Column::key), Some(letter));
         }
     }

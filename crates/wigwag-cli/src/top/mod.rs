@@ -32,7 +32,8 @@ Examples:
 The services are those of this user: of the names in its runtime directory. Looking asks nothing of them, so that they \
 are seen while their handlers hang and while they are stopped.
 
-Busy is the time that handlers took, of one processor; with short handlers one call in some is timed, so that it and the \
+Busy is the time that handlers took, of one processor; with short handlers one call in some is timed, so that it and \
+    the \
 histogram are estimates. A call that runs now for more than a second shows as the service's state.
 
 Semaphores have their permits and who holds them. Ctrl-Z gives the terminal back until `fg`.";
@@ -75,13 +76,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !std::io::stdout().is_terminal() {
-        eprintln!("wigwag: standard output is not a terminal: use --once for one frame as text.");
+        output::complain("wigwag: standard output is not a terminal: use --once for one frame as text.");
         return Ok(ExitCode::from(exit::USAGE));
     }
     let mut held = Held::take()?;
     let ended = watch(&mut held, &mut board, args.interval);
     drop(held); // before anything is said
-    Ok(match ended? {
+    // What fails because the terminal is gone is no failure: nobody is there any more.
+    let ended = if std::io::stdout().is_terminal() { ended? } else { ended.unwrap_or(0) };
+    Ok(match ended {
         0 => ExitCode::SUCCESS,
         signal => ExitCode::from(128 + signal),
     })

@@ -47,6 +47,14 @@ pub fn ago(duration: Duration) -> String {
     }
 }
 
+/// An age in three places, as narrow columns have room for; above 99 days it says that.
+pub fn ago_in_three(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    let units = [(1.0, 's'), (60.0, 'm'), (3600.0, 'h'), (86_400.0, 'd')];
+    let (size, unit) = units.into_iter().find(|(size, _)| seconds < size * 99.5).unwrap_or(units[3]);
+    format!("{:.0}{unit}", (seconds / size).min(99.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +66,13 @@ mod tests {
         let expected =
             ["0", "0.2", "7", "12.3", "100", "999", "1.00k", "1.23k", "56.8k", "1.00M", "1.23M", "9.90G", "100E"];
         assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn ages_in_three_places_have_their_unit() {
+        let seconds = [1, 8, 15, 99, 100, 5_940, 6_000, 300_000, 400_000, 40_000_000];
+        let texts = seconds.map(|seconds| ago_in_three(Duration::from_secs(seconds)));
+        assert_eq!(texts, ["1s", "8s", "15s", "99s", "2m", "99m", "2h", "83h", "5d", "99d"]);
     }
 
     #[test]

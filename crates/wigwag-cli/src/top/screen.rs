@@ -7,11 +7,12 @@ use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row as TableRow, Sparkline, Table, TableState, Wrap};
+use wigwag::runtime::escaped;
 
-use crate::sight::printable;
+use crate::service_view::printable;
 
 use super::board::{Board, Column, Doing, Row, bound, quantile};
-use super::numbers::{ago, brief, short};
+use super::numbers::{ago_in_three, brief, short};
 
 /// Rows of the part about the selected service, with its border.
 const DETAIL_ROWS: u16 = 9;
@@ -58,7 +59,8 @@ pub fn draw_once(frame: &mut Frame<'_>, board: &Board) {
 }
 
 fn summary(frame: &mut Frame<'_>, area: Rect, board: &Board, pace: &str) {
-    let sum = |rate: fn(&Row) -> f64| board.rows.iter().map(rate).sum::<f64>();
+    // From 0 on: `sum` of nothing is -0, which would be shown.
+    let sum = |rate: fn(&Row) -> f64| board.rows.iter().map(rate).fold(0.0, |sum, rate| sum + rate);
     let sessions: usize = board.rows.iter().filter(|row| row.holders.is_none()).map(|row| row.sessions).sum();
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let (services, semaphores) = board.counts();
@@ -117,7 +119,7 @@ fn services(frame: &mut Frame<'_>, area: Rect, board: &Board) {
 
 /// What the names leave to the sparkline.
 fn spark_columns(width: u16) -> u16 {
-    (width.saturating_sub(70) - width.saturating_sub(80) / 2).clamp(4, super::board::REMEMBERED as u16).min(width / 2)
+    (width.saturating_sub(74) - width.saturating_sub(80) / 2).clamp(4, super::board::REMEMBERED as u16).min(width / 2)
 }
 
 /// A column of the table.
@@ -131,17 +133,18 @@ struct Title {
     from_columns: u16,
 }
 
-const NAME_COLUMNS: u16 = 14;
+const NAME_COLUMNS: u16 = 12;
 
-const TITLES: [Title; 9] = [
+const TITLES: [Title; 10] = [
     Title { text: "Name", column: Some(Column::Name), is_number: false, columns: NAME_COLUMNS, from_columns: 0 },
-    Title { text: "Form", column: None, is_number: false, columns: 8, from_columns: 69 },
+    Title { text: "Form", column: None, is_number: false, columns: 8, from_columns: 75 },
     Title { text: "State", column: None, is_number: false, columns: 8, from_columns: 32 },
     Title { text: "Sess", column: Some(Column::Sessions), is_number: true, columns: 5, from_columns: 38 },
+    Title { text: "Wait", column: Some(Column::Waiting), is_number: true, columns: 5, from_columns: 44 },
     Title { text: "Calls/s", column: Some(Column::Calls), is_number: true, columns: 8, from_columns: 0 },
-    Title { text: "Bytes/s", column: Some(Column::Bytes), is_number: true, columns: 8, from_columns: 53 },
-    Title { text: "Busy", column: Some(Column::Busy), is_number: true, columns: 5, from_columns: 44 },
-    Title { text: "Err/s", column: Some(Column::Errors), is_number: true, columns: 6, from_columns: 60 },
+    Title { text: "Bytes/s", column: Some(Column::Bytes), is_number: true, columns: 8, from_columns: 59 },
+    Title { text: "Busy", column: Some(Column::Busy), is_number: true, columns: 5, from_columns: 50 },
+    Title { text: "Err/s", column: Some(Column::Errors), is_number: true, columns: 6, from_columns: 66 },
     Title { text: "Lately", column: None, is_number: false, columns: 0, from_columns: 80 },
 ];
 
@@ -168,8 +171,9 @@ fn cells(row: &Row, spark: usize) -> [Cell<'static>; TITLES.len()] {
         Doing::Idle => ("idle".to_owned(), None),
         Doing::Active => ("active".to_owned(), None),
         Doing::Hot => ("hot".to_owned(), Some(Color::Green)),
-        Doing::LongCall(at_most) => (format!("call {}", ago(*at_most)), Some(Color::Yellow)),
+        Doing::LongCall(at_most) => (format!("call {}", ago_in_three(*at_most)), Some(Color::Yellow)),
         Doing::Stopped => ("stopped".to_owned(), Some(Color::Red)),
+        Doing::Frozen => ("frozen".to_owned(), Some(Color::Red)),
         Doing::Hidden => ("hidden".to_owned(), Some(Color::Yellow)),
         Doing::Permits { free: 0, waiting: 0 } => ("all held".to_owned(), None),
         Doing::Permits { waiting: waiting @ 1.., .. } => (format!("{waiting} wait"), Some(Color::Yellow)),
@@ -177,11 +181,14 @@ fn cells(row: &Row, spark: usize) -> [Cell<'static>; TITLES.len()] {
     };
     let number = |text: String| Cell::from(Line::from(text).alignment(Alignment::Right));
     let errors = number(short(row.rates.errors));
+    let waiting = number(short(row.waiting as f64));
+    let waiting = if row.waiting > 0 { waiting.style(Style::new().fg(Color::Yellow)) } else { waiting };
     [
-        Cell::from(printable(&row.name.to_string_lossy())),
+        Cell::from(escaped(&row.name)),
         Cell::from(row.form.clone()),
         Cell::from(state).style(color.map_or_else(Style::new, |color| Style::new().fg(color))),
         number(row.sessions.to_string()),
+        waiting,
         number(short(row.rates.calls)),
         number(short(row.rates.bytes)),
         number(format!("{:.0}%", row.rates.busy * 100.0)),
@@ -206,7 +213,7 @@ fn sparkline(row: &Row, columns: usize) -> String {
 
 fn selected(frame: &mut Frame<'_>, area: Rect, board: &Board) {
     let Some(row) = board.selected().map(|at| &board.rows[at]).filter(|_| area.height > 2) else { return };
-    let title = format!(" {} ", printable(&row.name.to_string_lossy()));
+    let title = format!(" {} ", escaped(&row.name));
     let since = if board.lately { "lately" } else { "since it was bound" };
     let right = match row.holders {
         Some(_) => " who holds how many permits ".to_owned(),
@@ -288,7 +295,7 @@ fn histogram(frame: &mut Frame<'_>, area: Rect, durations: &[u64]) {
 
 fn key_line() -> Line<'static> {
     let keys = [
-        ("n s c b u e", "sort"),
+        ("n s w c b u e", "sort"),
         ("r", "reverse"),
         ("up/down", "select"),
         ("h", "histogram"),
@@ -352,16 +359,18 @@ mod tests {
         for part in expected {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
-        assert!(shown[23].starts_with("n s c b u e sort"), "{text}");
+        assert!(shown[23].starts_with("n s w c b u e sort"), "{text}");
     }
 
     #[test]
     fn a_narrow_terminal_has_fewer_columns_and_each_is_whole() {
         let board = board(vec![service("camera", 1.23e6)]);
         for (columns, titles) in [
-            (80, "Name Form State Sess ▼Calls/s Bytes/s Busy Err/s Lately"),
-            (79, "Name Form State Sess ▼Calls/s Bytes/s Busy Err/s"),
-            (60, "Name State Sess ▼Calls/s Bytes/s Busy Err/s"),
+            (80, "Name Form State Sess Wait ▼Calls/s Bytes/s Busy Err/s Lately"),
+            (79, "Name Form State Sess Wait ▼Calls/s Bytes/s Busy Err/s"),
+            (66, "Name State Sess Wait ▼Calls/s Bytes/s Busy Err/s"),
+            (60, "Name State Sess Wait ▼Calls/s Bytes/s Busy"),
+            (44, "Name State Sess Wait ▼Calls/s"),
             (40, "Name State Sess ▼Calls/s"),
             (25, "Name ▼Calls/s"),
         ] {
@@ -374,7 +383,7 @@ mod tests {
     #[test]
     fn names_cannot_steer_the_terminal() {
         let shown = screen(80, 24, &board(vec![service("bad\x1b[2Jname", 1.0)])).join("\n");
-        assert!(!shown.contains('\x1b') && shown.contains("bad?[2Jname"), "{shown}");
+        assert!(!shown.contains('\x1b') && shown.contains(r"bad\x1b[2J"), "{shown}");
     }
 
     #[test]
@@ -382,6 +391,6 @@ mod tests {
         let mut board = board((0..40).map(|index| service(&format!("service-{index:02}"), 1.0)).collect());
         assert!(!screen(80, 24, &board).join("\n").contains("service-39"));
         board.select(isize::MAX);
-        assert!(screen(80, 24, &board).join("\n").contains("service-39     exchange"));
+        assert!(screen(80, 24, &board).join("\n").contains("service-39   exchange"));
     }
 }

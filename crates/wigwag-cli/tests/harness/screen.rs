@@ -7,9 +7,12 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
@@ -19,7 +22,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// A program and its terminal. Dropping it kills the program.
 pub struct Screen {
     child: Child,
-    master: File,
+    master: Option<File>,
+    /// The thread that reads what is shown, and whether it shall end.
+    reading: Option<JoinHandle<()>>,
+    is_over: Arc<AtomicBool>,
     /// Ours, so that its settings can be looked at after the program's end.
     terminal: OwnedFd,
     shown: Arc<Mutex<vt100::Parser>>,
@@ -51,19 +57,28 @@ impl Screen {
         let parser = vt100::Parser::new(size.0.try_into().unwrap(), size.1.try_into().unwrap(), 0);
         let shown = Arc::new(Mutex::new(parser));
         let (mut reader, parser) = (master.try_clone().unwrap(), Arc::clone(&shown));
-        // Ends when all of the terminal's other ends are closed.
-        std::thread::spawn(move || {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let must_end = Arc::clone(&is_over);
+        // Ends when all of the terminal's other ends are closed, or when it is told to.
+        let reading = std::thread::spawn(move || {
             let mut piece = [0; 4096];
-            while let Ok(count @ 1..) = reader.read(&mut piece) {
-                parser.lock().unwrap().process(&piece[..count]);
+            let patience = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            while !must_end.load(Ordering::Relaxed) {
+                if !matches!(poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&patience)), Ok(1..)) {
+                    continue;
+                }
+                match reader.read(&mut piece) {
+                    Ok(count @ 1..) => parser.lock().unwrap().process(&piece[..count]),
+                    _ => return,
+                }
             }
         });
-        Screen { child, master, terminal, shown }
+        Screen { child, master: Some(master), reading: Some(reading), is_over, terminal, shown }
     }
 
     /// Types.
     pub fn press(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).unwrap();
+        self.master.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 
     /// Makes the terminal larger or smaller; the program gets SIGWINCH.
@@ -112,8 +127,16 @@ impl Screen {
         }
     }
 
-    /// Whether it was given back as it was taken: lines are edited and shown, the cursor is there, and so is what was on the
-    /// screen before.
+    /// Takes the terminal away, as a window that is closed does; waits for the program's end.
+    pub fn hang_up(mut self) -> ExitStatus {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.reading.take().unwrap().join().unwrap();
+        self.master = None; // the last one: the kernel hangs up
+        self.wait()
+    }
+
+    /// Whether it was given back as it was taken: lines are edited and shown, the cursor is there, and so is what was
+    /// on the screen before.
     #[track_caller]
     pub fn is_given_back(&self) {
         let modes = tcgetattr(&self.terminal).unwrap().local_modes;

@@ -6,9 +6,9 @@ use crate::statistics::{Counters, RANGES, Word};
 
 /// What has happened in a session, or in all of a server's sessions, those included that are over.
 ///
-/// Each number is right by itself. They are read one after another while the server works, so two of them may be a few calls
-/// apart. For a stream, `calls` are its reads and writes at the accepting end; for a queue, messages acknowledged, and `bytes_in` are
-/// those of messages handed out.
+/// Each number is right by itself. They are read one after another while the server works, so two of them may be a few
+/// calls apart. For a stream, `calls` are its reads and writes at the accepting end; for a queue, messages
+/// acknowledged, and `bytes_in` are those of messages handed out.
 ///
 /// ```
 /// let counts = wigwag::observe::Counts::default();
@@ -31,10 +31,10 @@ pub struct Counts {
     pub doorbells_heard: u64,
     /// Times the session became hot, so that the server polled it.
     pub heated: u64,
-    /// Times polling it did not pay: the server gave up after the patience of [`Wait`](crate::Wait).
+    /// Times polling it did not pay: the server gave up after the time that [`Wait`](crate::Wait) allows.
     pub cooled: u64,
-    /// Requests now in the hands of somebody who answers later ([`Server::recv`](crate::Server::recv)); messages that were received
-    /// and are not acknowledged.
+    /// Requests now in the hands of somebody who answers later ([`Server::recv`](crate::Server::recv)); messages that
+    /// were received and are not acknowledged.
     pub kept: u64,
     /// Messages given back unacknowledged, to be delivered again.
     pub returned: u64,
@@ -42,8 +42,8 @@ pub struct Counts {
     pub busy: Duration,
     /// The longest call that was timed.
     pub longest: Duration,
-    /// How long calls took from their arrival to the answer: likewise an estimate. Requests that are answered later are not in
-    /// it.
+    /// How long calls took from their arrival to the answer: likewise an estimate. Requests that are answered later are
+    /// not in it.
     pub durations: Durations,
 }
 
@@ -122,8 +122,8 @@ pub struct Durations {
 }
 
 impl Durations {
-    /// The ranges, the shortest first: what took less than that and is in no range before, and how many. The last range has all
-    /// above, whatever its bound says.
+    /// The ranges, the shortest first: what took less than that and is in no range before, and how many. The last range
+    /// has all above, whatever its bound says.
     ///
     /// ```
     /// use std::time::Duration;
@@ -143,7 +143,8 @@ impl Durations {
         self.ranges.iter().fold(0, |sum: u64, count| sum.saturating_add(*count))
     }
 
-    /// The bound below which that share of all lies, from 0 to 1: right within a factor of two. `None` if there are none.
+    /// The bound below which that share of all lies, from 0 to 1: right within a factor of two. `None` if there are
+    /// none.
     ///
     /// ```
     /// assert_eq!(wigwag::observe::Durations::default().quantile(0.99), None);

@@ -1,17 +1,18 @@
 //! Who holds a semaphore's permits, and who waits for one.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::control::rendezvous::Place;
 use crate::error::{Error, ErrorKind, Result};
-use crate::permit_file::{self, Seen, SeenPermit};
+use crate::semaphore::claims;
+use crate::semaphore::file::{self, Seen, SeenPermit};
+use crate::session::name::ServiceName;
 use crate::sys::process;
 
 /// A semaphore at one moment. There is no server to ask: it is read from the semaphore's file, while its users go on.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// let semaphore = wigwag::Semaphore::open(name, 3)?;
 /// let permit = semaphore.acquire()?;
 /// let snapshot = wigwag::observe::PermitSnapshot::of(name)?;
@@ -29,6 +30,60 @@ pub struct PermitSnapshot {
     pub permits: Vec<PermitState>,
     /// Who stands in line; the order is not told.
     pub waiting: Vec<Waiting>,
+}
+
+/// A semaphore that somebody has open, and that its name does not lead to any more: its file, or the directory of it,
+/// was removed, replaced or moved by another program. Who opens the name does not see what is held there; who has it
+/// open learns of it with the next acquisition ([`NameLost`](ErrorKind::NameLost)).
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("s").path;
+/// use wigwag::observe::LostSemaphore;
+/// let semaphore = wigwag::Semaphore::open(name, 1)?;
+/// assert_eq!(LostSemaphore::of(name)?, None);
+/// std::fs::remove_file(name).unwrap();
+/// assert_eq!(LostSemaphore::of(name)?.unwrap().processes, [std::process::id()]);
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostSemaphore {
+    /// Where its file was, or of one that was moved where it is.
+    pub path: PathBuf,
+    /// Who has it open, of this user's processes.
+    pub processes: Vec<u32>,
+}
+
+impl LostSemaphore {
+    /// All of this user's, found in the kernel's list of locks and by their processes, which takes some milliseconds.
+    ///
+    /// ```
+    /// for lost in wigwag::observe::LostSemaphore::all() {
+    ///     println!("{} is open in {:?}, and nobody finds it", lost.path.display(), lost.processes);
+    /// }
+    /// ```
+    pub fn all() -> Vec<LostSemaphore> {
+        claims::lost().into_iter().map(|(path, processes)| LostSemaphore { path, processes }).collect()
+    }
+
+    /// The one that had this name.
+    ///
+    /// # Errors
+    /// [`NameInvalid`](ErrorKind::NameInvalid), [`PathInvalid`](ErrorKind::PathInvalid).
+    ///
+    /// ```
+    /// assert_eq!(wigwag::observe::LostSemaphore::of("no.such.name")?, None);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn of(name: impl AsRef<OsStr>) -> Result<Option<LostSemaphore>> {
+        let place = ServiceName::find(name.as_ref())?;
+        let file = place.file(".semaphore");
+        let directory = place.directory().ok().and_then(|directory| directory.real_path());
+        // It may be gone, too.
+        let Some(directory) = directory.or_else(|| place.path().parent().map(Path::to_owned)) else { return Ok(None) };
+        let processes = claims::lost_to(&directory, &file);
+        Ok((!processes.is_empty()).then(|| LostSemaphore { path: directory.join(file), processes }))
+    }
 }
 
 /// A permit.
@@ -60,7 +115,7 @@ pub enum PermitState {
 /// Who holds a permit.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// let semaphore = wigwag::Semaphore::open(name, 1)?;
 /// let permit = semaphore.acquire()?;
 /// let snapshot = wigwag::observe::PermitSnapshot::of(name)?;
@@ -109,15 +164,16 @@ impl PermitSnapshot {
     /// Looks at the semaphore of that name, or at a path that begins with `/`, `./` or `../`.
     ///
     /// # Errors
-    /// [`NotRunning`](ErrorKind::NotRunning): there is no such semaphore. [`PathInvalid`](ErrorKind::PathInvalid): something
-    /// else has the name. [`VersionMismatch`](ErrorKind::VersionMismatch); those of a wrong name or directory.
+    /// [`NotRunning`](ErrorKind::NotRunning): there is no such semaphore. [`PathInvalid`](ErrorKind::PathInvalid):
+    /// something else has the name. [`VersionMismatch`](ErrorKind::VersionMismatch); those of a wrong name or
+    /// directory.
     ///
     /// ```
     /// let error = wigwag::observe::PermitSnapshot::of("nobody.has.this").unwrap_err();
     /// assert_eq!(error.kind(), wigwag::ErrorKind::NotRunning);
     /// ```
     pub fn of(name: impl AsRef<OsStr>) -> Result<PermitSnapshot> {
-        let place = Place::find(name.as_ref())?;
+        let place = ServiceName::find(name.as_ref())?;
         let nothing = |path: PathBuf| {
             let sentence = format!("there is no semaphore {}", crate::error::shown(&path));
             Error::new(ErrorKind::NotRunning, sentence)
@@ -128,7 +184,7 @@ impl PermitSnapshot {
             _ => error,
         })?;
         let path = directory.path_of(&file);
-        let Seen { permits, waiting } = permit_file::see(&directory, &file)?.ok_or_else(|| nothing(path.clone()))?;
+        let Seen { permits, waiting } = file::see(&directory, &file)?.ok_or_else(|| nothing(path.clone()))?;
         let permits = permits.into_iter().map(|permit| match permit {
             SeenPermit::Held { process, is_alive } => PermitState::Held(Holder { pid: process, is_alive }),
             SeenPermit::Free { is_owed: true } => PermitState::Recovered,
@@ -141,7 +197,7 @@ impl PermitSnapshot {
     /// How many are free.
     ///
     /// ```
-    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let name = &wigwag_testing::temporary_name("s").path;
     /// let _semaphore = wigwag::Semaphore::open(name, 5)?;
     /// assert_eq!(wigwag::observe::PermitSnapshot::of(name)?.free(), 5);
     /// # Ok::<(), wigwag::Error>(())
@@ -153,7 +209,7 @@ impl PermitSnapshot {
     /// The permits that are held, by their numbers, and who holds them.
     ///
     /// ```
-    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let name = &wigwag_testing::temporary_name("s").path;
     /// let _semaphore = wigwag::Semaphore::open(name, 5)?;
     /// assert_eq!(wigwag::observe::PermitSnapshot::of(name)?.held().count(), 0);
     /// # Ok::<(), wigwag::Error>(())

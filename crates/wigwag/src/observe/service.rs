@@ -5,16 +5,17 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::contract::{Contract, Form};
+use crate::contract::{Contract, Encoding};
 use crate::error::{Error, ErrorKind, Result};
-use crate::statistics::{Head, Word};
+use crate::form::Form;
+use crate::statistics::{StatisticsHeader, Word};
 use crate::sys::{clock, process};
-use crate::wait::Wait;
+use crate::wait::policy::Wait;
 
 /// A server, a listener or a receiver, as it was bound.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// let server = wigwag::Server::builder().allow_user(1001).contract(wigwag::Contract::named("frames", 2)).bind(name)?;
 /// let observer = wigwag::observe::Observer::open(name)?;
 /// assert_eq!(observer.service().contract, wigwag::Contract::named("frames", 2));
@@ -48,7 +49,7 @@ pub struct Service {
 /// Who is let in besides the server's own user.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// let server = wigwag::Server::bind(name)?;
 /// let policy = wigwag::observe::Observer::open(name)?.service().policy.clone();
 /// assert!(!policy.everyone && policy.users.is_empty() && policy.groups.is_empty());
@@ -70,7 +71,7 @@ pub struct Policy {
 /// The most that the server gives. See [`ServerBuilder`](crate::ServerBuilder) for each.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// let server = wigwag::Server::builder().max_sessions(9).bind(name)?;
 /// assert_eq!(wigwag::observe::Observer::open(name)?.service().limits.sessions, 9);
 /// # Ok::<(), wigwag::Error>(())
@@ -83,7 +84,7 @@ pub struct Limits {
     /// Of one user.
     pub sessions_per_user: u64,
     /// Of one other user.
-    pub sessions_per_stranger: u64,
+    pub sessions_per_other_user: u64,
     /// Slots of a session.
     pub slots: u64,
     /// Bytes of a payload; of a stream those of a ring.
@@ -100,7 +101,7 @@ pub struct Limits {
 
 impl Service {
     /// Copies out what a server wrote of itself; `pid` is the process that was found to have written it.
-    pub(super) fn read(head: &Head, pid: u32) -> Result<Service> {
+    pub(super) fn read(head: &StatisticsHeader, pid: u32) -> Result<Service> {
         let impossible = |what: &str, number: u64| {
             let sentence = format!("the statistics of process {pid} name {what} {number}, which there is not");
             Error::new(ErrorKind::Violation, sentence)
@@ -122,6 +123,8 @@ impl Service {
             version: head.contract_version.value() as u32,
             size: head.contract_size.value() as u32,
             align: head.contract_align.value() as u16,
+            // An encoding that is not known here is the server's affair.
+            encoding: Encoding::from_number((head.contract_align.value() >> 16) as u8).unwrap_or_default(),
             form,
         };
         let (users, more_users) = read_list(&head.users_len, &head.users);
@@ -140,7 +143,7 @@ impl Service {
             limits: Limits {
                 sessions: limits.sessions.value(),
                 sessions_per_user: limits.sessions_per_user.value(),
-                sessions_per_stranger: limits.sessions_per_stranger.value(),
+                sessions_per_other_user: limits.sessions_per_other_user.value(),
                 slots: limits.slots.value(),
                 capacity: limits.capacity.value(),
                 bytes_per_session: limits.bytes_per_session.value(),
@@ -154,7 +157,7 @@ impl Service {
     /// How long ago it was bound.
     ///
     /// ```
-    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let name = &wigwag_testing::temporary_name("s").path;
     /// let server = wigwag::Server::bind(name)?;
     /// assert!(wigwag::observe::Observer::open(name)?.service().age() < std::time::Duration::from_secs(60));
     /// # Ok::<(), wigwag::Error>(())

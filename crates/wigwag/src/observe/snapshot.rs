@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::Counts;
-use crate::layout::Geometry;
-use crate::request::Peer;
+use crate::memory::layout::Geometry;
+use crate::observe::{Backlog, Counts, Rings};
+use crate::session::peer::Peer;
 use crate::statistics::{
-    Place, SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, SessionRecord, THREAD_ASLEEP, THREAD_AWAKE, Tables,
+    SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, SessionRecord, SlotId, Statistics, THREAD_ASLEEP, THREAD_AWAKE,
+    Tables,
 };
 use crate::stats::ServerStats;
 use crate::sys::{clock, process};
@@ -14,7 +15,7 @@ use crate::sys::{clock, process};
 /// A server at one moment.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
 /// # let thread = std::thread::spawn(move || server.serve(|_| ()));
 /// # let client = wigwag::Client::connect(name)?; client.call(b"hello")?;
@@ -44,14 +45,15 @@ pub struct Snapshot {
     pub handshakes: u64,
     /// All sessions together, those included that are over.
     pub counts: Counts,
-    /// The serving threads. None if the server does not serve, and for streams, which are served by whoever accepts them.
+    /// The serving threads. None if the server does not serve, and for streams, which are served by whoever accepts
+    /// them.
     pub threads: Vec<Thread>,
     /// The sessions that live.
     pub sessions: Vec<Session>,
     /// Requests that somebody has taken to answer later; of very many at a time not all are listed.
     pub kept: Vec<Kept>,
-    /// Whether all that belongs together was read together. `false` if the server was stopped or killed, or very busy, just while it
-    /// ended a session: then that one may be counted twice, or not at all.
+    /// Whether all that belongs together was read together. `false` if the server was stopped or killed, or very busy,
+    /// just while it ended a session: then that one may be counted twice, or not at all.
     pub is_whole: bool,
 }
 
@@ -68,6 +70,8 @@ pub enum ProcessState {
     Running,
     /// A signal or a debugger has stopped it.
     Stopped,
+    /// Its control group is frozen.
+    Frozen,
     /// It has ended.
     Gone,
 }
@@ -75,7 +79,7 @@ pub enum ProcessState {
 /// A serving thread.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// let mut server = wigwag::Server::bind(name)?;
 /// server.try_recv()?;
 /// let snapshot = wigwag::observe::Observer::open(name)?.snapshot()?;
@@ -123,7 +127,7 @@ pub enum ThreadState {
 /// A session that lives.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// # let mut server = wigwag::Server::bind(name)?;
 /// let client = wigwag::Client::builder().slots(2).connect(name)?;
 /// # let pending = client.loan(5)?.send()?; let request = server.recv()?;
@@ -151,16 +155,27 @@ pub struct Session {
     pub segment_bytes: u64,
     /// How the server waits for its next request.
     pub polling: Polling,
-    /// Requests that a thread serves now, or that were taken to be answered later. What the client has passed and nobody has taken
-    /// is not among them.
+    /// Requests that a thread serves now, or that were taken to be answered later; messages received and not
+    /// acknowledged. What the client has passed and nobody has taken is not among them: see
+    /// [`backlog`](Session::backlog).
     pub in_flight: u64,
+    /// The work that waits in it, by its own memory; so it is true also of a server that is stopped. `None` for a
+    /// stream, and if the memory [is hidden](Session::is_hidden).
+    pub backlog: Option<Backlog>,
+    /// A stream's two directions. `None` if the memory [is hidden](Session::is_hidden).
+    pub rings: Option<Rings>,
+    /// Whether its memory cannot be looked at: the client is gone, or does not let this user look at it (a process that
+    /// is not dumpable, or was another user's before it connected).
+    pub is_hidden: bool,
     /// Slots that the client used lately, as it said itself, and the most it ever used.
     pub slots_in_use: u64,
     /// The most it ever used.
     pub slots_in_use_max: u64,
     /// What has happened in it.
     pub counts: Counts,
-    began_ns: u64,
+    pub(super) began_ns: u64,
+    /// By which its memory is known.
+    pub(super) memory_inode: u64,
 }
 
 /// How a server waits for the next request of a session.
@@ -184,7 +199,7 @@ pub enum Polling {
 /// A request that somebody has taken to answer later.
 ///
 /// ```
-/// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+/// # let name = &wigwag_testing::temporary_name("s").path;
 /// let mut server = wigwag::Server::bind(name)?;
 /// let client = wigwag::Client::connect(name)?;
 /// let pending = client.loan(5)?.send()?;
@@ -206,6 +221,7 @@ pub struct Kept {
 }
 
 impl Snapshot {
+    /// Everything but what lies in the sessions' own memory.
     pub(super) fn read(tables: &Tables<'_>, state: ProcessState) -> Snapshot {
         // Read before all that it is compared with, so that ages are not negative.
         let ((now_ns, sessions, counts), is_whole) = tables.ended.generation.read(|| {
@@ -215,14 +231,14 @@ impl Snapshot {
             (clock::now_ns(), sessions, counts)
         });
         let ago = |ns: u64| Duration::from_nanos(now_ns.saturating_sub(ns));
-        let id_of = |place: Place| {
+        let id_of = |place: SlotId| {
             let found = sessions.binary_search_by_key(&(place.record as usize), |(record, _)| *record); // in order
             found.ok().map(|found| sessions[found].1.id)
         };
         let mut threads = Vec::new();
         for (index, record) in tables.threads.iter().enumerate() {
             let clock_ns = record.clock_ns.value();
-            let state = match (record.state.value(), Place::parse(record.serving.value())) {
+            let state = match (record.state.value(), SlotId::parse(record.serving.value())) {
                 (THREAD_AWAKE | THREAD_ASLEEP, Some(place)) => {
                     ThreadState::Serving { session: id_of(place), slot: place.slot, at_most: ago(clock_ns) }
                 }
@@ -234,24 +250,26 @@ impl Snapshot {
         }
         let kept = tables.kept.iter().filter_map(|record| {
             let since_ns = record.since_ns.value();
-            let place = Place::parse(record.place.value())?;
+            let place = SlotId::parse(record.place.value())?;
             Some(Kept { session: id_of(place), slot: place.slot, at_most: ago(since_ns) })
         });
         let kept = kept.collect();
         let mut sessions: Vec<Session> = sessions.into_iter().map(|(_, session)| session).collect();
         for session in &mut sessions {
             session.age = ago(session.began_ns);
-            let is_here = |thread: &&Thread| matches!(thread.state, ThreadState::Serving { session: Some(id), .. } if id == session.id);
+            let id = Some(session.id);
+            let is_here =
+                |thread: &&Thread| matches!(thread.state, ThreadState::Serving { session, .. } if session == id);
             session.in_flight = session.counts.kept.saturating_add(threads.iter().filter(is_here).count() as u64);
         }
         sessions.sort_by_key(|session| session.id);
         Snapshot {
             state,
-            sessions_accepted: tables.steward.accepted.value(),
-            sessions_refused: tables.steward.refused.value(),
-            violations: tables.steward.violations.value(),
-            sessions_max: tables.steward.records_max.value(),
-            handshakes: tables.steward.handshakes.value(),
+            sessions_accepted: tables.control.accepted.value(),
+            sessions_refused: tables.control.refused.value(),
+            violations: tables.control.violations.value(),
+            sessions_max: tables.control.records_max.value(),
+            handshakes: tables.control.handshakes.value(),
             counts,
             threads,
             sessions,
@@ -263,7 +281,7 @@ impl Snapshot {
     /// The thread that has been in one call for the longest time, and for how long.
     ///
     /// ```
-    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let name = &wigwag_testing::temporary_name("s").path;
     /// let server = wigwag::Server::bind(name)?;
     /// assert!(wigwag::observe::Observer::open(name)?.snapshot()?.longest_now().is_none());
     /// # Ok::<(), wigwag::Error>(())
@@ -277,12 +295,126 @@ impl Snapshot {
     }
 }
 
-impl Session {
-    /// The name of the peer's program, as `/proc` has it now. `None` if that process is gone, or not to be seen, or the number is
-    /// by now another's.
+impl Snapshot {
+    /// Work that waits, in all sessions that are not hidden: calls that were passed and not begun, messages that were
+    /// committed and not received.
     ///
     /// ```
-    /// # let directory = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir().unwrap(); let name = directory.path().join("s"); let name = &name;
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.send_batch(["one", "two", "three"])?;
+    /// let message = receiver.recv()?;
+    /// let snapshot = wigwag::observe::Observer::open(name)?.snapshot()?;
+    /// assert_eq!((snapshot.waiting(), snapshot.in_flight()), (2, 1));
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn waiting(&self) -> u64 {
+        self.backlogs().fold(0, |sum, backlog| sum.saturating_add(backlog.waiting))
+    }
+
+    /// Work that was begun and is not done: calls in handlers and calls kept to be answered later, messages received
+    /// and not acknowledged.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// let server = wigwag::Server::bind(name)?;
+    /// assert_eq!(wigwag::observe::Observer::open(name)?.snapshot()?.in_flight(), 0);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn in_flight(&self) -> u64 {
+        self.sessions.iter().fold(0, |sum, session| sum.saturating_add(session.in_flight))
+    }
+
+    /// How long the work has waited that has waited longest, as far as that is known: see [`Backlog::oldest_waiting`].
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// let observer = wigwag::observe::Observer::open(name)?;
+    /// # while observer.snapshot()?.sessions.is_empty() {} // the session is listed a moment after the connect
+    /// assert_eq!(observer.snapshot()?.oldest_waiting(), None);
+    /// sender.send(b"hello")?;
+    /// assert!(observer.snapshot()?.oldest_waiting().is_some());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn oldest_waiting(&self) -> Option<Duration> {
+        self.backlogs().filter_map(|backlog| backlog.oldest_waiting).max()
+    }
+
+    /// The same of the work that was begun and is not done: see [`Backlog::oldest_in_flight`].
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.send(b"hello")?;
+    /// let message = receiver.recv()?;
+    /// assert!(wigwag::observe::Observer::open(name)?.snapshot()?.oldest_in_flight().is_some());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn oldest_in_flight(&self) -> Option<Duration> {
+        let threads = self.threads.iter().filter_map(|thread| match thread.state {
+            ThreadState::Serving { at_most, .. } => Some(at_most),
+            _ => None,
+        });
+        let begun = threads.chain(self.kept.iter().map(|kept| kept.at_most));
+        begun.chain(self.backlogs().filter_map(|backlog| backlog.oldest_in_flight)).max()
+    }
+
+    /// Sessions whose client waits for this server: see [`Session::is_blocked`].
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// let server = wigwag::Server::bind(name)?;
+    /// assert_eq!(wigwag::observe::Observer::open(name)?.snapshot()?.blocked(), 0);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn blocked(&self) -> usize {
+        self.sessions.iter().filter(|session| session.is_blocked()).count()
+    }
+
+    /// Sessions whose memory cannot be looked at: what waits there is in none of the numbers.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// let server = wigwag::Server::bind(name)?;
+    /// assert_eq!(wigwag::observe::Observer::open(name)?.snapshot()?.hidden(), 0);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn hidden(&self) -> usize {
+        self.sessions.iter().filter(|session| session.is_hidden).count()
+    }
+
+    fn backlogs(&self) -> impl Iterator<Item = &Backlog> {
+        self.sessions.iter().filter_map(|session| session.backlog.as_ref())
+    }
+}
+
+impl Session {
+    /// Whether the client waits for this server: asleep for a reply; for room in a full queue; or for room in a stream.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::builder().slots(1).connect(name)?;
+    /// sender.send(b"one")?;
+    /// sender.send_timeout(b"two", std::time::Duration::from_millis(1)).unwrap_err();
+    /// let session = wigwag::observe::Observer::open(name)?.snapshot()?.sessions.remove(0);
+    /// assert!(session.is_blocked());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn is_blocked(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.is_blocked)
+            || self.rings.as_ref().is_some_and(|rings| rings.incoming.is_writer_waiting)
+    }
+
+    /// The name of the peer's program, as `/proc` has it now. `None` if that process is gone, or not to be seen, or the
+    /// number is by now another's.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
     /// # let mut server = wigwag::Server::bind(name)?;
     /// let client = wigwag::Client::connect(name)?;
     /// # let pending = client.loan(5)?.send()?; let request = server.recv()?;
@@ -299,7 +431,7 @@ impl Session {
 
 /// The sessions that live, each with the number of its record. What its age is, and what is in flight, follows.
 fn sessions(tables: &Tables<'_>) -> Vec<(usize, Session)> {
-    let depth = usize::try_from(tables.steward.depth.value()).unwrap_or(usize::MAX);
+    let depth = usize::try_from(tables.control.depth.value()).unwrap_or(usize::MAX);
     let records = tables.sessions.iter().take(depth).enumerate();
     records.filter_map(|(index, record)| Some((index, session(record)?))).collect()
 }
@@ -326,10 +458,14 @@ fn session(record: &SessionRecord) -> Option<Session> {
                 _ => Polling::NotYet,
             },
             in_flight: 0,
+            backlog: None,
+            rings: None,
+            is_hidden: false,
             slots_in_use: pace.depth.value(),
             slots_in_use_max: pace.depth_max.value(),
             counts: Counts::read(&record.counters),
             began_ns: identity.began_ns.value(),
+            memory_inode: identity.memory_inode.value(),
         })
     });
     session.filter(|_| is_whole)
@@ -341,16 +477,28 @@ fn segment_bytes(slots: u64, capacity: u64) -> u64 {
     geometry.map_or(0, |geometry| geometry.segment_size as u64)
 }
 
-/// What was counted in all sessions, for their host itself.
-pub fn counts_of(tables: &Tables<'_>) -> Counts {
-    Snapshot::read(tables, ProcessState::Running).counts
+/// What a service sees of itself. Where a thread of its own was stopped while it counted the end of a session, an
+/// observer has to take the numbers as they are, with that session counted twice or not at all; the service waits for
+/// the thread.
+fn own(statistics: &Statistics) -> Snapshot {
+    let snapshot = Snapshot::read(&statistics.tables(), ProcessState::Running);
+    match snapshot.is_whole {
+        true => snapshot,
+        false => statistics.settled(|tables| Snapshot::read(tables, ProcessState::Running)),
+    }
+}
+
+/// What was counted in all sessions, for their service itself.
+pub fn counts_of(statistics: &Statistics) -> Counts {
+    own(statistics).counts
 }
 
 /// What a server counted, for itself.
-pub fn server_stats(tables: &Tables<'_>) -> ServerStats {
-    let snapshot = Snapshot::read(tables, ProcessState::Running);
+pub fn server_stats(statistics: &Statistics) -> ServerStats {
+    let snapshot = own(statistics);
+    let tables = statistics.tables();
     ServerStats {
-        sessions: tables.steward.sessions.value(),
+        sessions: tables.control.sessions.value(),
         sessions_accepted: snapshot.sessions_accepted,
         sessions_refused: snapshot.sessions_refused,
         violations: snapshot.violations,
@@ -359,6 +507,60 @@ pub fn server_stats(tables: &Tables<'_>) -> ServerStats {
         bytes_out: snapshot.counts.bytes_out,
         failed: snapshot.counts.failed,
         doorbells_rung: snapshot.counts.doorbells_rung,
-        sleeps: snapshot.threads.iter().fold(0, |sum, thread| sum + thread.sleeps),
+        sleeps: tables.threads.iter().map(|record| record.sleeps.value()).sum(), // also of those that are gone
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+pub(super) mod tests {
+    use super::*;
+    use crate::statistics::{Newcomer, Shape};
+
+    /// A session that began then.
+    pub fn session(began_ns: u64) -> Session {
+        let record = SessionRecord::default();
+        record.identity.id.set(1);
+        record.identity.began_ns.set(began_ns);
+        super::session(&record).unwrap()
+    }
+    #[test]
+    fn a_service_counts_a_session_once_whose_end_is_being_counted() {
+        let statistics = Statistics::new(Shape::new(1, 1), |_| {}).unwrap();
+        let who = Newcomer {
+            id: 1,
+            uid: 0,
+            gid: 0,
+            pid: 0,
+            is_trusted: true,
+            slots: 1,
+            capacity: 1,
+            memory_inode: 0,
+            now_ns: 0,
+        };
+        let session = statistics.begin_session(&who);
+        session.counters().served.calls.set(20);
+        let (is_between, begin) = std::sync::mpsc::channel();
+        let (was_observed, goes_on) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            // A thread that is kept from its processor between the two steps of counting a session's end.
+            let (statistics, session) = (&statistics, &session);
+            scope.spawn(move || {
+                statistics.settled(|tables| {
+                    tables.ended.generation.change(|| {
+                        tables.ended.counters.absorb(session.counters());
+                        is_between.send(()).unwrap();
+                        goes_on.recv().unwrap();
+                        std::thread::sleep(Duration::from_millis(20));
+                        session.counters().clear();
+                    });
+                });
+            });
+            begin.recv().unwrap();
+            let observed = Snapshot::read(&statistics.tables(), ProcessState::Running);
+            assert_eq!((observed.is_whole, observed.counts.calls), (false, 40), "as an observer has to take it");
+            was_observed.send(()).unwrap();
+            assert_eq!(server_stats(statistics).calls, 20);
+            assert_eq!(counts_of(statistics).calls, 20);
+        });
     }
 }

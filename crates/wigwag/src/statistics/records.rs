@@ -1,4 +1,5 @@
-//! What lies in a server's statistics: records of 64-bit words, each written by one side only. docs/layout.md has the bytes.
+//! What lies in a server's statistics: records of 64-bit words, each written by one side only. docs/layout.md has the
+//! bytes.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -63,12 +64,15 @@ impl Generation {
         outcome
     }
 
-    /// Reads what it guards, as a whole if the writer lets it: one that was stopped, or killed, in the middle of a change does
-    /// not hold up anybody. With the numbers comes whether they belong together.
+    /// Reads what it guards, as a whole if the writer lets it: one that was stopped, or killed, in the middle of a
+    /// change does not hold up anybody. With the numbers comes whether they belong together.
     pub fn read<R>(&self, mut read: impl FnMut() -> R) -> (R, bool) {
         let mut attempt = 0;
         loop {
-            let before = self.0.load(Ordering::Acquire);
+            // The observer's mapping may only be read, where no more than a relaxed load is guaranteed to be a plain
+            // load.
+            let before = self.0.load(Ordering::Relaxed);
+            std::sync::atomic::fence(Ordering::Acquire);
             let numbers = read();
             std::sync::atomic::fence(Ordering::Acquire);
             let is_whole = before & 1 == 0 && self.0.load(Ordering::Relaxed) == before;
@@ -81,7 +85,7 @@ impl Generation {
     }
 }
 
-/// `magic` of [`Head`].
+/// `magic` of [`StatisticsHeader`].
 pub const MAGIC: u64 = u64::from_ne_bytes(*b"WIGWAG\x01\x57");
 /// The version of these records. It grows with every change of their shape or meaning.
 pub const STATISTICS_VERSION: u64 = 1;
@@ -97,13 +101,14 @@ pub const THREADS_MAX: usize = 256;
 pub const SESSIONS_MAX: usize = 1 << 16;
 /// Requests that were taken out of their thread's hands and have a record.
 pub const KEPT_RECORDS: usize = 1024;
-/// Ranges of durations: number *n* counts what took less than 2^n nanoseconds and is in no range before, the last all above.
+/// Ranges of durations: number *n* counts what took less than 2^n nanoseconds and is in no range before, the last all
+/// above.
 pub const RANGES: usize = 32;
 
 /// What does not change while the server lives.
 #[repr(C, align(64))]
 #[derive(Debug)]
-pub struct Head {
+pub struct StatisticsHeader {
     pub magic: Word,
     pub version: Word,
     /// Bytes of the whole memory.
@@ -142,7 +147,7 @@ pub struct Head {
 pub struct LimitWords {
     pub sessions: Word,
     pub sessions_per_user: Word,
-    pub sessions_per_stranger: Word,
+    pub sessions_per_other_user: Word,
     pub slots: Word,
     pub capacity: Word,
     pub bytes_per_session: Word,
@@ -151,10 +156,10 @@ pub struct LimitWords {
     pub handshake_timeout_ns: Word,
 }
 
-/// Written by the steward.
+/// Written by the control thread.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
-pub struct StewardRecord {
+pub struct ControlRecord {
     /// Sessions ever granted.
     pub accepted: Word,
     /// Handshakes refused or failed.
@@ -163,7 +168,7 @@ pub struct StewardRecord {
     pub violations: Word,
     /// Handshakes under way.
     pub handshakes: Word,
-    /// Sessions that the steward watches; streams are watched by their ends.
+    /// Sessions that the control thread watches; streams are watched by their ends.
     pub sessions: Word,
     _reserved: [Word; 3],
     /// All records of sessions in use have a smaller index. Under the lock of the list.
@@ -186,7 +191,7 @@ pub struct EndedRecord {
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct ThreadRecord {
-    /// A [`Place`] plus one while a request is served; 0 in between.
+    /// A [`SlotId`] plus one while a request is served; 0 in between.
     pub serving: Word,
     /// When the thread read the clock last: what it serves came then, or a little later.
     pub clock_ns: Word,
@@ -201,21 +206,21 @@ pub struct ThreadRecord {
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct KeptRecord {
-    /// A [`Place`] plus one; 0: free.
+    /// A [`SlotId`] plus one; 0: free.
     pub place: Word,
     pub since_ns: Word,
 }
 
 /// Which slot of which session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SlotId {
     /// The session's record.
     pub record: u32,
     /// The slot.
     pub slot: u32,
 }
 
-impl Place {
+impl SlotId {
     /// As it stands in a word.
     #[inline(always)]
     pub fn pack(self) -> u64 {
@@ -223,9 +228,9 @@ impl Place {
     }
 
     /// From a word; `None` for 0.
-    pub fn parse(word: u64) -> Option<Place> {
+    pub fn parse(word: u64) -> Option<SlotId> {
         let word = word.checked_sub(1)?;
-        Some(Place { record: (word >> 32) as u32, slot: word as u32 })
+        Some(SlotId { record: (word >> 32) as u32, slot: word as u32 })
     }
 }
 
@@ -244,7 +249,8 @@ pub struct Identity {
     pub capacity: Word,
     /// CLOCK_MONOTONIC.
     pub began_ns: Word,
-    _reserved: Word,
+    /// Of the session's memory object; 0: not known.
+    pub memory_inode: Word,
 }
 
 /// What is counted of a session, or of many.
@@ -276,7 +282,7 @@ pub struct Served {
     pub woken: Word,
     /// The session became hot: it is polled.
     pub heated: Word,
-    /// It cooled again: it was polled in vain for as long as patience allows.
+    /// It cooled again: it was polled in vain for as long as the policy allows.
     pub cooled: Word,
 }
 
@@ -321,6 +327,8 @@ pub struct SessionRecord {
     pub counters: Counters,
 }
 
+/// `state` of a thread: there is none.
+pub const THREAD_NONE: u64 = 0;
 /// `state` of a thread.
 pub const THREAD_AWAKE: u64 = 1;
 /// `state` of a thread.
@@ -382,13 +390,13 @@ mod tests {
     #[test]
     fn a_place_survives_its_word() {
         for place in [
-            Place { record: 0, slot: 0 },
-            Place { record: 65_535, slot: 4095 },
-            Place { record: u32::MAX, slot: u32::MAX - 1 },
+            SlotId { record: 0, slot: 0 },
+            SlotId { record: 65_535, slot: 4095 },
+            SlotId { record: u32::MAX, slot: u32::MAX - 1 },
         ] {
-            assert_eq!(Place::parse(place.pack()), Some(place));
+            assert_eq!(SlotId::parse(place.pack()), Some(place));
         }
-        assert_eq!(Place::parse(0), None);
+        assert_eq!(SlotId::parse(0), None);
     }
 
     #[test]

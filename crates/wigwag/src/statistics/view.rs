@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::fstat;
 
-use super::{MAGIC, SIZE_MAX, STATISTICS_VERSION, Shape, Tables, tables};
 use crate::error::{Error, ErrorKind, Result};
+use crate::statistics::{MAGIC, SIZE_MAX, STATISTICS_VERSION, Shape, Tables, tables};
 use crate::sys::memory::{self, Mapping};
 
 /// The statistics of a server, as an observer has them.

@@ -36,9 +36,9 @@ pub fn give_way() {
     rustix::thread::sched_yield();
 }
 
-/// Moves the calling thread to a processor (`n + 1`), if it may run there. It is free to be moved again afterwards: it may
-/// use the same processors as before. (What the kernel reports and takes back is the set allowed just now; processors that
-/// are added to the thread's cpuset later are not in it.)
+/// Moves the calling thread to a processor (`n + 1`), if it may run there. It is free to be moved again afterwards: it
+/// may use the same processors as before. (What the kernel reports and takes back is the set allowed just now;
+/// processors that are added to the thread's cpuset later are not in it.)
 pub fn move_to(processor: u32) {
     move_within(
         |set, wanted| {
@@ -64,13 +64,20 @@ fn move_within(narrow: impl FnOnce(&mut CpuSet, usize), processor: u32) {
     let mut narrowed = chosen;
     narrow(&mut narrowed, wanted);
     if narrowed.count() > 0 && narrowed != chosen && sched_setaffinity(None, &narrowed).is_ok() {
-        // Cannot fail while one of the processors in it is online; if it did, any processor is better than this one alone.
+        // Cannot fail while one of the processors in it is online; if it did, any processor is better than this one
+        // alone.
         if sched_setaffinity(None, &chosen).is_err() {
             let mut any = CpuSet::new();
             (0..CpuSet::MAX_CPU).for_each(|processor| any.set(processor));
             let _ = sched_setaffinity(None, &any);
         }
     }
+}
+
+/// From now on this thread gives way to all others (setpriority(2)).
+pub fn be_unimportant() {
+    // SAFETY: no memory is involved; on Linux 0 is the calling thread.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
 }
 
 #[cfg(test)]

@@ -2,22 +2,32 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, statat, unlinkat,
+    Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, accessat, chmodat, fchmod, flock, fstat,
+    mkdirat, openat, readlinkat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
 use crate::error::{Error, ErrorKind, Result, shown};
+use crate::verify::faults::{self, Fault};
 
 /// A directory that nobody but its owner can write to.
 #[derive(Debug)]
 pub struct Directory {
     fd: OwnedFd,
     path: PathBuf,
+}
+
+/// Device and inode, by which a file is recognized as long as somebody keeps it.
+pub type Identity = (u64, u64);
+
+fn identity_in(stat: &rustix::fs::Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
 }
 
 /// What stands under a name in a directory.
@@ -35,7 +45,8 @@ pub enum Found {
 }
 
 impl Directory {
-    /// Opens a directory and checks it: no symbolic link, owned by one of `owners` or by root, writable by its owner only.
+    /// Opens a directory and checks it: no symbolic link, owned by one of `owners` or by root, writable by its owner
+    /// only.
     pub fn open(path: &Path, owners: &[u32]) -> Result<Directory> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::PATH | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(|error| open_error(path, error))?;
@@ -45,7 +56,8 @@ impl Directory {
             Err(Error::new(
                 ErrorKind::DirectoryUnsafe,
                 format!(
-                    "the directory {} {why}: another user could put a server of his own there; use one of your own with \
+                    "the directory {} {why}: another user could put a server of his own there; use one of your own \
+                     with \
                      `chmod 700`",
                     shown(path)
                 ),
@@ -60,12 +72,152 @@ impl Directory {
         Ok(Directory { fd, path: path.to_owned() })
     }
 
-    /// Makes the directory, for this user alone, unless it is there; then opens and checks it.
+    /// Makes the directory, for this user alone, unless it is there; then opens and checks it. The mode is set
+    /// afterwards, because the process's umask takes bits away from the one that a directory is made with; a directory
+    /// of ours that such an umask made useless, and that gives nothing to others, gets its mode back.
     pub fn open_or_create(path: &Path, owner: u32) -> Result<Directory> {
         match mkdirat(CWD, path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => Directory::open(path, &[owner]),
-            Err(error) => Err(Error::io(format_args!("create the directory {}", shown(path)), error)),
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => {
+                let parent = path.parent().unwrap_or(path);
+                return Err(failed_in(parent, format_args!("create the directory {}", shown(path)), error));
+            }
         }
+        let directory = Directory::open(path, &[owner])?;
+        let stat = directory.stat()?;
+        let is_useless = stat.st_mode & 0o700 != 0o700 && !faults::is(Fault::UmaskedDirectory);
+        if stat.st_uid == owner && is_useless && stat.st_mode & 0o077 == 0 {
+            let by_descriptor = format!("/proc/self/fd/{}", directory.fd.as_raw_fd());
+            chmodat(CWD, by_descriptor, Mode::RWXU, AtFlags::empty())
+                .or_else(|_| chmodat(CWD, path, Mode::RWXU, AtFlags::empty()))
+                .map_err(|error| Error::io(format_args!("set the mode of {} to 700", shown(path)), error))?;
+        }
+        Ok(directory)
+    }
+
+    /// Keeps programs that remove what is old (systemd-tmpfiles) away from all that is in it, for as long as this
+    /// lives: a shared `flock` says that it is in use. It costs no descriptor more. Where it cannot be had, this
+    /// changes nothing.
+    pub fn in_use(self) -> Directory {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        match openat(&self.fd, ".", flags, Mode::empty()) {
+            Ok(readable) if flock(&readable, FlockOperation::NonBlockingLockShared).is_ok() => {
+                Directory { fd: readable, path: self.path }
+            }
+            _ => self,
+        }
+    }
+
+    fn stat(&self) -> Result<rustix::fs::Stat> {
+        fstat(&self.fd).map_err(|error| Error::io(format_args!("look at the directory {}", shown(&self.path)), error))
+    }
+
+    /// The absolute path that leads to this very directory now, without symbolic links; `None` if there is none, or the
+    /// kernel does not say (without `/proc`) and the path that it was opened by is not absolute.
+    pub fn real_path(&self) -> Option<PathBuf> {
+        let path = self.link().unwrap_or_else(|| self.path.clone());
+        let own = self.stat().ok()?;
+        let there = statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        (path.is_absolute() && identity_in(&there) == identity_in(&own)).then_some(path)
+    }
+
+    /// Whether it has been moved or removed since it had that path. "No" where the kernel does not say.
+    pub fn has_left(&self, path: &Path) -> bool {
+        self.link().is_some_and(|link| link != path)
+    }
+
+    /// A path that leads to this very directory in this process, for system calls that take no descriptor.
+    pub fn path_now(&self) -> PathBuf {
+        let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
+        if by_descriptor.exists() { by_descriptor } else { self.path.clone() }
+    }
+
+    /// Opens the file `name`, which is there, to be read and written.
+    pub fn open_for_writing(&self, name: &OsStr) -> Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        openat(&self.fd, name, flags, Mode::empty())
+            .map_err(|error| self.failed(format_args!("open {}", shown(&self.path_of(name))), error))
+    }
+
+    fn link(&self) -> Option<PathBuf> {
+        let link = readlinkat(CWD, format!("/proc/self/fd/{}", self.fd.as_raw_fd()), Vec::new()).ok()?;
+        Some(PathBuf::from(OsString::from_vec(link.into_bytes())))
+    }
+
+    /// Which file has that name, whatever its kind; `None` if none has.
+    ///
+    /// # Errors
+    /// The directory cannot be looked into.
+    pub fn identity(&self, name: &OsStr) -> Result<Option<Identity>> {
+        match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(identity_in(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.failed(format_args!("look at {}", shown(&self.path.join(name))), error)),
+        }
+    }
+
+    /// Opens the file `name`, or makes it with mode 600 whatever the umask says. Whether it was made.
+    pub fn make_file(&self, name: &OsStr) -> Result<(OwnedFd, bool)> {
+        let failed = |error| self.failed(format_args!("open or create {}", shown(&self.path.join(name))), error);
+        let mode = Mode::RUSR | Mode::WUSR;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let mut is_repaired = false;
+        loop {
+            match openat(&self.fd, name, flags | OFlags::CREATE | OFlags::EXCL, mode) {
+                Ok(file) => {
+                    fchmod(&file, mode).map_err(failed)?;
+                    return Ok((file, true));
+                }
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            match openat(&self.fd, name, flags, Mode::empty()) {
+                Ok(file) => return Ok((file, false)),
+                Err(Errno::NOENT) => {} // removed meanwhile
+                Err(Errno::ACCESS | Errno::PERM) if !is_repaired => {
+                    self.repair_mode(name)?;
+                    is_repaired = true;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    /// A file that cannot be opened: of ours, made under an odd umask by an earlier version or a process that was
+    /// killed in the middle, it gets its mode; of another user, it is told.
+    #[cold]
+    fn repair_mode(&self, name: &OsStr) -> Result<()> {
+        let path = shown(&self.path.join(name));
+        let failed = |error| self.failed(format_args!("look at {path}"), error);
+        let stat = match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(failed)?,
+        };
+        let own_uid = rustix::process::geteuid().as_raw();
+        if stat.st_uid != own_uid {
+            return Err(Error::new(
+                ErrorKind::PathInvalid,
+                format!(
+                    "{path} belongs to user {}, and this process is of user {own_uid}: a program that was started as \
+                     user {} \
+                     has it, or left it when it could not remove it any more. End that program, remove {path} as user \
+                     {}, and \
+                     let the program give up its privileges before it takes the name",
+                    stat.st_uid, stat.st_uid, stat.st_uid
+                ),
+            ));
+        }
+        let is_ours_alone = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_mode & 0o077 == 0;
+        if is_ours_alone {
+            chmodat(&self.fd, name, Mode::RUSR | Mode::WUSR, AtFlags::empty()).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The error of a system call on something in this directory. `doing` completes "could not ...".
+    #[cold]
+    pub fn failed(&self, doing: impl std::fmt::Display, error: Errno) -> Error {
+        failed_in(&self.path, doing, error)
     }
 
     /// What stands under `name`.
@@ -76,14 +228,16 @@ impl Directory {
             }
             Ok(_) => Ok(Found::Other),
             Err(Errno::NOENT) => Ok(Found::Nothing),
-            Err(error) => Err(Error::io(format_args!("look at {}", shown(&self.path.join(name))), error)),
+            Err(error) => Err(self.failed(format_args!("look at {}", shown(&self.path.join(name))), error)),
         }
     }
 
     /// The names in it; none if they cannot be read.
     pub fn names(&self) -> Vec<OsString> {
-        let Ok(entries) = std::fs::read_dir(&self.path) else { return Vec::new() };
-        entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect()
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = openat(&self.fd, ".", flags, Mode::empty()).and_then(Dir::new);
+        let names = opened.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name().to_bytes().to_vec()));
+        names.filter(|name| name != b"." && name != b"..").map(OsString::from_vec).collect()
     }
 
     /// The path of `name` in it, for sentences.
@@ -92,7 +246,7 @@ impl Directory {
     }
 
     /// Opens the file `name` once more, if it still is that very file.
-    pub fn open_again(&self, name: &OsStr, file: impl AsFd) -> Result<Option<OwnedFd>> {
+    pub fn reopen(&self, name: &OsStr, file: impl AsFd) -> Result<Option<OwnedFd>> {
         let failed = |error: Errno| Error::io(format_args!("open {}", self.path_of(name).display()), error);
         let again = match openat(&self.fd, name, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
@@ -107,16 +261,32 @@ impl Directory {
         let _ = unlinkat(&self.fd, name, AtFlags::empty());
     }
 
+    /// Removes `name`, unless it is gone already.
+    pub fn try_remove(&self, name: &OsStr) -> Result<()> {
+        match unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.failed(format_args!("remove {}", shown(&self.path.join(name))), error)),
+        }
+    }
+
     /// Sets the permission bits of `name`.
     pub fn set_mode(&self, name: &OsStr, mode: u32) -> Result<()> {
-        rustix::fs::chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty())
+        chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty())
             .map_err(|error| Error::io(format_args!("set the mode of {}", shown(&self.path.join(name))), error))
     }
 
-    /// The address of the socket `name` in this very directory, whatever the directory's path is by now and however long.
+    /// The address of the socket `name` by its absolute path, which then stands in `/proc/net/unix` for people, and for
+    /// programs that remove old sockets nobody listens on; where there is no such path, or it is too long, as
+    /// [`address`](Self::address).
+    pub fn address_for_all(&self, name: &OsStr) -> Result<SocketAddrUnix> {
+        let by_path = self.real_path().and_then(|path| SocketAddrUnix::new(path.join(name)).ok());
+        by_path.map_or_else(|| self.address(name), Ok)
+    }
+
+    /// The address of the socket `name` in this very directory, whatever the directory's path is by now and however
+    /// long.
     pub fn address(&self, name: &OsStr) -> Result<SocketAddrUnix> {
-        let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
-        let path = if by_descriptor.exists() { by_descriptor.join(name) } else { self.path.join(name) };
+        let path = self.path_now().join(name);
         SocketAddrUnix::new(&path).map_err(|_| {
             Error::new(
                 ErrorKind::PathInvalid,
@@ -134,6 +304,39 @@ impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Whether `path` is a directory of that user, or one that this process can make.
+pub fn is_to_be_had(path: &Path, uid: u32) -> bool {
+    match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory && stat.st_uid == uid,
+        Err(Errno::NOENT) => path
+            .parent()
+            .is_some_and(|parent| accessat(CWD, parent, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()),
+        Err(_) => false,
+    }
+}
+
+/// The error of a system call on something in that directory: with the directory, and the cure where there is one.
+#[cold]
+fn failed_in(directory: &Path, doing: impl std::fmt::Display, error: Errno) -> Error {
+    let directory = shown(directory);
+    let why = match error {
+        Errno::NOSPC => format!(
+            "no space left in {directory}: remove what is not needed on that file system, or make it larger (df -h, df \
+             -i)"
+        ),
+        Errno::DQUOT => format!("this user's quota is used up in {directory}: remove what is not needed there (quota)"),
+        Errno::ROFS => {
+            format!("the file system of {directory} is mounted for reading only: use a directory on another one")
+        }
+        Errno::ACCESS | Errno::PERM => format!(
+            "user {} may not do so in {directory}: make it a directory of that user's, with `chmod 700`",
+            rustix::process::geteuid().as_raw()
+        ),
+        _ => return Error::io(doing, error),
+    };
+    Error::io_told(doing, why, error)
 }
 
 fn open_error(path: &Path, error: Errno) -> Error {
@@ -164,10 +367,9 @@ impl NameLock {
     /// more: then it is tried again.
     pub fn try_take(directory: &Directory, name: &OsStr) -> Result<Option<NameLock>> {
         let failed =
-            |error: Errno| Error::io(format_args!("lock the name {}", shown(&directory.path.join(name))), error);
+            |error: Errno| directory.failed(format_args!("lock the name {}", shown(&directory.path.join(name))), error);
         loop {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = openat(directory, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+            let (file, _) = directory.make_file(name)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),
@@ -186,32 +388,22 @@ impl NameLock {
     }
 
     /// Takes the lock on a file that is locked for moments only: tries again for that long.
-    pub fn take_within(directory: &Directory, name: &OsStr, patience: Duration) -> Result<Option<NameLock>> {
+    pub fn take_within(directory: &Directory, name: &OsStr, timeout: Duration) -> Result<Option<NameLock>> {
         let begin = Instant::now();
         loop {
             if let Some(lock) = NameLock::try_take(directory, name)? {
                 return Ok(Some(lock));
             }
-            if begin.elapsed() >= patience {
+            if begin.elapsed() >= timeout {
                 return Ok(None);
             }
             std::thread::sleep(Duration::from_micros(200));
         }
     }
 
-    /// Writes a text into the file in place of what is there: for who wants to know about the holder.
-    pub fn write(&self, text: &str) -> Result<()> {
-        super::memory::empty_file(&self.file, 0, 0)?;
-        super::memory::write_exact(&self.file, text.as_bytes(), 0)
-    }
-
-    /// Device and inode of the file, by which others recognize it.
-    pub fn identity(&self) -> Result<(u64, u64)> {
-        identity_of(&self.file)
-    }
-
-    /// Looks whether somebody has the lock, and makes nothing. `None`: somebody has. Otherwise the file, which is shared by
-    /// all who look and which nobody can lock for as long as it lives: an instant, which who takes a name waits out.
+    /// Looks whether somebody has the lock, and makes nothing. `None`: somebody has. Otherwise the file, which is
+    /// shared by all who look and which nobody can lock for as long as it lives: an instant, which who takes a name
+    /// waits out.
     ///
     /// # Errors
     /// There is no such file (`NotRunning`), or it cannot be opened.
@@ -222,7 +414,7 @@ impl NameLock {
             Errno::NOENT => Error::new(ErrorKind::NotRunning, format!("there is no {}", path())),
             other => Error::io(format_args!("open {}", path()), other),
         })?;
-        match super::retry(|| flock(&file, FlockOperation::NonBlockingLockShared)) {
+        match crate::sys::retry(|| flock(&file, FlockOperation::NonBlockingLockShared)) {
             Ok(()) => Ok(Some(NameLock { file })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(Error::io(format_args!("look at the lock {}", path()), error)),
@@ -280,9 +472,10 @@ impl AsFd for PlainFile {
     }
 }
 
-fn identity_of(file: &OwnedFd) -> Result<(u64, u64)> {
+/// Device and inode of an open file.
+pub fn identity_of(file: impl AsFd) -> Result<Identity> {
     let stat = fstat(file).map_err(|error| Error::io("look at a lock file", error))?;
-    Ok((stat.st_dev, stat.st_ino))
+    Ok(identity_in(&stat))
 }
 
 #[cfg(test)]

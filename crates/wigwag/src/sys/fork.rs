@@ -11,8 +11,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 /// Survives a fork with its value, so a child never repeats a generation of its parent.
 static LAST_GENERATION: AtomicU64 = AtomicU64::new(0);
 static PAGE: OnceLock<&'static AtomicU64> = OnceLock::new();
-/// Stands in where the kernel cannot empty a page: it is never emptied, so a fork goes unnoticed here, and the child's use
-/// ends in SIGSEGV instead, because segments are MADV_DONTFORK.
+/// Stands in where the kernel cannot empty a page: it is never emptied, so a fork goes unnoticed here, and the child's
+/// use ends in SIGSEGV instead, because segments are MADV_DONTFORK.
 static NEVER_WIPED: AtomicU64 = AtomicU64::new(0);
 
 /// What a handle keeps to learn whether a fork lies between its making and its use.
@@ -43,6 +43,12 @@ impl ForkGuard {
     pub fn is_forked(&self) -> bool {
         self.page.load(Ordering::Relaxed) != self.generation
     }
+}
+
+/// Ends a forked child that has nowhere to go on: at once, as buffers and what is done at an exit are its parent's.
+pub fn end_child() -> ! {
+    // SAFETY: no memory is involved, and nothing runs after it.
+    unsafe { libc::_exit(1) }
 }
 
 /// Whether the kernel empties the page in a child.

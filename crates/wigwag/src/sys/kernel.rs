@@ -1,5 +1,5 @@
-//! What this kernel, or the sandbox around this process, lets us do: each thing is tried, because a version number tells
-//! nothing of a sandbox.
+//! What this kernel, or the sandbox around this process, lets us do: each thing is tried, because a version number
+//! tells nothing of a sandbox.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -8,11 +8,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::bell::Bell;
-use super::memory::{self, Mapping};
-use super::poller::{Interest, Poller};
-use super::{fork, life, socket};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::epoll::{Interest, Poller};
+use crate::sys::eventfd::Bell;
+use crate::sys::memory::{self, Mapping};
+use crate::sys::{fork, record_lock, socket};
 
 /// Anonymous memory whose size is sealed.
 pub fn sealed_memory() -> Result<()> {
@@ -55,7 +55,7 @@ pub fn notice_of_forks() -> Result<()> {
 
 /// Wake-ups that are waited for together with deaths.
 pub fn doorbells() -> Result<()> {
-    let bell = Bell::new().map_err(|error| Error::io("create a doorbell", error))?;
+    let bell = Bell::new()?;
     Poller::new()?.add(&bell, 0, Interest::Bell)
 }
 
@@ -86,7 +86,7 @@ pub fn refusal_of_descriptors() -> Result<()> {
 
 /// Locks that belong to an open file.
 pub fn file_locks() -> Result<()> {
-    match life::take(memory()?, 0) {
+    match record_lock::take(memory()?, 0) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::io("lock a byte of a file", Errno::AGAIN)),
         Err(error) => Err(Error::io("lock a byte of a file", error)),

@@ -9,11 +9,12 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat,
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-use super::fork::ForkGuard;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::fork::ForkGuard;
+use crate::sys::process;
 
-/// Makes an anonymous memory object of `size` bytes that can neither shrink nor grow, nor be executed. `name` is for people
-/// who look into `/proc`.
+/// Makes an anonymous memory object of `size` bytes that can neither shrink nor grow, nor be executed. `name` is for
+/// people who look into `/proc`.
 ///
 /// The size is checked against RLIMIT_FSIZE first: above it `ftruncate` raises SIGXFSZ and kills the process.
 pub fn create_sealed(name: &str, size: usize) -> Result<OwnedFd> {
@@ -33,9 +34,7 @@ pub fn create_sealed(name: &str, size: usize) -> Result<OwnedFd> {
 
 /// Whether this process may make files of that size: above the limit `ftruncate` raises SIGXFSZ.
 fn check_file_size(size: usize) -> Result<()> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
-    if limit.current.is_some_and(|limit| (size as u64) > limit) {
-        let limit = limit.current.unwrap_or_default();
+    if let Some(limit) = process::file_size_limit().filter(|limit| (size as u64) > *limit) {
         return Err(Error::new(
             ErrorKind::Io,
             format!(
@@ -46,6 +45,11 @@ fn check_file_size(size: usize) -> Result<()> {
     Ok(())
 }
 
+/// The number by which others know a memory object; 0 if it is not to be had.
+pub fn inode(memory: impl AsFd) -> u64 {
+    fstat(memory).map_or(0, |stat| stat.st_ino)
+}
+
 /// Makes a file `size` bytes long, of which all from `keep` on are zeros.
 pub fn empty_file(file: impl AsFd, keep: usize, size: usize) -> Result<()> {
     check_file_size(size)?;
@@ -54,14 +58,59 @@ pub fn empty_file(file: impl AsFd, keep: usize, size: usize) -> Result<()> {
         .map_err(|error| Error::io(format_args!("size a file to {size} bytes"), error))
 }
 
+/// Makes the file system reserve room for the first `size` bytes of a file, which is that long already.
+pub fn reserve(file: impl AsFd, size: usize) -> Result<()> {
+    check_file_size(size)?;
+    match crate::sys::retry(|| rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size as u64)) {
+        Ok(()) => Ok(()),
+        // A file system that cannot: what is read is written again, page by page, and so comes to be there.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            let mut page = [0; 4096];
+            for offset in (0..size).step_by(page.len()) {
+                let len = page.len().min(size - offset);
+                if !read_exact(&file, offset as u64, &mut page[..len]) {
+                    return Err(Error::io("read a file", Errno::IO));
+                }
+                write_exact(&file, &page[..len], offset as u64)?;
+            }
+            Ok(())
+        }
+        Err(error) => Err(Error::io(format_args!("reserve {size} bytes of a file"), error)),
+    }
+}
+
 /// Writes all of `bytes` into a file.
 pub fn write_exact(file: impl AsFd, bytes: &[u8], offset: u64) -> Result<()> {
     check_file_size(offset as usize + bytes.len())?;
-    match super::retry(|| rustix::io::pwrite(&file, bytes, offset)) {
+    match crate::sys::retry(|| rustix::io::pwrite(&file, bytes, offset)) {
         Ok(count) if count == bytes.len() => Ok(()),
         Ok(_) => Err(Error::io("write to a file", Errno::NOSPC)),
         Err(error) => Err(Error::io("write to a file", error)),
     }
+}
+
+/// A memory object opened twice anew (`/proc/self/fd`): each opening is counted by the kernel, so that
+/// [`is_open_elsewhere`] can tell of one whether the other is gone. The object as it was made is not counted.
+pub fn open_twice(memory: impl AsFd) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd());
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    let open = || rustix::fs::open(&path, flags, rustix::fs::Mode::empty());
+    Ok((open()?, open()?))
+}
+
+/// Whether a file is open, mapped, or under way in a message by any other opening than this one: then no write lease is
+/// to be had (F_SETLEASE, fcntl(2)). `false` also where the kernel gives no leases.
+pub fn is_open_elsewhere(memory: impl AsFd) -> bool {
+    use std::os::fd::AsRawFd;
+    let fd = memory.as_fd().as_raw_fd();
+    // SAFETY: no memory is involved.
+    if unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) } != 0 {
+        return std::io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
+    }
+    // SAFETY: as above.
+    unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
+    false
 }
 
 /// Forbids every further writable mapping, `write` and hole, and any change of the seals.
@@ -76,7 +125,8 @@ pub fn seal_finally(memory: impl AsFd) -> Result<()> {
 }
 
 /// Checks that a descriptor from a server is what it must be: a regular memory object of exactly `size` bytes whose
-/// size is sealed. Only then can no access to a mapping of it raise SIGBUS. `source` begins the sentence that says otherwise.
+/// size is sealed. Only then can no access to a mapping of it raise SIGBUS. `source` begins the sentence that says
+/// otherwise.
 pub fn check_sealed(memory: impl AsFd, size: usize, source: &str) -> Result<()> {
     let violation = |what: String| Error::new(ErrorKind::Violation, format!("{source} that {what}"));
     let seals = fcntl_get_seals(&memory).map_err(|_| violation("cannot be sealed: it is not a memfd".into()))?;
@@ -117,7 +167,7 @@ pub fn read_exact(memory: impl AsFd, mut offset: u64, mut into: &mut [u8]) -> bo
 
 /// Reads what is there at the beginning of a file, as far as there is room: how many bytes.
 pub fn read_some(file: impl AsFd, into: &mut [u8]) -> usize {
-    super::retry(|| rustix::io::pread(&file, &mut *into, 0)).unwrap_or(0)
+    crate::sys::retry(|| rustix::io::pread(&file, &mut *into, 0)).unwrap_or(0)
 }
 
 /// A shared mapping, writable unless it is said otherwise, that is unmapped on drop.
@@ -160,6 +210,18 @@ impl Mapping {
         Mapping { base, size, fork: ForkGuard::new() }.prepared(0)
     }
 
+    /// Maps a page of a file, however long that is, only to keep the open file description for as long as the mapping
+    /// lives, in this process and no child of it. Nobody may look into it.
+    pub fn to_keep(file: impl AsFd) -> Result<Mapping> {
+        const SIZE: usize = 4096;
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let base = unsafe { mmap(ptr::null_mut(), SIZE, ProtFlags::empty(), MapFlags::PRIVATE, file, 0) }
+            .map_err(|error| Error::io("map a lock file", error))?;
+        let base = NonNull::new(base.cast::<u8>())
+            .ok_or_else(|| Error::new(ErrorKind::Io, "the kernel mapped a lock file at address zero"))?;
+        Mapping { base, size: SIZE, fork: ForkGuard::new() }.prepared(0)
+    }
+
     /// Maps parts of a memory object, one directly behind the other: (offset, bytes), in whole pages. The first `touch`
     /// bytes are touched as in [`new`](Mapping::new).
     pub fn of_parts(memory: impl AsFd, parts: &[(usize, usize)], touch: usize) -> Result<Mapping> {
@@ -175,8 +237,8 @@ impl Mapping {
         let mut at = 0;
         for &(offset, len) in parts {
             let flags = MapFlags::SHARED | MapFlags::FIXED;
-            // SAFETY: it replaces a part of the range reserved above, which nobody has a reference into: the parts' sizes add
-            // up to the whole (M1).
+            // SAFETY: it replaces a part of the range reserved above, which nobody has a reference into: the parts'
+            // sizes add up to the whole (M1).
             unsafe {
                 let address = base.as_ptr().add(at).cast::<c_void>();
                 mmap(address, len, ProtFlags::READ | ProtFlags::WRITE, flags, &memory, offset as u64)
@@ -216,12 +278,19 @@ impl Mapping {
             Err(Errno::INVAL) => {
                 // Before Linux 5.14: one atomic "add nothing" a page, which faults it in and changes nothing.
                 for offset in range.step_by(4096) {
-                    // SAFETY: in bounds (M1), as `populate` asserted; ranges begin at pages, so it is aligned for the atomic.
+                    // SAFETY: in bounds (M1), as `populate` asserted; ranges begin at pages, so it is aligned for the
+                    // atomic.
                     let word = unsafe { &*self.base.as_ptr().add(offset).cast::<std::sync::atomic::AtomicU64>() };
                     word.fetch_add(0, std::sync::atomic::Ordering::Relaxed);
                 }
                 Ok(())
             }
+            // How the kernel says that a page cannot be had: nothing is wrong with the address.
+            Err(Errno::FAULT) => Err(Error::io_told(
+                format_args!("reserve {} bytes of shared memory", range.len()),
+                "there is no memory for them, or no space left on their file system",
+                Errno::NOMEM,
+            )),
             Err(error) => Err(Error::io(format_args!("reserve {} bytes of shared memory", range.len()), error)),
         }
     }

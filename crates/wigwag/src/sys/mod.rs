@@ -1,22 +1,26 @@
-//! All system calls, each behind a safe and typed function. One of the addresses of unsafe code; the others are
-//! [`crate::segment`], [`crate::hint`], and [`crate::request`] and [`crate::loan`], which lend payloads.
+//! All system calls, each behind a safe and typed function.
 
 #![allow(unsafe_code)]
 
-pub mod bell;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub mod async_fd;
 pub mod clock;
 pub mod cpu;
 pub mod directory;
+pub mod epoll;
+pub mod eventfd;
 pub mod fork;
 pub mod futex;
+pub mod inotify;
 pub mod kernel;
-pub mod life;
 pub mod memory;
-pub mod poller;
+pub mod owner_lock;
+pub mod proc_locks;
 pub mod process;
-#[cfg(all(feature = "tokio", not(loom)))]
-pub mod reactor;
+pub mod record_lock;
 pub mod socket;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub mod timerfd;
 
 /// Repeats a call for as long as a signal interrupts it.
 pub fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {

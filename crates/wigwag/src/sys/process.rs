@@ -1,16 +1,37 @@
-//! Other processes as `/proc` shows them (proc(5)), by their numbers: for people, and for observers, which check what they find.
+//! Other processes as `/proc` shows them (proc(5)), by their numbers: for people, and for observers, which check what
+//! they find.
 
+use std::collections::HashMap;
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// This process's number as `/proc` has it, which is what others who look there need.
 pub fn own_number() -> Option<u32> {
     let link = readlinkat(CWD, "/proc/self", Vec::new()).ok()?;
     link.to_str().ok()?.parse().ok()
+}
+
+/// The size above which this process may make no file: who tries is ended by SIGXFSZ. `None`: there is no limit, or it
+/// is not told.
+pub fn file_size_limit() -> Option<u64> {
+    // SAFETY: `limit` is to be written, and is as large as the call says.
+    limit(|limit| unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, limit) })
+}
+
+/// How many descriptors this process may have; `None` as above.
+pub fn descriptor_limit() -> Option<u64> {
+    // SAFETY: as above.
+    limit(|limit| unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit) })
+}
+
+/// Not by rustix, which takes it for a call that cannot fail: a sandbox may refuse it.
+fn limit(ask: impl FnOnce(&mut libc::rlimit) -> libc::c_int) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    (ask(&mut limit) == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
 /// A process, held so that its number cannot come to mean another one unnoticed.
@@ -42,9 +63,21 @@ impl Process {
         matches!(poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now)), Ok(0))
     }
 
-    /// Opens the memory object called `name` that its descriptor `fd` is open on, to be read; `None` if that is something else.
-    /// The kernel allows it to who may look at the process: its own user, unless the process has forbidden it
-    /// (PR_SET_DUMPABLE), and root.
+    /// Whether it has ended, or is just ending: its descriptors go some moments before its process does, and its locks
+    /// after them. Waits until it has, for as long as its other threads may need to let go.
+    pub fn is_ending(&self) -> bool {
+        const TIMEOUT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+        match status_of(self.number) {
+            Some(status) if status.is_exiting => {
+                matches!(poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&TIMEOUT)), Ok(1..))
+            }
+            _ => !self.is_alive(),
+        }
+    }
+
+    /// Opens the memory object called `name` that its descriptor `fd` is open on, to be read; `None` if that is
+    /// something else. The kernel allows it to who may look at the process: its own user, unless the process has
+    /// forbidden it (PR_SET_DUMPABLE), and root.
     pub fn open_memory(&self, fd: u32, name: &str) -> rustix::io::Result<Option<OwnedFd>> {
         let link = format!("/proc/{}/fd/{fd}", self.number);
         let is_it = |target: CString| target.to_bytes().starts_with(format!("/memfd:{name}").as_bytes());
@@ -57,10 +90,92 @@ impl Process {
         openat(CWD, &link, flags, Mode::empty()).map(Some)
     }
 
-    /// Whether a signal or a debugger has stopped it.
-    pub fn is_stopped(&self) -> bool {
-        status_of(self.number).is_some_and(|status| matches!(status.state, 'T' | 't'))
+    /// Its descriptors that are open on memory objects of that name; none if this user may not look.
+    pub fn memories(&self, name: &str) -> Vec<u32> {
+        let begin = format!("/memfd:{name}");
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{}/fd", self.number)) else { return Vec::new() };
+        let is_one = |path: &std::path::Path| {
+            std::fs::read_link(path).is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(begin.as_bytes()))
+        };
+        let found = entries.flatten().filter(|entry| is_one(&entry.path()));
+        found.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
+
+    /// The user as whom it acts now.
+    pub fn user(&self) -> Option<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.number)).ok()?;
+        let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        users.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// What keeps it from running, if anything does.
+    pub fn halt(&self) -> Option<Halt> {
+        match status_of(self.number)?.state {
+            'T' | 't' => Some(Halt::Stopped),
+            'R' => None,
+            _ => is_frozen(self.number).then_some(Halt::Frozen),
+        }
+    }
+}
+
+/// What keeps a process from running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// A signal or a debugger has stopped it.
+    Stopped,
+    /// Its control group is frozen.
+    Frozen,
+}
+
+/// Whether the freezer of a control group has a process, of either version, where they are mounted as everywhere.
+fn is_frozen(number: u32) -> bool {
+    let Ok(groups) = std::fs::read_to_string(format!("/proc/{number}/cgroup")) else { return false };
+    let read = |path: String| std::fs::read_to_string(path).unwrap_or_default();
+    groups.lines().any(|line| match line.splitn(3, ':').collect::<Vec<_>>()[..] {
+        // The root cannot be frozen.
+        [_, _, "/"] => false,
+        [_, "", path] => read(format!("/sys/fs/cgroup{path}/cgroup.events")).lines().any(|line| line == "frozen 1"),
+        [_, "freezer", path] => read(format!("/sys/fs/cgroup/freezer{path}/freezer.state")).trim() == "FROZEN",
+        _ => false,
+    })
+}
+
+/// Descriptors of one process that are looked at: nobody is held up by one that has a million.
+const DESCRIPTORS_MAX: usize = 1 << 14;
+
+/// The memory objects called `name` that a process has open: inode and descriptor. None where the kernel does not let
+/// us look.
+pub fn memory_objects(number: u32, name: &str) -> HashMap<u64, u32> {
+    let prefix = format!("/memfd:{name}");
+    let Ok(directory) = std::fs::read_dir(format!("/proc/{number}/fd")) else { return HashMap::new() };
+    let object = |entry: std::io::Result<std::fs::DirEntry>| {
+        let fd: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let link = format!("/proc/{number}/fd/{fd}");
+        let target = readlinkat(CWD, &link, Vec::new()).ok()?;
+        target.to_bytes().starts_with(prefix.as_bytes()).then_some(())?;
+        Some((statat(CWD, &link, AtFlags::empty()).ok()?.st_ino, fd))
+    };
+    directory.take(DESCRIPTORS_MAX).filter_map(object).collect()
+}
+
+/// Opens what a process has at a descriptor, to be read, if it is a file with this inode and size. Nothing is opened to
+/// be used before it is known to be that, so nothing is woken, waited for or rewound.
+pub fn open_object(number: u32, fd: u32, inode: u64, size: u64) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = openat(CWD, format!("/proc/{number}/fd/{fd}"), flags, Mode::empty()).ok()?;
+    let stat = fstat(&found).ok()?;
+    let is_it = stat.st_ino == inode
+        && u64::try_from(stat.st_size) == Ok(size)
+        && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    is_it.then_some(())?;
+    let own = format!("/proc/self/fd/{}", found.as_raw_fd());
+    openat(CWD, own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// The numbers of all processes that are to be seen.
+pub fn numbers() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// What `/proc` says of a process.
@@ -70,6 +185,8 @@ pub struct Status {
     pub name: String,
     /// As the kernel writes it: R runs, S sleeps, T is stopped ...
     pub state: char,
+    /// Whether its first thread is ending, or has ended.
+    pub is_exiting: bool,
     /// When it started, in nanoseconds since boot, to a hundredth of a second; the time of suspend counts.
     pub started_ns: u64,
 }
@@ -81,16 +198,21 @@ pub fn status_of(number: u32) -> Option<Status> {
 
 /// proc(5), "/proc/pid/stat": `pid (name) state ppid ...`; the name may have blanks and brackets in it.
 fn parse_status(line: &[u8]) -> Option<Status> {
-    /// Of the fields behind the name: the state is the first, `starttime` in ticks the twentieth.
+    /// Of the fields behind the name: the state is the first, the `flags` the seventh, `starttime` in ticks the
+    /// twentieth.
+    const FLAGS: usize = 6;
     const STARTTIME: usize = 19;
+    /// Of the flags (PF_EXITING in `include/linux/sched.h`): the same since they are shown.
+    const EXITING: u64 = 0x4;
     const NS_PER_TICK: u64 = 10_000_000; // USER_HZ is 100 on every architecture
     let (begin, end) = (line.iter().position(|&byte| byte == b'(')?, line.iter().rposition(|&byte| byte == b')')?);
     let name = String::from_utf8_lossy(line.get(begin + 1..end)?).into_owned();
     let rest = str::from_utf8(line.get(end + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    let ticks: u64 = fields.nth(STARTTIME - 1)?.parse().ok()?;
-    Some(Status { name, state, started_ns: ticks.saturating_mul(NS_PER_TICK) })
+    let flags: u64 = fields.nth(FLAGS - 1)?.parse().ok()?;
+    let ticks: u64 = fields.nth(STARTTIME - FLAGS - 1)?.parse().ok()?;
+    Some(Status { name, state, is_exiting: flags & EXITING != 0, started_ns: ticks.saturating_mul(NS_PER_TICK) })
 }
 
 #[cfg(test)]
@@ -101,7 +223,8 @@ mod tests {
     fn names_may_have_anything_in_them() {
         let line = b"42 (a) R (b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 250 20\n";
         let status = parse_status(line).unwrap();
-        assert_eq!(status, Status { name: "a) R (b".into(), state: 'S', started_ns: 2_500_000_000 });
+        let expected = Status { name: "a) R (b".into(), state: 'S', is_exiting: true, started_ns: 2_500_000_000 };
+        assert_eq!(status, expected, "6 has PF_EXITING in it");
         for bad in [&b""[..], b"42", b"42 (a", b"42 )(", b"42 (a)", b"42 (a) S 1 2", b"42 (a) S \xff"] {
             assert_eq!(parse_status(bad), None, "{bad:?}");
         }
@@ -112,13 +235,23 @@ mod tests {
         let own = own_number().unwrap();
         assert_eq!(own, std::process::id());
         let process = Process::open(own).unwrap().unwrap();
-        assert!(process.is_alive() && !process.is_stopped() && process.number() == own);
+        assert!(process.is_alive() && process.halt().is_none() && process.number() == own);
         assert!(status_of(own).unwrap().started_ns > 0);
         let number = |file: &OwnedFd| std::os::fd::AsRawFd::as_raw_fd(file) as u32;
         let memory = crate::sys::memory::create_sealed("looked-for", 4096).unwrap();
         let opened = process.open_memory(number(&memory), "looked-for").unwrap().unwrap();
         assert_eq!(rustix::fs::fstat(&opened).unwrap().st_ino, rustix::fs::fstat(&memory).unwrap().st_ino);
         assert!(process.open_memory(number(&memory), "another").unwrap().is_none());
+        let inode = crate::sys::memory::inode(&memory);
+        // It is open twice by now: either descriptor leads to it.
+        assert_eq!(memory_objects(own, "looked-for").into_keys().collect::<Vec<_>>(), [inode]);
+        let opened = open_object(own, number(&memory), inode, 4096).unwrap();
+        assert!(rustix::io::pwrite(&opened, b"x", 0).is_err(), "to be read only");
+        for (inode, size) in [(inode + 1, 4096), (inode, 4095)] {
+            assert!(open_object(own, number(&memory), inode, size).is_none());
+        }
+        assert!(open_object(own, 1 << 20, inode, 4096).is_none());
+        assert!(memory_objects(u32::MAX, "looked-for").is_empty());
         let (reader, _writer) = std::io::pipe().unwrap();
         assert!(process.open_memory(number(&reader.into()), "looked-for").unwrap().is_none());
         assert!(process.open_memory(1 << 20, "looked-for").is_err());

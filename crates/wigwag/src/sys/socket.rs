@@ -1,9 +1,9 @@
-//! Unix seqpacket sockets (unix(7)): messages with borders, descriptors in flight (cmsg(3)), and who is at the other end.
+//! Unix seqpacket sockets (unix(7)): messages with borders, descriptors in flight (cmsg(3)), and who is at the other
+//! end.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -13,9 +13,9 @@ use rustix::net::{
     listen, recvmsg, sendmsg, shutdown, socket_with,
 };
 
-use super::retry;
-use crate::error::{Error, ErrorKind, Result};
-use crate::planted::{self, Fault};
+use crate::error::{Error, Result};
+use crate::sys::retry;
+use crate::verify::faults::{self, Fault};
 
 /// Most descriptors one message carries.
 pub const FDS_MAX: usize = 4;
@@ -55,6 +55,41 @@ pub fn connect_to(socket: &OwnedFd, address: &SocketAddrUnix) -> rustix::io::Res
     retry(|| connect(socket, address))
 }
 
+/// Who listens on a socket that has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// Nobody, or there is no such socket any more.
+    Nobody,
+    /// The process that listened is gone, and a child that it forked holds the socket open: nobody will ever answer.
+    Gone,
+    /// Somebody, as far as the kernel says.
+    Somebody,
+    /// It is a socket of another kind, or does not let this user in.
+    AnotherKind,
+}
+
+/// Looks who listens, by connecting.
+pub fn who_listens(address: &SocketAddrUnix) -> Result<Listener> {
+    let probe = new_socket()?;
+    match connect_to(&probe, address) {
+        Err(Errno::CONNREFUSED | Errno::NOENT) => return Ok(Listener::Nobody),
+        Err(Errno::AGAIN) => return Ok(Listener::Somebody),
+        Err(_) => return Ok(Listener::AnotherKind),
+        Ok(()) => {}
+    }
+    let peer = credentials(&probe)?;
+    let is_gone = match peer_pidfd(&probe, &peer) {
+        Ok(Some(pidfd)) => {
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+        }
+        Ok(None) => false,
+        // How older kernels say that the process is gone.
+        Err(error) => matches!(error.os_error(), Some(libc::EINVAL | libc::ESRCH)),
+    };
+    Ok(if is_gone { Listener::Gone } else { Listener::Somebody })
+}
+
 /// Accepts one connection: non-blocking, closed on exec.
 pub fn accept(listener: impl AsFd) -> rustix::io::Result<OwnedFd> {
     accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
@@ -87,8 +122,37 @@ pub struct Received {
     pub truncated: bool,
 }
 
-/// Receives one message without waiting. Zero bytes mean that the other end is gone.
+/// Receives one message without waiting. Zero bytes mean that the other end is gone, and that nothing is left of what
+/// it sent.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<Received> {
+    to_the_last(|| take(&socket, buffer), |received| received.len == 0)
+}
+
+/// A look at a socket that misses nothing of what the other end said before it hung up. The kernel has two ways to say
+/// too early that there is nothing more:
+///
+/// - Whoever was closed before it had read all makes that a reset, which is told once, before what lies in the queue.
+/// - The kernel looks into the queue first, and for a hang-up after that. A message that is sent and followed by a
+///   hang-up between the two looks is in the queue, and the end is told all the same. Nothing can come after a hang-up,
+///   so a second look is sure.
+fn to_the_last<T>(
+    mut look: impl FnMut() -> rustix::io::Result<T>,
+    is_end: impl Fn(&T) -> bool,
+) -> rustix::io::Result<T> {
+    let mut after_reset = || match look() {
+        Err(Errno::CONNRESET) => look(),
+        outcome => outcome,
+    };
+    let first = after_reset()?;
+    if !is_end(&first) {
+        return Ok(first);
+    }
+    // An error, as AGAIN: it was an empty message, which is an end to all who use this.
+    Ok(after_reset().unwrap_or(first))
+}
+
+/// As [`receive`], by one look.
+fn take(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -103,35 +167,51 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<Recei
     Ok(Received { len: message.bytes, fds, truncated })
 }
 
-/// How waiting for a message ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waited {
-    /// A message, or the end, is there.
-    Readable,
-    /// The peer's process is gone, and what it sent before has been read.
-    Gone,
-    /// The deadline passed first.
-    TimedOut,
+/// Whether there is any message to be read on a socket that was hung up, also an empty one, behind which others may
+/// lie.
+pub fn has_unread(socket: impl AsFd) -> bool {
+    // From now on something comes with every message, which tells an empty one from the end.
+    if rustix::net::sockopt::set_socket_passcred(&socket, true).is_err() {
+        return true;
+    }
+    match to_the_last(|| peek(&socket), is_nothing) {
+        Ok((len, has_more)) => len > 0 || has_more,
+        Err(error) => error != Errno::AGAIN,
+    }
 }
 
-/// Waits until a message, or the end, is there. A connection that nobody has accepted yet does not hang up when the server
-/// dies while a forked child of it holds the listening socket: `pidfd` is watched besides.
-pub fn wait_readable(socket: impl AsFd, pidfd: Option<&OwnedFd>, deadline: Option<Instant>) -> Result<Waited> {
-    loop {
-        let timeout = deadline.map(|at| {
-            let left = at.saturating_duration_since(Instant::now());
-            Timespec { tv_sec: left.as_secs().min(86_400 * 365) as i64, tv_nsec: left.subsec_nanos().into() }
-        });
-        let mut both = vec![PollFd::new(&socket, PollFlags::IN | PollFlags::RDHUP)];
-        both.extend(pidfd.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
-        match poll(&mut both, timeout.as_ref()) {
-            Ok(0) if deadline.is_some_and(|at| at <= Instant::now()) => return Ok(Waited::TimedOut),
-            Ok(0) | Err(Errno::INTR) => {}
-            Ok(_) if both[0].revents().is_empty() => return Ok(Waited::Gone),
-            Ok(_) => return Ok(Waited::Readable),
-            Err(error) => return Err(Error::io("wait for the peer", error)),
-        }
+/// As [`receive`], but a message with descriptors stays where it is, and with it what its sender may have made slow to
+/// close: BADMSG.
+pub fn receive_bare(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<Received> {
+    match to_the_last(|| peek(&socket), is_nothing)? {
+        (_, true) => Err(Errno::BADMSG),
+        // It is the end, or the first in the queue, and nobody else takes any out. By one look: behind an empty message
+        // there may be one that was not looked at.
+        (_, false) => take(socket, buffer),
     }
+}
+
+/// Whether a look found the end, or a message that cannot be told from it.
+fn is_nothing((len, has_more): &(usize, bool)) -> bool {
+    *len == 0 && !has_more
+}
+
+/// The length of the next message, at most 1, and whether something comes with it, for which there is no room here.
+fn peek(socket: impl AsFd) -> rustix::io::Result<(usize, bool)> {
+    let mut byte = [0u8; 1];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let mut nowhere = RecvAncillaryBuffer::default();
+    let message = retry(|| recvmsg(&socket, &mut [IoSliceMut::new(&mut byte)], &mut nowhere, flags))?;
+    Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
+}
+
+/// Whether the other end has yet to read something that was sent here (SIOCOUTQ, unix(7)). While a message is being
+/// taken out, the kernel counts one byte of it for a moment.
+pub fn is_unread_by_peer(socket: impl AsFd) -> bool {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the request writes one `int`, which `count` is.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    result == 0 && count > 1
 }
 
 /// Whether the other end has hung up or its process has ended, without waiting and without reading anything.
@@ -184,21 +264,22 @@ pub fn groups(socket: impl AsFd) -> Vec<u32> {
 
 /// A descriptor of the peer's process that becomes readable when it ends, even while a forked child keeps the socket.
 ///
-/// SO_PEERPIDFD (Linux 6.5) cannot be fooled by a reused PID. Before that the PID is opened and the socket looked at once
-/// more: had the peer died in between, it would have hung up. `None` where the kernel has neither; the socket alone remains.
+/// SO_PEERPIDFD (Linux 6.5) cannot be fooled by a reused PID. Before that the PID is opened and the socket looked at
+/// once more: had the peer died in between, it would have hung up. `None` where the kernel has neither; the socket
+/// alone remains.
 ///
 /// # Errors
 /// No descriptor is to be had, or the peer is gone already. A session without its pidfd would not hear of a death.
 pub fn peer_pidfd(socket: impl AsFd, credentials: &Credentials) -> Result<Option<OwnedFd>> {
     let failed = |error| Error::io("watch the peer's process", error);
-    let asked = match planted::is(Fault::TrustedNumber) {
+    let asked = match faults::is(Fault::TrustedNumber) {
         true => Err(Errno::NOPROTOOPT),
         false => peer_pidfd_by_socket(&socket),
     };
     match asked {
         Ok(fd) => return Ok(Some(fd)),
-        // An older kernel, or a sandbox. Any other error, such as INVAL for a peer that was waited for, must not lead on to
-        // the number: it may be another process's by now.
+        // An older kernel, or a sandbox. Any other error, such as INVAL for a peer that was waited for, must not lead
+        // on to the number: it may be another process's by now.
         Err(Errno::NOPROTOOPT | Errno::NOSYS | Errno::PERM) => {}
         Err(error) => return Err(failed(error)),
     }
@@ -267,8 +348,99 @@ unsafe fn option<T: Copy>(socket: BorrowedFd<'_>, name: libc::c_int) -> rustix::
 
 /// An error for a message that did not arrive whole.
 pub fn truncated() -> Error {
-    Error::new(
-        ErrorKind::Io,
-        "a control message lost its descriptors on the way: this process has all the descriptors it may have; raise `ulimit -n`",
-    )
+    Error::io("receive the descriptors of a session", Errno::MFILE)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    use rustix::net::socketpair;
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+            .unwrap()
+    }
+
+    #[test]
+    fn an_end_is_told_only_when_nothing_is_left() {
+        let of = |looks: &[rustix::io::Result<usize>]| {
+            let mut looks = looks.iter().copied();
+            to_the_last(|| looks.next().unwrap(), |len| *len == 0)
+        };
+        let (again, reset) = (Err(Errno::AGAIN), Err(Errno::CONNRESET));
+        assert_eq!(of(&[Ok(5)]), Ok(5));
+        assert_eq!(of(&[again]), again);
+        assert_eq!(of(&[Ok(0), Ok(0)]), Ok(0), "the end");
+        assert_eq!(of(&[Ok(0), Ok(5)]), Ok(5), "sent and hung up between the kernel's two looks");
+        assert_eq!(of(&[Ok(0), reset, Ok(5)]), Ok(5), "and closed before it had read all");
+        assert_eq!(of(&[reset, Ok(5)]), Ok(5), "what was sent before the reset");
+        assert_eq!(of(&[reset, Ok(0), Ok(0)]), Ok(0));
+        assert_eq!(of(&[reset, reset]), reset, "no kernel says that twice");
+        assert_eq!(of(&[Ok(0), again]), Ok(0), "an empty message");
+    }
+
+    #[test]
+    fn what_was_said_before_a_reset_is_heard() {
+        for may_meet_descriptors in [false, true] {
+            let (ours, theirs) = pair();
+            send(&ours, b"never read", &[]).unwrap();
+            send(&theirs, b"why", &[]).unwrap();
+            drop(theirs);
+            let mut buffer = [0; 8];
+            let mut next = || match may_meet_descriptors {
+                true => receive_bare(&ours, &mut buffer).unwrap().len,
+                false => receive(&ours, &mut buffer).unwrap().len,
+            };
+            assert_eq!((next(), next()), (3, 0));
+        }
+    }
+
+    /// Without the second look some in ten thousand fail, where there are two processors.
+    #[test]
+    fn last_words_are_heard_by_who_looks_at_that_moment() {
+        const ROUNDS: usize = 20_000;
+        let begin = Instant::now();
+        let is_in_time = || begin.elapsed() < Duration::from_secs(2); // of a machine that is very busy
+        let at = AtomicUsize::new(0);
+        for may_meet_descriptors in [false, true] {
+            let (sender, pairs) = std::sync::mpsc::channel::<OwnedFd>();
+            std::thread::scope(|scope| {
+                let at = &at;
+                at.store(0, Ordering::Relaxed);
+                scope.spawn(move || {
+                    for (round, theirs) in pairs.into_iter().enumerate() {
+                        while at.load(Ordering::Relaxed) <= round {
+                            std::hint::spin_loop();
+                        }
+                        (0..round % 300).for_each(|_| std::hint::spin_loop());
+                        send(&theirs, b"why", &[]).unwrap();
+                        hang_up(&theirs);
+                    }
+                });
+                for round in (0..ROUNDS).take_while(|_| is_in_time()) {
+                    let (ours, theirs) = pair();
+                    sender.send(theirs).unwrap();
+                    at.store(round + 1, Ordering::Relaxed);
+                    let mut buffer = [0; 8];
+                    let received = loop {
+                        let received = match may_meet_descriptors {
+                            true => receive_bare(&ours, &mut buffer),
+                            false => receive(&ours, &mut buffer),
+                        };
+                        match received {
+                            Err(Errno::AGAIN) => {}
+                            received => break received.unwrap(),
+                        }
+                    };
+                    assert_eq!(&buffer[..received.len], b"why", "round {round}");
+                }
+                at.store(usize::MAX, Ordering::Relaxed);
+                drop(sender);
+            });
+        }
+    }
 }

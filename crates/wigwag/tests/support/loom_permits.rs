@@ -1,5 +1,5 @@
-//! The permits of a semaphore, their line, and their dead, under the model checker. The code under test is the crate's own
-//! `permit_table.rs`, on the heap.
+//! The permits of a semaphore, their line, and their dead, under the model checker. The code under test is the crate's
+//! own `permit_table.rs`, on the heap.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc as StdArc, Mutex};
@@ -7,23 +7,23 @@ use std::sync::{Arc as StdArc, Mutex};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use wigwag::models::permit_table::{Crowd, Holder, Permit, PermitTable, Spot, Taken, Waiter};
 use wigwag::models::sync::{AtomicU32, Ordering};
+use wigwag::models::table::{CallWatch, Holder, LATE_NS, Permit, PermitTable, Taken, WaitQueue, Waiter, WaiterSlot};
 
 use super::{LOST, Outcome, RACE, explore, must_fail};
 
 /// What a semaphore with one permit has, and something that the permit protects: loom reports its unordered accesses.
 #[derive(Default)]
 struct Memory {
-    crowd: Crowd,
-    spots: [Spot; 2],
+    wait_queue: WaitQueue,
+    spots: [WaiterSlot; 2],
     permits: [Permit; 1],
     protected: UnsafeCell<u64>,
 }
 
 impl Memory {
     fn table(&self) -> PermitTable<'_> {
-        PermitTable { crowd: &self.crowd, spots: &self.spots, permits: &self.permits }
+        PermitTable { wait_queue: &self.wait_queue, waiter_slots: &self.spots, permits: &self.permits }
     }
 
     fn held_by(id: u16) -> Arc<Memory> {
@@ -145,7 +145,7 @@ fn a_permit_that_is_taken_or_given_wrongly_is_found() {
 /// Who gives back calls whoever waits.
 fn give_back_and_call(steps: Steps, memory: &Memory) {
     if (steps.give_back)(memory) {
-        memory.table().call_next(1);
+        memory.table().call_next();
     }
 }
 
@@ -153,10 +153,10 @@ fn give_back_and_call(steps: Steps, memory: &Memory) {
 fn line_up(steps: Steps, memory: &Memory, id: u16) -> Result<Taken, Waiter> {
     let waiter = memory.table().line_up(holder(id), 1).unwrap();
     (steps.announce)(memory, &waiter);
-    match memory.table().is_next(&waiter, 1).then(|| memory.table().take(holder(id))).flatten() {
+    match memory.table().is_next(&waiter).then(|| memory.table().take(holder(id))).flatten() {
         Some(taken) => {
             (steps.leave)(memory, waiter);
-            memory.table().call_next(1);
+            memory.table().call_next();
             Ok(taken)
         }
         None => Err(waiter),
@@ -200,7 +200,7 @@ fn a_waiter_sees_the_permit_or_is_called() {
 fn a_call_that_is_lost_is_found() {
     must_fail("looked for waiters before it was given back", LOST, || {
         let give_back = |memory: &Memory| {
-            let somebody_waits = memory.crowd.flags.load(Ordering::SeqCst) != 0;
+            let somebody_waits = memory.wait_queue.flags.load(Ordering::SeqCst) != 0;
             memory.table().give_back(0);
             somebody_waits
         };
@@ -209,13 +209,13 @@ fn a_call_that_is_lost_is_found() {
     must_fail("given back without a fence", LOST, || {
         let give_back = |memory: &Memory| {
             memory.permits[0].word.swap(0, Ordering::AcqRel);
-            memory.crowd.flags.load(Ordering::Acquire) != 0
+            memory.wait_queue.flags.load(Ordering::Acquire) != 0
         };
         a_waiter_comes_while_it_is_given_back(Steps { give_back, ..STEPS })
     });
     must_fail("announced without a fence", LOST, || {
         let announce = |memory: &Memory, _: &Waiter| {
-            memory.crowd.flags.fetch_or(1, Ordering::AcqRel);
+            memory.wait_queue.flags.fetch_or(1, Ordering::AcqRel);
         };
         a_waiter_comes_while_it_is_given_back(Steps { announce, ..STEPS })
     });
@@ -260,7 +260,7 @@ fn flags_that_are_taken_back_without_a_second_look_are_found() {
             memory.spots[0].ticket.store(0, Ordering::Relaxed);
             memory.spots[0].who.store(0, Ordering::Release);
             if memory.spots[1].ticket.load(Ordering::Acquire) == 0 {
-                memory.crowd.flags.swap(0, Ordering::SeqCst);
+                memory.wait_queue.flags.swap(0, Ordering::SeqCst);
             }
         };
         one_leaves_while_another_comes(Steps { leave, ..STEPS })
@@ -334,5 +334,47 @@ fn a_dead_waiter_is_swept_while_another_comes(steps: Steps) -> Outcome {
 fn a_dead_waiter_leaves_its_place_and_nobody_is_forgotten() {
     explore_two_preemptions(&["it saw that it is free", "it sleeps and was called"], || {
         a_dead_waiter_is_swept_while_another_comes(STEPS)
+    });
+}
+
+// ---- one that was called and does not come --------------------------------------------------------------------------
+
+/// The first in line was called and is stopped. One who waits behind it passes it over while it goes on: whoever of the
+/// two has the permit gives it back, and then the other one has had it, or is called, or is in nobody's way.
+fn one_that_was_called_comes_while_it_is_passed_over() -> Outcome {
+    let memory = Arc::new(Memory::default());
+    let stopped = memory.table().line_up(holder(1), 1).unwrap();
+    memory.table().announce(&stopped);
+    assert!(memory.table().call_next().is_some());
+    let mut watch = CallWatch::default();
+    assert!(!watch.look(&memory.table(), 0));
+    let other = thread::spawn({
+        let memory = Arc::clone(&memory);
+        move || {
+            memory.table().announce(&stopped);
+            if memory.table().is_next(&stopped)
+                && let Some(taken) = memory.table().take(holder(1))
+            {
+                memory.touch();
+                memory.table().leave(stopped);
+                memory.table().give_back(taken.index);
+            }
+        }
+    });
+    watch.look(&memory.table(), LATE_NS);
+    let came = memory.table().take(holder(2));
+    if let Some(taken) = came {
+        memory.touch();
+        memory.table().give_back(taken.index);
+    }
+    other.join().unwrap();
+    assert_eq!(memory.table().free(), 1, "the permit is lost");
+    if came.is_some() { "it had it" } else { "the other had it just then" }
+}
+
+#[test]
+fn one_that_is_passed_over_while_it_comes_neither_loses_nor_doubles_the_permit() {
+    explore_two_preemptions(&["it had it", "the other had it just then"], || {
+        one_that_was_called_comes_while_it_is_passed_over()
     });
 }

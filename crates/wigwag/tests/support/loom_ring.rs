@@ -1,5 +1,5 @@
-//! One direction of a stream under the model checker: bytes, room, sleep, and the end. The code under test is the crate's own
-//! `ring.rs`, on the heap.
+//! One direction of a stream under the model checker: bytes, room, sleep, and the end. The code under test is the
+//! crate's own `ring.rs`, on the heap.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;

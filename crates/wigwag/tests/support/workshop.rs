@@ -1,8 +1,9 @@
 //! A server in a process of its own that does what each request orders.
 //!
-//! A request that begins with [`ORDER`] is one in words (see [`obey`]); any other is inverted byte by byte. Requests go to
-//! [`wigwag::Server::serve_on`]; with the option `recv` they go through [`wigwag::Server::recv_timeout`], so that the
-//! server can be asked for its statistics meanwhile. A binary that uses this has a role `workshop` that calls [`play`].
+//! A request that begins with [`ORDER`] is one in words (see [`obey`]); any other is inverted byte by byte. Requests go
+//! to [`wigwag::Server::serve_on`]; with the option `recv` they go through [`wigwag::Server::recv_timeout`], so that
+//! the server can be asked for its statistics meanwhile. A binary that uses this has a role `workshop` that calls
+//! [`play`].
 
 use std::path::Path;
 use std::sync::mpsc;

@@ -1,4 +1,5 @@
-//! What goals share that are measured with second processes of their own: how these start and end, and the words between.
+//! What goals share that are measured with second processes of their own: how these start and end, and the words
+//! between.
 
 use std::ffi::OsString;
 use std::fs::File;

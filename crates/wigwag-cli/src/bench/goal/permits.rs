@@ -1,5 +1,5 @@
-//! P12: a permit that is free, taken and given back, beside a POSIX semaphore in shared memory and a lock on a file; and the
-//! same while another process wants it, too.
+//! P12: a permit that is free, taken and given back, beside a POSIX semaphore in shared memory and a lock on a file;
+//! and the same while another process wants it, too.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,7 +22,8 @@ const LIMIT: f64 = 1.5;
 
 /// What is measured, in this order.
 const CONTENDERS: [&str; 3] = ["wigwag", "sem_t", "flock"];
-/// Where the words of the measurement lie: for each contender whether its second process runs, and how often it came in.
+/// Where the words of the measurement lie: for each contender whether its second process runs, and how often it came
+/// in.
 const RUN: usize = 0;
 const COUNT: usize = 8;
 const STRIDE: usize = 128;
@@ -72,8 +73,8 @@ struct Posix(std::cell::UnsafeCell<libc::sem_t>);
 impl Posix {
     fn at(memory: &Memory) -> &'static Posix {
         let at = memory.region(SEMAPHORE, size_of::<Posix>());
-        // SAFETY: in bounds as `region` checked, aligned to 2048, never unmapped; only touched through libc's functions,
-        // which expect other processes to do the same.
+        // SAFETY: in bounds as `region` checked, aligned to 2048, never unmapped; only touched through libc's
+        // functions, which expect other processes to do the same.
         unsafe { &*at.start().cast::<Posix>() }
     }
 

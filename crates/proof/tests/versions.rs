@@ -1,6 +1,0 @@
-//! Foreign peers, at the smallest scale: see `crates/proof/src/audit/versions.rs`.
-
-#[test]
-fn g23_foreign_peers() {
-    wigwag_testing::holds(env!("CARGO_BIN_EXE_xtask"), "G23");
-}

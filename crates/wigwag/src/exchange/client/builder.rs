@@ -1,0 +1,168 @@
+//! What a client may wish for before it connects.
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use crate::contract::Contract;
+use crate::error::Result;
+use crate::exchange::client::{Client, Counters};
+use crate::exchange::free_slots::FreeSlots;
+use crate::form::Form;
+use crate::memory::slot;
+use crate::options::ConnectOptions;
+use crate::session::connect::{self, Established};
+use crate::session::connection::Connection;
+use crate::wait::policy::Wait;
+
+/// Builds a [`Client`] with wishes of its own. What it does not set, the server states.
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("b").path;
+/// # let server = wigwag::Server::bind(name)?;
+/// let client = wigwag::Client::builder()
+///     .slots(4)                                      // calls in flight
+///     .capacity(64 << 10)                            // largest payload in bytes
+///     .wait(wigwag::Wait::Park)                      // never spin
+///     .timeout(std::time::Duration::from_secs(1))    // for the handshake; 5 seconds
+///     .connect(name)?;
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it connects"]
+pub struct ClientBuilder {
+    options: ConnectOptions,
+}
+
+impl From<ConnectOptions> for ClientBuilder {
+    fn from(options: ConnectOptions) -> ClientBuilder {
+        ClientBuilder { options: options.in_form(Form::Exchange) }
+    }
+}
+
+impl ClientBuilder {
+    /// All that these options say, in the place of all that was set before.
+    ///
+    /// ```
+    /// let options = wigwag::ConnectOptions::default().wait(wigwag::Wait::Park);
+    /// let builder = wigwag::Client::builder().options(options);
+    /// ```
+    pub fn options(self, options: ConnectOptions) -> Self {
+        options.into()
+    }
+
+    /// How values become bytes.
+    #[cfg(feature = "serde")]
+    pub(super) fn encoding(&self) -> crate::contract::Encoding {
+        self.options.contract.encoding
+    }
+
+    /// How many calls can be in flight; refused above what the server allows.
+    ///
+    /// ```
+    /// let builder = wigwag::Client::builder().slots(64);
+    /// ```
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.options = self.options.slots(slots);
+        self
+    }
+
+    /// The largest payload in bytes, request or reply; refused above what the server allows.
+    ///
+    /// ```
+    /// let builder = wigwag::Client::builder().capacity(4096);
+    /// ```
+    pub fn capacity(mut self, bytes: usize) -> Self {
+        self.options = self.options.capacity(bytes);
+        self
+    }
+
+    /// How this client waits for replies, default [`Wait::Adaptive`].
+    ///
+    /// ```
+    /// let builder = wigwag::Client::builder().wait(wigwag::Wait::Spin);
+    /// ```
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.options = self.options.wait(wait);
+        self
+    }
+
+    /// How long the handshake may take, default 5 seconds.
+    ///
+    /// ```
+    /// let builder = wigwag::Client::builder().timeout(std::time::Duration::from_millis(300));
+    /// ```
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options = self.options.timeout(timeout);
+        self
+    }
+
+    /// How long to wait for a server while there is none, default zero: not at all. `Duration::MAX` is for ever.
+    ///
+    /// ```
+    /// let builder = wigwag::Client::builder().server_timeout(std::time::Duration::from_secs(10));
+    /// ```
+    pub fn server_timeout(mut self, timeout: Duration) -> Self {
+        self.options = self.options.server_timeout(timeout);
+        self
+    }
+
+    /// What this client speaks, default plain bytes; a server with another contract refuses.
+    ///
+    /// ```
+    /// let builder = wigwag::Client::builder().contract(wigwag::Contract::named("frames", 2));
+    /// ```
+    pub fn contract(mut self, contract: Contract) -> Self {
+        self.options = self.options.contract(contract);
+        self
+    }
+
+    /// Expects a server of another user. Its memory is then as trustworthy as that user: it may change while you read
+    /// it.
+    ///
+    /// ```
+    /// let builder = wigwag::Client::builder().server_user(1001);
+    /// ```
+    pub fn server_user(mut self, uid: u32) -> Self {
+        self.options = self.options.server_user(uid);
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// As [`Client::connect`]; [`InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a number outside of
+    /// its limits.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("b").path;
+    /// # let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::builder().connect(name)?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn connect(self, name: impl AsRef<OsStr>) -> Result<Client> {
+        let established = connect::attach(name.as_ref(), &self.checked_options()?)?;
+        Ok(self.connected(name.as_ref(), established))
+    }
+
+    /// What is asked of a server.
+    pub(crate) fn checked_options(&self) -> Result<ConnectOptions> {
+        self.options.check()?;
+        Ok(self.options.clone())
+    }
+
+    /// The client of a session that was made by these wishes.
+    pub(crate) fn connected(self, name: &OsStr, established: Established) -> Client {
+        let slots = established.segment.geometry().slots;
+        let client = Client {
+            connection: Connection::new(established, self.options.wait),
+            free: FreeSlots::new(slots),
+            sequences: (0..slots).map(|_| Cell::new(slot::before_first())).collect(),
+            counters: Counters::default(),
+            name: name.to_owned(),
+            builder: self,
+        };
+        client.publish_depth();
+        client
+    }
+}

@@ -1,0 +1,526 @@
+//! The three states of a slot in the client's hands, as types: [`Loan`] (to be filled), [`Pending`] (with the server),
+//! [`Reply`] (back, changed). Each borrows the client, and dropping each leaves a defined state.
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::call_error::CallError;
+use crate::exchange::client::Client;
+use crate::memory::layout::{Descriptor, INLINE_CAPACITY};
+use crate::memory::payload::PayloadBytesMut;
+use crate::memory::prefetch;
+use crate::memory::segment::Line;
+use crate::sys::clock;
+
+/// Memory borrowed from the session, to be filled and passed to the server. Dropping it gives the slot back unsent.
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("l").path;
+/// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+/// # let thread = std::thread::spawn(move || server.serve(|r| r.reverse()));
+/// let client = wigwag::Client::connect(name)?;
+/// let mut loan = client.loan(4)?;
+/// loan.copy_from_slice(b"abcd");
+/// assert_eq!(&loan.call()?[..], b"dcba");
+/// # stop.shutdown(); thread.join().unwrap()?;
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[must_use = "a loan that is not sent does nothing"]
+pub struct Loan<'c> {
+    client: &'c Client,
+    slot: usize,
+    line: &'c Line,
+    /// **Invariant L1.** The slot's turn is the client's, no other `Loan` or `Reply` of this client has it, and
+    /// `payload` is its payload.
+    payload: PayloadBytesMut,
+    /// The request's sequence: found out before the memory is filled, as between filling and passing each instruction
+    /// counts.
+    sequence: u64,
+}
+
+impl<'c> Loan<'c> {
+    #[inline(always)]
+    pub(crate) fn new(client: &'c Client, slot: usize, len: usize) -> Loan<'c> {
+        let segment = client.connection.segment();
+        let line = segment.line(slot);
+        let payload = PayloadBytesMut::of_line(segment, slot, line, len > INLINE_CAPACITY, len);
+        Loan { client, slot, line, payload, sequence: client.next_sequence(slot) }
+    }
+
+    /// Passes the memory to the server and waits until it comes back.
+    ///
+    /// How it waits, [`Wait`](crate::Wait) says. It does not end by itself while the server lives and does not answer:
+    /// [`call_timeout`](Loan::call_timeout) does.
+    ///
+    /// # Errors
+    /// [`HandlerFailed`](ErrorKind::HandlerFailed), [`HandlerPanicked`](ErrorKind::HandlerPanicked) and
+    /// [`Unanswered`](ErrorKind::Unanswered) from the handler; [`PeerDied`](ErrorKind::PeerDied) within milliseconds
+    /// when the server dies, [`ServerClosed`](ErrorKind::ServerClosed) when it shuts down, both with whether the
+    /// request may have been executed; [`Violation`](ErrorKind::Violation), [`Forked`](ErrorKind::Forked).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("l").path;
+    /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move || server.serve(|r| r.fill(7)));
+    /// let client = wigwag::Client::connect(name)?;
+    /// assert_eq!(&client.loan(2)?.call()?[..], [7, 7]);
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    #[inline(always)] // else loan and reply go through memory, there and back
+    pub fn call(self) -> Result<Reply<'c>> {
+        let sequence = self.sequence;
+        let (client, slot, line) = self.pass(None)?;
+        client.finish(slot, line, sequence, None)
+    }
+
+    /// As [`call`](Loan::call), but gives up after `timeout`; the server sees the deadline.
+    ///
+    /// # Errors
+    /// As [`call`](Loan::call); [`TimedOut`](ErrorKind::TimedOut). The slot comes back when the server is done with it.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("l").path;
+    /// # let server = wigwag::Server::bind(name)?; // and nobody serves
+    /// let client = wigwag::Client::connect(name)?;
+    /// let error = client.loan(2)?.call_timeout(std::time::Duration::from_millis(5)).unwrap_err();
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::TimedOut { maybe_executed: true });
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn call_timeout(self, timeout: Duration) -> Result<Reply<'c>> {
+        self.call_until(clock::deadline_after(timeout))
+    }
+
+    /// As [`call_timeout`](Loan::call_timeout), with a point in time.
+    ///
+    /// # Errors
+    /// As [`call_timeout`](Loan::call_timeout).
+    ///
+    /// ```no_run
+    /// # let client = wigwag::Client::connect("example")?;
+    /// let at = std::time::Instant::now() + std::time::Duration::from_secs(1);
+    /// let first = client.loan(8)?.call_deadline(at)?;
+    /// let second = client.loan(8)?.call_deadline(at)?; // both within the one second
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn call_deadline(self, at: Instant) -> Result<Reply<'c>> {
+        self.call_until(Some(at))
+    }
+
+    pub(crate) fn call_until(self, deadline: Option<Instant>) -> Result<Reply<'c>> {
+        let sequence = self.sequence;
+        let (client, slot, line) = self.pass(deadline)?;
+        client.finish(slot, line, sequence, deadline)
+    }
+
+    /// As [`call`](Loan::call), and with an error the payload comes back, as far as it is there still.
+    ///
+    /// # Errors
+    /// [`CallError`], with the [`Error`](crate::Error) of [`call`](Loan::call) in it.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("c").path;
+    /// let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::connect(name)?;
+    /// let mut frame = client.loan(640 * 480)?;
+    /// frame.fill(7);
+    /// drop(server);
+    /// let error = frame.call_or_payload().unwrap_err();
+    /// assert!(matches!(error.kind(), wigwag::ErrorKind::ServerClosed { .. }));
+    /// assert_eq!(error.into_payload().unwrap(), [7; 640 * 480]);       // for the server that comes after
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn call_or_payload(self) -> std::result::Result<Reply<'c>, CallError> {
+        self.call_or_payload_until(None)
+    }
+
+    /// As [`call_or_payload`](Loan::call_or_payload), but gives up after `timeout`.
+    ///
+    /// # Errors
+    /// As [`call_or_payload`](Loan::call_or_payload), and [`TimedOut`](ErrorKind::TimedOut).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("c").path;
+    /// let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::connect(name)?;
+    /// let mut loan = client.loan(3)?;
+    /// loan.copy_from_slice(b"abc");
+    /// let error = loan.call_timeout_or_payload(std::time::Duration::from_millis(5)).unwrap_err();   // nobody serves
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::TimedOut { maybe_executed: true });
+    /// assert_eq!(error.payload().unwrap(), b"abc");
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn call_timeout_or_payload(self, timeout: Duration) -> std::result::Result<Reply<'c>, CallError> {
+        self.call_or_payload_until(clock::deadline_after(timeout))
+    }
+
+    fn call_or_payload_until(self, deadline: Option<Instant>) -> std::result::Result<Reply<'c>, CallError> {
+        let (client, slot, len) = (self.client, self.slot, self.payload.len());
+        self.call_until(deadline).map_err(|error| CallError::of(client, slot, len, error))
+    }
+
+    /// Passes the memory to the server and goes on: several calls can be under way at a time, answered in any order.
+    ///
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked). That the server is gone shows when the reply is waited for.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("l").path;
+    /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move || server.serve(|r| r.make_ascii_uppercase()));
+    /// let client = wigwag::Client::connect(name)?;
+    /// let send = |text: &[u8]| -> wigwag::Result<_> {
+    ///     let mut loan = client.loan(text.len())?;
+    ///     loan.copy_from_slice(text);
+    ///     loan.send()
+    /// };
+    /// let (first, second) = (send(b"one")?, send(b"two")?);
+    /// assert_eq!(&second.wait()?[..], b"TWO");
+    /// assert_eq!(&first.wait()?[..], b"ONE");
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    #[inline]
+    pub fn send(self) -> Result<Pending<'c>> {
+        let len = self.payload.len();
+        let (client, slot, line) = self.pass(None)?;
+        Ok(Pending { client, slot, line, len, is_taken: false })
+    }
+
+    /// As [`send`](Loan::send), with a deadline for the server to see. Waiting for the reply is not bounded by it.
+    ///
+    /// # Errors
+    /// As [`send`](Loan::send).
+    ///
+    /// ```no_run
+    /// # let client = wigwag::Client::connect("example")?;
+    /// let pending = client.loan(8)?.send_timeout(std::time::Duration::from_secs(1))?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn send_timeout(self, timeout: Duration) -> Result<Pending<'c>> {
+        let len = self.payload.len();
+        let (client, slot, line) = self.pass(clock::deadline_after(timeout))?;
+        Ok(Pending { client, slot, line, len, is_taken: false })
+    }
+
+    #[inline(always)]
+    fn check_before_pass(&self) -> Result<()> {
+        if self.client.connection.is_forked() {
+            return Err(Error::forked());
+        }
+        self.client.connection.check_before_pass()
+    }
+
+    #[inline(always)]
+    fn pass(self, deadline: Option<Instant>) -> Result<(&'c Client, usize, &'c Line)> {
+        self.check_before_pass()?;
+        if self.payload.len() > INLINE_CAPACITY {
+            prefetch::written(&self);
+        }
+        let this = ManuallyDrop::new(self); // the slot is the server's from here on
+        this.client.send(this.slot, this.line, this.sequence, this.payload.len(), deadline);
+        Ok((this.client, this.slot, this.line))
+    }
+}
+
+#[cfg(all(feature = "tokio", not(loom)))]
+mod owned;
+
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) use crate::exchange::loan::owned::{Held, Passed};
+
+impl Deref for Loan<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
+impl DerefMut for Loan<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.payload
+    }
+}
+
+impl Drop for Loan<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.client.release(self.slot);
+    }
+}
+
+impl fmt::Debug for Loan<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Loan").field("len", &self.payload.len()).field("slot", &self.slot).finish()
+    }
+}
+
+/// A call under way. Dropping it abandons the call: the server is told, and the slot comes back when it is done with
+/// it.
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("l").path;
+/// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+/// # let thread = std::thread::spawn(move || server.serve(|r| r.reverse()));
+/// let client = wigwag::Client::connect(name)?;
+/// let mut loan = client.loan(3)?;
+/// loan.copy_from_slice(b"abc");
+/// let mut pending = loan.send()?;
+/// // ... something else meanwhile
+/// let reply = match pending.try_wait() {
+///     Some(reply) => reply?,
+///     None => pending.wait()?,
+/// };
+/// assert_eq!(&reply[..], b"cba");
+/// # drop(reply); stop.shutdown(); thread.join().unwrap()?;
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[must_use = "dropping it abandons the call"]
+pub struct Pending<'c> {
+    client: &'c Client,
+    slot: usize,
+    line: &'c Line,
+    /// Of the request.
+    len: usize,
+    /// The reply, or its error, has been given out; the slot is not ours any more.
+    is_taken: bool,
+}
+
+impl<'c> Pending<'c> {
+    /// Waits for the reply.
+    ///
+    /// # Errors
+    /// As [`Loan::call`]; [`Unanswered`](ErrorKind::Unanswered) if the reply has been taken before.
+    ///
+    /// ```no_run
+    /// # let client = wigwag::Client::connect("example")?;
+    /// let reply = client.loan(8)?.send()?.wait()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    #[inline]
+    pub fn wait(mut self) -> Result<Reply<'c>> {
+        if self.is_taken {
+            return Err(Error::new(ErrorKind::Unanswered, "the reply of this call has been taken before"));
+        }
+        self.is_taken = true;
+        if self.client.connection.is_forked() {
+            return Err(Error::forked());
+        }
+        self.client.finish(self.slot, self.line, self.client.last_sequence(self.slot), None)
+    }
+
+    /// The reply, or its error, if it is there; `None` if it is not, or has been taken before.
+    ///
+    /// ```no_run
+    /// # let client = wigwag::Client::connect("example")?;
+    /// let mut pending = client.loan(8)?.send()?;
+    /// if let Some(reply) = pending.try_wait() { println!("{} bytes", reply?.len()); }
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_wait(&mut self) -> Option<Result<Reply<'c>>> {
+        if self.is_ready() {
+            self.is_taken = true;
+            return Some(self.client.accept(self.slot, self.line));
+        }
+        if self.is_taken || self.client.connection.seems_alive() {
+            return None;
+        }
+        // The server is gone, or this is a forked child: that takes no time to find out, and it is the answer.
+        self.wait_until(Some(Instant::now()))
+    }
+
+    /// As [`wait`](Pending::wait), and with an error the payload comes back, as far as it is there still.
+    ///
+    /// # Errors
+    /// As [`Loan::call_or_payload`].
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("c").path;
+    /// let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::connect(name)?;
+    /// let pending = client.loan(5000)?.send()?;
+    /// drop(server);
+    /// let error = pending.wait_or_payload().unwrap_err();
+    /// assert_eq!(error.into_payload().unwrap().len(), 5000);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn wait_or_payload(self) -> std::result::Result<Reply<'c>, CallError> {
+        let (client, slot, len, is_taken) = (self.client, self.slot, self.len, self.is_taken);
+        self.wait().map_err(|error| match is_taken {
+            true => CallError::without_payload(error),
+            false => CallError::of(client, slot, len, error),
+        })
+    }
+
+    /// Waits for the reply for up to `timeout`; `None` when it has not come by then, or has been taken before. The call
+    /// goes on, and may be waited for again.
+    ///
+    /// ```no_run
+    /// # let client = wigwag::Client::connect("example")?;
+    /// let mut pending = client.loan(8)?.send()?;
+    /// while pending.wait_timeout(std::time::Duration::from_secs(1)).is_none() { println!("still working"); }
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<Reply<'c>>> {
+        self.wait_until(clock::deadline_after(timeout))
+    }
+
+    /// As [`wait_timeout`](Pending::wait_timeout), with a point in time.
+    ///
+    /// ```no_run
+    /// # let client = wigwag::Client::connect("example")?;
+    /// let mut pending = client.loan(8)?.send()?;
+    /// let reply = pending.wait_deadline(std::time::Instant::now() + std::time::Duration::from_secs(1));
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn wait_deadline(&mut self, at: Instant) -> Option<Result<Reply<'c>>> {
+        self.wait_until(Some(at))
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<Reply<'c>>> {
+        if self.is_taken {
+            return None;
+        }
+        if self.client.connection.is_forked() {
+            self.is_taken = true;
+            return Some(Err(Error::forked()));
+        }
+        let outcome = match self.client.connection.wait(self.line, deadline.into()) {
+            Ok(()) => self.client.accept(self.slot, self.line),
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) => return None,
+            Err(error) => {
+                self.client.abandon(self.slot);
+                Err(error)
+            }
+        };
+        self.is_taken = true;
+        Some(outcome)
+    }
+
+    /// Whether the reply is there, so that waiting would end at once.
+    ///
+    /// ```no_run
+    /// # let client = wigwag::Client::connect("example")?;
+    /// let pending = client.loan(8)?.send()?;
+    /// println!("{}", if pending.is_ready() { "there" } else { "not yet" });
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        !self.is_taken && !self.client.connection.is_forked() && self.client.connection.is_ready(self.line)
+    }
+}
+
+impl Drop for Pending<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.is_taken {
+            self.client.abandon(self.slot);
+        }
+    }
+}
+
+impl fmt::Debug for Pending<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Pending").field("slot", &self.slot).field("is_ready", &self.is_ready()).finish()
+    }
+}
+
+/// The same memory, changed by the server. Dropping it frees the slot.
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("l").path;
+/// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+/// # let thread = std::thread::spawn(move || server.serve(|r| r.make_ascii_uppercase()));
+/// let client = wigwag::Client::connect(name)?;
+/// let reply = client.call(b"ok")?;
+/// assert_eq!(&reply[..], b"OK");
+/// # drop(reply); stop.shutdown(); thread.join().unwrap()?;
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+pub struct Reply<'c> {
+    client: &'c Client,
+    slot: usize,
+    /// As invariant L1 of [`Loan`].
+    payload: PayloadBytesMut,
+}
+
+impl<'c> Reply<'c> {
+    #[inline(always)]
+    pub(crate) fn new(client: &'c Client, slot: usize, line: &Line, head: Descriptor) -> Reply<'c> {
+        let segment = client.connection.segment();
+        let payload = PayloadBytesMut::of_line(segment, slot, line, head.in_body, head.len as usize);
+        let reply = Reply { client, slot, payload };
+        if head.in_body {
+            prefetch::arrived(&reply);
+        }
+        reply
+    }
+
+    /// Makes the reply the next request, of `len` bytes, without copying: what is in it stays where it is, unless the
+    /// new length moves it between line and body (48 bytes).
+    ///
+    /// # Errors
+    /// [`CapacityExceeded`](ErrorKind::CapacityExceeded); the slot is free then. [`Forked`](ErrorKind::Forked).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("l").path;
+    /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move || server.serve(|r| for b in r.iter_mut() { *b += 1 }));
+    /// let client = wigwag::Client::connect(name)?;
+    /// let once = client.call(&[1, 2])?;
+    /// let twice = once.into_loan(2)?.call()?;
+    /// assert_eq!(&twice[..], [3, 4]);
+    /// # drop(twice); stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn into_loan(self, len: usize) -> Result<Loan<'c>> {
+        if self.client.connection.is_forked() {
+            return Err(Error::forked());
+        }
+        let capacity = self.client.capacity();
+        if len > capacity {
+            return Err(Error::capacity(len, capacity));
+        }
+        let this = ManuallyDrop::new(self);
+        let mut loan = Loan::new(this.client, this.slot, len);
+        loan.payload.take_over(&this.payload);
+        Ok(loan)
+    }
+}
+
+impl Deref for Reply<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
+impl DerefMut for Reply<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.payload
+    }
+}
+
+impl Drop for Reply<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.client.release(self.slot);
+    }
+}
+
+impl fmt::Debug for Reply<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Reply").field("len", &self.payload.len()).field("slot", &self.slot).finish()
+    }
+}

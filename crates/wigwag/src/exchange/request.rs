@@ -1,0 +1,573 @@
+//! The server's view of one call: the client's bytes where they lie, and the way to answer.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::memory::bounce_buffer::BounceBuffer;
+use crate::memory::layout::{Descriptor, ERROR_TEXT_CAPACITY, INLINE_CAPACITY, Kind};
+use crate::memory::payload::PayloadBytesMut;
+use crate::memory::prefetch;
+use crate::memory::segment::{Line, LineRef};
+use crate::memory::slot;
+use crate::service::abandonment::Ticket;
+use crate::service::session::Session;
+use crate::session::peer::Peer;
+use crate::session::peer::Trust;
+use crate::statistics::KeptEntry;
+use crate::sync::Ordering;
+use crate::sys::clock;
+use crate::verify::faults::{self, Fault};
+
+/// One request, to be changed in place and answered.
+///
+/// It dereferences to the payload: the client's own bytes where they lie when the client is of the same user, a private
+/// copy that is handed back at the reply otherwise. The same handler serves both.
+///
+/// In [`Server::serve`](crate::Server::serve) the handler gets `&mut Request`, and its return answers. From
+/// [`Server::recv`](crate::Server::recv) it comes owned and may move to another thread, to be answered later with
+/// [`reply`](Request::reply) or [`fail`](Request::fail); dropped without either, the client gets
+/// [`ErrorKind::Unanswered`](crate::ErrorKind::Unanswered). If the client dies first, answering does nothing.
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("upper").path;
+/// let mut server = wigwag::Server::bind(name)?;
+/// let client = std::thread::spawn({
+///     let name = name.clone();
+///     move || wigwag::Client::connect(name)?.call(b"hello").map(|reply| reply.to_vec())
+/// });
+/// let mut request = server.recv()?;
+/// request.make_ascii_uppercase();
+/// request.reply();
+/// assert_eq!(client.join().unwrap()?, b"HELLO");
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+pub struct Request {
+    session: Arc<Session>,
+    /// **Invariant Q1.** While `open`, the slot's turn is the server's, this is the only `Request` for it, and
+    /// `payload` is bytes that nobody else touches: the slot's payload (same user), or `copy`'s memory (others).
+    payload: PayloadBytesMut,
+    /// The slot's line in the session's segment (Q1); meaningless while closed.
+    line: LineRef,
+    slot: usize,
+    sequence: u64,
+    in_body: bool,
+    has_deadline: bool,
+    open: bool,
+    /// Private copy for a client of another user, kept from request to request.
+    copy: BounceBuffer,
+    /// Once it is out of its thread's hands: what observers see of it, and how long it was.
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    bytes_in: usize,
+    _entry: Option<KeptEntry>,
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answered {
+    /// The turn was passed: there was a request to answer.
+    pub passed: bool,
+    /// The client had to be woken.
+    pub rang: bool,
+    /// The reply says that the handler failed, or panicked, or dropped the request.
+    pub failed: bool,
+    /// Bytes of the reply.
+    pub len: u32,
+}
+
+impl Answered {
+    const NOTHING: Answered = Answered { passed: false, rang: false, failed: false, len: 0 };
+}
+
+/// A thread that waits for its caller to give up.
+struct Sleeper(std::thread::Thread);
+
+impl Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A future that is ready when nobody waits for a request's answer any more: see [`Request::abandoned`].
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("r").path;
+/// let mut server = wigwag::Server::bind(name)?;
+/// let client = wigwag::Client::connect(name)?;
+/// let pending = client.loan(8)?.send()?;
+/// let request = server.recv()?;
+/// let given_up: wigwag::Abandoned = request.abandoned();
+/// drop(pending);
+/// # #[cfg(feature = "tokio")]
+/// tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(given_up);
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[must_use = "it does nothing unless it is polled"]
+pub struct Abandoned<'r> {
+    request: &'r Request,
+    ticket: Option<Ticket>,
+}
+
+impl Future for Abandoned<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let request = self.request;
+        // Another thread may have held the lock of the list when this child was forked.
+        if request.is_inherited() || !request.open || request.is_abandoned() {
+            return Poll::Ready(());
+        }
+        let abandonment = &request.session.abandonment;
+        let registered = abandonment.register(self.ticket, request.slot, context.waker());
+        self.ticket = Some(registered.ticket);
+        if registered.must_watch {
+            request.session.watch();
+        }
+        // What came before it was registered wakes nobody.
+        if request.is_abandoned() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket
+            && !self.request.is_inherited()
+        {
+            self.request.session.abandonment.leave(ticket);
+        }
+    }
+}
+
+impl fmt::Debug for Abandoned<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Abandoned").field("is_ready", &self.request.is_abandoned()).finish()
+    }
+}
+
+impl Request {
+    /// A request that stands for nothing yet; [`Request::open`] makes it one.
+    pub(crate) fn closed(session: Arc<Session>) -> Request {
+        Request {
+            session,
+            payload: PayloadBytesMut::default(),
+            line: LineRef::NONE,
+            slot: 0,
+            sequence: 0,
+            in_body: false,
+            has_deadline: false,
+            open: false,
+            copy: BounceBuffer::new(),
+            kept: None,
+        }
+    }
+
+    /// Takes a slot whose turn word said "server" with a new `sequence`, and whose head was checked with
+    /// [`Descriptor::fits`]. `false` when it could not be, and has been answered with an error.
+    #[inline(always)]
+    pub(crate) fn open(&mut self, slot: usize, line: &Line, sequence: u64, head: Descriptor) -> bool {
+        debug_assert!(!self.open);
+        self.line = LineRef::of(line);
+        self.slot = slot;
+        self.sequence = sequence;
+        self.in_body = head.in_body;
+        self.has_deadline = head.has_deadline;
+        self.open = true;
+        match self.session.trust {
+            Trust::SameUser => {
+                let (segment, len) = (&self.session.segment, head.len as usize);
+                self.payload = PayloadBytesMut::of_line(segment, slot, line, head.in_body, len);
+                if head.in_body {
+                    prefetch::arrived(self);
+                }
+                true
+            }
+            Trust::OtherUser => self.copy_out(head),
+        }
+    }
+
+    /// Copies the payload of a client of another user. `false` when that failed, and the request has been answered so.
+    #[cold]
+    fn copy_out(&mut self, head: Descriptor) -> bool {
+        if let Err(why) = self.copy.take(&self.session.segment, self.session.memory.as_deref(), self.slot, head) {
+            self.answer_with_text(Kind::Failed, &format!("the server {why} the request"));
+            return false;
+        }
+        self.payload = PayloadBytesMut::of_copy(&mut self.copy);
+        true
+    }
+
+    /// Takes the request out, and leaves one that stands for nothing.
+    pub(crate) fn take(&mut self) -> Request {
+        let nothing = Request::closed(Arc::clone(&self.session));
+        std::mem::replace(self, nothing)
+    }
+
+    /// Whether it has not been answered yet.
+    #[inline(always)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether it came from a client of another user.
+    pub(crate) fn is_from_other_user(&self) -> bool {
+        self.session.trust == Trust::OtherUser
+    }
+
+    /// The session it came from.
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The most bytes a reply may have.
+    ///
+    /// ```no_run
+    /// # let mut server = wigwag::Server::bind("example")?;
+    /// let request = server.recv()?;
+    /// assert!(request.len() <= request.capacity());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn capacity(&self) -> usize {
+        self.session.segment.geometry().capacity
+    }
+
+    /// Makes the reply longer or shorter than the request. What was there stays; what is added is zero.
+    ///
+    /// # Errors
+    /// [`CapacityExceeded`](crate::ErrorKind::CapacityExceeded) beyond [`capacity`](Request::capacity),
+    /// [`Forked`](crate::ErrorKind::Forked) in a forked child; nothing has changed then.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("twice").path;
+    /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+    /// # let client = wigwag::Client::connect(name)?;
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve(|request| {
+    ///     let len = request.len();
+    ///     request.resize(2 * len)?;
+    ///     request.copy_within(..len, len);
+    ///     Ok::<(), wigwag::Error>(())
+    /// })
+    /// # );
+    /// # assert_eq!(&client.call(b"abc")?[..], b"abcabc"); stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn resize(&mut self, len: usize) -> Result<()> {
+        if len > self.capacity() {
+            return Err(Error::capacity(len, self.capacity()));
+        }
+        if self.is_inherited() {
+            return Err(Error::forked());
+        }
+        match self.session.trust {
+            Trust::OtherUser => {
+                if !self.copy.resize(len) {
+                    return Err(Error::new(ErrorKind::Io, format!("there is no memory for a reply of {len} bytes")));
+                }
+                self.payload = PayloadBytesMut::of_copy(&mut self.copy);
+            }
+            Trust::SameUser => {
+                let old = self.payload.len();
+                if len > INLINE_CAPACITY && !self.in_body {
+                    // By Q1 both the inline part and the body of the slot are ours.
+                    let mut body = PayloadBytesMut::of_slot(&self.session.segment, self.slot, true, len);
+                    body.take_over(&self.payload);
+                    self.payload = body;
+                    self.in_body = true;
+                }
+                self.payload.set_len(len); // within the capacity, and in the body if it has to be
+                if len > old {
+                    self.payload[old..].fill(0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `bytes` the reply.
+    ///
+    /// # Errors
+    /// [`CapacityExceeded`](crate::ErrorKind::CapacityExceeded), [`Forked`](crate::ErrorKind::Forked); nothing has
+    /// changed then.
+    ///
+    /// ```no_run
+    /// # let mut server = wigwag::Server::bind("example")?;
+    /// server.serve(|request| request.set_reply(b"any bytes up to the capacity"))?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn set_reply(&mut self, bytes: &[u8]) -> Result<()> {
+        self.resize(bytes.len())?;
+        self.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// When the client stops waiting, if it said so.
+    ///
+    /// ```no_run
+    /// # let mut server = wigwag::Server::bind("example")?;
+    /// server.serve(|request| match request.deadline() {
+    ///     Some(at) if at < std::time::Instant::now() => Err("nobody waits for this any more"),
+    ///     _ => Ok(()),
+    /// })?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn deadline(&self) -> Option<Instant> {
+        // Relaxed: ordered by the turn. Any number is a valid deadline.
+        (self.has_deadline && !self.is_inherited())
+            .then(|| clock::ns_to_instant(self.session.segment.deadline(self.slot).load(Ordering::Relaxed)))
+    }
+
+    /// Whether nobody waits for the answer any more, so that work on it is wasted: the client has given the call up, or
+    /// its session is over, because it died, left, or was ended. It looks at shared memory each time.
+    ///
+    /// A death is known as soon as the kernel tells, within milliseconds, however busy this thread is.
+    /// [`abandoned`](Request::abandoned) and [`wait_abandoned`](Request::wait_abandoned) wait for the same.
+    ///
+    /// ```no_run
+    /// # let mut server = wigwag::Server::bind("example")?;
+    /// server.serve(|request| {
+    ///     for part in 0..1000 {
+    ///         if request.is_abandoned() { return; }
+    ///         // ... one part of a long work
+    ///     }
+    /// })?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn is_abandoned(&self) -> bool {
+        let is_here = self.open && !self.is_inherited();
+        is_here && (slot::load(&self.line().turn).is_abandoned() || self.session.abandonment.is_over())
+    }
+
+    /// Waits until [nobody waits for the answer any more](Request::is_abandoned): a future, of whichever runtime, for a
+    /// handler that has something better to do than to finish in vain.
+    ///
+    /// It costs nothing until it is polled. In a forked child, which has no part in the call, it is ready at once.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "tokio")]
+    /// # async fn example() -> wigwag::Result<()> {
+    /// let mut server = wigwag::tokio::Server::bind("slow")?;
+    /// server
+    ///     .serve(async |request: &mut wigwag::Request| {
+    ///         tokio::select! {
+    ///             _ = request.abandoned() => Err("nobody waits for this any more"),
+    ///             _ = tokio::time::sleep(std::time::Duration::from_secs(60)) => Ok(()),   // a long work
+    ///         }
+    ///     })
+    ///     .await
+    /// # }
+    /// ```
+    pub fn abandoned(&self) -> Abandoned<'_> {
+        Abandoned { request: self, ticket: None }
+    }
+
+    /// Waits up to `timeout` for what [`is_abandoned`](Request::is_abandoned) tells; `false` when somebody still waits
+    /// then.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("r").path;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::connect(name)?;
+    /// let pending = client.loan(8)?.send()?;
+    /// let request = server.recv()?;
+    /// assert!(!request.wait_abandoned(std::time::Duration::from_millis(1)));
+    /// drop(pending);
+    /// assert!(request.wait_abandoned(std::time::Duration::from_secs(10)));
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn wait_abandoned(&self, timeout: Duration) -> bool {
+        let deadline = clock::deadline_after(timeout);
+        if self.is_inherited() {
+            std::thread::sleep(timeout);
+            return false;
+        }
+        let waker = Waker::from(Arc::new(Sleeper(std::thread::current())));
+        let mut abandoned = self.abandoned();
+        loop {
+            if Pin::new(&mut abandoned).poll(&mut Context::from_waker(&waker)).is_ready() {
+                return true;
+            }
+            match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return false,
+                Some(left) => std::thread::park_timeout(left),
+                None => std::thread::park(),
+            }
+        }
+    }
+
+    /// Who sent it.
+    ///
+    /// ```no_run
+    /// # let mut server = wigwag::Server::bind("example")?;
+    /// let uid = server.recv()?.peer().uid;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn peer(&self) -> Peer {
+        let peer = self.session.peer;
+        Peer::of(peer)
+    }
+
+    /// Answers: the payload as it is now is the reply.
+    ///
+    /// ```no_run
+    /// # let mut server = wigwag::Server::bind("echo")?;
+    /// loop { server.recv()?.reply(); }
+    /// # #[allow(unreachable_code)] Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn reply(mut self) {
+        let answered = self.answer();
+        self.count(answered);
+    }
+
+    /// Answers with an error; the client gets [`HandlerFailed`](crate::ErrorKind::HandlerFailed) with the text, cut at
+    /// 1,024 bytes.
+    ///
+    /// ```no_run
+    /// # let mut server = wigwag::Server::bind("never")?;
+    /// server.recv()?.fail("not today");
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn fail(mut self, why: impl fmt::Display) {
+        let answered = self.answer_with_text(Kind::Failed, &why.to_string());
+        self.count(answered);
+    }
+
+    /// The request leaves the thread that found it, to be answered later. `since_ns`: when it came, or a little
+    /// earlier.
+    #[cold]
+    pub(crate) fn keep(&mut self, since_ns: u64) {
+        let record = &self.session.record;
+        record.counters().kept.taken.add_shared(1);
+        self.kept = Some(Kept { bytes_in: self.payload.len(), _entry: record.keep(self.slot, since_ns) });
+    }
+
+    /// Counts an answer that was not given by the thread that found the request.
+    pub(crate) fn count(&mut self, answered: Answered) {
+        if !answered.passed {
+            return;
+        }
+        let kept = &self.session.record.counters().kept;
+        let bytes_in = match self.kept.take() {
+            Some(kept) => kept.bytes_in,
+            None => {
+                kept.taken.add_shared(1); // a handler swapped it for another one, to keep it
+                0
+            }
+        };
+        kept.calls.add_shared(1);
+        kept.bytes_in.add_shared(bytes_in as u64);
+        kept.bytes_out.add_shared(answered.len.into());
+        kept.failed.add_shared(answered.failed.into());
+        kept.rung.add_shared(answered.rang.into());
+    }
+
+    /// The slot it lies in.
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// Passes the turn back with the payload as the reply. Returns whether a doorbell was rung.
+    #[inline(always)]
+    pub(crate) fn answer(&mut self) -> Answered {
+        if !self.open || self.is_inherited() {
+            return Answered::NOTHING;
+        }
+        if self.session.trust == Trust::OtherUser {
+            self.copy_in();
+        } else if self.in_body {
+            prefetch::written(self);
+        }
+        self.pass(Kind::Reply, self.payload.len())
+    }
+
+    /// The slot's line, which `session` keeps mapped; only of a request that is or was just open.
+    #[inline(always)]
+    fn line(&self) -> &Line {
+        self.line.get()
+    }
+
+    /// Whether this is a child process, as an error.
+    #[cfg(feature = "serde")]
+    pub(crate) fn check_fork(&self) -> Result<()> {
+        if self.is_inherited() { Err(Error::forked()) } else { Ok(()) }
+    }
+
+    /// Whether this is a child process that inherited the request, but not its memory.
+    #[inline(always)]
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.session.segment.is_forked() && !faults::is(Fault::UncheckedChild)
+    }
+
+    #[cold]
+    fn copy_in(&mut self) {
+        self.in_body = self.payload.len() > INLINE_CAPACITY;
+        self.session.segment.copy_in(self.slot, self.in_body, self.copy.bytes());
+    }
+
+    /// Passes the turn back with a text instead of a reply.
+    #[cold]
+    pub(crate) fn answer_with_text(&mut self, kind: Kind, text: &str) -> Answered {
+        if !self.open || self.is_inherited() {
+            return Answered::NOTHING;
+        }
+        let text = &text.as_bytes()[..text.floor_char_boundary(ERROR_TEXT_CAPACITY)];
+        self.in_body = text.len() > INLINE_CAPACITY;
+        self.session.segment.copy_in(self.slot, self.in_body, text);
+        self.pass(kind, text.len())
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, kind: Kind, len: usize) -> Answered {
+        if faults::is(Fault::EarlyTurn) {
+            slot::pass_to_client(&self.line().turn, self.sequence);
+            faults::dawdle();
+        }
+        let is_cut = faults::is(Fault::ShortReply) && self.in_body && kind == Kind::Reply;
+        let len = len as u32 - u32::from(is_cut);
+        let head = Descriptor { len, kind, in_body: self.in_body, has_deadline: false };
+        self.open = false; // with the turn, the bytes are the client's
+        let rang = self.session.pass_back(self.line(), self.slot, self.sequence, head);
+        Answered { passed: true, rang, failed: kind != Kind::Reply, len }
+    }
+}
+
+impl Deref for Request {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        self.payload.shown(self.open)
+    }
+}
+
+impl DerefMut for Request {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.payload.shown_mut(self.open)
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let answered = self.answer_with_text(Kind::Unanswered, "");
+        self.count(answered);
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Request")
+            .field("len", &self.payload.len())
+            .field("slot", &self.slot)
+            .field("peer", &self.peer())
+            .finish()
+    }
+}

@@ -1,0 +1,386 @@
+//! The three states of a slot in a task's hands: [`Loan`] (to be filled), [`Pending`] (with the server), [`Reply`]
+//! (back, changed). Each keeps its session alive, and dropping each leaves a defined state.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::call_error::CallError;
+use crate::exchange::loan::Held;
+use crate::exchange::tokio::session::Session;
+use crate::sys::clock;
+
+/// Memory that the server already has, to be filled and passed: a `[u8]`. It may move to another task.
+///
+/// Dropping it gives the slot back; nothing was sent then.
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("s").path;
+/// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+/// # let thread = std::thread::spawn(move || server.serve(|r| for b in r.iter_mut() { *b = !*b }));
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let client = wigwag::tokio::Client::connect(name).await?;
+/// let mut loan = client.loan(3).await?;
+/// loan.copy_from_slice(&[0, 1, 2]);
+/// assert_eq!(loan.call().await?[..], [255, 254, 253]);
+/// # wigwag::Result::Ok(()) })?;
+/// # stop.shutdown(); thread.join().unwrap()?;
+/// # wigwag::Result::Ok(())
+/// ```
+#[must_use = "a loan that is not sent does nothing"]
+pub struct Loan(Owned);
+
+/// A call under way: a future that is the reply. Dropping it gives the call up: its slot comes back when the server is
+/// done with it.
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("s").path;
+/// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+/// # let thread = std::thread::spawn(move || server.serve(|r| for b in r.iter_mut() { *b = !*b }));
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let client = wigwag::tokio::Client::connect(name).await?;
+/// let (first, second) = (client.loan(1).await?.send()?, client.loan(2).await?.send()?);
+/// let (first, second) = tokio::join!(first, second);
+/// assert_eq!((first?.len(), second?.len()), (1, 2));
+/// # wigwag::Result::Ok(()) })?;
+/// # stop.shutdown(); thread.join().unwrap()?;
+/// # wigwag::Result::Ok(())
+/// ```
+#[must_use = "dropping it abandons the call"]
+pub struct Pending {
+    /// `None` once the reply was taken.
+    session: Option<Arc<Session>>,
+    slot: usize,
+    /// Whether it was polled before.
+    is_polled: bool,
+}
+
+/// A reply where it lies: a `[u8]` in the slot that the request was sent in. Dropping it gives the slot back.
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("s").path;
+/// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+/// # let thread = std::thread::spawn(move || server.serve(|r| for b in r.iter_mut() { *b = !*b }));
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let client = wigwag::tokio::Client::connect(name).await?;
+/// let reply = client.call(&[1, 2]).await?;
+/// let again = reply.into_loan(2)?.call().await?;          // the same memory once more
+/// assert_eq!(again[..], [1, 2]);
+/// # wigwag::Result::Ok(()) })?;
+/// # stop.shutdown(); thread.join().unwrap()?;
+/// # wigwag::Result::Ok(())
+/// ```
+pub struct Reply(Owned);
+
+/// A slot that is the client's, with the session that it goes back to.
+struct Owned {
+    /// `None` once the slot is somebody else's.
+    session: Option<Arc<Session>>,
+    held: Held,
+}
+
+impl Owned {
+    fn session(&self) -> &Arc<Session> {
+        self.session.as_ref().expect("it is taken out only by what consumes the whole")
+    }
+}
+
+impl Owned {
+    /// The same slot for a payload of another length; the bytes stay, up to the shorter one.
+    fn resize(mut self, len: usize) -> Result<Owned> {
+        let session = Arc::clone(self.session());
+        session.check_fork()?;
+        session.with_client(|client| client.check_loan(len).map(|()| self.held.resize(client, len)))?;
+        Ok(self)
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if let Some(session) = &self.session {
+            session.release(self.held.slot());
+        }
+    }
+}
+
+impl Loan {
+    pub(super) fn new(session: &Arc<Session>, held: Held) -> Loan {
+        Loan(Owned { session: Some(Arc::clone(session)), held })
+    }
+
+    /// Passes the memory to the server and waits until it is back. Dropping the future gives the call up.
+    ///
+    /// # Errors
+    /// As [`wigwag::Loan::call`](crate::Loan::call).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move || server.serve(|_| Err::<(), _>("no")));
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let client = wigwag::tokio::Client::connect(name).await?;
+    /// let error = client.loan(1).await?.call().await.unwrap_err();
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::HandlerFailed);
+    /// # wigwag::Result::Ok(()) })?;
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # wigwag::Result::Ok(())
+    /// ```
+    pub async fn call(self) -> Result<Reply> {
+        self.send()?.await
+    }
+
+    /// As [`call`](Loan::call), for at most so long; the server is told when nobody waits any more.
+    ///
+    /// # Errors
+    /// As [`call`](Loan::call), and [`TimedOut`](ErrorKind::TimedOut).
+    ///
+    /// # Panics
+    /// tokio panics if the runtime's time is not enabled.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # let server = wigwag::Server::bind(name)?;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let client = wigwag::tokio::Client::connect(name).await?;
+    /// let loan = client.loan(1).await?;
+    /// let error = loan.call_timeout(std::time::Duration::from_millis(5)).await.unwrap_err();   // nobody serves
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::TimedOut { maybe_executed: true });
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
+    /// ```
+    pub async fn call_timeout(self, timeout: Duration) -> Result<Reply> {
+        self.call_until(clock::deadline_after(timeout)).await
+    }
+
+    /// As [`call_timeout`](Loan::call_timeout), with a point in time.
+    ///
+    /// # Errors
+    /// As [`call_timeout`](Loan::call_timeout).
+    ///
+    /// # Panics
+    /// tokio panics if the runtime's time is not enabled.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # let server = wigwag::Server::bind(name)?;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let client = wigwag::tokio::Client::connect(name).await?;
+    /// let error = client.loan(1).await?.call_deadline(std::time::Instant::now()).await.unwrap_err();
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::TimedOut { maybe_executed: true });
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
+    /// ```
+    pub async fn call_deadline(self, at: Instant) -> Result<Reply> {
+        self.call_until(Some(at)).await
+    }
+
+    pub(super) async fn call_until(self, deadline: Option<Instant>) -> Result<Reply> {
+        let pending = self.pass(deadline)?;
+        match deadline {
+            None => pending.await,
+            Some(at) => match tokio::time::timeout_at(at.into(), pending).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Error::timed_out(true)),
+            },
+        }
+    }
+
+    /// As [`call`](Loan::call), and with an error the payload comes back, as far as it is there still.
+    ///
+    /// # Errors
+    /// As [`wigwag::Loan::call_or_payload`](crate::Loan::call_or_payload).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::tokio::Client::connect(name).await?;
+    /// let mut frame = client.loan(5000).await?;
+    /// frame.fill(7);
+    /// drop(server);
+    /// assert_eq!(frame.call_or_payload().await.unwrap_err().into_payload().unwrap(), [7; 5000]);
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
+    /// ```
+    pub async fn call_or_payload(self) -> std::result::Result<Reply, CallError> {
+        self.call_or_payload_until(None).await
+    }
+
+    /// As [`call_or_payload`](Loan::call_or_payload), for at most so long.
+    ///
+    /// # Errors
+    /// As [`call_or_payload`](Loan::call_or_payload), and [`TimedOut`](ErrorKind::TimedOut).
+    ///
+    /// # Panics
+    /// tokio panics if the runtime's time is not enabled.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::tokio::Client::connect(name).await?;
+    /// let limit = std::time::Duration::from_millis(5);
+    /// let error = client.loan(3).await?.call_timeout_or_payload(limit).await.unwrap_err();   // nobody serves
+    /// assert_eq!(error.payload().unwrap().len(), 3);
+    /// # wigwag::Result::Ok(()) })?;
+    /// # wigwag::Result::Ok(())
+    /// ```
+    pub async fn call_timeout_or_payload(self, timeout: Duration) -> std::result::Result<Reply, CallError> {
+        self.call_or_payload_until(clock::deadline_after(timeout)).await
+    }
+
+    async fn call_or_payload_until(mut self, deadline: Option<Instant>) -> std::result::Result<Reply, CallError> {
+        let session = Arc::clone(self.0.session());
+        let (slot, len) = (self.0.held.slot(), self.0.held.len());
+        // Copied while the slot is this call's: once it has gone back, another task may write there.
+        let copy = || session.copy_payload(slot, len);
+        if let Err(error) = session.send(&self.0.held, deadline) {
+            return Err(CallError::with_payload(error, copy()));
+        }
+        let mut pending = Pending { session: self.0.session.take(), slot, is_polled: false };
+        let outcome = match deadline {
+            None => (&mut pending).await,
+            Some(at) => match tokio::time::timeout_at(at.into(), &mut pending).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Err(CallError::with_payload(Error::timed_out(true), copy())),
+            },
+        };
+        // A session that is over lends its slots to nobody any more.
+        outcome.map_err(|error| CallError::with_payload(error, copy()))
+    }
+
+    /// Passes the memory to the server and does not wait: any number of calls of one session may be under way.
+    ///
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked). That the server is gone is said here, if it is known already, or by the reply.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move || server.serve(|_| ()));
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let client = wigwag::tokio::Client::connect(name).await?;
+    /// let pending = client.loan(8).await?.send()?;
+    /// // ... something else meanwhile ...
+    /// assert_eq!(pending.await?.len(), 8);
+    /// # wigwag::Result::Ok(()) })?;
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # wigwag::Result::Ok(())
+    /// ```
+    pub fn send(self) -> Result<Pending> {
+        self.pass(None)
+    }
+
+    /// The same memory for a payload of another length.
+    #[cfg(feature = "tower")]
+    pub(super) fn resize(self, len: usize) -> Result<Loan> {
+        self.0.resize(len).map(Loan)
+    }
+
+    fn pass(mut self, deadline: Option<Instant>) -> Result<Pending> {
+        self.0.session().send(&self.0.held, deadline)?;
+        Ok(Pending { session: self.0.session.take(), slot: self.0.held.slot(), is_polled: false })
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Reply>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Reply>> {
+        let this = self.get_mut();
+        let Some(session) = &this.session else {
+            return Poll::Ready(Err(Error::new(ErrorKind::Unanswered, "the reply of this call has been taken before")));
+        };
+        // Who always finds its reply would never let other tasks run.
+        let budget = std::task::ready!(tokio::task::coop::poll_proceed(context));
+        if !std::mem::replace(&mut this.is_polled, true) {
+            session.spin(this.slot);
+        }
+        let outcome = std::task::ready!(session.poll_reply(this.slot, context.waker()));
+        budget.made_progress();
+        let session = this.session.take();
+        Poll::Ready(outcome.map(|held| Reply(Owned { session, held })))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(session) = &self.session {
+            session.abandon(self.slot);
+        }
+    }
+}
+
+impl Reply {
+    /// The same memory for the next request: the bytes stay, up to the shorter length.
+    ///
+    /// # Errors
+    /// [`CapacityExceeded`](ErrorKind::CapacityExceeded), [`Forked`](ErrorKind::Forked).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move || server.serve(|_| ()));
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let client = wigwag::tokio::Client::connect(name).await?;
+    /// let loan = client.call(b"again").await?.into_loan(3)?;
+    /// assert_eq!(&loan[..], b"aga");
+    /// # wigwag::Result::Ok(()) })?;
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # wigwag::Result::Ok(())
+    /// ```
+    pub fn into_loan(self, len: usize) -> Result<Loan> {
+        self.0.resize(len).map(Loan)
+    }
+}
+
+impl Deref for Loan {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.held
+    }
+}
+
+impl DerefMut for Loan {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0.held
+    }
+}
+
+impl Deref for Reply {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.held
+    }
+}
+
+impl DerefMut for Reply {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0.held
+    }
+}
+
+impl fmt::Debug for Loan {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Loan").field("len", &self.len()).field("slot", &self.0.held.slot()).finish()
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Pending").field("slot", &self.slot).field("is_taken", &self.session.is_none()).finish()
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Reply").field("len", &self.len()).field("slot", &self.0.held.slot()).finish()
+    }
+}

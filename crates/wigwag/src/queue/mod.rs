@@ -1,0 +1,46 @@
+//! Messages one way: an exchange whose slots are used in the order of the ring. A message is a request, its
+//! acknowledgement the reply.
+//!
+//! ```text
+//! sender                                         receiver
+//! wait until the next slot of the ring is free   loop {
+//! write the message, then the descriptor           turn = next slot's turn
+//! outbox.note(slot, length)                        if turn is SERVER with the expected sequence {
+//! turn.swap(SERVER | sequence + 1)    ---->          mark the descriptor Delivered
+//! if receiver.waiting { notify it }                  hand out (session, location)        Delivery
+//!                                                    acknowledge:  turn.swap(CLIENT)
+//! later: slots whose turn came back   <----          give back:    front of the redeliveries
+//! outbox.forget(slot)                            } }
+//! ```
+//!
+//! The sender keeps what was not acknowledged. When its receiver ends, it looks for the next receiver of that name,
+//! asks it for a session of the same size, and copies over what it keeps, in order: each message arrives at least once,
+//! and is marked when it may be the second time.
+//!
+//! | part | where |
+//! |---|---|
+//! | the sender's core, which never waits: room, put, free the oldest | [`sender`], [`outbox`] |
+//! | the next receiver | `sender::failover` |
+//! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`message`] |
+//! | blocking; several threads take turns with one worker | [`receiver`], [`delivery`] |
+//! | tasks | `tokio` |
+//!
+//! docs/design/queue.md has the guarantee and its reasons.
+
+mod delivery;
+#[cfg(feature = "serde")]
+mod encoded;
+pub(crate) mod message;
+mod outbox;
+mod receiver;
+mod sender;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) mod tokio;
+mod typed_receiver;
+mod typed_sender;
+
+pub use delivery::{Batch, Delivery};
+pub use receiver::{Deliveries, Receiver, ReceiverBuilder};
+pub use sender::{MessageLoan, Sender, SenderBuilder};
+pub use typed_receiver::{TypedBatch, TypedDeliveries, TypedDelivery, TypedReceiver};
+pub use typed_sender::{TypedMessageLoan, TypedSender};

@@ -1,0 +1,112 @@
+//! What a sender knows of its messages that are not acknowledged: a ring of slots, used and freed in order.
+//!
+//! Private memory: what the receiver writes never decides how long a message is, where it lies, or which slot is next.
+
+/// One message under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unacked {
+    /// Where it lies.
+    pub slot: usize,
+    /// The sequence it was passed with.
+    pub sequence: u64,
+    /// Its length in bytes.
+    pub len: usize,
+    /// Whether a receiver before this one has had it.
+    pub is_redelivered: bool,
+}
+
+/// The messages of one session, oldest first.
+#[derive(Debug)]
+pub struct Outbox {
+    /// By slot: what was passed there last.
+    records: Box<[Unacked]>,
+    /// The slot that is used next.
+    next: usize,
+    /// How many are under way: those in the slots before `next`.
+    count: usize,
+}
+
+impl Outbox {
+    /// None under way; the sequences go on after `sequence`.
+    pub fn new(slots: usize, sequence: u64) -> Outbox {
+        let record = |slot| Unacked { slot, sequence, len: 0, is_redelivered: false };
+        Outbox { records: (0..slots).map(record).collect(), next: 0, count: 0 }
+    }
+
+    /// How many are under way.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no room for one more.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.count == self.records.len()
+    }
+
+    /// The slot for one more message; meaningless if it is full.
+    #[inline(always)]
+    pub fn next(&self) -> usize {
+        self.next
+    }
+
+    /// A message was written into the slot that is next. `following` makes its sequence out of the slot's last.
+    #[inline(always)]
+    pub fn push(&mut self, len: usize, is_redelivered: bool, following: impl Fn(u64) -> u64) -> Unacked {
+        let slot = self.next;
+        let record = &mut self.records[slot];
+        *record = Unacked { slot, sequence: following(record.sequence), len, is_redelivered };
+        self.next = if slot + 1 == self.records.len() { 0 } else { slot + 1 };
+        self.count += 1;
+        self.records[slot]
+    }
+
+    /// The message at a place, 0 for the oldest.
+    #[inline(always)]
+    pub fn get(&self, place: usize) -> Option<Unacked> {
+        if place >= self.count {
+            return None;
+        }
+        let slots = self.records.len();
+        let slot = self.next + slots - self.count + place;
+        Some(self.records[if slot >= slots { slot - slots } else { slot }])
+    }
+
+    /// The oldest one is done with.
+    #[inline(always)]
+    pub fn pop(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(outbox: &Outbox) -> Vec<usize> {
+        (0..outbox.len()).map(|place| outbox.get(place).unwrap().slot).collect()
+    }
+
+    #[test]
+    fn slots_are_used_and_freed_in_the_order_of_the_ring() {
+        let mut outbox = Outbox::new(3, 7);
+        for round in 0..5 {
+            for len in 0..3 {
+                assert!(!outbox.is_full());
+                assert_eq!(outbox.push(len, false, |last| last + 1).sequence, 8 + round);
+            }
+            assert!(outbox.is_full() && outbox.get(3).is_none());
+            assert_eq!(slots(&outbox), [0, 1, 2]);
+            (0..3).for_each(|_| outbox.pop());
+        }
+        outbox.push(1, false, |last| last + 1);
+        outbox.push(2, true, |last| last + 1);
+        outbox.pop();
+        outbox.push(3, false, |last| last + 1);
+        outbox.push(4, false, |last| last + 1);
+        assert_eq!(slots(&outbox), [1, 2, 0]);
+        assert_eq!(outbox.get(0), Some(Unacked { slot: 1, sequence: 13, len: 2, is_redelivered: true }));
+        assert_eq!(outbox.get(2).unwrap().sequence, 14);
+    }
+}

@@ -1,0 +1,32 @@
+//! What a service is started with.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::options::ListenOptions;
+use crate::service::accept_queue::AcceptQueue;
+use crate::service::name_claim::NameClaim;
+use crate::session::name::ServiceName;
+
+/// A name that is taken, and what is to be done under it.
+#[derive(Debug)]
+pub struct Launch {
+    /// The name, taken.
+    pub claim: NameClaim,
+    /// Who is let in, how much they get, of what.
+    pub options: ListenOptions,
+    /// Whether calls are counted: not in one half of a benchmark.
+    pub is_counting: bool,
+    /// Where new sessions go that nobody serves: they are accepted. `None`: to the serving threads.
+    pub accept_queue: Option<Arc<AcceptQueue>>,
+}
+
+impl Launch {
+    /// Checks the options and takes the name.
+    pub fn claim(name: &OsStr, options: ListenOptions) -> Result<Launch> {
+        options.check()?;
+        let claim = ServiceName::find(name)?.claim(&options.access)?;
+        Ok(Launch { claim, options, is_counting: true, accept_queue: None })
+    }
+}

@@ -1,0 +1,19 @@
+//! Whoever owns a name: its control thread, its workers, and what they share.
+
+pub mod abandonment;
+pub mod accept_queue;
+pub mod admission;
+pub mod control_thread;
+pub mod handles;
+pub mod handshake;
+pub mod launch;
+pub mod name_claim;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub mod polling_backoff;
+pub mod quota;
+pub mod service;
+pub mod session;
+pub mod settings;
+pub mod shared;
+pub mod wake_flag;
+pub mod worker;

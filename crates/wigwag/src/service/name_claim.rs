@@ -1,0 +1,339 @@
+//! A name that this process has: the lock, the socket, and what is done when either is taken away.
+//!
+//! Others remove files: programs that clean up what is old, a log-out, a person. The server's control thread is told by
+//! the kernel (see [`crate::sys::inotify`]), looks, and takes the name again, under the lock as the first time. If
+//! another server has it by then, that is told, and there are never two in silence.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::error::{Error, Result, shown};
+use crate::options::Access;
+use crate::session::name::{Hint, ServiceName};
+use crate::sys::directory::{Directory, Found, Identity};
+use crate::sys::fork::ForkGuard;
+use crate::sys::inotify::NameWatch;
+use crate::sys::owner_lock::OwnerLock;
+use crate::sys::process;
+use crate::sys::socket::{self, Listener};
+use crate::trace;
+use crate::verify::faults::{self, Fault};
+
+/// A name taken by this process. Dropping it gives the name back and removes its files.
+#[derive(Debug)]
+pub struct NameClaim {
+    place: ServiceName,
+    directory: Directory,
+    /// The absolute path of the directory, if it could be learned.
+    home: Option<PathBuf>,
+    socket: Option<OwnedFd>,
+    /// Which file the socket is.
+    bound: Identity,
+    mode: u32,
+    /// Who took the name: whoever cannot act as that user any more cannot remove it either.
+    user: u32,
+    lock: OwnerLock,
+    watch: Option<NameWatch>,
+    is_given_back: bool,
+    fork: ForkGuard,
+}
+
+/// What became of a name.
+#[derive(Debug)]
+pub enum Aftermath {
+    /// Nothing.
+    Kept,
+    /// It was gone, and has been taken again.
+    TakenAgain {
+        /// Listen to this from now on, if it is another socket.
+        listener: Option<OwnedFd>,
+    },
+}
+
+/// How long a name that seems taken is tried again: who looks what is dead has it for an instant.
+const TIMEOUT_MS: u32 = 10;
+
+impl ServiceName {
+    /// Server: takes the name. The socket is bound, has its mode, and does not listen yet.
+    pub fn claim(&self, access: &Access) -> Result<NameClaim> {
+        NameClaim::take(self, access)
+    }
+}
+
+impl NameClaim {
+    fn take(place: &ServiceName, access: &Access) -> Result<NameClaim> {
+        let directory = place.own_directory()?;
+        let lock = take_lock(place, &directory)?;
+        let mode = if access.admits_other_users() { 0o666 } else { 0o600 };
+        let watch = NameWatch::new(); // before the socket: see there
+        let bound = place.check_elsewhere().and_then(|()| bind(place, &directory, &lock, mode));
+        let (socket, bound) = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                directory.remove(place.lock()); // it is ours, and nobody's any more
+                return Err(error);
+            }
+        };
+        let watch = begin(watch, place, &directory);
+        Ok(NameClaim {
+            place: place.clone(),
+            home: directory.real_path(),
+            directory,
+            socket: Some(socket),
+            bound,
+            mode,
+            user: own_user(),
+            lock,
+            watch,
+            is_given_back: false,
+            fork: ForkGuard::new(),
+        })
+    }
+
+    /// Gives the name back, as dropping does.
+    ///
+    /// # Errors
+    /// Its files could not be removed, which is told to `tracing` besides.
+    pub fn give_back(mut self) -> Result<()> {
+        self.remove()
+    }
+
+    fn remove(&mut self) -> Result<()> {
+        if self.fork.is_forked() || std::mem::replace(&mut self.is_given_back, true) {
+            return Ok(()); // in a child the name is still the parent's
+        }
+        let Some(error) = self.remove_own().into_iter().next() else { return Ok(()) };
+        trace::name_stays(&self.path(), self.former_user(), &error);
+        let whose = match self.former_user() {
+            Some(user) => format!(" as user {user}, who took the name; give up privileges before it is taken"),
+            None => String::new(),
+        };
+        let path = shown(&self.path());
+        let sentence = format!(
+            "the server has ended, but its name could not be removed: {error}; remove {path} and its lock file{whose}"
+        );
+        Err(error.retold(sentence))
+    }
+
+    /// Where the name leads.
+    pub fn place(&self) -> &ServiceName {
+        &self.place
+    }
+
+    /// The path of the socket, absolute if it could be learned.
+    pub fn path(&self) -> PathBuf {
+        let relative = self.place.path();
+        match &self.home {
+            Some(home) if relative.is_relative() => home.join(self.place.socket()),
+            _ => relative,
+        }
+    }
+
+    /// Device and inode of the lock file: whoever has them and this lock is the same server.
+    pub fn lock_identity(&self) -> Identity {
+        self.lock.identity()
+    }
+
+    /// Writes into the lock file where observers may look: a descriptor of this process. Only a hint, which they check,
+    /// and which a server can do without: on a file system that is full there is none.
+    pub fn announce(&self, memory: impl AsFd) {
+        let Some(number) = process::own_number() else { return }; // without `/proc` nobody could look either
+        let hint = Hint { process: number, fd: memory.as_fd().as_raw_fd() as u32 };
+        if let Err(error) = self.lock.write(&self.directory, &hint.text()) {
+            trace::unobservable(&self.path(), &error);
+        }
+    }
+
+    /// Whether the kernel refuses descriptors from all who will connect, as it was told before any of them could.
+    pub fn refuses_descriptors(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket::refuse_descriptors(socket).is_ok())
+    }
+
+    /// Starts to listen, once.
+    pub fn listen(&mut self) -> Result<OwnedFd> {
+        let socket = self.socket.take().expect("a claim listens once");
+        socket::start_listening(&socket)?;
+        Ok(socket)
+    }
+
+    /// What becomes readable when the name may have been taken away; `None` if this user may have no more watches.
+    pub fn watch(&self) -> Option<&NameWatch> {
+        self.watch.as_ref()
+    }
+
+    /// The user who took the name, if this process does not act as that one any more.
+    pub fn former_user(&self) -> Option<u32> {
+        (own_user() != self.user).then_some(self.user)
+    }
+
+    /// Looks whether the name is still there, and takes it again if it is not.
+    ///
+    /// # Errors
+    /// It is gone and cannot be had: another server has it (`NameTaken`), or its directory is not to be had.
+    #[cold]
+    pub fn look_after(&mut self) -> Result<Aftermath> {
+        self.watch.iter().for_each(NameWatch::clear);
+        if self.is_whole()? || faults::is(Fault::ForsakenName) {
+            return Ok(Aftermath::Kept);
+        }
+        self.take_again()
+    }
+
+    fn has_left(&self) -> bool {
+        self.home.as_ref().is_some_and(|home| self.directory.has_left(home))
+    }
+
+    fn is_whole(&self) -> Result<bool> {
+        Ok(!self.has_left()
+            && self.lock.has_name(&self.directory)?
+            && self.directory.identity(self.place.socket())? == Some(self.bound))
+    }
+
+    fn take_again(&mut self) -> Result<Aftermath> {
+        let moved = if self.has_left() { Some(self.directory_again()?) } else { None };
+        let directory = moved.as_ref().unwrap_or(&self.directory);
+        let again = if self.lock.has_name(directory)? { None } else { Some(take_lock(&self.place, directory)?) };
+        let lock = again.as_ref().unwrap_or(&self.lock);
+        let is_bound = directory.identity(self.place.socket())? == Some(self.bound);
+        let watch = NameWatch::new(); // before the socket, as at first
+        let fresh = if is_bound { None } else { Some(self.bind_again(directory, lock, again.is_some())?) };
+        // From here on nothing fails.
+        if let Some(directory) = moved {
+            self.remove_own(); // in the directory as it is called now, or from the one that is gone
+            self.directory = directory;
+        }
+        if let Some(lock) = again {
+            self.lock = lock;
+        }
+        let listener = fresh.map(|(socket, bound)| {
+            self.bound = bound;
+            socket
+        });
+        self.watch = begin(watch, &self.place, &self.directory);
+        Ok(Aftermath::TakenAgain { listener })
+    }
+
+    fn bind_again(&self, directory: &Directory, lock: &OwnerLock, is_new: bool) -> Result<(OwnedFd, Identity)> {
+        let bound = bind(&self.place, directory, lock, self.mode).and_then(|(socket, bound)| {
+            socket::start_listening(&socket)?;
+            Ok((socket, bound))
+        });
+        if bound.is_err() && is_new {
+            directory.remove(self.place.lock());
+        }
+        bound
+    }
+
+    /// The directory at the path where it was.
+    fn directory_again(&self) -> Result<Directory> {
+        match self.home.as_deref().filter(|_| self.place.is_path()) {
+            Some(home) => Directory::open(home, &[own_user()]).map(Directory::in_use),
+            None => self.place.own_directory(),
+        }
+    }
+
+    /// Removes the name, as far as it is ours: under our lock, and this very socket.
+    fn remove_own(&self) -> Vec<Error> {
+        let mut errors = Vec::new();
+        let mut attempt = |result: Result<()>| errors.extend(result.err());
+        let has_lock = self.lock.has_name(&self.directory);
+        // The socket first: whoever finds the lock file gone must not find our socket.
+        match self.directory.identity(self.place.socket()) {
+            Ok(there) if there == Some(self.bound) => attempt(self.directory.try_remove(self.place.socket())),
+            Ok(_) => {}
+            Err(error) => attempt(Err(error)),
+        }
+        match has_lock {
+            Ok(true) => attempt(self.directory.try_remove(self.place.lock())),
+            Ok(false) => {}
+            Err(error) => attempt(Err(error)),
+        }
+        errors
+    }
+}
+
+impl Drop for NameClaim {
+    fn drop(&mut self) {
+        let _ = self.remove(); // it was told to `tracing`
+    }
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Takes the lock; somebody who sweeps may have it for a moment.
+fn take_lock(place: &ServiceName, directory: &Directory) -> Result<OwnerLock> {
+    for _ in 0..TIMEOUT_MS {
+        if let Some(lock) = OwnerLock::try_take(directory, place.lock())? {
+            return Ok(lock);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(place.taken(&place.path()))
+}
+
+/// Binds the socket; we hold the lock.
+fn bind(place: &ServiceName, directory: &Directory, lock: &OwnerLock, mode: u32) -> Result<(OwnedFd, Identity)> {
+    let own = own_user();
+    match directory.look(place.socket())? {
+        Found::Nothing => {}
+        Found::Socket { uid } if uid == own => remove_stale(place, directory, lock)?,
+        Found::Socket { uid } => {
+            return Err(place.bad_path(&format!("is a socket of user {uid}; remove it or take another name")));
+        }
+        Found::Other => return Err(place.bad_path("is there and is not a socket; remove it or take another name")),
+    }
+    let socket = socket::new_socket()?;
+    // Before it listens: each connection has it from its listener. An older kernel cannot.
+    let _ = socket::refuse_descriptors(&socket);
+    match socket::bind_to(&socket, &directory.address_for_all(place.socket())?) {
+        Ok(()) => {}
+        Err(Errno::ADDRINUSE) => return Err(place.taken(&place.path())),
+        Err(error) => {
+            return Err(directory.failed(format_args!("bind a socket at {}", shown(&place.path())), error));
+        }
+    }
+    // The directory lets nobody else in to race with this; the credentials of each client are checked besides.
+    if let Err(error) = directory.set_mode(place.socket(), mode) {
+        directory.remove(place.socket());
+        return Err(error);
+    }
+    match directory.identity(place.socket())? {
+        Some(bound) => Ok((socket, bound)),
+        None => Err(place.bad_path("was not made where it should be: its directory was moved just now; try again")),
+    }
+}
+
+/// We hold the lock, so no server of ours has the socket that is there. Another program may: only what nobody listens
+/// on is removed, and what a child holds open of a server that is gone.
+fn remove_stale(place: &ServiceName, directory: &Directory, lock: &OwnerLock) -> Result<()> {
+    let address = directory.address(place.socket())?;
+    let mut listener = socket::who_listens(&address)?;
+    if listener == Listener::AnotherKind {
+        // One of ours that was killed between making it, under an odd umask, and setting its mode lets not even us in.
+        directory.set_mode(place.socket(), 0o600)?;
+        listener = socket::who_listens(&address)?;
+    }
+    match listener {
+        Listener::Nobody => directory.remove(place.socket()),
+        // That it was a server of ours and no daemon whose parent has gone, its lock file says.
+        Listener::Gone if lock.is_from_before() || !place.is_path() => directory.remove(place.socket()),
+        Listener::Somebody | Listener::Gone => return Err(place.taken(&place.path())),
+        Listener::AnotherKind => {
+            return Err(place.bad_path("is a socket that another program listens on; remove it or take another name"));
+        }
+    }
+    Ok(())
+}
+
+/// A watch on the name, or none where there cannot be one: then the control thread looks whenever it is awake.
+fn begin(watch: rustix::io::Result<NameWatch>, place: &ServiceName, directory: &Directory) -> Option<NameWatch> {
+    watch
+        .and_then(|watch| watch.begin(directory, &[place.socket(), place.lock()]).map(|()| watch))
+        .inspect_err(|error| trace::unwatched(Path::new(&place.path()), *error))
+        .ok()
+}

@@ -1,0 +1,200 @@
+//! The server's side of one client's connection: the unit of isolation, of accounting and of failure.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::contract::Encoding;
+use crate::error::Result;
+use crate::form::Form;
+use crate::memory::bounce_buffer::BounceBuffer;
+use crate::memory::layout::Descriptor;
+use crate::memory::segment::{Line, Segment};
+use crate::memory::slot;
+use crate::service::abandonment::Abandonment;
+use crate::service::quota::QuotaGrant;
+use crate::service::shared::{Command, ServiceShared};
+use crate::session::background::PeerSocket;
+use crate::session::peer::Trust;
+use crate::session::protocol::{FromServer, Reason};
+use crate::statistics::SessionEntry;
+use crate::sys::epoll::{Interest, Poller};
+use crate::sys::eventfd::Bell;
+use crate::sys::socket::{self, Credentials};
+
+/// A session as the threads that serve it see it. The control thread has it too, and decides when it is over.
+///
+/// It does not own the server: a request that outlives the server keeps its memory, not the server's.
+#[derive(Debug)]
+pub struct Session {
+    /// Number of the session, never used twice in a server's life.
+    pub id: u64,
+    /// The shared memory.
+    pub segment: Segment,
+    /// The memory object, kept for clients of other users only: their payloads are read with `pread`, which neither
+    /// makes pages that were never written nor can fault.
+    pub memory: Option<Arc<OwnedFd>>,
+    /// The memory object of a client that is trusted and cannot be seen from here, being of another PID namespace: kept
+    /// where observers find it.
+    pub _shown: Option<Arc<OwnedFd>>,
+    /// The control socket, also the sign of life.
+    pub socket: Arc<PeerSocket>,
+    /// Rung by the client.
+    pub server_bell: Bell,
+    /// Rung by the server; clients of other users get a message instead, see [`Session::ring_client`].
+    pub client_bell: Option<Bell>,
+    /// What the two do with the memory.
+    pub form: Form,
+    /// How values become bytes in it.
+    #[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "only values are encoded"))]
+    pub encoding: Encoding,
+    /// Who is at the other end.
+    pub peer: Credentials,
+    /// How far it is trusted.
+    pub trust: Trust,
+    /// What is counted of it; goes before the charge, so that there are never more records than charges.
+    pub record: SessionEntry,
+    /// What it costs the server, given back when the last owner lets go.
+    pub charged: QuotaGrant,
+    /// The last sequence answered in each slot, in private memory: until then the slot is not taken again (invariant
+    /// S2).
+    pub answered: Box<[AtomicU64]>,
+    /// A queue's of another user: by slot, what was copied out of it until it is acknowledged.
+    pub copies: Box<[Mutex<Option<Box<BounceBuffer>>>]>,
+    /// Which serving thread has it: written under the lock of the ports.
+    pub mailbox: AtomicU64,
+    /// Which handlers wait for their callers to give up, and whether all of them have.
+    pub abandonment: Abandonment,
+    /// Whether somebody has asked for its end already.
+    pub is_ending: AtomicBool,
+    /// The server, while it lives.
+    pub shared: Weak<ServiceShared>,
+}
+
+impl Session {
+    /// Wakes the client.
+    ///
+    /// An eventfd's write can be made to block by whoever shares the descriptor (fill the counter, clear O_NONBLOCK),
+    /// so a client of another user is rung by a message that never waits. One that does not read them stays asleep: its
+    /// loss.
+    #[cold]
+    pub fn ring_client(&self) {
+        match &self.client_bell {
+            Some(bell) => bell.ring(),
+            None => self.ring_other_user(),
+        }
+    }
+
+    /// Sends the message that wakes. That runs in this thread's time, and takes as long as there are epolls which have
+    /// the socket: whoever made it slow is woken by background job from then on, and the session ends if it still is.
+    fn ring_other_user(&self) {
+        let ring = |socket: &PeerSocket| {
+            let _ = socket::send(socket, &FromServer::Bell.encode(), &[]);
+        };
+        let wakes = self.charged.wakes();
+        if !wakes.is_slow() {
+            wakes.wake(|| ring(&self.socket));
+            return;
+        }
+        let Some(shared) = self.shared.upgrade() else { return };
+        if !self.socket.is_ring_due() {
+            return;
+        }
+        let (id, server) = (self.id, Weak::clone(&self.shared));
+        let (socket, wakes) = (Arc::clone(&self.socket), Arc::clone(wakes));
+        shared.background.run(move || {
+            socket.ring_begins();
+            if wakes.wake(|| ring(&socket))
+                && let Some(shared) = server.upgrade()
+            {
+                let why = "to wake it takes the server more than a hundred times what it should: its socket is in too \
+                    many epolls";
+                shared.command(Command::EndSession { id, reason: Reason::Violation, why: why.into() });
+            }
+        });
+    }
+
+    /// Whether request `sequence` of a slot has been answered, so that the slot may be taken again.
+    #[inline(always)]
+    pub fn is_answered(&self, slot: usize, sequence: u64) -> bool {
+        // Acquire, partner: `set_answered`; the request may have been answered on another thread.
+        self.answered[slot].load(Ordering::Acquire) == sequence
+    }
+
+    /// The request `sequence` of a slot is being answered: its bytes are not touched here any more.
+    #[inline(always)]
+    pub fn set_answered(&self, slot: usize, sequence: u64) {
+        self.answered[slot].store(sequence, Ordering::Release);
+    }
+
+    /// The sequence of the message that was taken from a slot of a queue and has not been acknowledged.
+    #[inline(always)]
+    pub fn taken_of_queue(&self, slot: usize) -> u64 {
+        // Acquire, as in `is_answered`; a slot is not taken before its last message was answered, so this is the next
+        // one.
+        slot::next_sequence(self.answered[slot].load(Ordering::Acquire))
+    }
+
+    /// Passes the turn of a slot back, with what the head says, and wakes the client if it asked for that. Whether it
+    /// did.
+    #[inline(always)]
+    pub fn pass_back(&self, line: &Line, slot: usize, sequence: u64, head: Descriptor) -> bool {
+        line.head.store(head.pack(), Ordering::Relaxed); // published by the turn
+        self.set_answered(slot, sequence);
+        let replaced = slot::pass_to_client(&line.turn, sequence);
+        if !replaced.is_server() || replaced.sequence() != sequence {
+            self.wrote_to_ours(replaced, sequence);
+        }
+        let must_ring = replaced.wants_wake();
+        if must_ring {
+            self.ring_client();
+        }
+        must_ring
+    }
+
+    #[cold]
+    fn wrote_to_ours(&self, replaced: slot::Turn, sequence: u64) {
+        self.condemn(format!("it wrote to a turn that was the server's: {replaced:?} where {sequence} was"));
+    }
+
+    /// Has the control thread look who gave up, whenever the client rings.
+    #[cold]
+    pub fn watch(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.command(Command::Watch(self.id));
+        }
+    }
+
+    /// For the control thread: the bell is in its epoll from now on, and wakes who waits. Not in the serving thread's,
+    /// which may be the very thread whose handler waits.
+    pub fn be_watched(&self, poller: &Poller, key: u64) -> Result<()> {
+        poller.add(&self.server_bell, key, Interest::Bell)?;
+        self.wake_watchers(poller); // what was given up before this rings no more
+        Ok(())
+    }
+
+    /// Wakes the handlers whose callers gave up. Once none waits any more, nobody hears the next ring.
+    pub fn wake_watchers(&self, poller: &Poller) {
+        if !self.abandonment.wake(|slot| slot::load(&self.segment.line(slot).turn).is_abandoned()) {
+            poller.remove(&self.server_bell);
+        }
+    }
+
+    /// Ends the session because of what the peer did. The process and all other sessions go on.
+    #[cold]
+    pub fn condemn(&self, why: String) {
+        self.end(Reason::Violation, why);
+    }
+
+    /// Asks the control thread to end the session, with a reason for the client.
+    #[cold]
+    pub fn end(&self, reason: Reason, why: String) {
+        // Relaxed: only decides who of several is the first.
+        if self.is_ending.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(shared) = self.shared.upgrade() {
+            shared.command(Command::EndSession { id: self.id, reason, why });
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! What the control thread and the serving threads share: messages one way, commands the other, and counters.
+
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result};
+use crate::memory::layout;
+use crate::options::{Limits, ListenOptions};
+use crate::service::launch::Launch;
+use crate::service::quota::Quota;
+use crate::service::session::Session;
+use crate::service::wake_flag::WakeFlag;
+use crate::session::background::Background;
+use crate::session::protocol::Reason;
+use crate::statistics::{LISTED, Shape, Statistics, StatisticsHeader, THREADS_MAX, ThreadEntry, Word};
+use crate::sync;
+use crate::sys::eventfd::Bell;
+use crate::sys::fork::ForkGuard;
+use crate::sys::{clock, process};
+use crate::wait::policy::Wait;
+
+/// What the serving threads and the control thread share.
+#[derive(Debug)]
+pub struct ServiceShared {
+    /// The serving threads' message boxes.
+    mailboxes: Mutex<Vec<Arc<Mailbox>>>,
+    /// Set once, by whoever wants the end: the control thread makes no new session from then on.
+    shutdown: AtomicBool,
+    /// Set once, by the control thread: there will be no new session, so the serving threads finish what they have.
+    is_complete: AtomicBool,
+    commands: Mutex<Vec<Command>>,
+    /// Why the name could not be given back, until it is told.
+    name_stays: Mutex<Option<Error>>,
+    /// Wakes the control thread.
+    pub bell: Arc<Bell>,
+    /// What is counted, where observers can see it.
+    pub statistics: Arc<Statistics>,
+    /// Whether calls are counted.
+    pub is_counting: bool,
+    /// What the clients cost.
+    pub quota: Arc<Quota>,
+    /// What may take long and nobody waits for.
+    pub background: Arc<Background>,
+    /// A child inherits the locks as they were, held perhaps by a thread that it does not have: it must touch none.
+    fork: ForkGuard,
+}
+
+/// What a serving thread asks of the control thread.
+#[derive(Debug)]
+pub enum Command {
+    /// A session must end.
+    EndSession {
+        /// The session.
+        id: u64,
+        /// For programs.
+        reason: Reason,
+        /// For people.
+        why: String,
+    },
+    /// A session that is over: let go of its memory, which may take long.
+    Bury(Arc<Session>),
+    /// Say farewell to everybody; the control thread's thread ends after that.
+    EndAll,
+    /// A handler waits for its caller to give up: the session's bell is to be watched for that.
+    Watch(u64),
+}
+
+/// The message box of one serving thread.
+#[derive(Debug)]
+pub struct Mailbox {
+    messages: Mutex<MessageQueue>,
+    /// Set when there is a message, or the server shuts down; looked at between any two requests.
+    pub wake_flag: WakeFlag,
+    /// Rung when `wake_flag` is raised, for a thread that sleeps.
+    pub bell: Bell,
+    /// What the serving thread says of itself: written by it alone.
+    pub record: ThreadEntry,
+}
+
+/// What lies in a port.
+#[derive(Debug, Default)]
+struct MessageQueue {
+    unread: Vec<WorkerMessage>,
+    /// Nobody reads it any more: its thread could not go on.
+    is_closed: bool,
+}
+
+/// SocketEvents for a serving thread.
+#[derive(Debug)]
+pub enum WorkerMessage {
+    /// A new session to serve.
+    AddSession(Arc<Session>),
+    /// A session is over.
+    RemoveSession(u64),
+    /// A sender is gone: what it committed is still to be received.
+    Drain(u64),
+    /// A message was given back: it is to be delivered again.
+    Redeliver(Redelivery),
+}
+
+/// A message that a receiver had, did not acknowledge, and gave back. It lies where it lay.
+#[derive(Debug)]
+pub struct Redelivery {
+    /// Where it came from.
+    pub session: Arc<Session>,
+    /// Where in its memory it lies.
+    pub slot: usize,
+    /// Its head as it was checked.
+    pub head: layout::Descriptor,
+}
+
+impl Mailbox {
+    fn new(record: ThreadEntry) -> Result<Arc<Mailbox>> {
+        Ok(Arc::new(Mailbox { messages: Mutex::default(), wake_flag: WakeFlag::lowered(), bell: Bell::new()?, record }))
+    }
+
+    /// Puts a message in; gives it back if nobody would read it.
+    fn post(&self, message: WorkerMessage) -> Option<WorkerMessage> {
+        {
+            let mut messages = sync::lock(&self.messages);
+            if messages.is_closed {
+                return Some(message);
+            }
+            messages.unread.push(message);
+        }
+        self.raise_flag();
+        None
+    }
+
+    /// Makes the thread look.
+    pub fn raise_flag(&self) {
+        self.wake_flag.raise();
+        self.bell.ring();
+    }
+
+    /// Takes all messages.
+    pub fn take_messages(&self) -> Vec<WorkerMessage> {
+        self.wake_flag.clear();
+        std::mem::take(&mut sync::lock(&self.messages).unread)
+    }
+
+    /// Takes back the message that a session is to be adopted, if it has not been read.
+    fn cancel(&self, id: u64) -> Option<WorkerMessage> {
+        let unread = &mut sync::lock(&self.messages).unread;
+        let found = unread
+            .iter()
+            .position(|message| matches!(message, WorkerMessage::AddSession(session) if session.id == id))?;
+        Some(unread.remove(found))
+    }
+}
+
+impl ServiceShared {
+    /// A core with one port, for a server with these orders. From here on observers find its statistics.
+    pub fn new(launch: &Launch) -> Result<Arc<ServiceShared>> {
+        let bell = Arc::new(Bell::new()?);
+        let statistics = statistics_of(launch)?;
+        launch.claim.announce(statistics.memory());
+        Ok(Arc::new(ServiceShared {
+            mailboxes: Mutex::new(vec![Mailbox::new(statistics.thread(0))?]),
+            shutdown: AtomicBool::new(false),
+            is_complete: AtomicBool::new(false),
+            commands: Mutex::default(),
+            name_stays: Mutex::default(),
+            quota: Arc::new(Quota::new(Arc::clone(&bell))),
+            background: Background::new(!launch.claim.refuses_descriptors()),
+            bell,
+            statistics,
+            is_counting: launch.is_counting,
+            fork: ForkGuard::new(),
+        }))
+    }
+
+    /// The ports there are.
+    pub fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        sync::lock(&self.mailboxes).clone()
+    }
+
+    /// New ports for `count` serving threads in all; nobody is dealt to them before [`ServiceShared::open`].
+    pub fn prepare(&self, count: usize) -> Result<Vec<Arc<Mailbox>>> {
+        let mut mailboxes = self.mailboxes();
+        while mailboxes.len() < count {
+            mailboxes.push(Mailbox::new(self.statistics.thread(mailboxes.len()))?);
+        }
+        Ok(mailboxes)
+    }
+
+    /// Publishes the ports, and deals out the sessions that nobody has taken yet.
+    pub fn open(&self, mailboxes: Vec<Arc<Mailbox>>) {
+        let mut current = sync::lock(&self.mailboxes);
+        *current = mailboxes;
+        let waiting = std::mem::take(&mut sync::lock(&current[0].messages).unread);
+        for (number, message) in waiting.into_iter().enumerate() {
+            let index = match &message {
+                WorkerMessage::AddSession(session) => {
+                    let index = number % current.len();
+                    session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the ports
+                    index
+                }
+                _ => 0,
+            };
+            let _ = current[index].post(message); // none of them is closed before it serves
+        }
+        if self.is_complete() {
+            current.iter().for_each(|mailbox| mailbox.raise_flag()); // the new ones have not been told
+        }
+    }
+
+    /// Gives a session to the serving thread whose turn it is.
+    pub fn deal(&self, session: &Arc<Session>) {
+        let mailboxes = sync::lock(&self.mailboxes);
+        let first = session.id as usize % mailboxes.len();
+        for index in (first..mailboxes.len()).chain(0..first) {
+            session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the ports
+            if mailboxes[index].post(WorkerMessage::AddSession(Arc::clone(session))).is_none() {
+                return;
+            }
+        }
+        session.end(Reason::Shutdown, "no thread is left that serves".into());
+    }
+
+    /// The thread of a port cannot go on. Returns the sessions that it has not been told of; no other comes to it.
+    pub fn close_mailbox(&self, mailbox: &Mailbox) -> Vec<Arc<Session>> {
+        let unread = {
+            let _ports = sync::lock(&self.mailboxes);
+            let mut messages = sync::lock(&mailbox.messages);
+            messages.is_closed = true;
+            std::mem::take(&mut messages.unread)
+        };
+        let sessions = unread.into_iter().filter_map(|message| match message {
+            WorkerMessage::AddSession(session) => Some(session),
+            _ => None,
+        });
+        sessions.collect()
+    }
+
+    /// Tells the serving thread of a session that it is over; a message it has not read is taken back instead, so that
+    /// clients who come and go while a handler runs leave nothing behind.
+    pub fn forget(&self, session: &Session) {
+        let unread = {
+            let mailboxes = sync::lock(&self.mailboxes);
+            let mailbox = &mailboxes[session.mailbox.load(Ordering::Relaxed) as usize];
+            let unread = mailbox.cancel(session.id);
+            if unread.is_none() {
+                let _ = mailbox.post(WorkerMessage::RemoveSession(session.id));
+            }
+            unread
+        };
+        drop(unread); // may be the last owner of the memory: not under the lock
+    }
+
+    /// Tells the serving thread of a session that its sender is gone.
+    pub fn orphan(&self, session: &Session) {
+        self.post(session, WorkerMessage::Drain(session.id));
+    }
+
+    /// Hands a message to the serving thread of its session once more.
+    pub fn redeliver(&self, again: Redelivery) {
+        let session = Arc::clone(&again.session);
+        self.post(&session, WorkerMessage::Redeliver(again));
+    }
+
+    fn post(&self, session: &Session, message: WorkerMessage) {
+        let unread = {
+            let mailboxes = sync::lock(&self.mailboxes);
+            mailboxes[session.mailbox.load(Ordering::Relaxed) as usize].post(message) // under the lock of the ports
+        };
+        drop(unread); // a message stays with its sender then; not under the lock, as above
+    }
+
+    /// Throws away what nobody will read any more.
+    pub fn clear(&self) {
+        let messages: Vec<WorkerMessage> =
+            self.mailboxes().iter().flat_map(|mailbox| mailbox.take_messages()).collect();
+        let commands = self.take_commands();
+        drop((messages, commands)); // not under a lock
+    }
+
+    /// Asks the control thread for something.
+    pub fn command(&self, command: Command) {
+        sync::lock(&self.commands).push(command);
+        self.bell.ring();
+    }
+
+    /// Takes all commands: the control thread.
+    pub fn take_commands(&self) -> Vec<Command> {
+        std::mem::take(&mut *sync::lock(&self.commands))
+    }
+
+    /// Begins the end; safe from any thread, any number of times. In a forked child it does nothing: the server is the
+    /// parent's.
+    pub fn shut_down(&self) {
+        if self.fork.is_forked() {
+            return;
+        }
+        // Release, partner: `is_shutting_down`.
+        self.shutdown.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    /// Why the name could not be given back, if it could not: the control thread, before [`ServiceShared::complete`].
+    pub fn name_stays(&self, error: Option<Error>) {
+        *sync::lock(&self.name_stays) = error;
+    }
+
+    /// What is told to whoever served to the end: whether the name is gone, too. An error is told once.
+    pub fn check_name(&self) -> Result<()> {
+        sync::lock(&self.name_stays).take().map_or(Ok(()), Err)
+    }
+
+    /// All sessions that will ever be have been dealt out: the control thread, once it makes no more.
+    pub fn complete(&self) {
+        // Release, partner: `is_complete`.
+        self.is_complete.store(true, Ordering::Release);
+        for mailbox in self.mailboxes() {
+            mailbox.raise_flag();
+        }
+    }
+
+    /// Whether no session will come any more, so that what there is can be finished.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Acquire)
+    }
+
+    /// Whether the end has begun.
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutdown.load(Ordering::Acquire)
+    }
+}
+
+/// Makes the statistics of a server and writes into them what never changes.
+fn statistics_of(launch: &Launch) -> Result<Arc<Statistics>> {
+    let options = &launch.options;
+    let (device, inode) = launch.claim.lock_identity();
+    Statistics::new(Shape::new(THREADS_MAX, options.limits.sessions), |head| {
+        head.lock_device.set(device);
+        head.lock_inode.set(inode);
+        head.pid.set(process::own_number().unwrap_or(0).into());
+        head.uid.set(rustix::process::geteuid().as_raw().into());
+        head.began_ns.set(clock::now_ns());
+        head.form.set(options.contract.form.number().into());
+        head.wait.set(match options.wait {
+            Wait::Adaptive => 0,
+            Wait::Spin => 1,
+            Wait::Park => 2,
+        });
+        head.contract_version.set(options.contract.version.into());
+        head.contract_size.set(options.contract.size.into());
+        head.contract_align.set(u64::from(options.contract.align) | u64::from(options.contract.encoding as u8) << 16);
+        write_text(&head.contract_len, &head.contract, options.contract.name.as_bytes());
+        write_text(&head.path_len, &head.path, launch.claim.path().as_os_str().as_bytes());
+        describe_limits(head, options);
+    })
+}
+
+fn describe_limits(head: &StatisticsHeader, options: &ListenOptions) {
+    let Limits {
+        sessions,
+        sessions_per_user,
+        sessions_per_other_user,
+        slots: _,
+        capacity: _,
+        bytes_per_session,
+        bytes_total,
+        handshakes,
+        handshake_timeout,
+    } = options.limits;
+    let form = options.contract.form;
+    head.limits.sessions.set(sessions as u64);
+    head.limits.sessions_per_user.set(sessions_per_user as u64);
+    head.limits.sessions_per_other_user.set(sessions_per_other_user as u64);
+    head.limits.slots.set(options.limits.slots_in(form) as u64);
+    head.limits.capacity.set(options.limits.capacity_in(form) as u64);
+    head.limits.bytes_per_session.set(bytes_per_session as u64);
+    head.limits.bytes_total.set(bytes_total as u64);
+    head.limits.handshakes.set(handshakes as u64);
+    head.limits.handshake_timeout_ns.set(u64::try_from(handshake_timeout.as_nanos()).unwrap_or(u64::MAX));
+    head.everyone.set(options.access.everyone.into());
+    let list = |len: &Word, words: &[Word; LISTED], ids: &[u32]| {
+        len.set(ids.len() as u64);
+        words.iter().zip(ids).for_each(|(word, id)| word.set((*id).into()));
+    };
+    list(&head.users_len, &head.users, &options.access.users);
+    list(&head.groups_len, &head.groups, &options.access.groups);
+}
+
+/// Writes a text as words; of one that is too long its beginning.
+fn write_text(len: &Word, words: &[Word], text: &[u8]) {
+    let text = &text[..text.len().min(words.len() * 8)];
+    len.set(text.len() as u64);
+    for (word, chunk) in words.iter().zip(text.chunks(8)) {
+        let mut bytes = [0; 8];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        word.set(u64::from_ne_bytes(bytes));
+    }
+}

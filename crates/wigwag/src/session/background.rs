@@ -1,0 +1,252 @@
+//! What may take long and nobody waits for: closing what another user sent, waking one who made that expensive.
+//!
+//! A few threads do it, which come when there is something to do and go when there is not. They are nobody's who
+//! serves, accepts or ends sessions, and give way to all others.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::sync;
+use crate::sys::cpu;
+use crate::sys::fork::ForkGuard;
+use crate::sys::socket::{self, Received};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The background jobs of one server.
+pub struct Background {
+    state: Mutex<State>,
+    work_came: Condvar,
+    /// Whether the kernel cannot refuse descriptors: then whatever a peer has sent and nobody has read may have some.
+    pub may_meet_descriptors: bool,
+    fork: ForkGuard,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    threads: usize,
+    /// Of these, those that wait for something to do.
+    idle: usize,
+}
+
+/// Each may be held up by a peer; those that are more wait for their turn.
+const THREADS_MAX: usize = 4;
+/// From so many on nobody new is let in until some are done.
+const MANY: usize = 64;
+/// How long a thread waits for something to do before it ends.
+const IDLE_MAX: Duration = Duration::from_millis(200);
+
+impl Background {
+    /// None to do.
+    pub fn new(may_meet_descriptors: bool) -> Arc<Background> {
+        Arc::new(Background {
+            state: Mutex::default(),
+            work_came: Condvar::new(),
+            may_meet_descriptors,
+            fork: ForkGuard::new(),
+        })
+    }
+
+    /// Has something done, some time.
+    pub fn run(self: &Arc<Background>, job: impl FnOnce() + Send + 'static) {
+        let mut state = self.lock();
+        state.queue.push_back(Box::new(job));
+        if state.idle > 0 || state.threads >= THREADS_MAX {
+            return self.work_came.notify_one();
+        }
+        let background = Arc::clone(self);
+        // If there is no thread to be had, it waits for one that is had later.
+        let thread = std::thread::Builder::new().name("wigwag-background".into()).spawn(move || background.work());
+        state.threads += usize::from(thread.is_ok());
+    }
+
+    /// Whether so many wait, or are under way, that newcomers must wait as well.
+    pub fn are_many(&self) -> bool {
+        let state = self.lock();
+        state.queue.len() + state.threads - state.idle >= MANY
+    }
+
+    fn work(&self) {
+        cpu::be_unimportant();
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.queue.pop_front() {
+                drop(state);
+                job();
+                state = self.lock();
+                continue;
+            }
+            state.idle += 1;
+            let (again, _) = self.work_came.wait_timeout(state, IDLE_MAX).unwrap_or_else(PoisonError::into_inner);
+            state = again;
+            state.idle -= 1;
+            if state.queue.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        sync::lock(&self.state)
+    }
+}
+
+impl fmt::Debug for Background {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Background").finish_non_exhaustive()
+    }
+}
+
+/// Segments above this size are given back by a thread of their own: it takes a second for 10 GiB.
+const BURIAL_ALONE: usize = 64 << 20;
+
+/// Lets go of something with a segment of `size` bytes in it. Whoever is the last owner gives the memory back.
+pub fn bury<T: Send + 'static>(size: usize, what: T) {
+    if size <= BURIAL_ALONE {
+        return;
+    }
+    // If there is no thread to be had, it goes with the closure: here and now.
+    let _ = std::thread::Builder::new().name("wigwag-burial".into()).spawn(move || drop(what));
+}
+
+/// The socket of one peer. What the peer has sent and nobody has read is closed with it: a descriptor among that may be
+/// a socket with SO_LINGER, whose last owner waits for as long as the peer chose. So where the kernel lets such
+/// messages in, a socket that has any is closed by background job.
+#[derive(Debug)]
+pub struct PeerSocket {
+    /// There until it is dropped.
+    socket: Option<OwnedFd>,
+    background: Option<Arc<Background>>,
+    /// Whether its peer is to be woken by an background job that has not begun.
+    is_being_rung: AtomicBool,
+}
+
+impl PeerSocket {
+    /// One that was accepted.
+    pub fn accepted(socket: OwnedFd, background: &Arc<Background>) -> PeerSocket {
+        PeerSocket {
+            socket: Some(socket),
+            background: Some(Arc::clone(background)),
+            is_being_rung: AtomicBool::new(false),
+        }
+    }
+
+    /// The next who waits to be accepted at a listener that was hung up. Where there is no descriptor for that one,
+    /// `reserve` gives way.
+    pub fn next_queued(
+        listener: &OwnedFd,
+        background: &Arc<Background>,
+        reserve: &mut Option<OwnedFd>,
+    ) -> Option<PeerSocket> {
+        loop {
+            match socket::accept(listener) {
+                Ok(socket) => return Some(PeerSocket::accepted(socket, background)),
+                Err(Errno::MFILE | Errno::NFILE) if reserve.take().is_some() => {}
+                Err(Errno::CONNABORTED | Errno::INTR) => {} // that one is gone
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Receives one message without waiting; BADMSG, and the message stays there, for one that has descriptors which
+    /// the kernel did not refuse.
+    pub fn receive(&self, buffer: &mut [u8]) -> rustix::io::Result<Received> {
+        match &self.background {
+            Some(background) if background.may_meet_descriptors => socket::receive_bare(self, buffer),
+            _ => socket::receive(self, buffer),
+        }
+    }
+
+    /// An background job that rings is to be made; `false` if one has not begun.
+    pub fn is_ring_due(&self) -> bool {
+        // AcqRel, partner: `ring_begins`. Whoever finds it set has passed its turn before that background job rings.
+        !self.is_being_rung.swap(true, Ordering::AcqRel)
+    }
+
+    /// The background job begins: whoever passes a turn from now on makes another.
+    pub fn ring_begins(&self) {
+        self.is_being_rung.swap(false, Ordering::AcqRel);
+    }
+}
+
+/// One that this process connected: its peer is trusted as far as that goes.
+impl From<OwnedFd> for PeerSocket {
+    fn from(socket: OwnedFd) -> PeerSocket {
+        PeerSocket { socket: Some(socket), background: None, is_being_rung: AtomicBool::new(false) }
+    }
+}
+
+impl AsFd for PeerSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_ref().expect("it is there until it is dropped").as_fd()
+    }
+}
+
+impl Drop for PeerSocket {
+    fn drop(&mut self) {
+        let (Some(socket), Some(background)) = (self.socket.take(), self.background.take()) else { return };
+        // A child's copy is not the last.
+        if !background.may_meet_descriptors || background.fork.is_forked() {
+            return;
+        }
+        socket::hang_up(&socket); // nothing more comes
+        if socket::has_unread(&socket) {
+            background.run(move || drop(socket));
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn errands_that_are_held_up_hold_up_none_who_has_them_run() {
+        let background = Background::new(true);
+        let (release, held) = channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        let (done, all) = channel();
+        for _ in 0..MANY + THREADS_MAX {
+            let (held, done) = (Arc::clone(&held), done.clone());
+            background.run(move || {
+                let _ = held.lock().unwrap().recv();
+                done.send(()).unwrap();
+            });
+        }
+        assert!(background.are_many());
+        drop(release);
+        (0..MANY + THREADS_MAX).for_each(|_| all.recv().unwrap());
+        while background.lock().threads > 0 {
+            std::thread::yield_now();
+        }
+        assert!(!background.are_many());
+    }
+
+    #[test]
+    fn s1_what_lies_unread_is_seen_behind_a_reset_and_behind_an_empty_message() {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let hung_up = |to_peer: &[&[u8]], from_peer: &[&[u8]]| {
+            let (ours, theirs) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+            to_peer.iter().for_each(|bytes| socket::send(&ours, bytes, &[]).unwrap());
+            from_peer.iter().for_each(|bytes| socket::send(&theirs, bytes, &[]).unwrap());
+            drop(theirs); // what it has not read makes that a reset
+            socket::hang_up(&ours);
+            socket::has_unread(&ours)
+        };
+        assert!(hung_up(&[], &[b"more"]));
+        assert!(hung_up(&[b"unread"], &[b"more"]), "the reset is told first");
+        assert!(hung_up(&[], &[b"", b"more"]) && hung_up(&[], &[b""]), "an empty message is no end");
+        assert!(!hung_up(&[], &[]) && !hung_up(&[b"unread"], &[]));
+    }
+}

@@ -1,0 +1,84 @@
+//! What the other side says over the socket once a session lives: that it rings, or that it is over and why.
+
+use crate::session::background::PeerSocket;
+use crate::session::protocol::{FromServer, Reason};
+use crate::sys::epoll::Poller;
+use crate::sys::socket::MESSAGE_MAX;
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Without a word.
+    Died,
+    /// The other side said why.
+    Farewell(Reason, String),
+}
+
+impl CloseReason {
+    /// Whether this says more than what was known: a farewell more than the hang-up that follows it, or that was seen
+    /// first.
+    pub fn tops(&self, known: Option<&CloseReason>) -> bool {
+        known.is_none() || matches!((known, self), (Some(CloseReason::Died), CloseReason::Farewell(..)))
+    }
+}
+
+/// Of a session's socket in the pollers of its two ends: a bell for clients of other users, a farewell, or the end.
+pub const KEY_SOCKET: u64 = 1;
+/// Messages that are read at a time: a peer that floods does not hold up a deadline.
+const NEWS_AT_A_TIME: usize = 64;
+
+/// Reads what is there to be read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SocketEvents {
+    /// It rang, for want of a bell of its own.
+    pub rang: bool,
+    /// The session is over.
+    pub ended: Option<CloseReason>,
+}
+
+impl SocketEvents {
+    /// Reads the messages of a socket, without waiting for any. What may be left is told once more by the poller that
+    /// the socket is in: a reactor, which that one is in, has been told of it already.
+    pub fn read(socket: &PeerSocket, poller: &Poller) -> SocketEvents {
+        let mut events = SocketEvents::default();
+        let is_all = events.read_some(socket);
+        if !is_all && let Err(error) = poller.tell_again(socket, KEY_SOCKET) {
+            events.ended = Some(CloseReason::Farewell(Reason::Shutdown, error.to_string()));
+        }
+        events
+    }
+
+    /// Whether nothing is left, or nothing that counts.
+    fn read_some(&mut self, socket: &PeerSocket) -> bool {
+        let mut buffer = [0u8; MESSAGE_MAX];
+        for _ in 0..NEWS_AT_A_TIME {
+            let ended = match socket.receive(&mut buffer) {
+                Err(rustix::io::Errno::AGAIN) => return true,
+                Ok(received) if received.len > 0 => match FromServer::decode(&buffer[..received.len]) {
+                    Ok(FromServer::Bell) => {
+                        self.rang = true;
+                        continue;
+                    }
+                    // A refusal after READY: the server changed its mind while the session was made.
+                    Ok(FromServer::Farewell(reason, why) | FromServer::Refusal(reason, why)) => {
+                        CloseReason::Farewell(reason, why)
+                    }
+                    _ => CloseReason::Farewell(Reason::Violation, "it sent a message out of order".into()),
+                },
+                Err(rustix::io::Errno::BADMSG) => {
+                    self.ended = Some(CloseReason::Farewell(Reason::Violation, "it sent descriptors".into()));
+                    return true;
+                }
+                _ => CloseReason::Died,
+            };
+            let is_last = ended == CloseReason::Died;
+            if ended.tops(self.ended.as_ref()) {
+                self.ended = Some(ended);
+            }
+            if is_last {
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,577 @@
+//! The client's side of the handshake: from a name to a mapped segment, in steps that never wait.
+//!
+//! [`Handshake::step`] goes on as far as it can and says what is to be waited for: its poller, or a moment. Who blocks
+//! sleeps in the poller ([`Handshake::wait`]); a task gives the poller to its reactor. So both keep whatever time they
+//! allow, and neither needs a thread to connect.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
+
+use crate::error::{Error, ErrorKind, Result, shown, spoken};
+use crate::memory::layout::{Geometry, LAYOUT_VERSION};
+use crate::memory::segment::Segment;
+use crate::options::ConnectOptions;
+use crate::session::background::PeerSocket;
+pub use crate::session::close_reason::KEY_SOCKET;
+use crate::session::name::ServiceName;
+use crate::session::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE, Welcome};
+use crate::sys::directory::Directory;
+use crate::sys::epoll::{Events, Interest, Poller};
+use crate::sys::eventfd::Bell;
+use crate::sys::socket::{self, Credentials, MESSAGE_MAX, Received};
+use crate::sys::{clock, memory};
+use crate::trace;
+use crate::verify::faults::{self, Fault};
+
+/// A session as its client has it.
+#[derive(Debug)]
+pub struct Established {
+    /// The shared memory.
+    pub segment: Segment,
+    /// The control socket, also the sign of life.
+    pub socket: PeerSocket,
+    /// Rung by the client.
+    pub server_bell: Bell,
+    /// Where the client sleeps: its bell, the socket and the server's pidfd are in it.
+    pub poller: Poller,
+    /// Rung by the server; kept open for the poller. `None` at a server of another user.
+    pub client_bell: Option<Bell>,
+    /// Tells of the end of the server's process; kept open for the poller.
+    pub pidfd: Option<OwnedFd>,
+    /// Who listens there.
+    pub peer: Credentials,
+    /// The memory object. Observers find it here, through `/proc`, also while the server is stopped; nobody else uses
+    /// it. `None` at a server of another user, whose observers cannot look here: it keeps one itself.
+    pub memory: Option<OwnedFd>,
+}
+
+/// The client's bell in its poller.
+pub const KEY_BELL: u64 = 0;
+/// The server's process has ended.
+pub const KEY_PIDFD: u64 = 2;
+/// Of a handshake in a reactor: a moment that was waited for has come.
+#[cfg(all(feature = "tokio", not(loom)))]
+const KEY_TIMER: u64 = 3;
+
+/// First and longest pause before a server that is missing is looked for again.
+const MISSING_PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
+/// First and longest pause before a server whose queue of connections is full is tried again.
+const QUEUE_PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
+/// First and longest pause before a server that had no place just now is asked again.
+const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
+
+/// How long a socket that does not let this user connect is tried again: between a server's `bind` and its `chmod`
+/// every socket is such a one.
+const DENIED_FOR: Duration = Duration::from_millis(50);
+
+/// Connects, shakes hands, maps; sleeps meanwhile.
+pub fn attach(name: &OsStr, options: &ConnectOptions) -> Result<Established> {
+    let mut handshake = Handshake::begin(name, options.clone())?;
+    match handshake.wait(None)? {
+        Some(established) => Ok(established),
+        None => Err(handshake.not_yet()), // cannot be: there is no end to this wait but the handshake's own
+    }
+}
+
+/// A connect under way.
+#[derive(Debug)]
+pub struct Handshake {
+    name: OsString,
+    options: ConnectOptions,
+    server_uid: u32,
+    stage: Stage,
+    /// When the handshake must be over. `None`: there is no server yet, or longer than the clock can say.
+    deadline: Option<Instant>,
+    /// Until when a server that is missing is looked for; `None`: for ever.
+    missing_until: Option<Instant>,
+    pause: Duration,
+    /// Until when a server that does not let this user connect is tried again.
+    denied_until: Option<Instant>,
+    /// The server hung up without a word: that was tried once more.
+    lost: Option<Error>,
+    /// The server said that it had no place just now.
+    busy: Option<Error>,
+    /// `None` once the session has it.
+    poller: Option<Poller>,
+    events: Events,
+    #[cfg(all(feature = "tokio", not(loom)))]
+    timer: Option<crate::sys::timerfd::Timer>,
+}
+
+/// How far it is.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing has been sent; at that moment it begins, anew after that error.
+    Resting(Option<Instant>, Option<Error>),
+    /// The server's queue of connections was full; at that moment it is tried again.
+    Queueing(Box<Door>, OwnedFd, Option<Instant>),
+    /// HELLO is said.
+    Greeted(Box<Greeted>),
+}
+
+/// Where a server listens.
+#[derive(Debug)]
+struct Door {
+    place: ServiceName,
+    address: SocketAddrUnix,
+    /// What the address leads through.
+    _directory: Directory,
+}
+
+#[derive(Debug)]
+struct Greeted {
+    place: ServiceName,
+    socket: OwnedFd,
+    peer: Credentials,
+    /// A failure counts once there is a welcome: a server that has gone may have left a reason to be read.
+    pidfd: Result<Option<OwnedFd>>,
+    /// It has hung up, or its process has ended; what it said last may have come meanwhile.
+    is_gone: bool,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub enum Progress {
+    /// A session.
+    Attached(Box<Established>),
+    /// The poller is to be waited for, or that moment.
+    Wait(Option<Instant>),
+}
+
+/// Why a step did not lead on.
+enum Stop {
+    /// As it says.
+    Error(Error),
+    /// The server hung up without a word.
+    Lost(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+impl Handshake {
+    /// Begins; nothing is done before the first step.
+    pub fn begin(name: &OsStr, options: ConnectOptions) -> Result<Handshake> {
+        ServiceName::find(name)?;
+        let server_uid = options.server_user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+        Ok(Handshake {
+            name: name.to_owned(),
+            missing_until: clock::deadline_after(options.server_timeout),
+            options,
+            server_uid,
+            stage: Stage::Resting(None, None),
+            deadline: None,
+            pause: Duration::ZERO,
+            denied_until: None,
+            lost: None,
+            busy: None,
+            poller: Some(Poller::new()?),
+            events: Events::with_capacity(4),
+            #[cfg(all(feature = "tokio", not(loom)))]
+            timer: None,
+        })
+    }
+
+    /// Sleeps until it is over or that moment has come; `None`: not over. It may be gone on with.
+    pub fn wait(&mut self, until: Option<Instant>) -> Result<Option<Established>> {
+        loop {
+            let at = match self.step()? {
+                Progress::Attached(established) => return Ok(Some(*established)),
+                Progress::Wait(at) => at,
+            };
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(None);
+            }
+            let poller = self.poller.as_ref().ok_or_else(over)?;
+            poller.wait(&mut self.events, at.into_iter().chain(until).min())?;
+        }
+    }
+
+    /// Goes on as far as it can without waiting. After an error it is over.
+    pub fn step(&mut self) -> Result<Progress> {
+        loop {
+            let stop = match self.go_on() {
+                Ok(Some(progress)) => return Ok(progress),
+                Ok(None) => continue,
+                Err(stop) => stop,
+            };
+            self.forget_socket();
+            let error = match stop {
+                Stop::Lost(error) if self.lost.is_none() => {
+                    // Its queue of connections went with it, as in a shutdown, or it is being replaced: nothing was
+                    // executed, and who is there now says more.
+                    self.lost = Some(error);
+                    self.stage = Stage::Resting(None, None);
+                    continue;
+                }
+                Stop::Lost(error) | Stop::Error(error) => error,
+            };
+            self.rest_after(error)?;
+        }
+    }
+
+    /// Why there is no session yet, for who waits no longer.
+    pub fn not_yet(&mut self) -> Error {
+        match &mut self.stage {
+            Stage::Resting(_, error) if error.is_some() => error.take().unwrap_or_else(over),
+            Stage::Resting(..) if self.busy.is_some() => self.busy.take().unwrap_or_else(over),
+            _ => Error::new(
+                ErrorKind::TimedOut { maybe_executed: false },
+                format!(
+                    "the server of `{}` was asked, and has not answered yet",
+                    self.name.to_string_lossy().escape_debug()
+                ),
+            ),
+        }
+    }
+
+    /// One move; `None`: there is another.
+    fn go_on(&mut self) -> std::result::Result<Option<Progress>, Stop> {
+        match &mut self.stage {
+            Stage::Resting(Some(at), _) if *at > Instant::now() => Ok(Some(Progress::Wait(Some(*at)))),
+            Stage::Resting(..) => {
+                let place = ServiceName::find(&self.name)?.of_form(self.options.contract.form);
+                let (_directory, address) = place.address(self.server_uid)?;
+                let door = Box::new(Door { place, address, _directory });
+                if self.deadline.is_none() {
+                    self.deadline = clock::deadline_after(self.options.timeout);
+                }
+                self.stage = Stage::Queueing(door, socket::new_socket()?, None);
+                Ok(None)
+            }
+            Stage::Queueing(_, _, Some(at)) if *at > Instant::now() => Ok(Some(Progress::Wait(Some(*at)))),
+            Stage::Queueing(..) => self.connect(),
+            Stage::Greeted(_) => self.hear(),
+        }
+    }
+
+    fn connect(&mut self) -> std::result::Result<Option<Progress>, Stop> {
+        let Stage::Queueing(door, socket, _) = std::mem::replace(&mut self.stage, Stage::Resting(None, None)) else {
+            return Ok(None);
+        };
+        let place = &door.place;
+        match socket::connect_to(&socket, &door.address) {
+            Ok(()) => {}
+            Err(Errno::AGAIN) => {
+                if self.deadline.is_some_and(|at| at <= Instant::now()) {
+                    return Err(Stop::Error(Error::new(
+                        ErrorKind::TimedOut { maybe_executed: false },
+                        format!(
+                            "the server did not accept within {}: it is stopped, or drowned in connections",
+                            spoken(self.options.timeout)
+                        ),
+                    )));
+                }
+                let at = self.after_pause(QUEUE_PAUSES);
+                self.stage = Stage::Queueing(door, socket, at);
+                return Ok(None);
+            }
+            Err(Errno::CONNREFUSED | Errno::NOENT) => {
+                return Err(place.not_running("a server that is gone left it; the next one replaces it").into());
+            }
+            Err(Errno::PROTOTYPE) => {
+                return Err(place.bad_path("is a socket of another kind, not a Wigwag server's").into());
+            }
+            Err(Errno::ACCESS | Errno::PERM) => {
+                // A server that is just binding gives its socket the mode that lets others in a moment after the name.
+                let until = *self.denied_until.get_or_insert_with(|| Instant::now() + DENIED_FOR);
+                if until <= Instant::now() {
+                    return Err(place.bad_path("does not let this user connect").into());
+                }
+                let at = self.after_pause(QUEUE_PAUSES);
+                self.stage = Stage::Queueing(door, socket, at);
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(Error::io(format_args!("connect to {}", shown(&place.path())), error).into());
+            }
+        }
+        let peer = socket::credentials(&socket)?;
+        if peer.uid != self.server_uid {
+            let why = format!("is served by user {}, where user {} was expected", peer.uid, self.server_uid);
+            return Err(place.bad_path(&why).into());
+        }
+        self.poller()?.add(&socket, KEY_SOCKET, Interest::Readable)?;
+        self.pause = Duration::ZERO;
+        self.greet(*door, socket, peer)
+    }
+
+    fn greet(&mut self, door: Door, socket: OwnedFd, peer: Credentials) -> std::result::Result<Option<Progress>, Stop> {
+        let options = &self.options;
+        let hello = FromClient::Hello(Hello {
+            protocol_min: PROTOCOL_VERSION,
+            protocol_max: PROTOCOL_VERSION,
+            layout_version: LAYOUT_VERSION,
+            slots: options.slots.map_or(SERVERS_CHOICE, |slots| slots as u32),
+            capacity: options.capacity.map_or(SERVERS_CHOICE, |capacity| capacity as u32),
+            contract: options.contract.clone(),
+        });
+        // PIPE and CONNRESET are no errors yet: a server that refused at once has left its reason to be read.
+        let is_gone = match socket::send(&socket, &hello.encode(), &[]) {
+            Ok(()) => false,
+            Err(Errno::PIPE | Errno::CONNRESET) => true,
+            Err(error) => return Err(Stop::Error(gone(&door.place, Some(error)))),
+        };
+        let pidfd = socket::peer_pidfd(&socket, &peer);
+        if let Ok(Some(pidfd)) = &pidfd {
+            self.poller()?.add(pidfd, KEY_PIDFD, Interest::Readable)?;
+        }
+        let place = door.place;
+        self.stage = Stage::Greeted(Box::new(Greeted { place, socket, peer, pidfd, is_gone }));
+        Ok(None)
+    }
+
+    /// The answer, if it is there.
+    fn hear(&mut self) -> std::result::Result<Option<Progress>, Stop> {
+        let Stage::Greeted(greeted) = &mut self.stage else { return Ok(None) };
+        let mut buffer = [0u8; MESSAGE_MAX];
+        let received = match socket::receive(&greeted.socket, &mut buffer) {
+            Ok(received) => received,
+            Err(Errno::AGAIN) if greeted.is_gone => return Err(Stop::Error(gone(&greeted.place, None))),
+            Err(Errno::AGAIN) => return self.listen(),
+            Err(error) => return Err(Stop::Lost(gone(&greeted.place, Some(error)))),
+        };
+        if received.len == 0 {
+            return Err(Stop::Lost(gone(&greeted.place, None)));
+        }
+        match FromServer::decode(&buffer[..received.len]) {
+            Ok(FromServer::Welcome(_)) if received.truncated => Err(socket::truncated().into()),
+            Ok(FromServer::Welcome(welcome)) => self.establish(&welcome, received),
+            Ok(FromServer::Refusal(reason, why) | FromServer::Farewell(reason, why)) => {
+                Err(refused(reason, &why).into())
+            }
+            Ok(FromServer::Bell) => Err(violation("it rang before it welcomed").into()),
+            Err(why) => Err(violation(why).into()),
+        }
+    }
+
+    /// Nothing is to be read yet. A connection that nobody has accepted does not hang up when the server dies while a
+    /// forked child of it holds the listening socket: the process is watched besides.
+    fn listen(&mut self) -> std::result::Result<Option<Progress>, Stop> {
+        self.poller.as_ref().ok_or_else(over)?.poll(&mut self.events)?;
+        let Stage::Greeted(greeted) = &mut self.stage else { return Ok(None) };
+        if self.events.iter().any(|ready| ready.key == KEY_PIDFD) {
+            greeted.is_gone = true;
+            return Ok(None);
+        }
+        if self.events.iter().any(|ready| ready.key == KEY_SOCKET) {
+            return Ok(None);
+        }
+        if self.deadline.is_some_and(|at| at <= Instant::now()) {
+            return Err(Stop::Error(Error::new(
+                ErrorKind::TimedOut { maybe_executed: false },
+                format!(
+                    "the server at {} did not answer within {}: it is stopped or very busy",
+                    shown(&greeted.place.path()),
+                    spoken(self.options.timeout)
+                ),
+            )));
+        }
+        Ok(Some(Progress::Wait(self.deadline)))
+    }
+
+    fn establish(&mut self, welcome: &Welcome, received: Received) -> std::result::Result<Option<Progress>, Stop> {
+        let (segment, server_bell, client_bell, memory) = map(&self.options, welcome, received)?;
+        let poller = self.poller.as_ref().ok_or_else(over)?;
+        if let Some(bell) = &client_bell {
+            poller.add(bell, KEY_BELL, Interest::Bell)?;
+        }
+        let Stage::Greeted(greeted) = &mut self.stage else { return Ok(None) };
+        if greeted.pidfd.is_ok() {
+            // A server that has hung up although it welcomed us says why, as it does when the handshake took too long:
+            // that is there to be read.
+            match socket::send(greeted.socket.as_fd(), &FromClient::Ready.encode(), &[]) {
+                Ok(()) => {}
+                Err(Errno::PIPE | Errno::CONNRESET) => {
+                    client_bell.iter().for_each(|bell| poller.remove(bell));
+                    greeted.is_gone = true;
+                    return Ok(None);
+                }
+                Err(error) => return Err(Stop::Error(gone(&greeted.place, Some(error)))),
+            }
+        }
+        let Stage::Greeted(greeted) = std::mem::replace(&mut self.stage, Stage::Resting(None, None)) else {
+            return Ok(None);
+        };
+        let Greeted { place, socket, peer, pidfd, .. } = *greeted;
+        let pidfd = pidfd?;
+        trace::connected(&place.path(), peer.pid, segment.geometry().slots);
+        // Nothing comes with a message from here on; an older kernel drops what does.
+        let _ = socket::refuse_descriptors(&socket);
+        #[cfg(all(feature = "tokio", not(loom)))]
+        if let Some(timer) = self.timer.take() {
+            poller.remove(&timer);
+        }
+        let poller = self.poller.take().ok_or_else(over)?;
+        let socket = PeerSocket::from(socket);
+        let memory = (peer.uid == rustix::process::geteuid().as_raw()).then_some(memory);
+        let established = Established { segment, socket, server_bell, poller, client_bell, pidfd, peer, memory };
+        Ok(Some(Progress::Attached(Box::new(established))))
+    }
+
+    /// Tries again later what may come to something later.
+    fn rest_after(&mut self, error: Error) -> Result<()> {
+        let now = Instant::now();
+        let (pauses, until) = match error.kind() {
+            ErrorKind::Busy => (BUSY_PAUSES, self.deadline),
+            ErrorKind::NotRunning
+            | ErrorKind::PeerDied { .. }
+            | ErrorKind::ServerClosed { .. }
+            | ErrorKind::TimedOut { .. } => (MISSING_PAUSES, self.missing_until),
+            _ => return Err(error),
+        };
+        let at = self.after_pause(pauses);
+        if error.kind() == ErrorKind::Busy {
+            if until.is_some_and(|until| at.is_none_or(|at| until <= at)) {
+                return Err(error);
+            }
+            self.busy = Some(error);
+            self.stage = Stage::Resting(at, None);
+            return Ok(());
+        }
+        let (lost, busy) = (self.lost.take(), self.busy.take());
+        let error = match error.kind() {
+            // What it said before says more than that it did not answer again.
+            ErrorKind::TimedOut { .. } => lost.or(busy).unwrap_or(error),
+            _ => error,
+        };
+        if until.is_some_and(|until| until <= now) {
+            return Err(error);
+        }
+        self.deadline = None; // the next one has all the time that is allowed
+        self.stage = Stage::Resting(at.into_iter().chain(until).min(), Some(error));
+        Ok(())
+    }
+
+    /// When the next pause is over: each is twice as long as the one before, and all are of uneven length, so that a
+    /// crowd does not come back all at once.
+    fn after_pause(&mut self, (first, longest): (Duration, Duration)) -> Option<Instant> {
+        self.pause = (self.pause * 2).clamp(first, longest);
+        let now = Instant::now();
+        let dice = f64::from(clock::now_ns() as u32 % 1024) / 1024.0;
+        now.checked_add(self.pause.mul_f64(0.5 + dice / 2.0))
+    }
+
+    /// A forked child may hold the descriptors open: they are taken out by name.
+    fn forget_socket(&mut self) {
+        if let (Stage::Greeted(greeted), Some(poller)) = (&self.stage, &self.poller) {
+            poller.remove(&greeted.socket);
+            if let Ok(Some(pidfd)) = &greeted.pidfd {
+                poller.remove(pidfd);
+            }
+        }
+    }
+
+    fn poller(&self) -> Result<&Poller> {
+        self.poller.as_ref().ok_or_else(over)
+    }
+
+    /// For a reactor: the poller, which from now on tells of moments as well.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn descriptor(&mut self) -> Result<OwnedFd> {
+        let timer = crate::sys::timerfd::Timer::new()?;
+        let poller = self.poller()?;
+        poller.add(&timer, KEY_TIMER, Interest::Readable)?;
+        let copied = poller.as_fd().try_clone_to_owned();
+        self.timer = Some(timer);
+        copied.map_err(|error| Error::io("copy a descriptor for the reactor", error))
+    }
+
+    /// As [`step`](Handshake::step); the poller becomes readable when it is time for the next.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn step_of_task(&mut self) -> Result<Option<Established>> {
+        match self.step()? {
+            Progress::Attached(established) => Ok(Some(*established)),
+            Progress::Wait(at) => {
+                self.timer.iter().for_each(|timer| timer.set(at));
+                Ok(None)
+            }
+        }
+    }
+}
+
+#[cold]
+fn over() -> Error {
+    Error::new(ErrorKind::InvalidConfiguration, "this handshake is over: its session has been made")
+}
+
+/// What a welcome brings, checked before it is touched: the segment, and the bells.
+fn map(
+    options: &ConnectOptions,
+    welcome: &Welcome,
+    received: Received,
+) -> Result<(Segment, Bell, Option<Bell>, OwnedFd)> {
+    if welcome.protocol != PROTOCOL_VERSION {
+        return Err(violation("it chose a protocol version that was not offered"));
+    }
+    let geometry = Geometry::new(welcome.slots as usize, welcome.capacity as usize)
+        .filter(|geometry| geometry.segment_size as u64 == welcome.segment_size)
+        .filter(|geometry| geometry.suits(options.contract.form))
+        .ok_or_else(|| violation("it announced a segment of impossible geometry"))?;
+    // A server grants what was asked for or refuses: whoever relies on the size, as a sender that has messages to move,
+    // would write beyond a smaller one.
+    for (what, wish, granted) in
+        [("slots", options.slots, geometry.slots), ("bytes of capacity", options.capacity, geometry.capacity)]
+    {
+        if let Some(wish) = wish.filter(|wish| *wish != granted && !faults::is(Fault::UncheckedGrant)) {
+            return Err(violation(&format!("it granted {granted} {what}, where {wish} were asked for")));
+        }
+    }
+    let mut fds = received.fds.into_iter();
+    let (Some(memory), Some(server_bell)) = (fds.next(), fds.next()) else {
+        return Err(violation("it sent too few descriptors"));
+    };
+    let client_bell = fds.next().map(Bell::from_fd);
+    if client_bell.is_some() != welcome.has_client_bell || fds.next().is_some() {
+        return Err(violation("it sent other descriptors than it announced"));
+    }
+    memory::check_sealed(&memory, geometry.segment_size, "the server sent a segment")?;
+    let segment = Segment::map_for(options.contract.form, &memory, geometry)?;
+    geometry.check(&segment.read_header(), &options.contract).map_err(|why| violation(&why))?;
+    Ok((segment, Bell::from_fd(server_bell), client_bell, memory))
+}
+
+/// Adds all that can wake one end of a session.
+pub fn watch(poller: &Poller, bell: Option<&Bell>, socket: &PeerSocket, pidfd: Option<&OwnedFd>) -> Result<()> {
+    if let Some(bell) = bell {
+        poller.add(bell, KEY_BELL, Interest::Bell)?;
+    }
+    poller.add(socket, KEY_SOCKET, Interest::Readable)?;
+    match pidfd {
+        Some(pidfd) => poller.add(pidfd, KEY_PIDFD, Interest::Readable),
+        None => Ok(()),
+    }
+}
+
+/// The error for a refusal.
+fn refused(reason: Reason, why: &str) -> Error {
+    let (kind, begin) = match reason {
+        Reason::Refused => (ErrorKind::Refused, "the server refused the session: "),
+        Reason::Later => (ErrorKind::Busy, "the server has no place for the session just now: "),
+        Reason::Contract => (ErrorKind::ContractMismatch, ""),
+        Reason::Version => (ErrorKind::VersionMismatch, ""),
+        Reason::Violation => (ErrorKind::Violation, "the server refused the handshake: "),
+        Reason::Shutdown => (ErrorKind::ServerClosed { maybe_executed: false }, ""),
+        Reason::Aborted => (ErrorKind::Aborted, "the server gave the session up: "),
+    };
+    Error::new(kind, format!("{begin}{why}"))
+}
+
+fn violation(why: &str) -> Error {
+    Error::new(ErrorKind::Violation, format!("the server broke the protocol: {why}"))
+}
+
+fn gone(place: &ServiceName, error: Option<Errno>) -> Error {
+    let how = error.map_or_else(String::new, |error| format!(" ({error})"));
+    Error::new(
+        ErrorKind::PeerDied { maybe_executed: false },
+        format!("the server at {} went away during the handshake{how}", shown(&place.path())),
+    )
+}

@@ -1,0 +1,550 @@
+//! The caller's end of a session: passes slots, waits for them to come back, and hears of the other side's end.
+//!
+//! What a client and a sender have in common. It knows nothing of which slot is used when, nor of what lies in it.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, PeerDeath, Result};
+use crate::memory::doorbell::Waiting;
+use crate::memory::layout::{Descriptor, Geometry, Kind};
+use crate::memory::segment::{Line, Segment};
+use crate::memory::slot::{self, Turn};
+pub use crate::session::close_reason::CloseReason;
+use crate::session::close_reason::KEY_SOCKET;
+use crate::session::close_reason::SocketEvents;
+use crate::session::connect::{Established, KEY_BELL};
+use crate::session::protocol::Reason;
+use crate::sync::Ordering;
+use crate::sys::epoll::Events;
+use crate::sys::fork::ForkGuard;
+use crate::sys::socket;
+use crate::sys::{clock, cpu};
+use crate::trace;
+use crate::verify::faults::{self, Fault};
+use crate::wait::deadline::Deadline;
+use crate::wait::placement::{self, MoveLimit, SLEEPS_PER_AFFINITY};
+use crate::wait::policy::{SpinBudget, THINK_UNKNOWN, Wait};
+use crate::wait::runtime_guard;
+use crate::wait::waiter::{self, SPINS_BEFORE_CLOCK};
+
+/// One session, as the side that called has it. Dropping it ends the session.
+pub struct Connection {
+    established: Established,
+    wait: Wait,
+    fork: ForkGuard,
+    /// Whether the server slept when something was passed to it since the last reply: then waiting means sleeping.
+    server_slept: Cell<bool>,
+    /// Whether nobody waits for replies, so that time to think counts from ring to ring.
+    one_way: Cell<bool>,
+    /// When the last reply came, if the clock had to be read anyway.
+    last_reply_at: Cell<Option<Instant>>,
+    spin_budget: RefCell<SpinBudget>,
+    /// Whether spinning can pay at all: not for [`Wait::Park`], and not on the one processor that both sides are pinned
+    /// to.
+    may_ever_spin: Cell<bool>,
+    /// Whether it can pay now: not while the server was last seen on this very processor.
+    may_spin: Cell<bool>,
+    /// How often this thread moves off the server's processor.
+    move_limit: RefCell<MoveLimit>,
+    events: RefCell<Events>,
+    ended: RefCell<Option<CloseReason>>,
+    began: Instant,
+    /// What was known when the end was noticed.
+    peer_death: Cell<Option<PeerDeath>>,
+    /// Whether `ended` says something.
+    is_over: Cell<bool>,
+    /// Looks of those who poll; see [`Connection::seems_alive`].
+    polls: Cell<u32>,
+    doorbells_rung: Cell<u64>,
+    sleeps: Cell<u64>,
+    spins_paid: Cell<u64>,
+    spins_in_vain: Cell<u64>,
+}
+
+/// One more, on a counter that one thread has.
+#[inline(always)]
+pub fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
+
+/// Looks in vain of someone who polls, between two looks whether the server lives.
+const POLLS_PER_LIFE_SIGN: u32 = 256;
+/// Since the last reply, before a sleeping server is looked at: a closed loop of calls that wake it does not look each
+/// time.
+const SILENCE_TO_LOOK: Duration = Duration::from_micros(100);
+
+impl Connection {
+    /// The session of an attachment.
+    pub fn new(established: Established, wait: Wait) -> Connection {
+        let connection = Connection {
+            established,
+            wait,
+            fork: ForkGuard::new(),
+            server_slept: Cell::new(false),
+            one_way: Cell::new(false),
+            last_reply_at: Cell::new(None),
+            spin_budget: RefCell::default(),
+            may_ever_spin: Cell::new(true),
+            may_spin: Cell::new(true),
+            move_limit: RefCell::default(),
+            events: RefCell::new(Events::with_capacity(4)),
+            ended: RefCell::new(None),
+            began: Instant::now(),
+            peer_death: Cell::new(None),
+            is_over: Cell::new(false),
+            polls: Cell::new(0),
+            doorbells_rung: Cell::new(0),
+            sleeps: Cell::new(0),
+            spins_paid: Cell::new(0),
+            spins_in_vain: Cell::new(0),
+        };
+        connection.refresh_affinity();
+        connection
+    }
+
+    /// The memory of the session.
+    #[inline(always)]
+    pub fn segment(&self) -> &Segment {
+        &self.established.segment
+    }
+
+    /// Its geometry.
+    #[inline(always)]
+    pub fn geometry(&self) -> &Geometry {
+        self.established.segment.geometry()
+    }
+
+    /// For a reactor: the client's bell, which then wakes nobody else any more, and what tells of everything else. At a
+    /// server of another user there is no bell, and the second tells of rings, too.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn descriptors(&self) -> Result<(Option<std::os::fd::OwnedFd>, std::os::fd::OwnedFd)> {
+        if self.is_forked() {
+            return Err(Error::forked()); // the epoll is the parent's, too
+        }
+        use std::os::fd::AsFd;
+        let copy = |fd: std::os::fd::BorrowedFd<'_>| {
+            fd.try_clone_to_owned().map_err(|error| Error::io("copy a descriptor for the reactor", error))
+        };
+        let Established { poller, client_bell, .. } = &self.established;
+        let bell = client_bell.as_ref().map(|bell| copy(bell.as_fd())).transpose()?;
+        if let Some(bell) = client_bell {
+            poller.remove(bell);
+        }
+        Ok((bell, copy(poller.as_fd())?))
+    }
+
+    /// Whether it is known to be over.
+    #[inline(always)]
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
+    /// How often the server had to be rung for.
+    pub fn doorbells_rung(&self) -> u64 {
+        self.doorbells_rung.get()
+    }
+
+    /// How often the caller slept.
+    pub fn sleeps(&self) -> u64 {
+        self.sleeps.get()
+    }
+
+    /// How often spinning beyond the first moments brought the reply, and how often it did not.
+    pub fn spins(&self) -> (u64, u64) {
+        (self.spins_paid.get(), self.spins_in_vain.get())
+    }
+
+    /// Passes a slot to the server as request `sequence`, and rings if it sleeps.
+    #[inline(always)]
+    pub fn pass_turn(&self, line: &Line, head: Descriptor, sequence: u64) {
+        self.pass_silently(line, head, sequence);
+        self.ring_if_asleep();
+    }
+
+    /// Passes a slot to the server as request `sequence`. Somebody has to [ring](Connection::ring_if_asleep) after the
+    /// last one.
+    #[inline(always)]
+    pub fn pass_silently(&self, line: &Line, head: Descriptor, sequence: u64) {
+        line.head.store(head.pack(), Ordering::Relaxed); // published by the turn
+        slot::pass_to_server(&line.turn, sequence);
+    }
+
+    /// Directly after a pass: rings if the server sleeps.
+    #[inline(always)]
+    pub fn ring_if_asleep(&self) {
+        if Waiting(&self.established.segment.server_line().waiting).claim() {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&self) {
+        let line = self.established.segment.client_line();
+        let think_ns = match self.last_reply_at.get() {
+            Some(at) => u32::try_from(at.elapsed().as_nanos()).unwrap_or(THINK_UNKNOWN),
+            None => THINK_UNKNOWN,
+        };
+        // Hints for the server, which reads them after the ring.
+        line.think_ns.store(think_ns, Ordering::Relaxed);
+        line.processor.store(cpu::current(), Ordering::Relaxed);
+        self.server_slept.set(true);
+        count(&self.doorbells_rung);
+        if self.one_way.get() {
+            self.last_reply_at.set(Some(Instant::now()));
+        }
+        self.established.server_bell.ring();
+    }
+
+    /// Before a pass: errors if the server is known to be gone, so that what is not passed is known not to have been
+    /// executed.
+    ///
+    /// While the server is awake that is the end that was noticed already. One that sleeps, and has been silent for a
+    /// while, may have been killed since: there is time for a look, which is a small part of what it costs to wake a
+    /// server.
+    #[inline(always)]
+    pub fn check_before_pass(&self) -> Result<()> {
+        if self.is_over.get() || Waiting(&self.established.segment.server_line().waiting).is_announced() {
+            return self.look_before_pass();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn look_before_pass(&self) -> Result<()> {
+        let is_long_ago = self.last_reply_at.get().is_none_or(|at| at.elapsed() >= SILENCE_TO_LOOK);
+        if !self.is_over.get() && is_long_ago {
+            self.hear(Deadline::Now)?;
+        }
+        self.check_alive(false)
+    }
+
+    /// Tells a server whose handler waits for it that a call was given up.
+    #[cold]
+    pub fn ring_for_abandonment(&self) {
+        self.established.server_bell.ring();
+    }
+
+    /// For a caller that awaits no reply: from now on its time to think counts from ring to ring.
+    pub fn awaits_no_replies(&self) {
+        self.one_way.set(true);
+    }
+
+    /// A slot was found passed back although nobody waited for it: the server is awake.
+    #[inline(always)]
+    pub fn found_awake(&self) {
+        if self.server_slept.get() {
+            self.reply_after_ring();
+        }
+    }
+
+    /// Whether a fork lies between the connect and now.
+    #[inline(always)]
+    pub fn is_forked(&self) -> bool {
+        self.fork.is_forked()
+    }
+
+    /// Whether nothing is known of an end, for those who poll. Now and then it costs a system call to look.
+    pub fn seems_alive(&self) -> bool {
+        if self.is_forked() {
+            return false;
+        }
+        self.polls.set(self.polls.get().wrapping_add(1));
+        if self.polls.get().is_multiple_of(POLLS_PER_LIFE_SIGN) && self.hear(Deadline::Now).is_err() {
+            return false;
+        }
+        !self.is_over.get()
+    }
+
+    /// Asks to be rung when a slot comes back, and says to observers since when. Returns the turn as it was: if that is
+    /// not the server's, the slot is there.
+    pub fn ask_for_wake(&self, slot: usize) -> Turn {
+        let segment = self.segment();
+        let turn = &segment.line(slot).turn;
+        if !slot::load(turn).wants_wake()
+            && let Some(since) = segment.sleeps_since(slot)
+        {
+            since.store(clock::tick() as u64, Ordering::Relaxed); // for people; WAKE says that it is valid
+        }
+        slot::ask_for_wake(turn)
+    }
+
+    /// Whether the reply of a slot is there.
+    #[inline(always)]
+    pub fn is_ready(&self, line: &Line) -> bool {
+        !slot::load(&line.turn).is_server()
+    }
+
+    /// Waits until the reply of a slot is there. On an error the slot is still the server's.
+    pub fn wait(&self, line: &Line, deadline: Deadline) -> Result<()> {
+        if self.wait_briefly(line).is_some() { Ok(()) } else { self.wait_patiently(line, deadline) }
+    }
+
+    /// A reply came while this thread was awake, so the server is awake too.
+    #[inline(always)]
+    pub fn came_awake(&self) {
+        if self.server_slept.get() {
+            self.reply_after_ring();
+        } else {
+            self.last_reply_at.set(None); // the clock was not read
+        }
+    }
+
+    /// As [`Connection::came_awake`], for a task: its thread's processor is none of ours.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn came_to_a_task(&self) {
+        self.last_reply_at.set(self.server_slept.replace(false).then(Instant::now));
+    }
+
+    /// Whether spinning for a reply can pay: the server did not have to be woken for it, and may run at the same time.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn is_worth_spinning(&self) -> bool {
+        self.may_ever_spin.get() && !self.server_slept.get()
+    }
+
+    /// The server had been woken for this reply: the think time begins, and it may have moved.
+    #[cold]
+    pub fn reply_after_ring(&self) {
+        self.server_slept.set(false);
+        self.last_reply_at.set(Some(Instant::now()));
+        let theirs = self.established.segment.server_line().processor.load(Ordering::Relaxed); // a hint
+        let mut mine = cpu::current();
+        if theirs == cpu::LEAVING {
+            self.spin_budget.borrow_mut().expect_arrival();
+        } else if theirs == mine | cpu::POLLED && self.may_ever_spin.get() {
+            self.leave_to_server();
+            mine = cpu::current();
+        }
+        self.may_spin.set(self.may_ever_spin.get() && theirs & !cpu::POLLED != mine);
+    }
+
+    /// The wake-up put this thread on the very processor that the server polls on: the server would find the next
+    /// request only once this thread sleeps, and this thread would wait until the server stops polling after that.
+    fn leave_to_server(&self) {
+        if self.move_limit.borrow_mut().may_move(self.sleeps.get()) {
+            cpu::move_off(cpu::current());
+        }
+    }
+
+    /// The reply of a server that is awake and quick comes here, without a clock. The turn that came;
+    /// `None`: go on with [`Connection::wait_patiently`].
+    ///
+    /// All that can be done before the reply is there is done before: whatever stands behind the last look makes each
+    /// call longer, and what stands before it costs nothing.
+    #[inline(always)]
+    pub fn wait_briefly(&self, line: &Line) -> Option<Turn> {
+        if self.server_slept.get() || !self.may_spin.get() {
+            return None;
+        }
+        self.last_reply_at.set(None); // the clock is not read; who has to sleep after all sets it
+        for _ in 0..SPINS_BEFORE_CLOCK {
+            let turn = slot::load(&line.turn);
+            if !turn.is_server() {
+                return Some(turn);
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    /// The second half of [`Connection::wait`], after [`Connection::wait_briefly`] was in vain.
+    #[cold]
+    pub fn wait_patiently(&self, line: &Line, deadline: Deadline) -> Result<()> {
+        if self.fork.is_forked() {
+            return Err(Error::forked());
+        }
+        if self.is_ready(line) || self.spin_patiently(line, deadline)? {
+            self.came_awake();
+            return Ok(());
+        }
+        let slot = self.segment().slot_of(line);
+        let call = trace::Call::begins();
+        let mut was_last_look = false;
+        while self.ask_for_wake(slot).is_server() {
+            if let Err(error) = self.check_alive_with(line) {
+                // A reply that was passed before the end counts.
+                return if self.is_ready(line) { Ok(()) } else { Err(error) };
+            }
+            if was_last_look {
+                return Err(Error::timed_out(true));
+            }
+            // Even without time left there is one look, so that who polls learns of the end.
+            was_last_look = deadline.is_over();
+            self.sleep(deadline)?;
+        }
+        call.ends(self.established.peer.pid);
+        self.reply_after_ring();
+        Ok(())
+    }
+
+    /// Spins for as long as the policy says. `false`: time to sleep.
+    fn spin_patiently(&self, line: &Line, deadline: Deadline) -> Result<bool> {
+        if self.wait == Wait::Spin {
+            return self.spin_forever(line, deadline);
+        }
+        if self.server_slept.get() || !self.may_spin.get() {
+            return Ok(false);
+        }
+        let is_arriving = self.spin_budget.borrow().is_arrival_expected();
+        let budget = self.spin_budget.borrow_mut().next();
+        if budget.is_zero() {
+            return Ok(false);
+        }
+        if is_arriving {
+            cpu::give_way(); // it leaves this very processor, and needs it for that
+        }
+        let has_come = waiter::spin_for(budget, || Ok::<_, Error>(self.is_ready(line)))?;
+        if has_come {
+            count(&self.spins_paid);
+            self.spin_budget.borrow_mut().paid();
+        } else {
+            count(&self.spins_in_vain);
+            self.spin_budget.borrow_mut().failed();
+        }
+        Ok(has_come)
+    }
+
+    /// [`Wait::Spin`]: sleeps never, but notices the server's death and the deadline.
+    fn spin_forever(&self, line: &Line, deadline: Deadline) -> Result<bool> {
+        let look = || Ok(self.is_ready(line));
+        waiter::spin_forever(deadline, look, || {
+            placement::leave_shared(self.established.segment.server_line().processor.load(Ordering::Relaxed)); // a hint
+            self.hear(Deadline::Now)?;
+            match self.check_alive_with(line) {
+                Ok(()) => Ok(None),
+                Err(_) if self.is_ready(line) => Ok(Some(true)),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// Tells the server which processors this thread may use, and learns the same of the server.
+    pub fn refresh_affinity(&self) {
+        let segment = &self.established.segment;
+        let (mine, theirs) = (&segment.client_line().only_processor, &segment.server_line().only_processor);
+        let is_shared = placement::exchange_affinity(mine, theirs);
+        self.may_ever_spin.set(self.wait != Wait::Park && !is_shared);
+        self.may_spin.set(self.may_ever_spin.get());
+    }
+
+    pub fn sleep(&self, deadline: Deadline) -> Result<()> {
+        if self.sleeps.get().is_multiple_of(SLEEPS_PER_AFFINITY.into()) {
+            self.refresh_affinity();
+        }
+        count(&self.sleeps);
+        runtime_guard::is_about_to_sleep("waiting for a reply or a slot");
+        self.hear(deadline)
+    }
+
+    /// Waits for a ring, news from the socket, the server's end, or the deadline.
+    pub fn hear(&self, deadline: Deadline) -> Result<()> {
+        let mut events = self.events.borrow_mut();
+        self.established.poller.wait(&mut events, deadline.as_instant())?;
+        for ready in events.iter() {
+            match ready.key {
+                KEY_BELL => {}
+                _ if faults::is(Fault::MissingWakeOnDeath) => {}
+                KEY_SOCKET => self.read_socket_events(),
+                _ => self.end(CloseReason::Died),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_socket_events(&self) {
+        if let Some(how) = SocketEvents::read(&self.established.socket, &self.established.poller).ended {
+            self.end(how);
+        }
+    }
+
+    pub fn end(&self, how: CloseReason) {
+        if !self.is_over.replace(true) {
+            self.peer_death.set(Some(self.examine()));
+            if how == CloseReason::Died {
+                trace::server_died(self.established.peer.pid, self.in_flight());
+            }
+        }
+        let mut ended = self.ended.borrow_mut();
+        if how.tops(ended.as_ref()) {
+            *ended = Some(how);
+        }
+    }
+
+    pub fn check_alive(&self, maybe_executed: bool) -> Result<()> {
+        if self.ended.borrow().is_none() {
+            return Ok(());
+        }
+        self.read_farewell();
+        let maybe_executed = maybe_executed && !faults::is(Fault::WrongFate);
+        let ended = self.ended.borrow();
+        let fate = if maybe_executed { "the request may have been executed" } else { "the request was not sent" };
+        Err(match &*ended {
+            Some(CloseReason::Farewell(Reason::Violation, why)) => {
+                Error::new(ErrorKind::Violation, format!("the session is over because the protocol was broken: {why}"))
+            }
+            Some(CloseReason::Farewell(_, why)) => {
+                Error::new(ErrorKind::ServerClosed { maybe_executed }, format!("{why}; {fate}"))
+            }
+            _ => Error::died(maybe_executed, fate, self.peer_death.get().unwrap_or_else(|| self.examine())),
+        })
+    }
+
+    /// As [`Connection::check_alive`], for the caller of a request that was passed: the server says in the memory which
+    /// requests it has taken, whether it shuts down, is killed, or never served this session.
+    pub fn check_alive_with(&self, line: &Line) -> Result<()> {
+        let Err(error) = self.check_alive(true) else { return Ok(()) };
+        if !self.is_untaken(line) {
+            return Err(error);
+        }
+        let fate = "the request was not executed";
+        Err(match &*self.ended.borrow() {
+            Some(CloseReason::Farewell(Reason::Violation, _)) => error,
+            Some(CloseReason::Farewell(_, why)) => {
+                Error::new(ErrorKind::ServerClosed { maybe_executed: false }, format!("{why}; {fate}"))
+            }
+            _ => Error::died(false, fate, self.peer_death.get().unwrap_or_else(|| self.examine())),
+        })
+    }
+
+    /// Whether nobody has taken, and will take, what was passed in a slot. What the server wrote before its farewell,
+    /// or its end, is there once that was noticed.
+    fn is_untaken(&self, line: &Line) -> bool {
+        // Acquire, partner: `Segment::close`. The marks are there, then.
+        let is_closed = self.segment().server_line().closed.load(Ordering::Acquire) != 0;
+        let head = Descriptor::parse(line.head.load(Ordering::Relaxed));
+        is_closed && head.is_some_and(|head| head.kind == Kind::Request) && !self.is_ready(line)
+    }
+
+    /// What is known now.
+    fn examine(&self) -> PeerDeath {
+        let noticed_at = Instant::now();
+        let lived = noticed_at.duration_since(self.began);
+        PeerDeath { noticed_at, lived, pid: self.established.peer.pid, in_flight: self.in_flight() }
+    }
+
+    /// Requests that were passed and have not come back.
+    pub fn in_flight(&self) -> usize {
+        if self.is_forked() {
+            return 0; // the memory is not there
+        }
+        let segment = self.segment();
+        (0..self.geometry().slots).filter(|slot| slot::load(&segment.line(*slot).turn).is_server()).count()
+    }
+
+    /// The pidfd may speak before the socket is read: what the server said last is there all the same.
+    fn read_farewell(&self) {
+        if matches!(&*self.ended.borrow(), Some(CloseReason::Farewell(..))) {
+            return;
+        }
+        self.read_socket_events();
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.fork.is_forked() {
+            // A forked child may hold the socket open: the server is told all the same.
+            socket::hang_up(&self.established.socket);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! One connection, whatever its form.
+
+pub mod background;
+pub mod cleanup;
+pub mod close_reason;
+pub mod connect;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub mod connect_async;
+pub mod connection;
+pub mod name;
+pub mod peer;
+pub mod protocol;
+pub mod runtime_directory;

@@ -1,0 +1,162 @@
+//! Faults that can be planted, to show that the tests find them. A build for use has none of this.
+//!
+//! A harness that cannot fail proves nothing. The faults are compiled in by `--cfg wigwag_faults`, which is no feature,
+//! because another user's build could turn on a feature. Each of them sleeps until the environment names it
+//! (`WIGWAG_PLANTED=double-fetch`), so that one build serves the tests of all of them: `verify/harness/tests/faults`.
+
+macro_rules! faults {
+    ($($(#[doc = $doc:literal])* $fault:ident = $name:literal;)*) => {
+        /// What can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(not(wigwag_faults), allow(dead_code, reason = "asked for by name in builds with faults only"))]
+        pub enum Fault {
+            $($(#[doc = $doc])* $fault,)*
+        }
+
+        impl Fault {
+            /// Its name in the environment.
+            #[cfg_attr(not(wigwag_faults), allow(dead_code, reason = "as above"))]
+            const fn name(self) -> &'static str {
+                match self {
+                    $(Fault::$fault => $name,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// The server reads a request's head a second time after it has checked it.
+    DoubleFetch = "double-fetch";
+    /// The client reads a reply's head a second time after it has checked it.
+    ReplyDoubleFetch = "reply-double-fetch";
+    /// The server does not compare a request's length with the capacity.
+    UncheckedLength = "unchecked-length";
+    /// The server believes the client how many slots there are.
+    UncheckedDepth = "unchecked-depth";
+    /// The client does not check the length and the number of a reply.
+    UncheckedReply = "unchecked-reply";
+    /// The control thread keeps a dead client's descriptor.
+    LeakedDescriptor = "leaked-descriptor";
+    /// A waiting client does not watch for its server's end.
+    MissingWakeOnDeath = "missing-wake-on-death";
+    /// The control thread watches the client's socket only, not its process.
+    SocketAlone = "socket-alone";
+    /// A peer's process is looked for by the number in its credentials.
+    TrustedNumber = "trusted-number";
+    /// A session without a pidfd is made where there is no descriptor for one.
+    MissingPidfd = "missing-pidfd";
+    /// What all segments may have is not looked at before one more is made.
+    UncheckedQuota = "unchecked-quota";
+    /// Where all places for handshakes are taken, a newcomer gets none.
+    JealousPlaces = "jealous-places";
+    /// The memory stays open to new mappings, and to holes.
+    MissingSeal = "missing-seal";
+    /// A handshake has no deadline.
+    PatientHandshake = "patient-handshake";
+    /// Clients of other users are served in place.
+    TrustedOtherUser = "trusted-other-user";
+    /// A peer whose credentials cannot be read is taken for the server's own user.
+    DefaultUser = "default-user";
+    /// The control thread accepts again and again while there are no descriptors.
+    BusyAccept = "busy-accept";
+    /// The client forgets the slot of a call that it gave up.
+    ForgottenSlot = "forgotten-slot";
+    /// The server passes the turn back before it has written the head of the reply.
+    EarlyTurn = "early-turn";
+    /// A reply in the body lacks its last byte.
+    ShortReply = "short-reply";
+    /// The control thread keeps a little memory of each session that is over.
+    LeakedMemory = "leaked-memory";
+    /// The error of a call that was cut off says that the request was not executed.
+    WrongFate = "wrong-fate";
+    /// The client counts its requests in 32 bits.
+    NarrowSequence = "narrow-sequence";
+    /// The client counts its requests in more bits than the turn has.
+    WideSequence = "wide-sequence";
+    /// A serving thread goes to sleep although a message lies unread.
+    UnreadMessage = "unread-message";
+    /// The server does not look at the versions of a greeting.
+    UncheckedVersion = "unchecked-version";
+    /// A permit that somebody waits for is not given back.
+    LostPermit = "lost-permit";
+    /// A permit is taken by a look and a store, in two steps.
+    DoubledPermit = "doubled-permit";
+    /// Those who wait for a permit do not look whether its holder still lives.
+    MissingSweep = "missing-sweep";
+    /// A stream whose other end is dead ends as if that one had closed it.
+    GoodEnd = "good-end";
+    /// A stream's bytes are published before they are written.
+    EarlyBytes = "early-bytes";
+    /// A ring's other side is believed whatever it counts.
+    UncheckedCount = "unchecked-count";
+    /// A reader does not ring for a writer that waits for room.
+    UnrungWriter = "unrung-writer";
+    /// A message that is handed out is not marked as such.
+    UnmarkedDelivery = "unmarked-delivery";
+    /// What a sender that is gone has left is not received.
+    ForgottenOrphan = "forgotten-orphan";
+    /// A message is acknowledged when it is handed out.
+    EarlyAcknowledgement = "early-acknowledgement";
+    /// A thread that is woken hears a bufferful of what rang, and no more.
+    OneLook = "one-look";
+    /// A stream that is dropped in a panic ends as if it were complete.
+    GoodEndInPanic = "good-end-in-panic";
+    /// A sender waits for a receiver's successor longer than it was told to wait.
+    PatientSearch = "patient-search";
+    /// A waiter that was called and does not come keeps the permit.
+    KeptCall = "kept-call";
+    /// A client that is given to the reactor is taken to have nothing under way.
+    UncountedCalls = "uncounted-calls";
+    /// A batch that a shutdown ends is dropped, and so acknowledged.
+    LostBatch = "lost-batch";
+    /// After the end has been told, what came meanwhile is handed out.
+    SecondLife = "second-life";
+    /// A handler for tasks is not watched for panics until its future exists.
+    UncaughtStart = "uncaught-start";
+    /// A sender takes what it is granted without a look at what it asked for.
+    UncheckedGrant = "unchecked-grant";
+    /// A shutdown hands out as many messages as waited when it began, whichever these are.
+    CountedAgain = "counted-again";
+    /// Of another user's stream, all buffers of a read but the first are filled from the ring, past what was copied to
+    /// be lent.
+    SkippedCopy = "skipped-copy";
+    /// A forked child may arm a stream and resize a request, whose memory it has not.
+    UncheckedChild = "unchecked-child";
+    /// Who reads or writes by tries alone does not look whether the other end lives.
+    UnseenDeath = "unseen-death";
+    /// The mode of the directory of names is left to the umask.
+    UmaskedDirectory = "umasked-directory";
+    /// A name that somebody took away is not taken again.
+    ForsakenName = "forsaken-name";
+    /// Welcomes that were never read are not counted.
+    UncountedWelcomes = "uncounted-welcomes";
+    /// Memory that a client keeps beyond its session is not charged.
+    ForgottenMemory = "forgotten-memory";
+    /// What it takes to wake a client of another user is not looked at.
+    PatientWake = "patient-wake";
+}
+
+/// Whether this fault is planted.
+#[cfg(not(wigwag_faults))]
+#[inline(always)]
+pub const fn is(_: Fault) -> bool {
+    false
+}
+
+/// Whether this fault is planted.
+#[cfg(wigwag_faults)]
+#[inline]
+pub fn is(fault: Fault) -> bool {
+    static NAMED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAMED.get_or_init(|| std::env::var("WIGWAG_PLANTED").unwrap_or_default()) == fault.name()
+}
+
+/// Gives others the time that a fault needs to show: a race that a planted fault opens is lost on every machine,
+/// however fast its processors are and however few.
+#[inline]
+pub fn dawdle() {
+    if cfg!(wigwag_faults) {
+        std::thread::sleep(std::time::Duration::from_micros(1)); // some fifty, by the timer's slack
+    }
+}

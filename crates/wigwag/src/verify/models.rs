@@ -1,0 +1,21 @@
+//! The state machines on which `tests/loom.rs` runs the model checker, and whose own functions the exhaustive models
+//! call.
+
+pub mod wake_flag {
+    pub use crate::service::wake_flag::*;
+}
+pub mod slot {
+    pub use crate::memory::slot::*;
+}
+pub mod doorbell {
+    pub use crate::memory::doorbell::*;
+}
+pub mod table {
+    pub use crate::semaphore::table::*;
+}
+pub mod ring {
+    pub use crate::memory::ring::*;
+}
+pub mod sync {
+    pub use crate::sync::*;
+}

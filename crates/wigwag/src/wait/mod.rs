@@ -1,0 +1,11 @@
+//! How one side waits.
+
+pub mod deadline;
+pub mod placement;
+pub mod policy;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub mod readiness;
+pub mod runtime_guard;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub mod spin_backoff;
+pub mod waiter;

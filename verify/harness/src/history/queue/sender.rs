@@ -1,0 +1,303 @@
+//! Senders: blocking and for tasks. The steps are written once, as a future: a blocking sender's is ready at its first
+//! poll.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use wigwag::{ErrorKind, Result, Sender};
+
+use super::model::{NAMELESS_SENT, Teller, is_nobody_there};
+use crate::history::act::{Actor, PATIENCE, forked, poll_once, runtime, within};
+use crate::history::dialect::Parcel;
+use crate::history::plan::{Face, Home, How, Step};
+use crate::history::stage::Word;
+
+/// A sender of one of the faces.
+enum Outlet {
+    Blocking(Sender),
+    Tasks(wigwag::tokio::Sender),
+}
+
+impl Outlet {
+    fn into_tasks(self) -> Result<Outlet> {
+        match self {
+            Outlet::Blocking(sender) => Ok(Outlet::Tasks(wigwag::tokio::Sender::from_blocking(sender)?)),
+            tasks => Ok(tasks),
+        }
+    }
+
+    fn sent(&self) -> u64 {
+        match self {
+            Outlet::Blocking(sender) => sender.stats().sent,
+            Outlet::Tasks(sender) => sender.stats().sent,
+        }
+    }
+
+    /// `None`: it was given up.
+    async fn send(&mut self, message: &[u8], how: How) -> Option<Result<()>> {
+        match self {
+            Outlet::Blocking(sender) => Some(match how {
+                How::Forever => sender.send(message),
+                How::Try | How::PolledOnce => sender.try_send(message),
+                How::For(us) => sender.send_timeout(message, Duration::from_micros(us)),
+            }),
+            Outlet::Tasks(sender) if how == How::Try => Some(sender.try_send(message)),
+            Outlet::Tasks(sender) => within(how, sender.send(message)).await,
+        }
+    }
+
+    /// As `send`, an encoded value.
+    async fn send_with(&mut self, message: &[u8], how: How) -> Option<Result<()>> {
+        let parcel = Parcel::of(message);
+        match self {
+            Outlet::Blocking(sender) => Some(match how {
+                How::Forever => sender.send_with(&parcel),
+                How::Try | How::PolledOnce => sender.try_send_with(&parcel),
+                How::For(us) => sender.send_with_timeout(&parcel, Duration::from_micros(us)),
+            }),
+            Outlet::Tasks(sender) => within(how, sender.send_with(&parcel)).await,
+        }
+    }
+
+    async fn send_batch(&mut self, messages: Vec<Vec<u8>>) -> Result<usize> {
+        match self {
+            Outlet::Blocking(sender) => sender.send_batch(messages),
+            Outlet::Tasks(sender) => sender.send_batch(messages).await,
+        }
+    }
+
+    /// Writes a message in place; `None`: it was not committed, or there was no room in time.
+    async fn draft(&mut self, message: &[u8], is_committed: bool) -> Option<Result<()>> {
+        const LIMIT: Duration = Duration::from_millis(3);
+        let draft = match self {
+            Outlet::Blocking(sender) => sender.loan_timeout(message.len(), LIMIT),
+            Outlet::Tasks(sender) => tokio::time::timeout(LIMIT, sender.loan(message.len())).await.ok()?,
+        };
+        match draft {
+            Ok(mut draft) => {
+                draft.copy_from_slice(message);
+                is_committed.then(|| draft.commit())
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// `None`: it was given up.
+    async fn flush(&mut self, limit: Duration) -> Option<Result<()>> {
+        match self {
+            Outlet::Blocking(sender) => Some(sender.flush(limit)),
+            Outlet::Tasks(sender) => tokio::time::timeout(limit, sender.flush()).await.ok(),
+        }
+    }
+
+    async fn another(&self) -> Result<Outlet> {
+        Ok(match self {
+            Outlet::Blocking(sender) => Outlet::Blocking(sender.try_clone()?),
+            Outlet::Tasks(sender) => Outlet::Tasks(sender.try_clone().await?),
+        })
+    }
+
+    /// What a forked child must be told.
+    fn refuses_in_child(self) -> std::result::Result<(), String> {
+        let outcome = match self {
+            Outlet::Blocking(mut sender) => sender.try_send(&[]),
+            Outlet::Tasks(mut sender) => sender.try_send(&[]),
+        };
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::Forked => Ok(()),
+            other => Err(format!("try_send in a forked child: {other:?}")),
+        }
+    }
+}
+
+/// A sender.
+pub fn guest(actor: &Actor) {
+    let party = actor.party();
+    let mut builder = Sender::builder().timeout(PATIENCE).contract(actor.history.dialect.contract());
+    // A wish that no receiver grants would be refused for ever.
+    let hosts = || actor.history.hosts().into_iter().map(|host| &actor.history.parties[host]);
+    if let (Some(slots), Some(capacity)) =
+        (hosts().map(|host| host.slots).min(), hosts().map(|host| host.capacity).min())
+    {
+        builder = builder.slots(party.slots.min(slots)).capacity(party.capacity.min(capacity));
+    }
+    if party.home == Home::OtherUser {
+        builder = builder.server_user(0);
+    }
+    let Some(sender) = actor.connect(|| builder.clone().connect(actor.stage.name())) else { return };
+    let mut player = Player { teller: Teller::new(actor, sender.capacity()), outlet: Outlet::Blocking(sender) };
+    match party.face {
+        Face::Blocking => match poll_once(player.play(0)) {
+            Some(Some(next)) => in_tasks(player, next, Face::Tasks),
+            Some(None) => {}
+            None => actor.complain("a blocking sender waited for a reactor"),
+        },
+        face => in_tasks(player, 0, face),
+    }
+}
+
+fn in_tasks(player: Player<'_>, from: usize, face: Face) {
+    let Player { teller, outlet } = player;
+    runtime(face).block_on(async {
+        match outlet.into_tasks() {
+            Ok(outlet) => {
+                Player { teller, outlet }.play(from).await;
+            }
+            Err(error) => teller.actor.complain(format!("from_blocking: {error:?}")),
+        }
+    });
+}
+
+struct Player<'a> {
+    teller: Teller<'a>,
+    outlet: Outlet,
+}
+
+impl Player<'_> {
+    /// Plays from a step on; from which one it goes on as a task.
+    async fn play(&mut self, from: usize) -> Option<usize> {
+        let actor = self.teller.actor;
+        let steps = &actor.party().steps;
+        for index in from..steps.len() {
+            match actor.begin(index) {
+                Some(Step::BecomeTask) if matches!(self.outlet, Outlet::Blocking(_)) => return Some(index + 1),
+                Some(step) => self.step(step).await,
+                None => {}
+            }
+        }
+        if steps.last() != Some(&Step::Release) && self.settle().await {
+            actor.stage.set(actor.me, Word::EndedWell, 1);
+        }
+        None
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Send(len, how) => self.send(len, how).await,
+            Step::SendBatch(count, len) if self.is_encoded() => {
+                for _ in 0..count {
+                    self.send(len, How::Forever).await;
+                }
+            }
+            Step::SendBatch(count, len) => self.send_batch(count, len).await,
+            Step::Draft(len, _) if self.is_encoded() => self.send(len, How::For(3000)).await,
+            Step::Draft(len, is_committed) => self.draft(len, is_committed).await,
+            Step::Flush(how) => {
+                let limit = if let How::For(us) = how { us } else { 5000 };
+                match self.outlet.flush(Duration::from_micros(limit)).await {
+                    Some(Ok(())) => self.teller.flushed(),
+                    Some(Err(error)) => self.teller.flush_failed(&error),
+                    None => {}
+                }
+            }
+            Step::Clone => self.replace().await,
+            Step::Crowd(sessions, rounds) => {
+                if let Outlet::Blocking(sender) = &self.outlet {
+                    crowd(self.teller.actor, sender, sessions, rounds);
+                }
+            }
+            Step::Fork(deed) => forked(self.teller.actor, deed, &self.outlet, Outlet::refuses_in_child),
+            _ => {}
+        }
+    }
+
+    fn is_encoded(&self) -> bool {
+        self.teller.actor.history.dialect.is_encoded()
+    }
+
+    async fn send(&mut self, len: usize, how: How) {
+        let Some(number) = self.teller.begin(len) else { return };
+        let message = self.teller.message(len, number);
+        let outcome = match self.is_encoded() {
+            true => self.outlet.send_with(&message, how).await,
+            false => self.outlet.send(&message, how).await,
+        };
+        if let Some(outcome) = outcome {
+            self.teller.sent(len, number, outcome.as_ref().copied());
+        }
+    }
+
+    async fn send_batch(&mut self, count: usize, len: usize) {
+        let numbers: Vec<u64> = (0..count).map_while(|_| self.teller.begin(len)).collect();
+        let messages = numbers.iter().map(|&number| self.teller.message(len, number)).collect();
+        let before = self.outlet.sent();
+        let outcome = self.outlet.send_batch(messages).await;
+        let sent = self.outlet.sent() - before;
+        if let Ok(count) = outcome
+            && (count != numbers.len() || sent != count as u64)
+        {
+            let asked = numbers.len();
+            self.teller.actor.complain(format!("a batch of {asked} says {count}, and {sent} were counted"));
+        }
+        for (place, &number) in numbers.iter().enumerate() {
+            match &outcome {
+                Err(error) if place as u64 >= sent => self.teller.sent(len, number, Err(error)),
+                _ => self.teller.sent(len, number, Ok(())),
+            }
+        }
+    }
+
+    async fn draft(&mut self, len: usize, is_committed: bool) {
+        let Some(number) = self.teller.begin(len) else { return };
+        let message = self.teller.message(len, number);
+        match self.outlet.draft(&message, is_committed).await {
+            Some(outcome) => self.teller.sent(len, number, outcome.as_ref().copied()),
+            None => self.teller.gave_up(len, number),
+        }
+    }
+
+    /// Goes on with a session of its own, once the first one has nothing left.
+    async fn replace(&mut self) {
+        self.settle().await;
+        self.teller.begin_session();
+        match self.outlet.another().await {
+            Ok(another) => self.outlet = another,
+            Err(error) if is_nobody_there(&error, &self.teller.actor.history) => {}
+            Err(error) => self.teller.actor.complain(format!("try_clone: {error:?}")),
+        }
+    }
+
+    /// Waits until everything is acknowledged, whoever comes to do that.
+    async fn settle(&mut self) -> bool {
+        loop {
+            match self.outlet.flush(Duration::from_millis(200)).await {
+                Some(Ok(())) => {
+                    self.teller.flushed();
+                    return true;
+                }
+                Some(Err(error)) => {
+                    self.teller.flush_failed(&error);
+                    if error.kind() == ErrorKind::Violation {
+                        return false;
+                    }
+                }
+                None => {}
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+/// Many senders that send all at once.
+fn crowd(actor: &Actor, first: &Sender, sessions: usize, rounds: usize) {
+    let mut senders: Vec<Sender> = (0..sessions).map_while(|_| first.try_clone().ok()).collect();
+    for _ in 0..rounds {
+        for sender in &mut senders {
+            match sender.send(&[]) {
+                Ok(()) => drop(actor.stage.cell(NAMELESS_SENT).fetch_add(1, Ordering::SeqCst)),
+                Err(error) if error.kind() == ErrorKind::NotRunning => {}
+                Err(error) => actor.complain(format!("one of many senders: {error:?}")),
+            }
+            actor.progress();
+        }
+        for sender in &mut senders {
+            while let Err(error) = sender.flush(Duration::from_secs(1)) {
+                match error.kind() {
+                    ErrorKind::TimedOut { .. } | ErrorKind::NotRunning => {}
+                    _ => actor.complain(format!("one of many senders: {error:?}")),
+                }
+            }
+            actor.progress();
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Histories find the faults that are planted for them, each in one that has what it takes.
+
+use crate::PROGRAM;
+use wigwag_testing::finds_in_history;
+
+#[test]
+fn g27_finds_a_thread_that_hears_a_bufferful_and_no_more() {
+    finds_in_history(PROGRAM, "G27", "one-look", 517, "nothing happens");
+}
+
+#[test]
+fn g27_finds_streams_that_look_whole_after_a_panic() {
+    finds_in_history(PROGRAM, "G27", "good-end-in-panic", 5122308202, "looks whole");
+}
+
+#[test]
+fn g27_finds_a_sender_that_waits_longer_than_it_was_told() {
+    finds_in_history(PROGRAM, "G27", "patient-search", 3496438449, "nothing happens");
+}
+
+#[test]
+fn g27_finds_a_stopped_waiter_that_keeps_the_permit() {
+    finds_in_history(PROGRAM, "G27", "kept-call", 5247267319, "nothing happens");
+}
+
+#[test]
+fn g27_finds_a_client_for_tasks_that_forgets_what_is_under_way() {
+    finds_in_history(PROGRAM, "G27", "uncounted-calls", 88914340, "it panicked");
+}
+
+#[test]
+fn g27_finds_a_batch_that_is_lost_in_a_shutdown() {
+    finds_in_history(PROGRAM, "G27", "lost-batch", 77, "nobody has acknowledged it");
+}
+
+#[test]
+fn g27_finds_messages_after_the_end() {
+    finds_in_history(PROGRAM, "G27", "second-life", 9393716045, "after the end had been told");
+}
+
+#[test]
+fn g27_finds_a_handler_that_panics_before_its_future_exists() {
+    finds_in_history(PROGRAM, "G27", "uncaught-start", 11811005688, "Unanswered");
+}
+
+#[test]
+fn d5_g27_finds_a_sender_that_does_not_look_at_what_it_is_granted() {
+    finds_in_history(PROGRAM, "G27", "unchecked-grant", 4762366689, "it panicked");
+}
+
+#[test]
+fn d2_g27_finds_a_shutdown_that_counts_what_comes_again() {
+    finds_in_history(PROGRAM, "G27", "counted-again", 121, "the end was told before it came");
+}
+
+#[test]
+fn d4_g27_finds_bytes_of_another_user_that_are_skipped() {
+    finds_in_history(PROGRAM, "G27", "skipped-copy", 6586476774, "of the stream is wrong");
+}
+
+#[test]
+fn w12_g27_finds_a_forked_child_that_touches_what_it_has_not() {
+    finds_in_history(PROGRAM, "G27", "unchecked-child", 7213925786, "ended by signal 11");
+}
+
+#[test]
+fn g27_finds_an_end_that_tries_for_ever_beside_the_dead() {
+    finds_in_history(PROGRAM, "G27", "unseen-death", 2472189510, "nothing happens");
+}

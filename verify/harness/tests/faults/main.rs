@@ -1,0 +1,34 @@
+//! What the proof must find, or it proves nothing: each goal is tried on a library with a fault planted for it.
+//!
+//! The library has faults in it only where it is compiled with `--cfg wigwag_faults` (see
+//! `crates/wigwag/src/verify/faults.rs`), and the flag changes every crate, so such a build has a directory of its own:
+//!
+//! ```text
+//! RUSTFLAGS="--cfg wigwag_faults" CARGO_TARGET_DIR=target/faults cargo test -p wigwag-proof --test faults
+//! ```
+
+#![cfg(wigwag_faults)]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+mod audit;
+mod crowd;
+mod held;
+mod history;
+mod hostile;
+mod model;
+mod queues;
+mod step;
+mod storm;
+mod streams;
+mod surroundings;
+mod versions;
+
+/// `cargo xtask prove` on the library with faults.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_prove");
+
+/// Walks share one processor with their tracer, all of them the same one: they take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,22 @@
+//! What tries queues finds the faults that are planted for it.
+
+use crate::{PROGRAM, turn};
+use wigwag_testing::finds;
+
+#[test]
+fn g25_finds_messages_that_a_dead_one_had_and_that_are_not_marked() {
+    let _turn = turn();
+    finds(PROGRAM, "G25", "unmarked-delivery", "comes without a mark");
+}
+
+#[test]
+fn g25_finds_messages_that_died_with_their_sender() {
+    let _turn = turn();
+    finds(PROGRAM, "G25", "forgotten-orphan", "0 messages came of a sender that had committed");
+}
+
+#[test]
+fn g25_finds_messages_that_died_with_their_receiver() {
+    let _turn = turn();
+    finds(PROGRAM, "G25", "early-acknowledgement", "a receiver that lives has not acknowledged all");
+}

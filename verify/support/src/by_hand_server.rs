@@ -1,0 +1,137 @@
+//! A server of someone who has read `docs/layout.md` and feels bound by nothing: what a client makes of it.
+//!
+//! As in `by_hand`, the bytes are written out on purpose.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::ptr::NonNull;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
+
+use crate::by_hand::Raw;
+use crate::wire;
+
+/// A socket that clients take for a server's.
+pub struct RawServer(OwnedFd);
+
+/// What a client is to be welcomed with; every part may be exchanged before it is sent.
+pub struct Offer {
+    /// The message.
+    pub welcome: Vec<u8>,
+    /// What goes with it: the memory, the server's bell, the client's bell.
+    pub descriptors: Vec<OwnedFd>,
+    /// The memory's seals; the right ones forbid to shrink and to grow.
+    pub seals: SealFlags,
+    slots: usize,
+    capacity: u64,
+}
+
+impl RawServer {
+    /// Listens at a path.
+    pub fn bind(path: &Path) -> RawServer {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        listen(&socket, 64).unwrap();
+        RawServer(socket)
+    }
+
+    /// Takes the next client's connection, and says nothing.
+    pub fn accept(&self) -> OwnedFd {
+        accept_with(&self.0, SocketFlags::CLOEXEC).unwrap()
+    }
+
+    /// Whether a client waits to be taken.
+    pub fn is_asked(&self) -> bool {
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Takes the next client in, politely; its memory can be written to as that of any session by hand.
+    pub fn serve(&self, slots: usize, capacity: u64) -> Raw {
+        self.serve_in_form(slots, capacity, 0)
+    }
+
+    /// As [`serve`](RawServer::serve), a client of another form.
+    pub fn serve_in_form(&self, slots: usize, capacity: u64, form: u8) -> Raw {
+        let socket = self.accept();
+        assert_eq!(wire::receive(&socket).expect("a greeting").bytes[0], 1);
+        let raw = Offer::in_form(slots, capacity, form).send(socket).unwrap();
+        assert_eq!(wire::receive(&raw.socket).expect("an answer").bytes, wire::READY);
+        raw
+    }
+}
+
+impl Offer {
+    /// What a server that obeys all rules sends.
+    pub fn new(slots: usize, capacity: u64) -> Offer {
+        Offer::in_form(slots, capacity, 0)
+    }
+
+    /// As [`new`](Offer::new), for another form.
+    pub fn in_form(slots: usize, capacity: u64, form: u8) -> Offer {
+        let (bodies, stride) = parts(slots, capacity);
+        let size = bodies + slots as u64 * stride;
+        let memory = memfd_create("wigwag", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&memory, size).unwrap();
+        rustix::io::pwrite(&memory, &header(slots, capacity, form), 0).unwrap();
+        let bell = || eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap();
+        let mut welcome = vec![3, 1, 1, 0];
+        welcome.extend((slots as u32).to_le_bytes());
+        welcome.extend((capacity as u32).to_le_bytes());
+        welcome.extend(size.to_le_bytes());
+        let seals = SealFlags::SHRINK | SealFlags::GROW;
+        Offer { welcome, descriptors: vec![memory, bell(), bell()], seals, slots, capacity }
+    }
+
+    /// Turns bits of the memory over before the client has it.
+    pub fn flip(&self, offset: u64, bits: u8) {
+        let mut byte = [0];
+        rustix::io::pread(&self.descriptors[0], &mut byte, offset).unwrap();
+        rustix::io::pwrite(&self.descriptors[0], &[byte[0] ^ bits], offset).unwrap();
+    }
+
+    /// Sends it. The session's memory is that which was made at first, whatever was sent in its place.
+    pub fn send(mut self, socket: OwnedFd) -> rustix::io::Result<Raw> {
+        let (bodies, stride) = parts(self.slots, self.capacity);
+        let size = (bodies + self.slots as u64 * stride) as usize;
+        let _ = self.descriptors.first().map(|memory| fcntl_add_seals(memory, self.seals));
+        let descriptors: Vec<BorrowedFd<'_>> = self.descriptors.iter().map(AsFd::as_fd).collect();
+        wire::send(&socket, &self.welcome, &descriptors)?;
+        self.descriptors.truncate(2);
+        let (Some(server_bell), Some(memory)) = (self.descriptors.pop(), self.descriptors.pop()) else {
+            return Err(rustix::io::Errno::BADF);
+        };
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let base = unsafe {
+            mmap(std::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &memory, 0)?
+        };
+        let base = NonNull::new(base.cast()).unwrap();
+        Ok(Raw { socket, memory, server_bell, base, size, slots: self.slots, capacity: self.capacity })
+    }
+}
+
+/// Where the bodies begin, and how far they lie apart.
+fn parts(slots: usize, capacity: u64) -> (u64, u64) {
+    ((4096 + slots as u64 * 72).next_multiple_of(4096), capacity.max(1024).next_multiple_of(4096))
+}
+
+/// The first bytes of a segment.
+fn header(slots: usize, capacity: u64, form: u8) -> Vec<u8> {
+    let (bodies, stride) = parts(slots, capacity);
+    let mut header = b"WIGWAG\x00\xf5".to_vec();
+    for word in [1, 4096, slots as u32, capacity as u32] {
+        header.extend(word.to_le_bytes());
+    }
+    // of the contract: the name, and three numbers, of which only the form is not zero
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in b"bytes".iter().chain(&[0; 10]).chain(&[form, 0]) {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    for word in [stride, 4096 + 64 * slots as u64, bodies, bodies + slots as u64 * stride, hash] {
+        header.extend(word.to_le_bytes());
+    }
+    header
+}

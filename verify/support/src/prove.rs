@@ -1,0 +1,57 @@
+//! The proof, as a test runs it: one goal, at the smallest scale.
+
+use std::process::Command;
+
+/// What came of a goal.
+pub struct Proof {
+    /// Whether nothing was found.
+    pub holds: bool,
+    /// The table, the findings and the JSON.
+    pub said: String,
+}
+
+/// Tries a goal with the program behind `cargo xtask prove`, on a library with that fault planted.
+fn prove(program: &str, goal: &str, scale: &str, planted: Option<&str>) -> Proof {
+    prove_with(program, goal, scale, planted, &[])
+}
+
+fn prove_with(program: &str, goal: &str, scale: &str, planted: Option<&str>, more: &[&str]) -> Proof {
+    let mut command = Command::new(program);
+    command.args(["prove", "--only", goal, "--scale", scale, "--seed", "1", "--json", "-"]).args(more);
+    command.env_remove("WIGWAG_PLANTED").envs(planted.map(|fault| ("WIGWAG_PLANTED", fault)));
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{goal}: {}: {said}", output.status);
+    Proof { holds: output.status.success(), said }
+}
+
+/// A goal is reached, or could not be tried on this machine for a reason that is printed.
+#[track_caller]
+pub fn holds(program: &str, goal: &str) {
+    let proof = prove(program, goal, "test", None);
+    assert!(proof.holds, "{}", proof.said);
+    println!("{}", proof.said);
+}
+
+/// The goal's harness finds a planted fault, and says `what`.
+#[track_caller]
+pub fn finds(program: &str, goal: &str, fault: &str, what: &str) {
+    finds_at(program, goal, fault, what, "test");
+}
+
+/// The goal's harness finds a planted fault in the history with that seed, which has what it takes.
+#[track_caller]
+pub fn finds_in_history(program: &str, goal: &str, fault: &str, history: u64, what: &str) {
+    let proof = prove_with(program, goal, "test", Some(fault), &["--history", &history.to_string()]);
+    assert!(!proof.holds, "{goal} does not find the planted fault `{fault}`: {}", proof.said);
+    assert!(proof.said.contains(what), "{goal} fails on `{fault}`, but not for \"{what}\": {}", proof.said);
+}
+
+/// As [`finds`], at a larger scale: where the smallest does not go as far as the fault.
+#[track_caller]
+pub fn finds_at(program: &str, goal: &str, fault: &str, what: &str, scale: &str) {
+    let proof = prove(program, goal, scale, Some(fault));
+    assert!(!proof.holds, "{goal} does not find the planted fault `{fault}`: {}", proof.said);
+    assert!(proof.said.contains(what), "{goal} fails on `{fault}`, but not for \"{what}\": {}", proof.said);
+}

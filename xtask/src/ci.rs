@@ -1,0 +1,166 @@
+//! The steps that must pass before a change is taken.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::step::{self, Step};
+
+/// What is run.
+#[derive(Args)]
+pub struct Arguments {
+    /// Only these steps, in their usual order
+    #[arg(value_name = "STEP", value_parser = STEPS.map(|step| step.name))]
+    steps: Vec<String>,
+    /// List the steps, and run none
+    #[arg(long)]
+    list: bool,
+}
+
+pub const EXAMPLES: &str = "\
+Examples:
+  cargo xtask ci                     all steps: half an hour on two cores, most of it compiling
+  cargo xtask ci format lints        two of them
+  cargo xtask ci --list
+
+Every step runs even when one before it failed.
+It exits with 0 when all passed, with 1 when one did not, with 2 on wrong usage.";
+
+/// All steps; the tests come last, because they take longest.
+const STEPS: [Step; 9] = [
+    Step { name: "format", about: "rustfmt changes nothing", commands: format },
+    Step { name: "lints", about: "clippy has nothing to say", commands: lints },
+    Step { name: "features", about: "the library compiles with every set of its features", commands: features },
+    Step { name: "documentation", about: "every link of it leads somewhere", commands: documentation },
+    Step { name: "examples", about: "each runs to its end", commands: examples },
+    Step { name: "models", about: "the lock-free structures under loom", commands: models },
+    Step { name: "grpc", about: "gRPC over streams", commands: grpc },
+    Step { name: "faults", about: "the proof finds every planted fault", commands: faults },
+    Step { name: "tests", about: "all of the workspace", commands: tests },
+];
+
+/// The command `cargo xtask ci`.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.list {
+        for step in &STEPS {
+            println!("{:<14} {}", step.name, step.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_chosen = |step: &&Step| arguments.steps.is_empty() || arguments.steps.iter().any(|name| name == step.name);
+    let chosen: Vec<&Step> = STEPS.iter().filter(is_chosen).collect();
+    Ok(step::run(&chosen))
+}
+
+fn cargo(words: &[&str]) -> Command {
+    let mut command = crate::cargo();
+    command.args(words);
+    command
+}
+
+/// `cargo`, killed if it takes longer.
+fn limited(seconds: u32, words: &[&str]) -> Command {
+    let mut command = crate::program("timeout");
+    command.args(["--kill-after=10", &seconds.to_string(), "cargo"]).args(words);
+    command
+}
+
+/// A build with flags of its own, which change every crate: it has a directory of its own.
+fn with_flags(mut command: Command, flags: &str, directory: &str) -> Command {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    command.env("CARGO_TARGET_DIR", target.join(directory));
+    let mut all: OsString = std::env::var_os("RUSTFLAGS").unwrap_or_default();
+    if !all.is_empty() {
+        all.push(" ");
+    }
+    all.push(flags);
+    command.env("RUSTFLAGS", all);
+    command
+}
+
+fn format() -> anyhow::Result<Vec<Command>> {
+    let beside = ["bench/compare", "examples/grpc", "verify/fuzz"].map(|workspace| {
+        let manifest = format!("{workspace}/Cargo.toml");
+        cargo(&["fmt", "--manifest-path", &manifest, "--check"])
+    });
+    Ok(std::iter::once(cargo(&["fmt", "--all", "--check"])).chain(beside).collect())
+}
+
+fn lints() -> anyhow::Result<Vec<Command>> {
+    Ok(vec![cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])])
+}
+
+/// Every set of the library's features by itself. In the workspace they are all on, so that one which needs another's
+/// code would go unnoticed. The hidden one, `models`, adds names only; the lints of the workspace have it on.
+fn features() -> anyhow::Result<Vec<Command>> {
+    let sets = ["--feature-powerset", "--exclude-features=models", "--keep-going"];
+    let rest = ["--quiet", "-p", "wigwag", "--", "-D", "warnings"];
+    Ok(vec![limited(1800, &[["hack", "clippy"].as_slice(), &sets, &rest].concat())])
+}
+
+pub fn documentation() -> anyhow::Result<Vec<Command>> {
+    let mut command = cargo(&["doc", "--workspace", "--no-deps"]);
+    command.args(["--features", "wigwag/tower,wigwag/postcard,wigwag/serde"]);
+    let mut flags = std::env::var_os("RUSTDOCFLAGS").unwrap_or_default();
+    flags.push(" -D warnings");
+    command.env("RUSTDOCFLAGS", flags);
+    Ok(vec![command])
+}
+
+/// Each example of the library, as the directory has them. They are built first, so that the limit is one of their run.
+fn examples() -> anyhow::Result<Vec<Command>> {
+    let directory = crate::root().join("crates/wigwag/examples");
+    let files = std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let files = files.map(|file| Ok(file?.path())).collect::<anyhow::Result<Vec<PathBuf>>>()?;
+    let rust = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    let mut names: Vec<_> = rust.filter_map(|file| file.file_stem()?.to_str()).collect();
+    anyhow::ensure!(!names.is_empty(), "there are no examples in {}", directory.display());
+    names.sort_unstable();
+    let built = std::iter::once(cargo(&["build", "--quiet", "-p", "wigwag", "--examples"]));
+    let run = names.iter().map(|name| limited(60, &["run", "--quiet", "-p", "wigwag", "--example", name]));
+    Ok(built.chain(run).collect())
+}
+
+fn models() -> anyhow::Result<Vec<Command>> {
+    let command = limited(1200, &["test", "-p", "wigwag", "--release", "--test", "loom"]);
+    Ok(vec![with_flags(command, "--cfg loom", "loom")])
+}
+
+/// A workspace of its own, because it has four times as many dependencies as all the rest.
+fn grpc() -> anyhow::Result<Vec<Command>> {
+    let manifest = "--manifest-path=examples/grpc/Cargo.toml";
+    let lints = cargo(&["clippy", manifest, "--all-targets", "--", "-D", "warnings"]);
+    Ok(vec![lints, limited(600, &["test", manifest, "--no-fail-fast"])])
+}
+
+/// What the proof must find, on a library with faults in it.
+fn faults() -> anyhow::Result<Vec<Command>> {
+    let command = limited(1800, &["test", "-p", "wigwag-proof", "--test", "faults"]);
+    Ok(vec![with_flags(command, "--cfg wigwag_faults", "faults")])
+}
+
+fn tests() -> anyhow::Result<Vec<Command>> {
+    Ok(vec![limited(3000, &["test", "--workspace", "--no-fail-fast"])])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_has_commands_and_a_name_of_its_own() {
+        for (at, step) in STEPS.iter().enumerate() {
+            assert!(!(step.commands)().unwrap().is_empty(), "{}", step.name);
+            assert!(STEPS[..at].iter().all(|other| other.name != step.name), "{}", step.name);
+        }
+    }
+
+    #[test]
+    fn every_example_of_the_library_is_run() {
+        let there = std::fs::read_dir(crate::root().join("crates/wigwag/examples")).unwrap().count();
+        assert_eq!(examples().unwrap().len(), 1 + there, "one builds, and each of the others runs one");
+    }
+}

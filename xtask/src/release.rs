@@ -1,0 +1,147 @@
+//! What can be checked before a release, and what is left to do by hand.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, ensure};
+
+use crate::ci;
+use crate::step::{self, Step};
+
+/// What is published, in the order in which crates.io can take it: the program needs the parts of its bench.
+const PUBLISHED: [(&str, &str); 3] =
+    [("wigwag", "crates/wigwag"), ("wigwag-bench", "bench/harness"), ("wigwag-cli", "crates/wigwag-cli")];
+
+const STEPS: [Step; 5] = [
+    Step { name: "version", about: "the changelog and the manifests agree", commands: version },
+    Step { name: "work tree", about: "everything is committed", commands: work_tree },
+    Step { name: "files", about: "what is published has what it needs", commands: files },
+    Step { name: "packages", about: "what is published compiles by itself", commands: packages },
+    Step { name: "documentation", about: "every link of it leads somewhere", commands: ci::documentation },
+];
+
+/// The command `cargo xtask release`.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let version = version_of(&read("Cargo.toml")?)?;
+    let done = step::run(&STEPS.iter().collect::<Vec<_>>());
+    println!("\nLeft to do for {version}, when all of this passes:");
+    println!("  .ci/run");
+    println!("  cargo xtask prove --full --markdown docs/reliability.md");
+    println!("  cargo run --release -- bench --goal all      three times, on a machine that does nothing else");
+    println!("  git tag v{version}");
+    for (package, _) in PUBLISHED {
+        println!("  cargo publish --locked -p {package}");
+    }
+    Ok(done)
+}
+
+fn read(file: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(crate::root().join(file)).with_context(|| format!("cannot read {file}"))
+}
+
+/// The version of the workspace.
+fn version_of(manifest: &str) -> anyhow::Result<String> {
+    let below = manifest.split("[workspace.package]").nth(1).unwrap_or_default();
+    let version = below.lines().find_map(|line| line.strip_prefix("version = "));
+    Ok(version.context("Cargo.toml has no version below [workspace.package]")?.trim_matches('"').to_owned())
+}
+
+/// What is wrong with a changelog for the release of that version.
+fn check_changelog(changelog: &str, version: &str) -> anyhow::Result<()> {
+    let heading =
+        changelog.lines().find_map(|line| line.strip_prefix("## [")).context("CHANGELOG.md has no version")?;
+    let (newest, date) =
+        heading.split_once("] - ").context("CHANGELOG.md: a version has a date: `## [1.2.3] - DATE`")?;
+    ensure!(newest == version, "CHANGELOG.md begins with {newest}, but Cargo.toml has {version}");
+    let is_date = date.len() == 10 && date.chars().all(|character| character.is_ascii_digit() || character == '-');
+    ensure!(is_date, "CHANGELOG.md: {version} has no date yet: `{date}`");
+    Ok(())
+}
+
+/// That the crates of the workspace ask for one another in that version.
+fn check_dependencies(manifest: &str, version: &str) -> anyhow::Result<()> {
+    for (package, path) in PUBLISHED {
+        let Some(line) = manifest.lines().find(|line| line.starts_with(&format!("{package} = "))) else { continue };
+        let right = format!("{package} = {{ path = \"{path}\", version = \"{version}\" }}");
+        ensure!(line == right, "Cargo.toml has `{line}`, and should have `{right}`");
+    }
+    Ok(())
+}
+
+fn version() -> anyhow::Result<Vec<Command>> {
+    let manifest = read("Cargo.toml")?;
+    let version = version_of(&manifest)?;
+    check_dependencies(&manifest, &version)?;
+    check_changelog(&read("CHANGELOG.md")?, &version)?;
+    // The lock file has the versions of the workspace, too.
+    let mut command = crate::cargo();
+    command
+        .args(["metadata", "--locked", "--quiet", "--no-deps", "--format-version=1"])
+        .stdout(std::process::Stdio::null());
+    Ok(vec![command])
+}
+
+fn work_tree() -> anyhow::Result<Vec<Command>> {
+    let mut command = Command::new("git");
+    let output =
+        command.args(["status", "--porcelain"]).current_dir(crate::root()).output().context("cannot start git")?;
+    let changed = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success() && changed.is_empty(), "these files are not committed:\n{}", changed.trim_end());
+    Ok(Vec::new())
+}
+
+fn files() -> anyhow::Result<Vec<Command>> {
+    for (package, directory) in PUBLISHED {
+        let mut command = crate::cargo();
+        command.args(["package", "--list", "--allow-dirty", "--quiet", "--package", package]);
+        let output = command.current_dir(crate::root()).output().context("cannot start cargo")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+        for needed in ["README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+            ensure!(listed.lines().any(|file| file == needed), "{package} would be published without {needed}");
+            let here = crate::root().join(directory).join(needed);
+            ensure!(needed == "README.md" || is_same(&here, needed)?, "{} is not that of the root", here.display());
+        }
+        println!("{package}: {} files", listed.lines().count());
+    }
+    Ok(Vec::new())
+}
+
+fn is_same(file: &Path, in_root: &str) -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text == read(in_root)?)
+}
+
+fn packages() -> anyhow::Result<Vec<Command>> {
+    let mut command = crate::cargo();
+    command.args(["package", "--locked", "--allow-dirty"]);
+    command.args(PUBLISHED.iter().flat_map(|(package, _)| ["--package", package]));
+    Ok(vec![command])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changelog_must_have_the_version_and_its_date() {
+        let check = |heading: &str| {
+            check_changelog(&format!("# Changelog\n\n## {heading}\n\n## [0.0.9] - 2020-01-01\n"), "0.1.0")
+        };
+        check("[0.1.0] - 2026-01-31").unwrap();
+        for wrong in ["[0.1.0] - unreleased", "[0.1.1] - 2026-01-31", "[0.1.0]"] {
+            check(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn dependencies_within_the_workspace_have_its_version() {
+        let manifest = read("Cargo.toml").unwrap();
+        let version = version_of(&manifest).unwrap();
+        check_dependencies(&manifest, &version).unwrap();
+        let other =
+            manifest.replace(&format!("bench/harness\", version = \"{version}"), "bench/harness\", version = \"0.0.1");
+        assert_ne!(manifest, other);
+        check_dependencies(&other, &version).unwrap_err();
+    }
+}
