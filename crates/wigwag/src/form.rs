@@ -128,7 +128,7 @@ impl Form {
     }
 
     /// Whether slots are passed one after the other, so that a worker looks at one of them.
-    pub(crate) fn in_slot_order(self) -> bool {
+    pub(crate) const fn in_slot_order(self) -> bool {
         match self {
             Form::Exchange | Form::Stream => false,
             Form::Queue => true,

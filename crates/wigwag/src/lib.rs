@@ -46,12 +46,12 @@
 //! session                                        one connection of any form: names, handshake, its end
 //! options                                        what is said before a connect or a bind
 //! wait                                           how one side waits: spinning, sleeping, reactors
-//! semaphore/{claims file table}                  what lies in a semaphore's file, and who has it
+//! permits                                        what lies in a semaphore's file, and who has it
 //! memory  statistics                             what lies in shared memory; counters
 //! encoded  typed_view                            values as bytes: any serde type, any plain-memory type
 //! contract  form  stats                          what two sides agree on, what depends on the form, what was counted
 //! sys                                            system calls
-//! error  trace  sync  verify/faults              sentences; events; atomics, real or model; injected faults
+//! error  trace  sync  faults                     sentences; events; atomics, real or model; injected faults
 //! escape                                         names as text
 //! ```
 
@@ -72,10 +72,12 @@ mod encoded;
 mod error;
 mod escape;
 mod exchange;
+mod faults;
 mod form;
 mod memory;
 pub mod observe;
 mod options;
+mod permits;
 mod queue;
 pub mod runtime;
 mod semaphore;

@@ -9,10 +9,13 @@ const LIBRARY: &str = "crates/wigwag/src/";
 /// Where a form is named: all that depends on it is a method there.
 const HOME: &str = "crates/wigwag/src/form.rs";
 
-/// Files that begin something of one form, so that they name it: by `in_form(Form::...)` and in no other way.
+/// Files that begin something of one form, so that they name it: by `in_form(Form::...)` or `FORM: Form = Form::...`,
+/// and in no other way.
 const CONSTRUCTORS: &[&str] = &[
     "crates/wigwag/src/exchange/client/builder.rs",
+    "crates/wigwag/src/exchange/intake.rs",
     "crates/wigwag/src/exchange/server.rs",
+    "crates/wigwag/src/queue/intake.rs",
     "crates/wigwag/src/queue/receiver/builder.rs",
     "crates/wigwag/src/queue/sender/builder.rs",
     "crates/wigwag/src/stream/listener/builder.rs",
@@ -32,8 +35,9 @@ fn named(code: &str) -> impl Iterator<Item = usize> + '_ {
 /// Where a form is named and not handed to a constructor, or has another name.
 fn decisions(source: &Source, may_construct: bool) -> Vec<usize> {
     let code = &source.product;
+    let constructs = |before: &str| before.ends_with("in_form(") || before.ends_with("const FORM: Form =");
     let mut found: Vec<usize> =
-        named(code).filter(|&at| !(may_construct && code[..at].trim_end().ends_with("in_form("))).collect();
+        named(code).filter(|&at| !(may_construct && constructs(code[..at].trim_end()))).collect();
     found.extend(source::words(code, "Form").filter(|at| code[at + "Form".len()..].trim_start().starts_with("as ")));
     found
 }

@@ -16,23 +16,17 @@ const LAYERS: &[&[&str]] = &[
     &["session"],
     &["options"],
     &["wait"],
-    &["semaphore::claims", "semaphore::file", "semaphore::table"],
+    &["permits"],
     &["memory", "statistics"],
     &["encoded", "typed_view"],
     &["contract", "form", "stats"],
     &["sys"],
-    &["error", "trace", "sync", "verify::faults"],
+    &["error", "trace", "sync", "faults"],
     &["escape"],
 ];
 
 /// The forms, and what stands beside them: none of these imports another.
 const FORMS: &[&str] = &["exchange", "queue", "stream", "semaphore", "runtime"];
-
-/// Imports that run upward all the same, each with its reason. An entry that is not needed any more is an error.
-const UPWARD: &[(&str, &str, &str)] = &[
-    ("service", "exchange", "a worker makes the request that it found"),
-    ("service", "queue", "a worker makes the message that it found"),
-];
 
 const SOURCE: &str = "crates/wigwag/src/";
 
@@ -106,7 +100,7 @@ fn split(text: &str) -> Vec<&str> {
 
 #[test]
 fn imports_run_downward_only() {
-    let (mut found, mut used) = (Vec::new(), BTreeSet::new());
+    let mut found = Vec::new();
     for source in source::sources(SOURCE) {
         let Some(module) = module_of(&source.path) else { continue };
         let Some(own) = layer_of(&module) else {
@@ -126,20 +120,10 @@ fn imports_run_downward_only() {
             if rung_of(target) == rung_of(own) && !(FORMS.contains(&own) && FORMS.contains(&target)) {
                 continue;
             }
-            match UPWARD.iter().position(|&(from, to, _)| from == own && to == target) {
-                Some(exception) => {
-                    used.insert(exception);
-                }
-                None => found.push(format!(
-                    "{}: `{own}` imports `{target}`, which does not stand below it: move what both need down",
-                    source.place(at)
-                )),
-            }
-        }
-    }
-    for (index, (from, to, _)) in UPWARD.iter().enumerate() {
-        if !used.contains(&index) {
-            found.push(format!("xtask/rules/src/layers.rs: `{from}` no longer imports `{to}`: take it out of UPWARD"));
+            found.push(format!(
+                "{}: `{own}` imports `{target}`, which does not stand below it: move what both need down",
+                source.place(at)
+            ));
         }
     }
     report("Imports run downward only, and no form imports another (CONTRIBUTING.md, \"Layers\").", found);

@@ -32,7 +32,7 @@ fn goals() -> BTreeSet<String> {
 
 /// The faults that can be planted.
 fn faults() -> BTreeSet<String> {
-    let text = source::read("crates/wigwag/src/verify/faults.rs").unwrap_or_default();
+    let text = source::read("crates/wigwag/src/faults.rs").unwrap_or_default();
     let named = text.lines().filter(|line| line.trim_end().ends_with("\";") && line.contains(" = \""));
     named.filter_map(|line| between(line, " = \"", "\"").next().map(str::to_owned)).collect()
 }
@@ -82,7 +82,7 @@ fn the_goals_stand_beside_their_names() {
 #[test]
 fn the_planted_faults_are_listed_with_the_goals_that_find_them() {
     let (document, faults) = (source::read(DOCUMENT).unwrap_or_default(), faults());
-    assert!(!faults.is_empty(), "crates/wigwag/src/verify/faults.rs is read in another way than it is written");
+    assert!(!faults.is_empty(), "crates/wigwag/src/faults.rs is read in another way than it is written");
     let (mut listed, finders) = (rows(&document, "Planted faults"), finders(&faults));
     let mut found = Vec::new();
     for fault in &faults {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::free_slots::FreeSlots;
 use crate::exchange::loan::{Loan, Reply};
+use crate::faults::{self, Fault};
 use crate::memory::layout::{Descriptor, INLINE_CAPACITY, Kind};
 use crate::memory::segment::Line;
 use crate::memory::slot::{self, Turn};
@@ -18,7 +19,6 @@ use crate::session::protocol::Reason;
 use crate::stats::ClientStats;
 use crate::sync::Ordering;
 use crate::sys::clock;
-use crate::verify::faults::{self, Fault};
 use crate::wait::deadline::Deadline;
 
 mod builder;

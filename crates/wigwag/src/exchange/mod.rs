@@ -32,6 +32,7 @@ mod client;
 #[cfg(feature = "serde")]
 mod encoded;
 mod free_slots;
+mod intake;
 mod loan;
 pub(crate) mod request;
 mod server;

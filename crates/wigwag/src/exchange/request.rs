@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::faults::{self, Fault};
 use crate::memory::bounce_buffer::BounceBuffer;
 use crate::memory::layout::{Descriptor, ERROR_TEXT_CAPACITY, INLINE_CAPACITY, Kind};
 use crate::memory::payload::PayloadBytesMut;
@@ -17,12 +18,12 @@ use crate::memory::segment::{Line, LineRef};
 use crate::memory::slot;
 use crate::service::abandonment::Ticket;
 use crate::service::session::Session;
+use crate::service::worker::Answered;
 use crate::session::peer::Peer;
 use crate::session::peer::Trust;
 use crate::statistics::KeptEntry;
 use crate::sync::Ordering;
 use crate::sys::clock;
-use crate::verify::faults::{self, Fault};
 
 /// One request, to be changed in place and answered.
 ///
@@ -68,23 +69,6 @@ pub struct Request {
 struct Kept {
     bytes_in: usize,
     _entry: Option<KeptEntry>,
-}
-
-/// What became of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answered {
-    /// The turn was passed: there was a request to answer.
-    pub passed: bool,
-    /// The client had to be woken.
-    pub rang: bool,
-    /// The reply says that the handler failed, or panicked, or dropped the request.
-    pub failed: bool,
-    /// Bytes of the reply.
-    pub len: u32,
-}
-
-impl Answered {
-    const NOTHING: Answered = Answered { passed: false, rang: false, failed: false, len: 0 };
 }
 
 /// A thread that waits for its caller to give up.

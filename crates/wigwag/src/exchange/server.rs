@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::contract::Contract;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exchange::request::{Answered, Request};
+use crate::exchange::intake::{self, CallWorker};
+use crate::exchange::request::Request;
 use crate::form::Form;
 use crate::memory::layout::Kind;
 use crate::options::{Access, Limits, ListenOptions};
@@ -18,8 +19,8 @@ use crate::service::handles::{ShutdownHandle, StatsHandle, stats_of};
 use crate::service::launch::Launch;
 use crate::service::service::Service;
 use crate::service::settings::listen_settings;
-use crate::service::shared::{Command, ServiceShared};
-use crate::service::worker::{Next, Until, Worker};
+use crate::service::shared::{Command, Mailbox, ServiceShared};
+use crate::service::worker::{Answered, Next, Until};
 use crate::stats::ServerStats;
 use crate::sync;
 use crate::sys::fork;
@@ -51,7 +52,7 @@ pub struct Server {
     service: Service,
     wait: Wait,
     /// The worker of `recv` and `serve`, made at first use by the thread that uses it.
-    worker: Option<Worker>,
+    worker: Option<CallWorker>,
 }
 
 impl Server {
@@ -150,17 +151,15 @@ impl Server {
 
     /// One thread for each worker, this one included. Nothing begins before all of them are there: until then a failure
     /// leaves the server as it was. If one fails later, all of them end.
-    fn serve_side_by_side<F, R>(&self, threads: usize, first: &mut Worker, handler: &F) -> Result<()>
+    fn serve_side_by_side<F, R>(&self, threads: usize, first: &mut CallWorker, handler: &F) -> Result<()>
     where
         F: Fn(&mut Request) -> R + Sync,
         R: IntoOutcome,
     {
         let shared = &self.service.shared;
         let mailboxes = shared.prepare(threads)?;
-        let others =
-            mailboxes[1..threads].iter().map(|mailbox| Worker::new(Arc::clone(shared), Arc::clone(mailbox), self.wait));
-        let others: Vec<Worker> = others.collect::<Result<_>>()?;
-        let serve = |worker: &mut Worker| {
+        let others = self.workers(&mailboxes[1..threads])?;
+        let serve = |worker: &mut CallWorker| {
             let outcome = serve_to_the_end(shared, worker, &mut |request: &mut Request| handler(request));
             if threads > 1 && shared.statistics.is_forked() {
                 // the other threads are the parent's, and the scope below would wait for them for ever
@@ -262,7 +261,7 @@ impl Server {
     fn next(&mut self, deadline: Deadline) -> Result<Option<Request>> {
         let worker = self.worker()?;
         match worker.next(Until::Deadline(deadline))? {
-            Next::Request => Ok(Some(worker.take_request())),
+            Next::Request => Ok(Some(worker.take())),
             Next::Nothing => Ok(None),
             Next::Shutdown => Err(Error::shutting_down()),
         }
@@ -341,12 +340,17 @@ impl Server {
         outcome.and_then(|()| shared.check_name())
     }
 
-    pub(crate) fn worker(&mut self) -> Result<&mut Worker> {
+    pub(crate) fn worker(&mut self) -> Result<&mut CallWorker> {
         let worker = self.take_worker()?;
         Ok(self.worker.insert(worker))
     }
 
-    fn take_worker(&mut self) -> Result<Worker> {
+    fn workers(&self, mailboxes: &[Arc<Mailbox>]) -> Result<Vec<CallWorker>> {
+        let of = |mailbox| CallWorker::new(Arc::clone(&self.service.shared), Arc::clone(mailbox), self.wait);
+        mailboxes.iter().map(of).collect()
+    }
+
+    fn take_worker(&mut self) -> Result<CallWorker> {
         if self.service.is_forked() {
             return Err(Error::forked());
         }
@@ -355,7 +359,7 @@ impl Server {
                 worker.resume();
                 Ok(worker)
             }
-            None => Worker::new(
+            None => CallWorker::new(
                 Arc::clone(&self.service.shared),
                 Arc::clone(&self.service.shared.mailboxes()[0]),
                 self.wait,
@@ -392,14 +396,19 @@ impl Start {
 
 /// Serves until the shutdown. A thread that cannot go on, for an error or a panic that is no handler's, ends the
 /// server: its clients are told at once, and the caller is.
-fn serve_to_the_end<F, R>(shared: &ServiceShared, worker: &mut Worker, handler: &mut F) -> Result<()>
+fn serve_to_the_end<F, R>(shared: &ServiceShared, worker: &mut CallWorker, handler: &mut F) -> Result<()>
 where
     F: FnMut(&mut Request) -> R,
     R: IntoOutcome,
 {
     // The worker is ended after a panic, so nobody sees what it left half done.
     let outcome = catch_unwind(AssertUnwindSafe(|| serve_with(worker, handler)));
-    let outcome = outcome.unwrap_or_else(|panic| Err(thread_died(panic)));
+    end_serving(shared, worker, outcome.unwrap_or_else(|panic| Err(thread_died(panic))))
+}
+
+/// A thread serves no more. Its clients are told if it was because of an error.
+#[cold]
+fn end_serving(shared: &ServiceShared, worker: &mut CallWorker, outcome: Result<()>) -> Result<()> {
     worker.rest();
     match &outcome {
         Err(error) if error.kind() == ErrorKind::Forked => {} // the clients are the parent's
@@ -413,16 +422,16 @@ where
 }
 
 /// The serving loop; the handler's outcome is the answer.
-fn serve_with<F, R>(worker: &mut Worker, handler: &mut F) -> Result<()>
+fn serve_with<F, R>(worker: &mut CallWorker, handler: &mut F) -> Result<()>
 where
     F: FnMut(&mut Request) -> R,
     R: IntoOutcome,
 {
     loop {
         let request = match worker.poll_last_session() {
-            Some(request) => request,
-            None => match worker.next(Until::Deadline(Deadline::Never))? {
-                Next::Request => worker.begin_call(),
+            Some(found) => found.request(),
+            None => match intake::next(worker, Until::Deadline(Deadline::Never))? {
+                Next::Request => worker.begin_call().request(),
                 Next::Shutdown => return Ok(()),
                 Next::Nothing => continue,
             },

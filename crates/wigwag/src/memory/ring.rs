@@ -26,9 +26,9 @@
 //! (M. Geier) and of the FastForward queues. The pattern of the fences is that of [`crate::memory::doorbell`], once in
 //! each direction.
 
+use crate::faults::{self, Fault};
 use crate::memory::doorbell::Waiting;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::verify::faults::{self, Fault};
 
 /// Bit 0 of a word: its owner has closed its side.
 const CLOSED: u64 = 1;

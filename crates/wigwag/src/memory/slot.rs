@@ -24,8 +24,8 @@
 //! **Invariant S2.** The sequence grows by one with each request and is the same in the reply. The server keeps the
 //! last one it took in private memory, so a slot it is still serving is never taken twice, whatever the word says.
 
+use crate::faults::{self, Fault};
 use crate::sync::{AtomicU64, Ordering};
-use crate::verify::faults::{self, Fault};
 
 const SERVER: u64 = 1;
 const WAKE: u64 = 1 << 1;

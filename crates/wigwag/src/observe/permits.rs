@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::semaphore::claims;
-use crate::semaphore::file::{self, Seen, SeenPermit};
+use crate::permits::claims;
+use crate::permits::file::{self, Seen, SeenPermit};
 use crate::session::name::ServiceName;
 use crate::sys::process;
 

@@ -6,6 +6,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::faults::{self, Fault};
 use crate::memory::bounce_buffer::BounceBuffer;
 use crate::memory::layout::{Descriptor, Kind};
 use crate::memory::payload::PayloadBytes;
@@ -15,7 +16,6 @@ use crate::service::shared::Redelivery;
 use crate::session::peer::Trust;
 use crate::session::protocol::Reason;
 use crate::sync::{self, Ordering};
-use crate::verify::faults::{self, Fault};
 
 /// Where a message lies whose head was checked, in one word: its length in bytes, its slot, and what else the head
 /// said.
@@ -45,7 +45,7 @@ impl Location {
     }
 
     #[inline(always)]
-    fn slot(self) -> usize {
+    pub fn slot(self) -> usize {
         usize::from((self.0 >> SLOT_SHIFT) as u16)
     }
 

@@ -30,6 +30,7 @@
 mod delivery;
 #[cfg(feature = "serde")]
 mod encoded;
+mod intake;
 pub(crate) mod message;
 mod outbox;
 mod receiver;

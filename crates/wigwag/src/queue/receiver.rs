@@ -7,15 +7,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::faults::{self, Fault};
 use crate::observe;
 use crate::options::ListenOptions;
 use crate::queue::delivery::{Batch, Delivery};
+use crate::queue::intake::MessageWorker;
 use crate::service::handles::ShutdownHandle;
 use crate::service::service::Service;
-use crate::service::worker::{Next, Until, Worker};
+use crate::service::worker::{Next, Until};
 use crate::stats::ReceiverStats;
 use crate::sync;
-use crate::verify::faults::{self, Fault};
 use crate::wait::deadline::Deadline;
 
 mod builder;
@@ -58,7 +59,7 @@ const BATCH_AT_FIRST: usize = 64;
 /// What the receiving threads share. One of them at a time looks for messages.
 struct Leadership {
     /// Taken along by a thread that waits, so that others can still ask for what is there.
-    worker: Option<Box<Worker>>,
+    worker: Option<Box<MessageWorker>>,
     /// Threads that wait for the worker.
     waiting: usize,
     received: Received,
@@ -74,8 +75,8 @@ pub(crate) struct Received {
 impl Received {
     /// The message that the worker announced.
     #[inline(always)]
-    pub(crate) fn hand_out(&mut self, worker: &mut Worker) -> Delivery {
-        let delivery = Delivery::new(worker.take_message());
+    pub(crate) fn hand_out(&mut self, worker: &mut MessageWorker) -> Delivery {
+        let delivery = Delivery::new(worker.take());
         self.messages += 1;
         if delivery.is_redelivered() {
             self.redelivered += 1;
@@ -345,7 +346,7 @@ impl Receiver {
 
     /// Looks for messages, and waits for the first one if need be. `take` takes each, and says whether it wants one
     /// more. An error means that none was taken: what stands in the way of one more is told at the next call.
-    fn look(&self, deadline: Deadline, mut take: impl FnMut(&mut Received, &mut Worker) -> bool) -> Result<()> {
+    fn look(&self, deadline: Deadline, mut take: impl FnMut(&mut Received, &mut MessageWorker) -> bool) -> Result<()> {
         if self.service.is_forked() {
             return Err(Error::forked());
         }
@@ -398,7 +399,7 @@ impl Receiver {
 
     /// For a task: the worker, and what counts. Nobody else can be the leader.
     #[cfg(all(feature = "tokio", not(loom)))]
-    pub(crate) fn leadership(&mut self) -> Result<(&mut Worker, &mut Received)> {
+    pub(crate) fn leadership(&mut self) -> Result<(&mut MessageWorker, &mut Received)> {
         if self.service.is_forked() {
             return Err(Error::forked());
         }
@@ -435,7 +436,7 @@ struct LeaderGuard<'r> {
 
 impl<'r> LeaderGuard<'r> {
     /// The worker, and what counts.
-    fn worker(&mut self) -> Result<(&mut Worker, &mut Received)> {
+    fn worker(&mut self) -> Result<(&mut MessageWorker, &mut Received)> {
         match self.leadership.as_deref_mut() {
             Some(Leadership { worker: Some(worker), received, .. }) => Ok((worker, received)),
             _ => Err(Error::new(ErrorKind::Io, "the receiver has lost its worker; bind it anew")), // cannot be
@@ -463,7 +464,7 @@ impl Drop for LeaderGuard<'_> {
 /// A leader that waits with the worker, without the lock. If it panics, the worker goes back all the same.
 struct LeaderWaiting<'r> {
     receiver: &'r Receiver,
-    worker: Option<Box<Worker>>,
+    worker: Option<Box<MessageWorker>>,
 }
 
 impl<'r> LeaderWaiting<'r> {
@@ -566,7 +567,7 @@ mod tests {
             sender.send(b"first").unwrap();
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    let panics = |received: &mut Received, worker: &mut Worker| {
+                    let panics = |received: &mut Received, worker: &mut MessageWorker| {
                         let message = received.hand_out(worker);
                         panic!("with {message:?} in hand, which is given back")
                     };

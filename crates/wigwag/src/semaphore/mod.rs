@@ -16,15 +16,15 @@
 //!
 //! | part | where |
 //! |---|---|
-//! | permits and the wait queue, as algorithms that are handed their words | [`table`] |
-//! | the file: how it comes and goes, who has it open | [`mod@file`], [`claims`] |
+//! | permits and the wait queue, as algorithms that are handed their words | [`permits::table`] |
+//! | the file: how it comes and goes, who has it open | [`permits::file`], [`permits::claims`] |
 //! | blocking | `semaphore` |
 //!
 //! docs/design/semaphore.md has the reasons.
 
-pub(crate) mod claims;
-pub(crate) mod file;
 mod semaphore;
-pub(crate) mod table;
+
+#[cfg(doc)]
+use crate::permits;
 
 pub use semaphore::{Permit, Permits, Semaphore, SemaphoreBuilder};

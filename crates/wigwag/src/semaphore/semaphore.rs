@@ -7,13 +7,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result, shown};
-use crate::semaphore::file::{PERMITS_MAX, PermitFile};
-use crate::semaphore::table::{CallWatch, LATE_NS, Taken, Waiter};
+use crate::faults::{self, Fault};
+use crate::permits::file::{PERMITS_MAX, PermitFile};
+use crate::permits::table::{CallWatch, LATE_NS, Taken, Waiter};
 use crate::session::name::ServiceName;
 use crate::sync::{self, AtomicU32, Ordering};
 use crate::sys::clock;
 use crate::sys::futex;
-use crate::verify::faults::{self, Fault};
 use crate::wait::runtime_guard;
 
 /// The longest sleep of a waiter without a look of its own. With [`SWEEP_EVERY_WAITING`] it is how soon a death is

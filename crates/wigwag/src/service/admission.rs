@@ -1,12 +1,12 @@
 //! Who may have a session, how much of it, and in which mode; decided by the server alone.
 
 use crate::contract::Contract;
+use crate::faults::{self, Fault};
 use crate::memory::layout::{Geometry, LAYOUT_VERSION, RING_MIN, RINGS};
 use crate::options::{Access, Limits};
 use crate::session::peer::Trust;
 use crate::session::protocol::{Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE};
 use crate::sys::socket::Credentials;
-use crate::verify::faults::{self, Fault};
 
 impl Access {
     /// Whether other users than the server's may come at all: then the socket must let them in.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result, SHUTTING_DOWN};
+use crate::faults::{self, Fault};
 use crate::form::OnPeerGone;
 use crate::options::ListenOptions;
 use crate::service::accept_queue::AcceptQueue;
@@ -31,7 +32,6 @@ use crate::sys::epoll::{Events, Interest, Poller, Ready};
 use crate::sys::memory;
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX};
 use crate::trace;
-use crate::verify::faults::{self, Fault};
 
 /// Starts the control thread. It ends after [`Command::EndAll`].
 pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thread::JoinHandle<()>> {

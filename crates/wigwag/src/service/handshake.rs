@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::contract::Contract;
 use crate::error::Error;
+use crate::faults::{self, Fault};
 use crate::memory::layout::Geometry;
 use crate::memory::segment::Segment;
 use crate::memory::slot;
@@ -35,7 +36,6 @@ use crate::sys::epoll::Poller;
 use crate::sys::eventfd::Bell;
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX};
 use crate::sys::{clock, memory, process};
-use crate::verify::faults::{self, Fault};
 
 /// A client that is not a session yet. It has cost us one descriptor; four more and memory only once it said HELLO
 /// well.

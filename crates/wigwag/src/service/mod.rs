@@ -6,6 +6,7 @@ pub mod admission;
 pub mod control_thread;
 pub mod handles;
 pub mod handshake;
+pub mod intake;
 pub mod launch;
 pub mod name_claim;
 #[cfg(all(feature = "tokio", not(loom)))]

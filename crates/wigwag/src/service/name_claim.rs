@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, shown};
+use crate::faults::{self, Fault};
 use crate::options::Access;
 use crate::session::name::{Hint, ServiceName};
 use crate::sys::directory::{Directory, Found, Identity};
@@ -20,7 +21,6 @@ use crate::sys::owner_lock::OwnerLock;
 use crate::sys::process;
 use crate::sys::socket::{self, Listener};
 use crate::trace;
-use crate::verify::faults::{self, Fault};
 
 /// A name taken by this process. Dropping it gives the name back and removes its files.
 #[derive(Debug)]

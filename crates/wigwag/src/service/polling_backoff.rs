@@ -1,6 +1,7 @@
 //! Whether the sessions of quick clients are polled by a serving thread that is a runtime's.
 
 use crate::error::Result;
+use crate::service::intake::Intake;
 use crate::service::worker::{Next, Until, Worker};
 use crate::wait::spin_backoff::SpinBackoff;
 
@@ -18,7 +19,7 @@ pub struct PollingBackoff {
 const WORTH_IT: u32 = 16;
 
 impl PollingBackoff {
-    pub fn next(&mut self, worker: &mut Worker, may_spin: bool) -> Result<Next> {
+    pub fn next<I: Intake>(&mut self, worker: &mut Worker<I>, may_spin: bool) -> Result<Next> {
         if !may_spin || self.is_backing_off {
             worker.cool();
         }

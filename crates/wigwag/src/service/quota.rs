@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::faults::{self, Fault};
 use crate::service::admission::Usage;
 use crate::sync;
 use crate::sys::eventfd::Bell;
 use crate::sys::{clock, memory};
-use crate::verify::faults::{self, Fault};
 
 /// The accounts of one server.
 #[derive(Debug, Default)]

@@ -12,8 +12,8 @@
 //! So it looks at the flag once more directly before it sleeps. Whoever sets the flag after that look rings after it,
 //! too. The loom test `tests/loom.rs` sleeps on a message when that look is taken out.
 
+use crate::faults::{self, Fault};
 use crate::sync::{AtomicBool, Ordering};
-use crate::verify::faults::{self, Fault};
 
 /// The flag.
 #[derive(Debug)]

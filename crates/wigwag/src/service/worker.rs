@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::exchange::request::Request;
-use crate::queue::message::{Location, Message};
+use crate::faults::{self, Fault};
+use crate::service::intake::Intake;
 use crate::service::session::Session;
 use crate::service::shared::{Command, Mailbox, Redelivery, ServiceShared, WorkerMessage};
 use crate::session::protocol::Reason;
@@ -18,7 +18,6 @@ use crate::statistics::{SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, THREAD
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::sys::epoll::{Events, Interest, Poller};
-use crate::verify::faults::{self, Fault};
 use crate::wait::deadline::Deadline;
 use crate::wait::placement::SLEEPS_PER_AFFINITY;
 use crate::wait::policy::{PollMode, Wait};
@@ -27,6 +26,8 @@ use crate::wait::runtime_guard;
 mod accounting;
 mod drain;
 mod polled_session;
+
+pub use crate::service::worker::accounting::Answered;
 
 use crate::service::worker::accounting::Account;
 use crate::service::worker::drain::{Phase, Stock};
@@ -73,7 +74,7 @@ pub enum Until {
 }
 
 /// One serving thread's state.
-pub struct Worker {
+pub struct Worker<I> {
     shared: Arc<ServiceShared>,
     mailbox: Arc<Mailbox>,
     poller: Poller,
@@ -89,7 +90,7 @@ pub struct Worker {
     /// A processor (`n + 1`) to be left to the client of a session that has just become hot; 0 for none.
     leave: u32,
     sleeps: u32,
-    entries: Vec<Option<Box<PolledSession>>>,
+    entries: Vec<Option<Box<PolledSession<I>>>>,
     index_of: HashMap<u64, usize>,
     /// Sessions to look at, in turn: the hot ones, and the cold ones that rang and are not armed again yet.
     active: Vec<usize>,
@@ -101,7 +102,7 @@ pub struct Worker {
     /// Messages that were given back, to be delivered before anything else.
     redeliveries: VecDeque<Redelivery>,
     /// One of them, ready to be handed out.
-    reopened: Option<(Arc<Session>, Location)>,
+    reopened: Option<Redelivery>,
     /// Falls with every request; at zero it is time to look at the clock.
     countdown: i32,
     idle_passes: u32,
@@ -119,9 +120,9 @@ pub struct Worker {
     untold: Option<Error>,
 }
 
-impl Worker {
+impl<I: Intake> Worker<I> {
     /// A thread that serves the sessions of `mailbox`.
-    pub fn new(shared: Arc<ServiceShared>, mailbox: Arc<Mailbox>, wait: Wait) -> Result<Worker> {
+    pub fn new(shared: Arc<ServiceShared>, mailbox: Arc<Mailbox>, wait: Wait) -> Result<Worker<I>> {
         let poller = Poller::new()?;
         poller.add(&mailbox.bell, KEY_MAILBOX, Interest::Bell)?;
         let account = Account::new(shared.is_counting);
@@ -165,19 +166,11 @@ impl Worker {
         }
     }
 
-    /// Nobody looks for requests any more, until somebody does again: what observers see. In a child the record is its
-    /// parent's.
-    pub fn rest(&self) {
-        if !self.shared.statistics.is_forked() {
-            self.mailbox.record.state.set(THREAD_NONE);
-        }
-    }
-
     /// A few looks at the session that asked last, if it is the only one that is polled and nothing else is to be done:
     /// the way of a closed loop, short because the client waits for all that is done between its request and the
     /// answer.
     #[inline(always)]
-    pub fn poll_last_session(&mut self) -> Option<&mut Request> {
+    pub fn poll_last_session(&mut self) -> Option<&mut I> {
         let [only] = self.active[..] else { return None };
         let is_usual = self.countdown > 0 && self.leave == 0 && only == self.last;
         let is_usual = is_usual && !self.account.is_time_taken_next();
@@ -190,9 +183,9 @@ impl Worker {
                 self.countdown -= 1;
                 self.idle_passes = IDLE_PASSES_AT_FIRST;
                 if self.account.is_counting() {
-                    self.mailbox.record.serving.set(entry.session.record.place_word(entry.request.slot()));
+                    self.mailbox.record.serving.set(entry.session.record.place_word(entry.intake.slot()));
                 }
-                return Some(&mut entry.request);
+                return Some(&mut entry.intake);
             }
             std::hint::spin_loop();
         }
@@ -274,31 +267,16 @@ impl Worker {
         Ok(if is_found { Next::Request } else { otherwise })
     }
 
-    /// The message that [`Next::Request`] announced. It is counted as this thread's: only one at a time has the worker.
+    /// What [`Next::Request`] announced, to keep. Only one thread at a time has the worker.
     #[inline(always)]
-    pub fn take_message(&mut self) -> Message {
-        let message = match self.reopened.take() {
-            Some((session, place)) => Message::of(session, place),
-            None => {
-                let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
-                entry.idle_since = None;
-                entry.take_found()
-            }
-        };
-        let counters = message.session().record.counters();
-        counters.kept.taken.add(1); // of a queue nobody else writes it
-        counters.served.bytes_in.add(message.len() as u64);
-        message
-    }
-
-    /// The request that [`Next::Request`] announced, to keep.
-    pub fn take_request(&mut self) -> Request {
+    pub fn take(&mut self) -> I::Item {
+        if let Some(again) = self.reopened.take() {
+            return I::reopen(again);
+        }
         let since_ns = self.mailbox.record.clock_ns.value();
         let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
         entry.idle_since = None;
-        let mut request = std::mem::replace(&mut entry.request, Request::closed(Arc::clone(&entry.session)));
-        request.keep(since_ns);
-        request
+        entry.intake.take(&entry.session, since_ns)
     }
 
     /// For who sleeps in a reactor, on this descriptor: it becomes readable when something rings after
@@ -718,13 +696,12 @@ impl Worker {
     /// Opens a message that was given back.
     #[cold]
     fn reopen(&mut self) -> bool {
-        while let Some(Redelivery { session, slot, head }) = self.redeliveries.pop_front() {
+        while let Some(again) = self.redeliveries.pop_front() {
             if !self.redeliveries.is_empty() {
                 self.countdown = 0; // so that the next one is looked for
             }
-            let place = Location::new(slot, head);
-            if Message::make_ready(&session, place) {
-                self.reopened = Some((session, place));
+            if I::may_reopen(&again) {
+                self.reopened = Some(again);
                 return true;
             }
         }
@@ -732,7 +709,17 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl<I> Worker<I> {
+    /// Nobody looks for requests any more, until somebody does again: what observers see. In a child the record is its
+    /// parent's.
+    pub fn rest(&self) {
+        if !self.shared.statistics.is_forked() {
+            self.mailbox.record.state.set(THREAD_NONE);
+        }
+    }
+}
+
+impl<I> Drop for Worker<I> {
     /// Nobody serves here any more.
     fn drop(&mut self) {
         self.rest();

@@ -2,14 +2,14 @@
 //!
 //! A name is proven dead by its lock: the kernel lets a lock go when its holder ends, however it ends, so a lock that
 //! can be taken has no holder. Besides, nobody may listen on the socket, because a lock file can be removed while its
-//! server lives. A semaphore's file is proven dead by the lives in it (see [`crate::semaphore::file`]).
+//! server lives. A semaphore's file is proven dead by the lives in it (see [`crate::permits::file`]).
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::error::ErrorKind;
-use crate::semaphore::file::{self, Need};
+use crate::permits::file::{self, Need};
 use crate::sys::directory::{Directory, Found};
 use crate::sys::owner_lock::OwnerLock;
 use crate::sys::socket::{self, Listener};

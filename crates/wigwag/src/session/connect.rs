@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
 use crate::error::{Error, ErrorKind, Result, shown, spoken};
+use crate::faults::{self, Fault};
 use crate::memory::layout::{Geometry, LAYOUT_VERSION};
 use crate::memory::segment::Segment;
 use crate::options::ConnectOptions;
@@ -25,7 +26,6 @@ use crate::sys::eventfd::Bell;
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX, Received};
 use crate::sys::{clock, memory};
 use crate::trace;
-use crate::verify::faults::{self, Fault};
 
 /// A session as its client has it.
 #[derive(Debug)]

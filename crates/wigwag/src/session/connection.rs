@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, PeerDeath, Result};
+use crate::faults::{self, Fault};
 use crate::memory::doorbell::Waiting;
 use crate::memory::layout::{Descriptor, Geometry, Kind};
 use crate::memory::segment::{Line, Segment};
@@ -21,7 +22,6 @@ use crate::sys::fork::ForkGuard;
 use crate::sys::socket;
 use crate::sys::{clock, cpu};
 use crate::trace;
-use crate::verify::faults::{self, Fault};
 use crate::wait::deadline::Deadline;
 use crate::wait::placement::{self, MoveLimit, SLEEPS_PER_AFFINITY};
 use crate::wait::policy::{SpinBudget, THINK_UNKNOWN, Wait};

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::faults::{self, Fault};
 use crate::memory::doorbell::Waiting;
 use crate::memory::ring::{self, ImpossibleCount, Words};
 use crate::memory::segment::{EndLine, Segment, Side};
@@ -34,7 +35,6 @@ use crate::sys::eventfd::Bell;
 use crate::sys::fork::ForkGuard;
 use crate::sys::socket::{self, Credentials};
 use crate::sys::{clock, cpu};
-use crate::verify::faults::{self, Fault};
 use crate::wait::deadline::Deadline;
 use crate::wait::placement::{self, SLEEPS_PER_AFFINITY};
 use crate::wait::policy::{POLL_IDLE_MAX, PollMode, SpinBudget, THINK_UNKNOWN, WAKE_ALLOWANCE, Wait};

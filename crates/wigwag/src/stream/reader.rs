@@ -3,10 +3,10 @@
 use std::io;
 
 use crate::error::Error;
+use crate::faults::{self, Fault};
 use crate::memory::payload::PayloadBytes;
 use crate::memory::ring::Consumer;
 use crate::stream::endpoint::{Direction, Endpoint, WaitState};
-use crate::verify::faults::{self, Fault};
 
 /// What only the reading side knows.
 pub struct Reader {

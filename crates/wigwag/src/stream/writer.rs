@@ -3,11 +3,11 @@
 use std::io;
 
 use crate::error::{Error, ErrorKind};
+use crate::faults::{self, Fault};
 use crate::memory::payload::PayloadBytesMut;
 use crate::memory::ring::Producer;
 use crate::stream::endpoint::{Direction, Endpoint, WaitState};
 use crate::stream::reader::step_of;
-use crate::verify::faults::{self, Fault};
 
 /// What only the writing side knows.
 pub struct Writer {

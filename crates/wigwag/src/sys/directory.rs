@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
 use crate::error::{Error, ErrorKind, Result, shown};
-use crate::verify::faults::{self, Fault};
+use crate::faults::{self, Fault};
 
 /// A directory that nobody but its owner can write to.
 #[derive(Debug)]

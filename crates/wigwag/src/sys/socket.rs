@@ -14,8 +14,8 @@ use rustix::net::{
 };
 
 use crate::error::{Error, Result};
+use crate::faults::{self, Fault};
 use crate::sys::retry;
-use crate::verify::faults::{self, Fault};
 
 /// Most descriptors one message carries.
 pub const FDS_MAX: usize = 4;

@@ -1,6 +1,5 @@
-//! What the proof needs of the inside: injected faults, fuzz targets, the models' state machines.
+//! What the proof needs of the inside: fuzz targets, the models' state machines.
 
-pub mod faults;
 #[cfg(any(fuzzing, test))]
 #[cfg_attr(not(fuzzing), allow(dead_code, reason = "the tests run a part of it"))]
 #[doc(hidden)]

@@ -11,7 +11,7 @@ pub mod doorbell {
     pub use crate::memory::doorbell::*;
 }
 pub mod table {
-    pub use crate::semaphore::table::*;
+    pub use crate::permits::table::*;
 }
 pub mod ring {
     pub use crate::memory::ring::*;

@@ -1,7 +1,7 @@
 //! What the proof must find, or it proves nothing: each goal is tried on a library with a fault planted for it.
 //!
 //! The library has faults in it only where it is compiled with `--cfg wigwag_faults` (see
-//! `crates/wigwag/src/verify/faults.rs`), and the flag changes every crate, so such a build has a directory of its own:
+//! `crates/wigwag/src/faults.rs`), and the flag changes every crate, so such a build has a directory of its own:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg wigwag_faults" CARGO_TARGET_DIR=target/faults cargo test -p wigwag-proof --test faults

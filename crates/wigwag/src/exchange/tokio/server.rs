@@ -16,13 +16,13 @@ use tokio::task::coop;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::request::Request;
 use crate::exchange::server::{self, IntoOutcome, ServerBuilder, answer_panic, discard};
+use crate::faults::{self, Fault};
 use crate::memory::layout::Kind;
 use crate::service::handles::{ShutdownHandle, StatsHandle};
 use crate::service::polling_backoff::PollingBackoff;
 use crate::service::worker::Next;
 use crate::stats::ServerStats;
 use crate::sys::async_fd::{Watched, check_runtime, watch};
-use crate::verify::faults::{self, Fault};
 use crate::wait::readiness::poll_ring;
 
 /// Takes a name and serves the clients that call it, in a task. They may be blocking or not.
@@ -249,7 +249,7 @@ impl Server {
         let worker = self.server.worker()?;
         loop {
             match self.polling_backoff.next(worker, may_spin)? {
-                Next::Request => return Poll::Ready(Ok(Some(worker.take_request()))),
+                Next::Request => return Poll::Ready(Ok(Some(worker.take()))),
                 Next::Shutdown => return Poll::Ready(Ok(None)),
                 Next::Nothing => {
                     ready!(poll_ring(&self.readiness, context))

@@ -8,12 +8,12 @@ use crate::contract::Contract;
 use crate::error::Result;
 use crate::form::Form;
 use crate::options::{Access, Limits, ListenOptions};
+use crate::queue::intake::MessageWorker;
 use crate::queue::receiver::{Leadership, Received, Receiver};
 use crate::service::launch::Launch;
 use crate::service::service::Service;
 use crate::service::settings::listen_settings;
 use crate::service::shared::ServiceShared;
-use crate::service::worker::Worker;
 use crate::wait::policy::Wait;
 
 /// Builds a [`Receiver`] with a policy, limits or a contract of its own. What it does not set has the default shown.
@@ -81,7 +81,7 @@ impl ReceiverBuilder {
         let wait = self.options.wait;
         let launch = Launch::claim(name.as_ref(), self.options)?;
         let shared = ServiceShared::new(&launch)?;
-        let worker = Box::new(Worker::new(Arc::clone(&shared), Arc::clone(&shared.mailboxes()[0]), wait)?);
+        let worker = Box::new(MessageWorker::new(Arc::clone(&shared), Arc::clone(&shared.mailboxes()[0]), wait)?);
         let service = Service::start(shared, launch)?;
         let leadership = Mutex::new(Leadership { worker: Some(worker), waiting: 0, received: Received::default() });
         Ok(Receiver { service, leadership, returned: Condvar::new() })

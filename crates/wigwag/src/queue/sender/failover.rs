@@ -1,6 +1,7 @@
 //! What a sender does when its receiver is gone: finds the next one, and hands over what was not acknowledged.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::faults::{self, Fault};
 use crate::memory::layout::{Descriptor, INLINE_CAPACITY, Kind};
 use crate::memory::slot;
 use crate::options::ConnectOptions;
@@ -9,7 +10,6 @@ use crate::queue::sender::{Sender, SenderBuilder, is_acknowledgement};
 use crate::session::connect::{Established, Handshake};
 use crate::session::connection::Connection;
 use crate::sync::Ordering;
-use crate::verify::faults::{self, Fault};
 use crate::wait::deadline::Deadline;
 
 impl Sender {

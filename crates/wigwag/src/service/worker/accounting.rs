@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use crate::exchange::request::{Answered, Request};
+use crate::service::intake::Intake;
 use crate::service::worker::Worker;
 use crate::statistics::Counters;
 use crate::sys::{clock, cpu};
@@ -23,6 +23,24 @@ enum Next {
     Time,
     /// Nothing: one half of the benchmark that shows what counting costs.
     Nothing,
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The turn was passed: there was a request to answer.
+    pub passed: bool,
+    /// The client had to be woken.
+    pub rang: bool,
+    /// The reply says that the handler failed, or panicked, or dropped the request.
+    pub failed: bool,
+    /// Bytes of the reply.
+    pub len: u32,
+}
+
+impl Answered {
+    /// There was nothing to answer.
+    pub const NOTHING: Answered = Answered { passed: false, rang: false, failed: false, len: 0 };
 }
 
 /// A thread's clock and what it times.
@@ -63,19 +81,19 @@ impl Account {
     }
 }
 
-impl Worker {
+impl<I: Intake> Worker<I> {
     /// The request that was found, which goes to the handler: from here on observers see where this thread is. The
     /// client waits for all that is done here, so it is one store.
     #[inline(always)]
-    pub fn begin_call(&mut self) -> &mut Request {
+    pub fn begin_call(&mut self) -> &mut I {
         if self.account.next == Next::Time {
             self.begin_timed();
         }
         let entry = self.entries[self.last].as_deref_mut().expect("only `next` forgets sessions");
         if self.account.next != Next::Nothing {
-            self.mailbox.record.serving.set(entry.session.record.place_word(entry.request.slot()));
+            self.mailbox.record.serving.set(entry.session.record.place_word(entry.intake.slot()));
         }
-        &mut entry.request
+        &mut entry.intake
     }
 
     #[cold]
@@ -158,7 +176,7 @@ impl Worker {
     }
 }
 
-impl crate::service::worker::PolledSession {
+impl<I> crate::service::worker::PolledSession<I> {
     /// What is counted of the session.
     #[inline(always)]
     pub(super) fn counters(&self) -> &Counters {

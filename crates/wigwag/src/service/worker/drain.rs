@@ -11,9 +11,10 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::faults::{self, Fault};
+use crate::service::intake::Intake;
 use crate::service::worker::Worker;
 use crate::session::protocol::Reason;
-use crate::verify::faults::{self, Fault};
 
 /// How far a thread has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct Stock {
     slots: VecDeque<usize>,
 }
 
-impl Worker {
+impl<I: Intake> Worker<I> {
     /// The server shuts down: notes what has been passed. From here on the usual looks find no session, and every look
     /// comes to [`Worker::drain`].
     #[cold]

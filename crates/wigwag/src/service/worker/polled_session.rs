@@ -7,23 +7,22 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::exchange::request::Request;
+use crate::faults::{self, Fault};
 use crate::memory::doorbell::Waiting;
 use crate::memory::layout::{Descriptor, Kind};
 use crate::memory::prefetch;
 use crate::memory::slot::{self, Expected};
-use crate::queue::message::{Location, Message};
+use crate::service::intake::{Intake, Opened};
 use crate::service::session::Session;
 use crate::session::peer::Trust;
 use crate::statistics::SESSION_POLLED;
 use crate::sync::Ordering;
 use crate::sys::cpu;
-use crate::verify::faults::{self, Fault};
 use crate::wait::placement;
 use crate::wait::policy::{POLL_IDLE_MAX, PollMode, WAKE_ALLOWANCE};
 
 /// One session as the thread that serves it has it.
-pub struct PolledSession {
+pub struct PolledSession<I> {
     /// The session.
     pub session: Arc<Session>,
     /// What each slot's turn must be to be taken: private, so that no word of the peer's makes a slot be taken twice.
@@ -40,20 +39,19 @@ pub struct PolledSession {
     pub just_rang: bool,
     /// The client is being woken for its last reply, so that its next request comes a wake-up later.
     pub is_client_waking: bool,
-    /// A queue's: its slots come in the order of the ring, so there is one line to look at.
-    in_slot_order: bool,
     /// A queue's whose sender is gone: how many messages it may still have left. No sender can have left more than it
     /// has slots, and one that only hung up shall not go on for ever.
     orphan: Option<usize>,
-    /// The request found last, opened in place: a call moves no object and counts no reference.
-    pub request: Request,
-    /// A queue's: the message found last, until [`PolledSession::take_found`].
-    found: Location,
+    /// What its form takes out of it, and what was found last.
+    pub intake: I,
 }
 
-impl PolledSession {
+impl<I: Intake> PolledSession<I> {
+    /// Its slots come one after the other, so there is one line to look at.
+    const IN_SLOT_ORDER: bool = I::FORM.in_slot_order();
+
     /// A session that nothing has come from yet. Active at first: it is looked at, and armed if it is cold.
-    pub fn new(session: Arc<Session>, poll_mode: PollMode) -> PolledSession {
+    pub fn new(session: Arc<Session>, poll_mode: PollMode) -> PolledSession<I> {
         let slots = session.segment.geometry().slots;
         PolledSession {
             expected: vec![Expected::first(); slots].into_boxed_slice(),
@@ -63,10 +61,8 @@ impl PolledSession {
             is_active: true,
             just_rang: true,
             is_client_waking: false,
-            in_slot_order: session.form.in_slot_order(),
             orphan: None,
-            request: Request::closed(Arc::clone(&session)),
-            found: Location::NONE,
+            intake: I::new(&session),
             session,
         }
     }
@@ -130,7 +126,7 @@ impl PolledSession {
     #[inline(always)]
     pub fn look_quickly(&mut self) -> bool {
         let depth = self.session.segment.client_line().depth.load(Ordering::Relaxed); // as in `look`
-        if depth != 1 || self.in_slot_order || self.expected.is_empty() {
+        if depth != 1 || Self::IN_SLOT_ORDER || self.expected.is_empty() {
             return self.look();
         }
         let line = self.session.segment.line(0);
@@ -145,7 +141,7 @@ impl PolledSession {
     /// Looks at the slot lines from the cursor on, once around, and opens the first request found.
     #[inline(never)]
     pub fn look(&mut self) -> bool {
-        if self.in_slot_order {
+        if Self::IN_SLOT_ORDER {
             return self.look_at_next();
         }
         // Relaxed: the client raises it before it passes the turn; `Waiting` says why none is missed. The peer's number
@@ -172,7 +168,7 @@ impl PolledSession {
     pub fn passed(&self) -> VecDeque<usize> {
         let slots = self.expected.len();
         let is_passed = |slot: &usize| self.expected[*slot].is(slot::load(&self.session.segment.line(*slot).turn));
-        if self.in_slot_order {
+        if Self::IN_SLOT_ORDER {
             let in_order = (self.cursor..slots).chain(0..self.cursor.min(slots));
             return in_order.take(self.orphan.unwrap_or(slots)).take_while(is_passed).collect();
         }
@@ -182,7 +178,7 @@ impl PolledSession {
 
     /// From now on requests are taken.
     pub fn begin(&self) {
-        if !self.in_slot_order {
+        if !Self::IN_SLOT_ORDER {
             self.session.segment.open();
         }
     }
@@ -191,7 +187,7 @@ impl PolledSession {
     /// it can tell those that nobody has executed. They may be answered at the same time, by whoever has them.
     #[cold]
     pub fn close(&self) {
-        if self.in_slot_order || self.session.segment.is_forked() {
+        if Self::IN_SLOT_ORDER || self.session.segment.is_forked() {
             return; // a sender keeps what was not acknowledged anyway
         }
         for (slot, expected) in self.expected.iter().enumerate() {
@@ -233,79 +229,38 @@ impl PolledSession {
     /// Whether a request was opened; one that was answered with an error already does not count.
     #[inline(always)]
     fn consider(&mut self, slot: usize, turn: slot::Turn) -> bool {
-        if self.expected[slot].is(turn) {
-            return if self.in_slot_order { self.take_message(slot, turn) } else { self.take(slot, turn) };
+        let expected = self.expected[slot];
+        if expected.is(turn) {
+            return self.open(slot, turn, expected);
         }
-        if turn.sequence() != self.expected[slot].taken() {
+        if turn.sequence() != expected.taken() {
             self.violation(slot, turn);
         }
         false
     }
 
+    /// Opens what was passed, unless the slot's last request has not been answered.
     #[inline(always)]
-    fn take(&mut self, slot: usize, turn: slot::Turn) -> bool {
-        let line = self.session.segment.line(slot);
-        // Relaxed: acquired with the turn. Read once; only the local is looked at.
-        let word = line.head.load(Ordering::Relaxed);
-        let mut head = Descriptor::of_kind(word, Kind::Request, self.session.segment.geometry().capacity);
-        if faults::is(Fault::UncheckedLength) {
-            head = Descriptor::parse(word).filter(|head| head.kind == Kind::Request);
-        }
-        let Some(head) = head else { return self.violation(slot, turn) };
-        let head = if faults::is(Fault::DoubleFetch) {
-            faults::dawdle();
-            Descriptor::parse(line.head.load(Ordering::Relaxed)).unwrap_or(head)
-        } else {
-            head
-        };
-        self.open(slot, turn, head)
-    }
-
-    /// Opens what was checked, unless the slot's last request has not been answered.
-    #[inline(always)]
-    fn open(&mut self, slot: usize, turn: slot::Turn, head: Descriptor) -> bool {
-        if !self.session.is_answered(slot, self.expected[slot].taken()) {
+    fn open(&mut self, slot: usize, turn: slot::Turn, expected: Expected) -> bool {
+        if !self.session.is_answered(slot, expected.taken()) {
             return self.violation(slot, turn);
         }
-        self.expected[slot] = self.expected[slot].next();
+        let opened = self.intake.open(&self.session, slot, turn);
+        match opened {
+            Opened::Found | Opened::Answered => {}
+            Opened::Violation => return self.violation(slot, turn),
+            Opened::Refused => {
+                self.expected = Box::new([]);
+                return false;
+            }
+        }
+        self.expected[slot] = expected.next();
         self.is_client_waking = false;
-        if !Arc::ptr_eq(self.request.session(), &self.session) || self.request.is_open() {
-            replace(&mut self.request, &self.session);
+        if Self::IN_SLOT_ORDER {
+            self.cursor = if slot + 1 == self.expected.len() { 0 } else { slot + 1 };
+            self.orphan = self.orphan.map(|left| left.saturating_sub(1));
         }
-        let line = self.session.segment.line(slot);
-        self.request.open(slot, line, turn.sequence(), head)
-    }
-
-    /// A queue's message, in the slot that is next.
-    #[inline]
-    fn take_message(&mut self, slot: usize, turn: slot::Turn) -> bool {
-        let capacity = self.session.segment.geometry().capacity;
-        // Relaxed: acquired with the turn. Read once; only the local is looked at.
-        let word = self.session.segment.line(slot).head.load(Ordering::Relaxed);
-        let head = Descriptor::of_kind(word, Kind::Message, capacity);
-        let head = head.or_else(|| Descriptor::of_kind(word, Kind::Redelivered, capacity));
-        let Some(head) = head.filter(|head| !head.has_deadline) else { return self.violation(slot, turn) };
-        if !self.session.is_answered(slot, self.expected[slot].taken()) {
-            return self.violation(slot, turn);
-        }
-        self.found = Location::new(slot, head);
-        if !Message::make_ready(&self.session, self.found) {
-            // The session ends. Whoever sent this sends it again elsewhere: nothing of it may be taken here meanwhile.
-            self.expected = Box::new([]);
-            return false;
-        }
-        self.expected[slot] = self.expected[slot].next();
-        self.is_client_waking = false;
-        Message::mark_delivered(&self.session, self.found);
-        self.cursor = if slot + 1 == self.expected.len() { 0 } else { slot + 1 };
-        self.orphan = self.orphan.map(|left| left.saturating_sub(1));
-        true
-    }
-
-    /// The message that was found, for whoever receives.
-    #[inline(always)]
-    pub fn take_found(&mut self) -> Message {
-        Message::of(Arc::clone(&self.session), self.found)
+        opened == Opened::Found
     }
 
     #[cold]
@@ -319,10 +274,4 @@ impl PolledSession {
         self.expected = Box::new([]);
         false
     }
-}
-
-/// The handler swapped the request for another one, to keep it: that is allowed, and this one is not ours to open.
-#[cold]
-fn replace(request: &mut Request, session: &Arc<Session>) {
-    *request = Request::closed(Arc::clone(session));
 }

@@ -3,12 +3,12 @@
 use std::io;
 
 use crate::error::{Error, ErrorKind};
+use crate::faults::{self, Fault};
 use crate::memory::ring::ImpossibleCount;
 use crate::session::close_reason::CloseReason;
 use crate::session::protocol::{FromServer, Reason};
 use crate::stream::endpoint::{Direction, Endpoint};
 use crate::sys::{clock, socket};
-use crate::verify::faults::{self, Fault};
 
 impl Endpoint {
     /// The other end's counter is impossible: the stream is over, and it is told why.

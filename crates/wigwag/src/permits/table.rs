@@ -47,8 +47,8 @@
 //! The line is advice. Only the words of the permits say who holds one: whatever is lost of a call, a ticket or a flag
 //! by a kill costs one slice of waiting, since nobody sleeps longer than a slice without a look of its own.
 
+use crate::faults::{self, Fault};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence_after_swap};
-use crate::verify::faults::{self, Fault};
 
 /// A permit that is free.
 const FREE: u64 = 0;

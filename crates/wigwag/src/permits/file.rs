@@ -23,7 +23,7 @@
 //! - *Who removes what is old* is kept away by a shared `flock` on the directory, held as long as a semaphore in it is
 //!   open.
 //! - *Who makes the file* must know of those who have another file of that name. Each life is therefore locked a second
-//!   time, at an offset that follows from user, path and name (see [`crate::semaphore::claims`]), and the kernel lists
+//!   time, at an offset that follows from user, path and name (see [`crate::permits::claims`]), and the kernel lists
 //!   all locks, on files without a name as well. Who finds a name without any life looks there, and does not open while
 //!   somebody has one.
 //! - *Who has the file* looks whether the name still leads to it: a waiter each time that it looks after the dead, and
@@ -49,8 +49,8 @@ use rustix::fs::{FileType, FlockOperation, flock, fstat};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result, shown};
-use crate::semaphore::claims::{self, Claims};
-use crate::semaphore::table::{Holder, Permit, PermitTable, WaitQueue, WaiterSlot, is_owed};
+use crate::permits::claims::{self, Claims};
+use crate::permits::table::{Holder, Permit, PermitTable, WaitQueue, WaiterSlot, is_owed};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::directory::{Directory, Identity, NameLock, PlainFile, identity_of};
 use crate::sys::memory::{Mapping, empty_file, read_exact, reserve, write_exact};

@@ -1,0 +1,6 @@
+//! What lies in a semaphore's file, and who has it open. The form itself is [`crate::semaphore`]; whoever cleans a
+//! directory or looks at it from outside needs the file and no permit.
+
+pub mod claims;
+pub mod file;
+pub mod table;
