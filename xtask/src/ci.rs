@@ -38,7 +38,7 @@ const STEPS: [Step; 9] = [
     Step { name: "examples", about: "each runs to its end", commands: examples },
     Step { name: "models", about: "the lock-free structures under loom", commands: models },
     Step { name: "grpc", about: "gRPC over streams", commands: grpc },
-    Step { name: "faults", about: "the proof finds every planted fault", commands: faults },
+    Step { name: "faults", about: "the proof finds every injected fault", commands: faults },
     Step { name: "tests", about: "all of the workspace", commands: tests },
 ];
 

@@ -1,4 +1,4 @@
-//! Faults that can be planted, to show that the tests find them. A build for use has none of this.
+//! Faults that can be injected, to show that the tests find them. A build for use has none of this.
 //!
 //! A harness that cannot fail proves nothing. The faults are compiled in by `--cfg wigwag_faults`, which is no feature,
 //! because another user's build could turn on a feature. Each of them sleeps until the environment names it
@@ -6,7 +6,7 @@
 
 macro_rules! faults {
     ($($(#[doc = $doc:literal])* $fault:ident = $name:literal;)*) => {
-        /// What can be planted.
+        /// What can be injected.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[cfg_attr(not(wigwag_faults), allow(dead_code, reason = "asked for by name in builds with faults only"))]
         pub enum Fault {
@@ -137,14 +137,14 @@ faults! {
     PatientWake = "patient-wake";
 }
 
-/// Whether this fault is planted.
+/// Whether this fault is injected.
 #[cfg(not(wigwag_faults))]
 #[inline(always)]
 pub const fn is(_: Fault) -> bool {
     false
 }
 
-/// Whether this fault is planted.
+/// Whether this fault is injected.
 #[cfg(wigwag_faults)]
 #[inline]
 pub fn is(fault: Fault) -> bool {
@@ -152,10 +152,10 @@ pub fn is(fault: Fault) -> bool {
     NAMED.get_or_init(|| std::env::var("WIGWAG_PLANTED").unwrap_or_default()) == fault.name()
 }
 
-/// Gives others the time that a fault needs to show: a race that a planted fault opens is lost on every machine,
+/// Gives others the time that a fault needs to show: a race that a injected fault opens is lost on every machine,
 /// however fast its processors are and however few.
 #[inline]
-pub fn dawdle() {
+pub fn widen_window() {
     if cfg!(wigwag_faults) {
         std::thread::sleep(std::time::Duration::from_micros(1)); // some fifty, by the timer's slack
     }

@@ -15,7 +15,7 @@ use wigwag_testing::{Ground, LIMIT, Offer, Process, RawServer, eventually, limit
 
 /// So long that who waits for it fails the test.
 const FOR_EVER: Duration = Duration::from_secs(3600);
-const STRANGER: u32 = 60_125;
+const OTHER_USER: u32 = 60_125;
 
 /// Does something that must not wait.
 #[track_caller]
@@ -215,7 +215,7 @@ fn without_threads() {
         let none = Rlimit { current: Some(0), maximum: Some(0) };
         setrlimit(Resource::Nproc, none).unwrap();
         // SAFETY: no memory is involved.
-        unsafe { assert_eq!(libc::setresuid(STRANGER, STRANGER, STRANGER), 0) };
+        unsafe { assert_eq!(libc::setresuid(OTHER_USER, OTHER_USER, OTHER_USER), 0) };
         assert!(std::thread::Builder::new().spawn(|| ()).is_err(), "there is no thread to be had");
         runtime().block_on(async {
             let client = Client::builder().server_user(0).connect_async(&path).await.unwrap();
@@ -233,7 +233,7 @@ fn w13_a_task_connects_where_no_thread_is_to_be_had() {
         }
         let ground = Ground::new();
         std::fs::set_permissions(ground.path(""), PermissionsExt::from_mode(0o755)).unwrap();
-        let mut server = Server::builder().allow_user(STRANGER).bind(ground.socket()).unwrap();
+        let mut server = Server::builder().allow_user(OTHER_USER).bind(ground.socket()).unwrap();
         let stop = server.shutdown_handle();
         let serving = std::thread::spawn(move || server.serve(|_| Ok::<(), String>(())));
         let mut process = Process::start("without_threads", [ground.socket()]);

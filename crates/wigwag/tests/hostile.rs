@@ -425,7 +425,7 @@ fn attacker() {
 #[test]
 fn whatever_is_written_at_random_hurts_nobody_else() {
     let ground = Ground::new();
-    let server = Workshop::start(&ground, &["slots=4", "capacity=9000", &format!("allow_user={STRANGER}")]);
+    let server = Workshop::start(&ground, &["slots=4", "capacity=9000", &format!("allow_user={OTHER_USER}")]);
     let id = server.process.child.id();
     drop(Client::connect(ground.socket()).unwrap());
     let baseline = Snapshot::when_settled(id, 0);
@@ -435,7 +435,7 @@ fn whatever_is_written_at_random_hurts_nobody_else() {
     }
     if let Some(()) = as_root("random writes of another user") {
         let_all_in(&ground);
-        attackers.push(attack(&ground, 3, STRANGER));
+        attackers.push(attack(&ground, 3, OTHER_USER));
     }
     let ms = std::env::var("WIGWAG_TEST_ATTACK_MS").map_or(1500, |ms| ms.parse().unwrap());
     let begin = Instant::now();
@@ -473,7 +473,7 @@ fn attack(ground: &Ground, seed: u64, user: u32) -> Process {
 // ---- other users ----------------------------------------------------------------------------------------------------
 
 /// A user that nothing else here runs as; `nobody` will not do, because every unknown user looks like it.
-const STRANGER: u32 = 60_123;
+const OTHER_USER: u32 = 60_123;
 const ANOTHER: u32 = 60_124;
 
 fn own_uid() -> u32 {
@@ -552,20 +552,20 @@ fn another_user_is_refused_unless_the_server_names_him() {
     let_all_in(&ground);
     // By default the socket itself is closed.
     let server = Workshop::start(&ground, &[]);
-    says(&mut guest_of(&ground, STRANGER, "own"), &["PathInvalid", "of user 0, where user 60123", "server_user"]);
-    says(&mut guest_of(&ground, STRANGER, "0"), &["PathInvalid", "does not let this user connect"]);
+    says(&mut guest_of(&ground, OTHER_USER, "own"), &["PathInvalid", "of user 0, where user 60123", "server_user"]);
+    says(&mut guest_of(&ground, OTHER_USER, "0"), &["PathInvalid", "does not let this user connect"]);
     server.stop();
     // When it is open for one, it is not for the other; and the reason arrives each time.
-    let server = Workshop::start(&ground, &[&format!("allow_user={STRANGER}")]);
+    let server = Workshop::start(&ground, &[&format!("allow_user={OTHER_USER}")]);
     for _ in 0..20 {
         let refusal = ["Refused", "user 60124 is not among those", "of user 0, lets in", "ServerBuilder::allow_user"];
         says(&mut guest_of(&ground, ANOTHER, "0"), &refusal);
     }
-    let mut guest = guest_of(&ground, STRANGER, "0");
+    let mut guest = guest_of(&ground, OTHER_USER, "0");
     guest.expect("welcome");
     guest.tell(format_args!("{ORDER}peer"));
     let id = guest.child.id();
-    guest.expect(&format!("{STRANGER} {id}"));
+    guest.expect(&format!("{OTHER_USER} {id}"));
     guest.tell(format_args!("{ORDER}fail 20"));
     says(&mut guest, &["HandlerFailed", &workshop::text_of(20)]);
     guest.tell(format_args!("{ORDER}panic 20"));
@@ -578,9 +578,9 @@ fn root_has_no_rights_that_the_server_does_not_give() {
     let Some(()) = as_root("a server of another user") else { return };
     let ground = Ground::new();
     let_all_in(&ground);
-    std::os::unix::fs::chown(ground.path(""), Some(STRANGER), Some(STRANGER)).unwrap();
+    std::os::unix::fs::chown(ground.path(""), Some(OTHER_USER), Some(OTHER_USER)).unwrap();
     let socket = ground.socket();
-    let mut server = Process::start("other_users_server", [socket.as_os_str(), STRANGER.to_string().as_ref()]);
+    let mut server = Process::start("other_users_server", [socket.as_os_str(), OTHER_USER.to_string().as_ref()]);
     server.expect("ready");
     // It is not taken for a server of root's, nor for anybody else's.
     let error = Client::connect(ground.socket()).unwrap_err();
@@ -588,7 +588,7 @@ fn root_has_no_rights_that_the_server_does_not_give() {
     assert!(error.to_string().contains("belongs to user 60123"), "{error}");
     let error = Client::builder().server_user(ANOTHER).connect(ground.socket()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DirectoryUnsafe, "{error}");
-    let error = Client::builder().server_user(STRANGER).connect(ground.socket()).unwrap_err();
+    let error = Client::builder().server_user(OTHER_USER).connect(ground.socket()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("user 0 is not among those"), "{error}");
     server.tell("stop");
@@ -612,10 +612,10 @@ fn another_user_is_served_like_any_other() {
     let Some(()) = as_root("the exchange with another user") else { return };
     let ground = Ground::new();
     let_all_in(&ground);
-    let server = Workshop::start(&ground, &[&format!("allow_user={STRANGER}"), "capacity=70000"]);
+    let server = Workshop::start(&ground, &[&format!("allow_user={OTHER_USER}"), "capacity=70000"]);
     for wait in ["adaptive", "spin", "park"] {
         let socket = ground.socket();
-        let user = STRANGER.to_string();
+        let user = OTHER_USER.to_string();
         Process::start("polite_other-user", [socket.as_os_str(), user.as_ref(), wait.as_ref()]).join();
     }
     server.stop();
@@ -679,7 +679,7 @@ fn changeling() {
 fn handler_while_the_client_changes_the_request(user: u32, sees: u8, replied: u8) {
     let ground = Ground::new();
     let_all_in(&ground);
-    let mut server = Server::builder().allow_user(STRANGER).bind(ground.socket()).unwrap();
+    let mut server = Server::builder().allow_user(OTHER_USER).bind(ground.socket()).unwrap();
     let mut client = Process::start("changeling", [ground.socket().as_os_str(), user.to_string().as_ref()]);
     for len in [20, 48, 5000] {
         let mut request = receive(&mut server);
@@ -705,7 +705,7 @@ fn a_client_of_the_same_user_shares_its_memory_with_the_handler() {
 #[test]
 fn a_client_of_another_user_cannot_change_what_the_handler_sees() {
     let Some(()) = as_root("the private copy for another user") else { return };
-    handler_while_the_client_changes_the_request(STRANGER, b'A', b'A');
+    handler_while_the_client_changes_the_request(OTHER_USER, b'A', b'A');
 }
 
 /// Sends messages of all sizes: arguments are the socket, the user, and how many of each.
@@ -733,8 +733,8 @@ fn messages_of_another_user_are_received_like_any_others() {
     let Some(()) = as_root("messages of another user") else { return };
     let ground = Ground::new();
     let_all_in(&ground);
-    let receiver = Receiver::builder().allow_user(STRANGER).bind(ground.socket()).unwrap();
-    let (socket, user) = (ground.socket(), STRANGER.to_string());
+    let receiver = Receiver::builder().allow_user(OTHER_USER).bind(ground.socket()).unwrap();
+    let (socket, user) = (ground.socket(), OTHER_USER.to_string());
     let arguments = [socket.as_os_str(), user.as_ref(), "20".as_ref()];
     let sender = Process::start("other_users_sender", arguments);
     for seed in 0..20 {
@@ -782,7 +782,7 @@ fn changeling_sender() {
 fn message_that_its_sender_changes(user: u32, sees: u8) {
     let ground = Ground::new();
     let_all_in(&ground);
-    let receiver = Receiver::builder().allow_user(STRANGER).bind(ground.socket()).unwrap();
+    let receiver = Receiver::builder().allow_user(OTHER_USER).bind(ground.socket()).unwrap();
     let mut sender = Process::start("changeling_sender", [ground.socket().as_os_str(), user.to_string().as_ref()]);
     for len in [20, 48, 5000] {
         let message = receiver.recv_timeout(LIMIT).unwrap().expect("a message");
@@ -803,7 +803,7 @@ fn a_sender_of_the_same_user_shares_its_memory_with_the_receiver() {
 #[test]
 fn a_sender_of_another_user_cannot_change_what_was_received() {
     let Some(()) = as_root("the private copy for another user") else { return };
-    message_that_its_sender_changes(STRANGER, b'A');
+    message_that_its_sender_changes(OTHER_USER, b'A');
 }
 
 /// Asks to be woken each time, and never reads a bell: its own loss.
@@ -828,8 +828,8 @@ fn another_user_who_does_not_listen_delays_nobody() {
     let Some(()) = as_root("bells that another user does not read") else { return };
     let ground = Ground::new();
     let_all_in(&ground);
-    let server = Workshop::start(&ground, &[&format!("allow_user={STRANGER}")]);
-    let mut deaf = Process::start("deaf", [ground.socket().as_os_str(), STRANGER.to_string().as_ref()]);
+    let server = Workshop::start(&ground, &[&format!("allow_user={OTHER_USER}")]);
+    let mut deaf = Process::start("deaf", [ground.socket().as_os_str(), OTHER_USER.to_string().as_ref()]);
     deaf.expect("done");
     let honest = Client::connect(ground.socket()).unwrap();
     for seed in 0..50 {
@@ -861,10 +861,10 @@ fn another_user_who_only_knocks_shuts_nobody_out() {
     let Some(()) = as_root("half-open handshakes of another user") else { return };
     let ground = Ground::new();
     let_all_in(&ground);
-    let options = [&format!("allow_user={STRANGER}"), "max_handshakes=4", "handshake_ms=25000"];
+    let options = [&format!("allow_user={OTHER_USER}"), "max_handshakes=4", "handshake_ms=25000"];
     let server = Workshop::start(&ground, &options);
     let socket = ground.socket();
-    let arguments = [socket.as_os_str(), STRANGER.to_string().as_ref(), "4".as_ref()].map(ToOwned::to_owned);
+    let arguments = [socket.as_os_str(), OTHER_USER.to_string().as_ref(), "4".as_ref()].map(ToOwned::to_owned);
     let mut knocker = Process::start("knocker", arguments);
     knocker.expect("knocked");
     // The oldest of them has to go for the first client; then there is room.

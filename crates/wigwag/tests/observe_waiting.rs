@@ -20,7 +20,7 @@ mod workshop;
 use workshop::{ORDER, Workshop};
 
 /// A user that nobody is.
-const STRANGER: u32 = 60_123;
+const OTHER_USER: u32 = 60_123;
 
 #[test]
 #[ignore = "a role: other tests start it as a process"]
@@ -33,7 +33,7 @@ fn workshop() {
 #[ignore = "a role: other tests start it as a process"]
 fn worker() {
     role("worker", |parent, arguments| {
-        let receiver = Receiver::builder().allow_user(STRANGER).bind(Path::new(arguments[0])).unwrap();
+        let receiver = Receiver::builder().allow_user(OTHER_USER).bind(Path::new(arguments[0])).unwrap();
         let mut kept = Vec::new();
         parent.tell("ready");
         while let Some(order) = parent.hear_at_last() {
@@ -290,13 +290,13 @@ fn field_7_4_a_sender_of_another_user_is_seen_through_its_receiver() {
     std::fs::set_permissions(ground.path(""), PermissionsExt::from_mode(0o755)).unwrap();
     let name = ground.socket();
     let worker = start_worker(&ground);
-    let producer = start_producer(&ground, 4, STRANGER);
+    let producer = start_producer(&ground, 4, OTHER_USER);
     eventually("it has a session", || look(&name).sessions.len() == 1);
     stop(&worker, &name);
     producer.tell("go");
     eventually("it waits for room", || look(&name).blocked() == 1);
     let snapshot = look(&name);
-    assert_eq!((snapshot.waiting(), snapshot.hidden(), snapshot.sessions[0].peer.uid), (4, 0, STRANGER));
+    assert_eq!((snapshot.waiting(), snapshot.hidden(), snapshot.sessions[0].peer.uid), (4, 0, OTHER_USER));
 }
 
 /// A role of this binary as the first process of a PID namespace of its own, or none where that is not possible.

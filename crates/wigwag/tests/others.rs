@@ -17,7 +17,7 @@ use wigwag_testing::others::{Mapped, as_on_an_older_kernel, become_user, lingeri
 use wigwag_testing::wire::{self, LATER, READY, REFUSED, VIOLATION, hello};
 use wigwag_testing::{Ground, Link, Process, REQUEST, Raw, SERVER, Snapshot, WAKE, eventually, role};
 
-const STRANGER: u32 = 60_126;
+const OTHER_USER: u32 = 60_126;
 const ANOTHER: u32 = 60_127;
 
 /// A ground that all can reach, if there is anybody to play.
@@ -57,7 +57,7 @@ fn server() {
         let (descriptors, bytes) = arguments[1].split_once(' ').unwrap();
         limit_descriptors(descriptors.parse().unwrap());
         let builder = Server::builder().slots(2).capacity(100_000).max_bytes_total(bytes.parse().unwrap());
-        serve(parent, builder.allow_user(STRANGER).allow_user(ANOTHER), arguments[0]);
+        serve(parent, builder.allow_user(OTHER_USER).allow_user(ANOTHER), arguments[0]);
     });
 }
 
@@ -156,8 +156,8 @@ fn halt(process: &Process) {
 #[test]
 fn s1_what_takes_an_hour_to_close_holds_up_nobody() {
     let Some(ground) = open_ground() else { return };
-    for user in [STRANGER, ANOTHER] {
-        let mut server = start("old_server", &ground, &STRANGER.to_string()); // the other one is not let in
+    for user in [OTHER_USER, ANOTHER] {
+        let mut server = start("old_server", &ground, &OTHER_USER.to_string()); // the other one is not let in
         let mut lingerer = Process::start("lingerer", [ground.socket().as_os_str(), user.to_string().as_ref()]);
         lingerer.expect("ready");
         halt(&server);
@@ -231,7 +231,7 @@ fn s2_welcomes_that_are_never_read_are_few_and_nobody_else_misses_them() {
     let server = start("server", &ground, "1024 1000000000");
     let baseline = Snapshot::when_settled(server.id(), 0);
     let greeter = |user: u32| Process::start("greeter", [ground.socket().as_os_str(), user.to_string().as_ref()]);
-    let mut first = greeter(STRANGER);
+    let mut first = greeter(OTHER_USER);
     // A sixteenth of 1,024 are 64, of which a quarter are one other user's.
     let welcomed = |process: &mut Process, count: usize| -> usize {
         process.tell(format_args!("greet {count}"));
@@ -262,7 +262,7 @@ fn s2_welcomes_that_are_never_read_are_few_and_nobody_else_misses_them() {
 fn s2_who_says_ready_to_a_welcome_that_it_has_not_read_is_none() {
     let Some(ground) = open_ground() else { return };
     let server = start("server", &ground, "1024 1000000000");
-    let mut greeter = Process::start("greeter", [ground.socket().as_os_str(), STRANGER.to_string().as_ref()]);
+    let mut greeter = Process::start("greeter", [ground.socket().as_os_str(), OTHER_USER.to_string().as_ref()]);
     greeter.tell("ready");
     let said = greeter.hear();
     assert!(said.starts_with(&format!("{VIOLATION} ")) && said.contains("out of order"), "{said}");
@@ -314,7 +314,7 @@ fn s3_memory_that_a_client_keeps_counts_until_it_lets_go() {
     for how in ["open", "mapped", "to be read"] {
         let server = start("server", &ground, "1024 1048576");
         let baseline = Snapshot::when_settled(server.id(), 0);
-        let user = STRANGER.to_string();
+        let user = OTHER_USER.to_string();
         let mut keeper = Process::start("keeper", [ground.socket().as_os_str(), user.as_ref(), how.as_ref()]);
         // 1 MiB is allowed, and each has 212,992 bytes.
         let mut count = 0;
@@ -383,7 +383,7 @@ fn watched() {
 fn s4_who_is_slow_to_wake_loses_its_session_and_nobody_waits_for_it() {
     let Some(ground) = open_ground() else { return };
     let server = start("server", &ground, "1024 1000000000");
-    let mut watched = Process::start("watched", [ground.socket().as_os_str(), STRANGER.to_string().as_ref()]);
+    let mut watched = Process::start("watched", [ground.socket().as_os_str(), OTHER_USER.to_string().as_ref()]);
     watched.expect("watching");
     let said = watched.hear();
     assert!(said.contains("too many epolls"), "{said:?}");

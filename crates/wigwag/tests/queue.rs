@@ -553,7 +553,7 @@ fn receivers_killed_in_a_flood_lose_nothing_repeat_only_what_is_marked_and_keep_
         for life in 0..1000 {
             let mut process = Process::start("receiver", [ground.socket().as_os_str(), "flood".as_ref()]);
             process.expect("ready");
-            let slayer = (!sending.is_finished()).then(|| {
+            let killer = (!sending.is_finished()).then(|| {
                 let teller = rustix::process::Pid::from_child(&process.child);
                 scope.spawn(move || {
                     std::thread::sleep(Duration::from_micros(500 + 700 * (life % 10)));
@@ -576,7 +576,7 @@ fn receivers_killed_in_a_flood_lose_nothing_repeat_only_what_is_marked_and_keep_
                 *times += 1;
                 next = next.max(number + 1);
             }
-            slayer.into_iter().for_each(|thread| thread.join().unwrap());
+            killer.into_iter().for_each(|thread| thread.join().unwrap());
             acknowledged_at_most = life;
             if sending.is_finished() && next == 60_000 {
                 break;

@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask prove` runs it; docs/reliability.md says what each goal means and what was reached. Each goal has a
 //! number (G1 ... G28) and a function that tries it and says what came of it in one line. The same functions, at a
-//! smaller scale, are what `cargo test` runs; and, on a library with planted faults, what must fail there.
+//! smaller scale, are what `cargo test` runs; and, on a library with injected faults, what must fail there.
 //!
 //! ```text
 //! prove               the command: each goal in a process of its own, a table at the end

@@ -34,11 +34,11 @@ mod waiting_model {
 mod queue_storm {
     use std::sync::atomic::Ordering;
     use wigwag_proof::queues::storm::{Done, committed, done};
-    use wigwag_proof::storm::board::{Board, Extent};
+    use wigwag_proof::storm::scoreboard::{Extent, Scoreboard};
 
     #[test]
     fn each_sender_has_its_words() {
-        let board = Board::new(Extent { rows: 1, nonces: 64 * 10, samples: 0 });
+        let board = Scoreboard::new(Extent { rows: 1, nonces: 64 * 10, samples: 0 });
         (0..10).for_each(|sender| committed(&board, sender).store(1, Ordering::Relaxed));
         assert_eq!(done(&board, 9).load(Ordering::Relaxed), 0);
     }
@@ -109,12 +109,12 @@ mod words {
 }
 
 mod ledger {
-    use wigwag_proof::storm::board::{Board, Extent};
     use wigwag_proof::storm::ledger::{Balance, Ledger};
+    use wigwag_proof::storm::scoreboard::{Extent, Scoreboard};
 
     #[test]
     fn what_is_executed_twice_and_what_is_lost_is_seen() {
-        let board = Board::new(Extent { rows: 3, nonces: 100, samples: 0 });
+        let board = Scoreboard::new(Extent { rows: 3, nonces: 100, samples: 0 });
         let ledger = Ledger(&board);
         for nonce in 0..100 {
             assert!(ledger.execute(1, nonce) && ledger.acknowledge(1, nonce));
@@ -128,9 +128,9 @@ mod ledger {
 }
 
 mod permits {
-    use wigwag_proof::storm::board::Extent;
     use wigwag_proof::storm::ledger;
     use wigwag_proof::storm::permits_killed::GROUPS;
+    use wigwag_proof::storm::scoreboard::Extent;
 
     #[test]
     fn each_semaphore_has_a_word() {

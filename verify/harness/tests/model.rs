@@ -1,6 +1,6 @@
 //! The models and the counters, at the smallest scale: see `verify/harness/src/model`.
 
-use wigwag_proof::model::explore::{Protocol, plant};
+use wigwag_proof::model::explore::{Protocol, inject};
 use wigwag_proof::model::handshake::Handshake;
 use wigwag_proof::model::sleeping::Sleeping;
 use wigwag_proof::model::turns::Turns;
@@ -9,26 +9,26 @@ use wigwag_testing::holds;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prove");
 
 #[track_caller]
-fn every_planted_bug_is_found<M: Protocol>() {
+fn every_injected_bug_is_found<M: Protocol>() {
     for (bug, property) in M::BUGS {
-        let steps = plant::<M>(*bug, property).unwrap_or_else(|why| panic!("{why}"));
+        let steps = inject::<M>(*bug, property).unwrap_or_else(|why| panic!("{why}"));
         println!("{}: {bug:?} violates \"{property}\" within {steps} steps", M::NAME);
     }
 }
 
 #[test]
 fn bugs_of_the_handshake_are_found() {
-    every_planted_bug_is_found::<Handshake>();
+    every_injected_bug_is_found::<Handshake>();
 }
 
 #[test]
 fn bugs_of_the_slots_are_found() {
-    every_planted_bug_is_found::<Turns>();
+    every_injected_bug_is_found::<Turns>();
 }
 
 #[test]
 fn bugs_of_waiting_are_found() {
-    every_planted_bug_is_found::<Sleeping>();
+    every_injected_bug_is_found::<Sleeping>();
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! stalled     a system call that does not return
 //! ground      a directory of a test's own; temporary_name, a name for an example
 //! pattern     bytes none of which can be lost or swapped unseen
-//! patience    how long a test waits
+//! time_limit  how long a test waits
 //! prove       a goal of the proof, as a test runs it
 //! ```
 
@@ -18,21 +18,21 @@ mod by_hand;
 mod by_hand_server;
 mod ground;
 pub mod others;
-mod patience;
 mod pattern;
 mod process;
 mod prove;
 mod snapshot;
 pub mod stalled;
 mod temporary_name;
+mod time_limit;
 pub mod wire;
 
 pub use by_hand::{ACKNOWLEDGED, DELIVERED, HAS_DEADLINE, IN_BODY, MESSAGE, REDELIVERED, REQUEST, Raw, SERVER, WAKE};
 pub use by_hand_server::{Offer, RawServer};
 pub use ground::Ground;
-pub use patience::{LIMIT, eventually, limited};
 pub use pattern::{check_inverted, fill, word};
-pub use process::{Link, Process, Teller, ordered_role, role};
+pub use process::{LineWriter, Link, Process, ordered_role, role};
 pub use prove::{finds, finds_at, finds_in_history, holds};
 pub use snapshot::Snapshot;
 pub use temporary_name::{TemporaryName, temporary_name};
+pub use time_limit::{LIMIT, eventually, limited};

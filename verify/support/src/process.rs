@@ -72,9 +72,9 @@ impl Link {
 }
 
 /// Sends lines to a process.
-pub struct Teller(UnixStream);
+pub struct LineWriter(UnixStream);
 
-impl Teller {
+impl LineWriter {
     /// Sends a line.
     pub fn tell(&self, line: impl Display) {
         // An end that is gone is noticed where something is expected of it.
@@ -141,8 +141,8 @@ impl Process {
     }
 
     /// Another one who can talk to it.
-    pub fn teller(&self) -> Teller {
-        Teller(self.link.writer.try_clone().unwrap())
+    pub fn line_writer(&self) -> LineWriter {
+        LineWriter(self.link.writer.try_clone().unwrap())
     }
 
     /// Its number, ours until it has been waited for.

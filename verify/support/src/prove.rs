@@ -10,15 +10,15 @@ pub struct Proof {
     pub said: String,
 }
 
-/// Tries a goal with the program behind `cargo xtask prove`, on a library with that fault planted.
-fn prove(program: &str, goal: &str, scale: &str, planted: Option<&str>) -> Proof {
-    prove_with(program, goal, scale, planted, &[])
+/// Tries a goal with the program behind `cargo xtask prove`, on a library with that fault injected.
+fn prove(program: &str, goal: &str, scale: &str, injected: Option<&str>) -> Proof {
+    prove_with(program, goal, scale, injected, &[])
 }
 
-fn prove_with(program: &str, goal: &str, scale: &str, planted: Option<&str>, more: &[&str]) -> Proof {
+fn prove_with(program: &str, goal: &str, scale: &str, injected: Option<&str>, more: &[&str]) -> Proof {
     let mut command = Command::new(program);
     command.args(["prove", "--only", goal, "--scale", scale, "--seed", "1", "--json", "-"]).args(more);
-    command.env_remove("WIGWAG_PLANTED").envs(planted.map(|fault| ("WIGWAG_PLANTED", fault)));
+    command.env_remove("WIGWAG_PLANTED").envs(injected.map(|fault| ("WIGWAG_PLANTED", fault)));
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let said = text(&output.stderr) + &text(&output.stdout);
@@ -34,17 +34,17 @@ pub fn holds(program: &str, goal: &str) {
     println!("{}", proof.said);
 }
 
-/// The goal's harness finds a planted fault, and says `what`.
+/// The goal's harness finds a injected fault, and says `what`.
 #[track_caller]
 pub fn finds(program: &str, goal: &str, fault: &str, what: &str) {
     finds_at(program, goal, fault, what, "test");
 }
 
-/// The goal's harness finds a planted fault in the history with that seed, which has what it takes.
+/// The goal's harness finds a injected fault in the history with that seed, which has what it takes.
 #[track_caller]
 pub fn finds_in_history(program: &str, goal: &str, fault: &str, history: u64, what: &str) {
     let proof = prove_with(program, goal, "test", Some(fault), &["--history", &history.to_string()]);
-    assert!(!proof.holds, "{goal} does not find the planted fault `{fault}`: {}", proof.said);
+    assert!(!proof.holds, "{goal} does not find the injected fault `{fault}`: {}", proof.said);
     assert!(proof.said.contains(what), "{goal} fails on `{fault}`, but not for \"{what}\": {}", proof.said);
 }
 
@@ -52,6 +52,6 @@ pub fn finds_in_history(program: &str, goal: &str, fault: &str, history: u64, wh
 #[track_caller]
 pub fn finds_at(program: &str, goal: &str, fault: &str, what: &str, scale: &str) {
     let proof = prove(program, goal, scale, Some(fault));
-    assert!(!proof.holds, "{goal} does not find the planted fault `{fault}`: {}", proof.said);
+    assert!(!proof.holds, "{goal} does not find the injected fault `{fault}`: {}", proof.said);
     assert!(proof.said.contains(what), "{goal} fails on `{fault}`, but not for \"{what}\": {}", proof.said);
 }

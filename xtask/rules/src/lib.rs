@@ -13,7 +13,7 @@
 //! ordering       docs/ordering.md names every atomic access
 //! examples       every public item shows how it is used
 //! documents      links between documents lead somewhere, and answers for newcomers name what there is
-//! reliability    docs/reliability.md lists the goals, the planted faults, and what shows each promise
+//! reliability    docs/reliability.md lists the goals, the injected faults, and what shows each promise
 //! source         reads the files
 //! ```
 

@@ -1,4 +1,4 @@
-//! docs/reliability.md lists the goals that there are, the planted faults with the goals that are shown to find them,
+//! docs/reliability.md lists the goals that there are, the injected faults with the goals that are shown to find them,
 //! and what shows each promise of SECURITY.md.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ fn goals() -> BTreeSet<String> {
     goals.map(|number| format!("G{number}")).collect()
 }
 
-/// The faults that can be planted.
+/// The faults that can be injected.
 fn faults() -> BTreeSet<String> {
     let text = source::read("crates/wigwag/src/faults.rs").unwrap_or_default();
     let named = text.lines().filter(|line| line.trim_end().ends_with("\";") && line.contains(" = \""));
@@ -83,7 +83,7 @@ fn the_goals_stand_beside_their_names() {
 fn the_planted_faults_are_listed_with_the_goals_that_find_them() {
     let (document, faults) = (source::read(DOCUMENT).unwrap_or_default(), faults());
     assert!(!faults.is_empty(), "crates/wigwag/src/faults.rs is read in another way than it is written");
-    let (mut listed, finders) = (rows(&document, "Planted faults"), finders(&faults));
+    let (mut listed, finders) = (rows(&document, "Injected faults"), finders(&faults));
     let mut found = Vec::new();
     for fault in &faults {
         let goals: Vec<String> = finders.get(fault).into_iter().flatten().map(|number| format!("G{number}")).collect();
@@ -95,8 +95,8 @@ fn the_planted_faults_are_listed_with_the_goals_that_find_them() {
             found.push(format!("{DOCUMENT} must have the row: | `{fault}` | {right} |"));
         }
     }
-    found.extend(listed.keys().map(|fault| format!("{DOCUMENT}: there is no planted fault {fault}")));
-    report("docs/reliability.md lists what can be planted, and which goals are shown to find it.", found);
+    found.extend(listed.keys().map(|fault| format!("{DOCUMENT}: there is no injected fault {fault}")));
+    report("docs/reliability.md lists what can be injected, and which goals are shown to find it.", found);
 }
 
 #[test]

@@ -444,7 +444,7 @@ impl Client {
         }
         let Some(head) = head else { return Err(self.not_a_reply(slot, turn, word)) };
         let again = faults::is(Fault::ReplyDoubleFetch).then(|| {
-            faults::dawdle();
+            faults::widen_window();
             line.head.load(Ordering::Relaxed)
         });
         Ok(Reply::new(self, slot, line, again.and_then(Descriptor::parse).unwrap_or(head)))

@@ -37,7 +37,7 @@ impl CallIntake {
             head = Descriptor::parse(word).filter(|head| head.kind == Kind::Request);
         }
         if faults::is(Fault::DoubleFetch) && head.is_some() {
-            faults::dawdle();
+            faults::widen_window();
             head = Descriptor::parse(line.head.load(Ordering::Relaxed)).or(head);
         }
         head

@@ -512,7 +512,7 @@ impl Request {
     fn pass(&mut self, kind: Kind, len: usize) -> Answered {
         if faults::is(Fault::EarlyTurn) {
             slot::pass_to_client(&self.line().turn, self.sequence);
-            faults::dawdle();
+            faults::widen_window();
         }
         let is_cut = faults::is(Fault::ShortReply) && self.in_body && kind == Kind::Reply;
         let len = len as u32 - u32::from(is_cut);

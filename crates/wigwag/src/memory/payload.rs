@@ -194,7 +194,7 @@ impl PayloadBytes {
     }
 }
 
-/// Part of V1, for debug builds; a fault that can be planted is that nobody checks a length.
+/// Part of V1, for debug builds; a fault that can be injected is that nobody checks a length.
 #[inline(always)]
 fn check_room(segment: &Segment, in_body: bool, len: usize) {
     debug_assert!(cfg!(wigwag_faults) || len <= segment.room(in_body), "{len} bytes, in a body: {in_body}");

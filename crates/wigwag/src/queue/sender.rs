@@ -10,7 +10,7 @@ use crate::memory::slot;
 use crate::options::ConnectOptions;
 use crate::queue::outbox::{Outbox, Unacked};
 use crate::session::close_reason::CloseReason;
-use crate::session::connect::Handshake;
+use crate::session::connect::ClientHandshake;
 use crate::session::connection::Connection;
 use crate::session::protocol::Reason;
 use crate::stats::SenderStats;
@@ -57,7 +57,7 @@ pub struct Sender {
     name: OsString,
     builder: SenderBuilder,
     /// For the next receiver, begun by a call that had no time for its end.
-    search: Option<Box<Handshake>>,
+    search: Option<Box<ClientHandshake>>,
     /// The tick of the clock at which the receiver was last known to live.
     alive_at: i64,
     looks_for_half: u32,

@@ -25,7 +25,7 @@ impl WakeFlag {
         WakeFlag(AtomicBool::new(false))
     }
 
-    /// Teller, after the message lies in the box: calls. The caller rings next.
+    /// Sender, after the message lies in the box: calls. The caller rings next.
     pub fn raise(&self) {
         // Release: what was done before is visible to who acquires it in `answer`.
         self.0.store(true, Ordering::Release);

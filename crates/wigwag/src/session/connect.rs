@@ -1,7 +1,7 @@
 //! The client's side of the handshake: from a name to a mapped segment, in steps that never wait.
 //!
-//! [`Handshake::step`] goes on as far as it can and says what is to be waited for: its poller, or a moment. Who blocks
-//! sleeps in the poller ([`Handshake::wait`]); a task gives the poller to its reactor. So both keep whatever time they
+//! [`ClientHandshake::step`] goes on as far as it can and says what is to be waited for: its poller, or a moment. Who blocks
+//! sleeps in the poller ([`ClientHandshake::wait`]); a task gives the poller to its reactor. So both keep whatever time they
 //! allow, and neither needs a thread to connect.
 
 use std::ffi::{OsStr, OsString};
@@ -70,7 +70,7 @@ const DENIED_FOR: Duration = Duration::from_millis(50);
 
 /// Connects, shakes hands, maps; sleeps meanwhile.
 pub fn attach(name: &OsStr, options: &ConnectOptions) -> Result<Established> {
-    let mut handshake = Handshake::begin(name, options.clone())?;
+    let mut handshake = ClientHandshake::begin(name, options.clone())?;
     match handshake.wait(None)? {
         Some(established) => Ok(established),
         None => Err(handshake.not_yet()), // cannot be: there is no end to this wait but the handshake's own
@@ -79,7 +79,7 @@ pub fn attach(name: &OsStr, options: &ConnectOptions) -> Result<Established> {
 
 /// A connect under way.
 #[derive(Debug)]
-pub struct Handshake {
+pub struct ClientHandshake {
     name: OsString,
     options: ConnectOptions,
     server_uid: u32,
@@ -156,12 +156,12 @@ impl From<Error> for Stop {
     }
 }
 
-impl Handshake {
+impl ClientHandshake {
     /// Begins; nothing is done before the first step.
-    pub fn begin(name: &OsStr, options: ConnectOptions) -> Result<Handshake> {
+    pub fn begin(name: &OsStr, options: ConnectOptions) -> Result<ClientHandshake> {
         ServiceName::find(name)?;
         let server_uid = options.server_user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
-        Ok(Handshake {
+        Ok(ClientHandshake {
             name: name.to_owned(),
             missing_until: clock::deadline_after(options.server_timeout),
             options,
@@ -484,7 +484,7 @@ impl Handshake {
         copied.map_err(|error| Error::io("copy a descriptor for the reactor", error))
     }
 
-    /// As [`step`](Handshake::step); the poller becomes readable when it is time for the next.
+    /// As [`step`](ClientHandshake::step); the poller becomes readable when it is time for the next.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub fn step_of_task(&mut self) -> Result<Option<Established>> {
         match self.step()? {

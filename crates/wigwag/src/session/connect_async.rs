@@ -3,12 +3,12 @@
 use std::task::{Poll, ready};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::connect::{Established, Handshake};
+use crate::session::connect::{ClientHandshake, Established};
 use crate::sys::async_fd::{check_runtime, watch};
 use crate::wait::readiness::poll_ring;
 
 /// Connects, woken by the reactor: no thread is blocked or needed, and whoever drops the future leaves nothing behind.
-pub async fn shake_hands(mut handshake: Handshake) -> Result<Established> {
+pub async fn shake_hands(mut handshake: ClientHandshake) -> Result<Established> {
     check_runtime()?;
     let watched = watch(handshake.descriptor()?)?;
     std::future::poll_fn(|context| {

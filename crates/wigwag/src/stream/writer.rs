@@ -195,7 +195,7 @@ impl Writer {
             let position = self.ring.position();
             if faults::is(Fault::EarlyBytes) {
                 self.publish(endpoint, part.len());
-                faults::dawdle();
+                faults::widen_window();
                 endpoint.segment().copy_to_ring(endpoint.side(), position, part);
                 continue;
             }

@@ -23,7 +23,7 @@ use crate::scale::Trial;
 /// In a turn: the client does not wait any more.
 const ABANDONED: u64 = 4;
 /// A user that nothing else here runs as.
-const STRANGER: u32 = 60_123;
+const OTHER_USER: u32 = 60_123;
 /// What lies in a head: what is passed back.
 const REPLY: u64 = 2;
 const FAILED: u64 = 3;
@@ -296,7 +296,7 @@ impl Stage {
     fn new(role: &str, wait: &str, is_other_user: bool) -> anyhow::Result<Stage> {
         let ground = Ground::new();
         let socket = ground.socket();
-        let user = STRANGER.to_string();
+        let user = OTHER_USER.to_string();
         let mut server = role::start(role, [socket.as_os_str(), wait.as_ref(), user.as_ref()]);
         server.expect("ready");
         let tracer = Tracer::seize(server.id())?;
@@ -313,7 +313,7 @@ impl Stage {
 /// Connects as another user: a thread of this process has that identity for as long as it lives.
 fn connect_as_other_user(socket: &FilePath) -> anyhow::Result<Raw> {
     let connect = || {
-        let user = rustix::fs::Uid::from_raw(STRANGER);
+        let user = rustix::fs::Uid::from_raw(OTHER_USER);
         rustix::thread::set_thread_res_uid(user, user, user)?;
         anyhow::Ok(Raw::connect(socket))
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use wigwag_testing::Snapshot;
 
 /// Longest that a server may need to give back what sessions had. Only a leak is longer, on the busiest machine.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const TIME_LIMIT: Duration = Duration::from_secs(3);
 
 /// Waits until a process holds what it held then; else says what the difference is.
 pub fn comes_back(before: &Snapshot, proc_id: u32, after: &str) -> Option<String> {
@@ -15,7 +15,7 @@ pub fn comes_back(before: &Snapshot, proc_id: u32, after: &str) -> Option<String
         if now == *before {
             return None;
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > TIME_LIMIT {
             return Some(format!(
                 "leak: {after}, process {proc_id} does not come back to\n{before:?}\nit holds\n{now:?}"
             ));

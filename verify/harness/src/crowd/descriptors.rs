@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use wigwag::{Client, ErrorKind};
 use wigwag_testing::{Ground, Link, Snapshot, wire};
 
-use super::baseline::{PATIENCE, comes_back};
+use super::baseline::{TIME_LIMIT, comes_back};
 use super::server::{CrowdServer, hear_patiently, limit_descriptors};
 use super::storm::call;
 use crate::outcome::Outcome;
@@ -136,7 +136,7 @@ fn full_server(
     clients.truncate(sessions - 2);
     let begin = Instant::now();
     while let Err(error) = connect(&server.socket).and_then(|client| call(&client, 3)) {
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > TIME_LIMIT {
             told(format!("it does not recover when others leave: {error}"));
             break;
         }
@@ -200,7 +200,7 @@ fn full_client(limit: usize, findings: &mut Vec<String>) -> anyhow::Result<usize
     }
     findings.extend(comes_back(&full, opener.id(), &format!("{at}: after twenty failures")));
     let begin = Instant::now();
-    while server.counts()?.sessions as usize != sessions && begin.elapsed() < PATIENCE {}
+    while server.counts()?.sessions as usize != sessions && begin.elapsed() < TIME_LIMIT {}
     let counted = server.counts()?.sessions as usize;
     if counted != sessions {
         findings.push(format!("{at}: {sessions} sessions, but the server has {counted}"));

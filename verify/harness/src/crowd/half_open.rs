@@ -21,11 +21,11 @@ use crate::role;
 use crate::scale::{Scale, Trial};
 
 /// A user that nothing else runs as.
-const STRANGER: u32 = 60_125;
+const OTHER_USER: u32 = 60_125;
 /// Processes of attackers, of which the last are another user's where that can be played.
 const ATTACKERS: usize = 5;
 /// Of these, the other user's.
-const STRANGERS: usize = 2;
+const OTHER_USERS: usize = 2;
 /// How often an attacker connects anew some of those that were dropped: at most one in [`AT_A_TIME`].
 const REFILL: Duration = Duration::from_millis(20);
 const AT_A_TIME: usize = 5;
@@ -55,7 +55,7 @@ pub fn half_open(trial: &Trial) -> anyhow::Result<Outcome> {
     let ground = Ground::new();
     std::fs::set_permissions(ground.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let options =
-        [format!("max_handshakes={places}"), format!("handshake_ms={deadline_ms}"), format!("allow_user={STRANGER}")];
+        [format!("max_handshakes={places}"), format!("handshake_ms={deadline_ms}"), format!("allow_user={OTHER_USER}")];
     let server = CrowdServer::start(&ground.socket(), &options.each_ref().map(String::as_str))?;
     call(&Client::connect(&server.socket)?, 1)?;
     let before = Snapshot::when_settled(server.proc_id, 0);
@@ -63,13 +63,13 @@ pub fn half_open(trial: &Trial) -> anyhow::Result<Outcome> {
 
     let attackers: Vec<Process> = (0..ATTACKERS)
         .map(|number| {
-            let is_other_user = may_be_other_users && number >= ATTACKERS - STRANGERS;
+            let is_other_user = may_be_other_users && number >= ATTACKERS - OTHER_USERS;
             let arguments = [
                 server.socket.to_string_lossy().into_owned(),
                 (connectors / ATTACKERS).to_string(),
                 duration.as_millis().to_string(),
                 (u128::from(deadline_ms) + GRACE.as_millis()).to_string(),
-                if is_other_user { STRANGER } else { rustix::process::geteuid().as_raw() }.to_string(),
+                if is_other_user { OTHER_USER } else { rustix::process::geteuid().as_raw() }.to_string(),
             ];
             role::start("crowd-attacker", arguments)
         })

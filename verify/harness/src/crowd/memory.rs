@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use wigwag::{Client, ErrorKind, Server};
 use wigwag_testing::{Ground, Link, Process, Snapshot};
 
-use super::baseline::{PATIENCE, comes_back};
+use super::baseline::{TIME_LIMIT, comes_back};
 use super::cgroup::Cgroup;
 use super::server::{CrowdServer, ORDER};
 use super::storm::call;
@@ -185,7 +185,7 @@ fn careful_server(rounds: usize, findings: &mut Vec<String>) -> anyhow::Result<(
     }
     findings.extend(comes_back(&before, server.proc_id, "after sessions within the quota"));
     let begin = Instant::now();
-    while cgroup.usage()? > QUOTA / 2 && begin.elapsed() < PATIENCE {
+    while cgroup.usage()? > QUOTA / 2 && begin.elapsed() < TIME_LIMIT {
         std::thread::sleep(Duration::from_millis(5));
     }
     let (left, peak) = (cgroup.usage()?, cgroup.peak()?);
@@ -201,7 +201,7 @@ fn as_soon_as_possible(connect: impl Fn() -> wigwag::Result<Client>) -> wigwag::
     let begin = Instant::now();
     loop {
         match connect() {
-            Err(error) if error.kind() == ErrorKind::Refused && begin.elapsed() < PATIENCE => {
+            Err(error) if error.kind() == ErrorKind::Refused && begin.elapsed() < TIME_LIMIT => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             other => return other,

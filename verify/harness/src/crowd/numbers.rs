@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use wigwag::Client;
 use wigwag_testing::{Ground, Link, Process, Snapshot, wire};
 
-use super::baseline::{PATIENCE, comes_back, percentile};
+use super::baseline::{TIME_LIMIT, comes_back, percentile};
 use super::holder::{self, Holder};
 use super::server::{CrowdServer, ORDER, hear_patiently};
 use super::storm::call;
@@ -163,7 +163,7 @@ fn client_dies(server: &CrowdServer, death: Death, retries: &mut u32) -> anyhow:
             break;
         }
         anyhow::ensure!(
-            begin.elapsed() < PATIENCE,
+            begin.elapsed() < TIME_LIMIT,
             "the death of process {number} was not noticed, whose number a bystander has: {now:?}, before it \
              {counted:?}"
         );
@@ -180,7 +180,7 @@ fn server_dies(ground: &Path, retries: &mut u32) -> anyhow::Result<Duration> {
     let client = role::start("crowd-client", [server.socket.as_os_str(), "hold".as_ref()]);
     anyhow::ensure!(client.try_hear().as_deref() == Some("there"), "no client");
     let begin = Instant::now();
-    while server.counts()?.sessions != 1 && begin.elapsed() < PATIENCE {}
+    while server.counts()?.sessions != 1 && begin.elapsed() < TIME_LIMIT {}
     let holder = Holder::new(&server.ask("fork")?)?;
     std::thread::sleep(Duration::from_millis(2)); // mostly it sleeps by now
     stop(&client)?;

@@ -23,7 +23,7 @@ const SIDE: usize = 200;
 const SIDE_OF_MANY: usize = 100;
 const WATCHED: usize = 8;
 /// How long one that is still served after all of that waits for its end.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// One way to attack.
 trait Attack {
@@ -66,7 +66,7 @@ pub fn play(parent: &Link, arguments: &[&str]) {
         for number in 0.. {
             if is_over.load(Ordering::Relaxed) {
                 let since = *overtime.get_or_insert_with(Instant::now);
-                if !attack.is_to_end() || since.elapsed() > PATIENCE {
+                if !attack.is_to_end() || since.elapsed() > TIME_LIMIT {
                     break;
                 }
             }

@@ -224,7 +224,7 @@ pub fn runtime(face: Face) -> tokio::runtime::Runtime {
 }
 
 /// How long a handshake may take: longer than any watchdog waits, as a server may be stopped meanwhile.
-pub const PATIENCE: Duration = Duration::from_secs(600);
+pub const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 /// Polls a future once and drops it.
 pub fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
@@ -245,7 +245,7 @@ pub async fn within<T>(how: How, future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// Forks; the child does something with what it has inherited, and ends. `call` must be told that it cannot.
-pub fn forked<T>(actor: &Actor, deed: Fork, handle: &T, call: impl FnOnce(T) -> Result<(), String>) {
+pub fn forked<T>(actor: &Actor, fork: Fork, handle: &T, call: impl FnOnce(T) -> Result<(), String>) {
     // SAFETY: the child calls the library, which promises that this is refused, and ends without unwinding into this
     // stack.
     match unsafe { libc::fork() } {
@@ -255,7 +255,7 @@ pub fn forked<T>(actor: &Actor, deed: Fork, handle: &T, call: impl FnOnce(T) -> 
             unsafe { libc::alarm(20) };
             // SAFETY: the child ends before anybody looks at the original again.
             let inherited = std::mem::ManuallyDrop::new(unsafe { std::ptr::read(handle) });
-            let done = catch_unwind(AssertUnwindSafe(|| match deed {
+            let done = catch_unwind(AssertUnwindSafe(|| match fork {
                 Fork::Call => call(std::mem::ManuallyDrop::into_inner(inherited)),
                 Fork::Drop => {
                     drop(std::mem::ManuallyDrop::into_inner(inherited));
@@ -280,7 +280,7 @@ pub fn forked<T>(actor: &Actor, deed: Fork, handle: &T, call: impl FnOnce(T) -> 
             unsafe { libc::waitpid(child, &mut status, 0) };
             if libc::WIFSIGNALED(status) {
                 let signal = libc::WTERMSIG(status);
-                actor.complain(format!("a forked child that shall {deed:?} was ended by signal {signal}"));
+                actor.complain(format!("a forked child that shall {fork:?} was ended by signal {signal}"));
             }
         }
     }

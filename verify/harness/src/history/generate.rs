@@ -1,7 +1,7 @@
 //! Histories out of a seed.
 
 use super::dialect::{BLOCKS, Dialect};
-use super::plan::{DEEDS, Deed, Face, Fate, Fork, Form, History, Home, How, Party, Role, Step, Way};
+use super::plan::{Face, Fate, Fork, Form, HANDLER_ACTIONS, HandlerAction, History, Home, How, Party, Role, Step, Way};
 use super::run::has_other_users;
 use crate::storm::dice::Dice;
 
@@ -16,7 +16,7 @@ const RINGS: [usize; 3] = [4096, 8192, 65_536];
 /// One history in so many has processes of its own: starting one takes as long as several histories.
 const PROCESSES_ONE_IN: u64 = 16;
 /// One history of a stream in so many has an end of another user, beside those that have one among other processes.
-const STRANGERS_ONE_IN: u64 = 12;
+const OTHER_USERS_ONE_IN: u64 = 12;
 /// One history in so many has a crowd of sessions.
 const CROWD_ONE_IN: u64 = 200;
 
@@ -94,8 +94,8 @@ fn limit(dice: &mut Dice) -> usize {
     if dice.once_in(12) { 1 + dice.below(2) as usize } else { 0 }
 }
 
-fn deed(dice: &mut Dice) -> Deed {
-    one_of(dice, &DEEDS)
+fn handler_action(dice: &mut Dice) -> HandlerAction {
+    one_of(dice, &HANDLER_ACTIONS)
 }
 
 /// A length that may be around what fits.
@@ -124,8 +124,8 @@ fn direct(dice: &mut Dice, parties: &mut Vec<Party>, may_stop: bool) {
         }
     }
     let mut steps = Vec::new();
-    let deeds = if has_processes { 1 + dice.below(3) } else { dice.below(3) };
-    for _ in 0..deeds {
+    let actions = if has_processes { 1 + dice.below(3) } else { dice.below(3) };
+    for _ in 0..actions {
         let victim = dice.below(parties.len() as u64) as usize;
         let of = &parties[victim];
         steps.push(Step::Await(victim, dice.below(of.steps.len() as u64 + 1) as usize));
@@ -210,13 +210,13 @@ fn exchange(dice: &mut Dice, capacity: usize) -> Vec<Party> {
             let how_long = how(dice);
             steps.push(match dice.below(14) {
                 0 => Step::Loan(len(dice, capacity), how_long),
-                1 | 2 => Step::Pass(len(dice, capacity), deed(dice), How::Try),
-                3 => Step::Pass(len(dice, capacity), deed(dice), How::For(dice.below(1000))),
+                1 | 2 => Step::Pass(len(dice, capacity), handler_action(dice), How::Try),
+                3 => Step::Pass(len(dice, capacity), handler_action(dice), How::For(dice.below(1000))),
                 4 | 5 => Step::Collect(how_long),
                 6 => Step::Forget,
-                7 | 8 => Step::Volley(deed(dice)),
+                7 | 8 => Step::Volley(handler_action(dice)),
                 9 => one_of(dice, &[Step::Clone, Step::BecomeTask]),
-                _ => Step::Call(len(dice, capacity), deed(dice), how_long),
+                _ => Step::Call(len(dice, capacity), handler_action(dice), how_long),
             });
         }
         sprinkle(dice, &mut steps, hosts + guests);
@@ -244,8 +244,8 @@ fn killed_holder(dice: &mut Dice, capacity: usize) -> Vec<Party> {
     let mut steps = vec![Step::Take(How::For(20_000), Fate::Held); many];
     steps.extend([Step::Pause(300_000), Step::Drain(Fate::Done)]);
     let server = Party { home: Home::Process, face: face(dice), slots: 16, capacity, ..party(Role::Host, steps) };
-    let deed = one_of(dice, &[Deed::Invert, Deed::Resize]);
-    let mut steps = vec![Step::Pass(capacity, deed, How::Try); many];
+    let action = one_of(dice, &[HandlerAction::Invert, HandlerAction::Resize]);
+    let mut steps = vec![Step::Pass(capacity, action, How::Try); many];
     steps.extend(vec![Step::Collect(how(dice)); many]);
     let client = Party { face: face(dice), slots: many + 1, capacity, ..party(Role::Guest, steps) };
     vec![server, client, party(Role::Director, vec![Step::AwaitSurely(0, many), Step::Kill(0)])]
@@ -287,7 +287,7 @@ fn queue(dice: &mut Dice, capacity: usize) -> Vec<Party> {
         for _ in 0..some(dice, 14) {
             steps.push(match dice.below(12) {
                 0 => Step::SendBatch(1 + some(dice, 5), len(dice, capacity)),
-                1 => Step::Draft(len(dice, capacity), !dice.once_in(4)),
+                1 => Step::MessageLoan(len(dice, capacity), !dice.once_in(4)),
                 2 => Step::Flush(How::For(dice.below(3000))),
                 3 => one_of(dice, &[Step::Clone, Step::BecomeTask, Step::Flush(How::For(5000))]),
                 _ => Step::Send(len(dice, capacity), how(dice)),
@@ -320,9 +320,12 @@ fn much_waits(dice: &mut Dice, parties: &mut [Party]) {
     for (number, guest) in parties.iter_mut().enumerate().filter(|(_, party)| party.role == Role::Guest) {
         let (many, len) = (1 + dice.below(4) as usize, dice.below(guest.capacity as u64 + 1) as usize);
         guest.slots = guest.slots.max(many + dice.below(2) as usize);
-        let deed = one_of(dice, &[Deed::Invert, Deed::InvertLater, Deed::Resize, Deed::Fail]);
+        let action = one_of(
+            dice,
+            &[HandlerAction::Invert, HandlerAction::InvertLater, HandlerAction::Resize, HandlerAction::Fail],
+        );
         // Each form does its own of the two.
-        let passing = (0..many).flat_map(|_| [Step::Send(len, How::Forever), Step::Pass(len, deed, How::Try)]);
+        let passing = (0..many).flat_map(|_| [Step::Send(len, How::Forever), Step::Pass(len, action, How::Try)]);
         guest.steps.splice(0..0, passing.chain([Step::Pause(0)]));
         steps.push(Step::AwaitSurely(number, 2 * many));
     }
@@ -415,7 +418,7 @@ fn stream(dice: &mut Dice) -> Vec<Party> {
     }
     direct(dice, &mut parties, true);
     // Other users are served in another way: what is lent to them is a copy.
-    if has_other_users() && dice.once_in(STRANGERS_ONE_IN) {
+    if has_other_users() && dice.once_in(OTHER_USERS_ONE_IN) {
         parties[1].home = Home::OtherUser;
     }
     if parties[0].home == Home::Process && parties[0].face == Face::Blocking && dice.once_in(3) {

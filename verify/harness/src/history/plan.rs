@@ -97,7 +97,7 @@ pub enum Face {
 /// What a request asks its handler to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
-pub enum Deed {
+pub enum HandlerAction {
     /// Every byte after the head inverted.
     Invert,
     /// The same, after a while.
@@ -112,8 +112,15 @@ pub enum Deed {
     PanicLater,
 }
 
-/// All deeds, by their numbers.
-pub const DEEDS: [Deed; 6] = [Deed::Invert, Deed::InvertLater, Deed::Resize, Deed::Fail, Deed::Panic, Deed::PanicLater];
+/// All actions, by their numbers.
+pub const HANDLER_ACTIONS: [HandlerAction; 6] = [
+    HandlerAction::Invert,
+    HandlerAction::InvertLater,
+    HandlerAction::Resize,
+    HandlerAction::Fail,
+    HandlerAction::Panic,
+    HandlerAction::PanicLater,
+];
 
 /// How something is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,17 +213,17 @@ pub enum Step {
     ShutDownSelf,
 
     /// A client: a call with so many bytes.
-    Call(usize, Deed, How),
+    Call(usize, HandlerAction, How),
     /// A client: memory, dropped unsent.
     Loan(usize, How),
     /// A client: passes a request and goes on.
-    Pass(usize, Deed, How),
+    Pass(usize, HandlerAction, How),
     /// A client: the oldest call that is under way.
     Collect(How),
     /// A client: forgets the oldest call that is under way.
     Forget,
     /// A client: as many calls at once as there are slots, and waits for all.
-    Volley(Deed),
+    Volley(HandlerAction),
     /// A client or sender: a session of its own, with which it goes on. Of a client the former one is closed.
     Clone,
     /// A blocking client, sender or stream becomes one for tasks.
@@ -227,7 +234,7 @@ pub enum Step {
     /// A sender: so many messages of so many bytes.
     SendBatch(usize, usize),
     /// A sender: writes a message in place, and commits it or drops it.
-    Draft(usize, bool),
+    MessageLoan(usize, bool),
     /// A sender: waits until everything is acknowledged.
     Flush(How),
 

@@ -22,7 +22,7 @@ pub struct Told {
 }
 
 /// The number of a user whom nobody is.
-const STRANGER: u32 = 65_534;
+const OTHER_USER: u32 = 65_534;
 
 /// Whether parties can be of other users here.
 pub fn has_other_users() -> bool {
@@ -219,8 +219,8 @@ pub fn play_party(link: &Link, arguments: &[&str]) {
     write_down_panics(stage.place());
     let me: usize = me.parse().expect("a number");
     if history.parties[me].home == Home::OtherUser {
-        nix::unistd::setresgid(STRANGER.into(), STRANGER.into(), STRANGER.into()).expect("root may be anybody");
-        nix::unistd::setresuid(STRANGER.into(), STRANGER.into(), STRANGER.into()).expect("root may be anybody");
+        nix::unistd::setresgid(OTHER_USER.into(), OTHER_USER.into(), OTHER_USER.into()).expect("root may be anybody");
+        nix::unistd::setresuid(OTHER_USER.into(), OTHER_USER.into(), OTHER_USER.into()).expect("root may be anybody");
     }
     let actor = Actor { stage: Arc::clone(&stage), history: Arc::new(history), me };
     std::thread::scope(|scope| {

@@ -29,7 +29,7 @@ pub fn guest(actor: &Actor) {
                 Ok(opened) => semaphore = opened,
                 Err(error) => actor.complain(format!("open: {error:?}")),
             },
-            Some(Step::Fork(deed)) => forked(actor, deed, &semaphore, |semaphore| match semaphore.try_acquire() {
+            Some(Step::Fork(fork)) => forked(actor, fork, &semaphore, |semaphore| match semaphore.try_acquire() {
                 Err(error) if error.kind() == ErrorKind::Forked => Ok(()),
                 other => Err(format!("try_acquire in a forked child: {other:?}")),
             }),

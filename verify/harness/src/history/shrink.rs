@@ -71,8 +71,8 @@ fn simpler(step: Step) -> Step {
         Step::Both(len) => Step::Both(len / 2),
         Step::SendBatch(count, len) if count > 1 => Step::SendBatch(count / 2, len),
         Step::Send(len, how) if len > 8 => Step::Send(8, how),
-        Step::Call(len, deed, how) if len > 8 => Step::Call(8, deed, how),
-        Step::Pass(len, deed, how) if len > 8 => Step::Pass(8, deed, how),
+        Step::Call(len, action, how) if len > 8 => Step::Call(8, action, how),
+        Step::Pass(len, action, how) if len > 8 => Step::Pass(8, action, how),
         other => other,
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use wigwag::{ReadHalf, Stream, StreamListener, WriteHalf};
 use wigwag_testing::word;
 
-use super::act::{Actor, PATIENCE, forked, runtime};
+use super::act::{Actor, TIME_LIMIT, forked, runtime};
 use super::plan::{Face, Fork, Home, Step, Way};
 use super::stage::Word;
 
@@ -129,7 +129,7 @@ impl<'a> End<'a> {
 /// A connector.
 pub fn guest(actor: &Actor) {
     let party = actor.party();
-    let mut builder = Stream::builder().timeout(PATIENCE).ring_bytes(party.capacity);
+    let mut builder = Stream::builder().timeout(TIME_LIMIT).ring_bytes(party.capacity);
     if party.home == Home::OtherUser {
         builder = builder.server_user(0);
     }
@@ -324,7 +324,7 @@ fn blocking(actor: &Actor, mut stream: Stream) -> Option<(Stream, usize)> {
                 both(end, stream, len);
                 return None;
             }
-            Step::Fork(deed) => forked_end(actor, deed, &stream),
+            Step::Fork(fork) => forked_end(actor, fork, &stream),
             _ => {}
         }
     }
@@ -344,8 +344,8 @@ fn end_writing(end: &mut End<'_>, stream: &Stream) {
     }
 }
 
-fn forked_end(actor: &Actor, deed: Fork, stream: &Stream) {
-    forked(actor, deed, stream, |mut stream| {
+fn forked_end(actor: &Actor, fork: Fork, stream: &Stream) {
+    forked(actor, fork, stream, |mut stream| {
         let read = stream.read(&mut [0]);
         let write = stream.write(&[0]);
         let lent = stream.write_buf().map(|room| room.len());
@@ -357,12 +357,12 @@ fn forked_end(actor: &Actor, deed: Fork, stream: &Stream) {
     });
 }
 
-fn forked_halves(actor: &Actor, deed: Fork, reader: &ReadHalf, writer: &WriteHalf) {
-    forked(actor, deed, reader, |mut reader| match reader.arm_read() {
+fn forked_halves(actor: &Actor, fork: Fork, reader: &ReadHalf, writer: &WriteHalf) {
+    forked(actor, fork, reader, |mut reader| match reader.arm_read() {
         Err(_) => Ok(()),
         other => Err(format!("arm_read in a forked child: {other:?}")),
     });
-    forked(actor, deed, writer, |mut writer| match writer.arm_write() {
+    forked(actor, fork, writer, |mut writer| match writer.arm_write() {
         Err(_) => Ok(()),
         other => Err(format!("arm_write in a forked child: {other:?}")),
     });
@@ -378,9 +378,9 @@ fn both(mut end: End<'_>, stream: Stream, len: usize) {
         Ok(halves) => halves,
         Err(error) => return actor.complain(format!("split: {error:?}")),
     };
-    let deed = actor.party().steps.iter().find_map(|step| if let Step::Fork(deed) = step { Some(*deed) } else { None });
-    if let Some(deed) = deed {
-        forked_halves(actor, deed, &reader, &writer);
+    let fork = actor.party().steps.iter().find_map(|step| if let Step::Fork(fork) = step { Some(*fork) } else { None });
+    if let Some(fork) = fork {
+        forked_halves(actor, fork, &reader, &writer);
     }
     let _ = reader.set_read_timeout(None);
     let _ = writer.set_write_timeout(None);
@@ -474,8 +474,8 @@ async fn tasks(actor: &Actor, mut stream: wigwag::tokio::Stream, from: usize) {
                 end.leaves();
                 return;
             }
-            Step::Fork(deed) => {
-                forked(actor, if deed == Fork::Call { Fork::Drop } else { deed }, &stream, |_| Ok(()));
+            Step::Fork(fork) => {
+                forked(actor, if fork == Fork::Call { Fork::Drop } else { fork }, &stream, |_| Ok(()));
             }
             _ => {}
         }

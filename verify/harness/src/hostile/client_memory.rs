@@ -136,7 +136,7 @@ impl Session {
         }
     }
 
-    /// One deed of the server's.
+    /// One action of the server's.
     fn harm(&mut self, dice: &mut Dice<'_>, capacity: u64) {
         let raw = &self.raw;
         let slot = dice.below(SLOTS);
@@ -188,7 +188,7 @@ impl Session {
         }
     }
 
-    /// One deed of the client's, and what must come of it.
+    /// One action of the client's, and what must come of it.
     fn act(&mut self, dice: &mut Dice<'_>, capacity: u64, tally: &mut Tally) -> Result<(), String> {
         match dice.below(8) {
             0..=2 => self.send(dice, capacity),

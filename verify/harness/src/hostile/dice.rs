@@ -1,4 +1,4 @@
-//! Where choices come from: a seed, or the bytes of a fuzzer. The same choices lead to the same deeds.
+//! Where choices come from: a seed, or the bytes of a fuzzer. The same choices lead to the same actions.
 
 use wigwag_testing::word;
 

@@ -9,8 +9,8 @@ use super::dice::Dice;
 use super::messages::{ToClient, ToServer};
 use super::server_memory::{self, SHAPES};
 
-/// Most deeds of one input.
-const DEEDS: usize = 400;
+/// Most actions of one input.
+const ACTIONS: usize = 400;
 
 thread_local! {
     static SERVER: RefCell<Option<server_memory::Stage>> = const { RefCell::new(None) };
@@ -18,12 +18,12 @@ thread_local! {
     static HANDSHAKES: RefCell<Option<(ToServer, ToClient)>> = const { RefCell::new(None) };
 }
 
-/// The server's memory, written by the deeds that the bytes choose.
+/// The server's memory, written by the actions that the bytes choose.
 pub fn server_memory(bytes: &[u8]) {
     SERVER.with_borrow_mut(|stage| {
         let stage = stage.get_or_insert_with(|| server_memory::Stage::new(SHAPES[0]));
         let mut dice = Dice::given(bytes);
-        let outcome = stage.begin_anew(&mut dice).and_then(|()| stage.play(&mut dice, DEEDS));
+        let outcome = stage.begin_anew(&mut dice).and_then(|()| stage.play(&mut dice, ACTIONS));
         outcome.unwrap_or_else(|why| panic!("{why}"));
     });
 }
@@ -32,7 +32,7 @@ pub fn server_memory(bytes: &[u8]) {
 pub fn client_memory(bytes: &[u8]) {
     CLIENT.with_borrow_mut(|stage| {
         let stage = stage.get_or_insert_with(|| client_memory::Stage::new(5000));
-        stage.play(&mut Dice::given(bytes), DEEDS).unwrap_or_else(|why| panic!("{why}"));
+        stage.play(&mut Dice::given(bytes), ACTIONS).unwrap_or_else(|why| panic!("{why}"));
     });
 }
 

@@ -12,7 +12,7 @@ use crate::outcome::Outcome;
 use crate::scale::Trial;
 
 /// Deeds of one trial, whose seed is printed when it finds something.
-const DEEDS: usize = 20_000;
+const ACTIONS: usize = 20_000;
 
 /// The goal.
 pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
@@ -63,8 +63,8 @@ fn against_server(trial: &Trial, steps: u64, findings: &mut Vec<String>) -> Tall
         // A trial's shape follows from its seed; the large ones last longest where a step is cheap.
         let number = (seed % SHAPES.len() as u64) as usize;
         let stage = stages[number].get_or_insert_with(|| server_memory::Stage::new(SHAPES[number]));
-        let deeds = DEEDS.min(steps as usize / 4);
-        if let Err(why) = stage.play(&mut Dice::seeded(seed), deeds) {
+        let actions = ACTIONS.min(steps as usize / 4);
+        if let Err(why) = stage.play(&mut Dice::seeded(seed), actions) {
             findings.push(finding(&format!("the server, {:?}", SHAPES[number]), seed, &why));
             tally.add(stage.take_tally());
             stages[number] = None;
@@ -88,10 +88,10 @@ fn against_client(trial: &Trial, steps: u64, findings: &mut Vec<String>) -> Tall
     for (capacity, share) in [(5000, 4), (100, 2), (0, 4)] {
         let mut stage = client_memory::Stage::new(capacity);
         let mut index = 0;
-        while index * (DEEDS as u64) < steps / share && findings.len() < 6 {
+        while index * (ACTIONS as u64) < steps / share && findings.len() < 6 {
             let seed = seed_of(trial.seed, index);
-            let deeds = DEEDS.min((steps / share) as usize);
-            if let Err(why) = stage.play(&mut Dice::seeded(seed), deeds) {
+            let actions = ACTIONS.min((steps / share) as usize);
+            if let Err(why) = stage.play(&mut Dice::seeded(seed), actions) {
                 findings.push(finding(&format!("the client, capacity {capacity}"), seed, &why));
             }
             index += 1;

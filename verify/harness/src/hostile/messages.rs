@@ -15,7 +15,7 @@ use wigwag_testing::wire::{self, LATER, READY, VIOLATION, hello};
 use wigwag_testing::{Ground, Offer, RawServer, Snapshot};
 
 use super::dice::{Dice, odd_number};
-use super::patience::until;
+use super::polling::until;
 use super::server_memory::no_panic;
 
 /// What the server states.

@@ -10,7 +10,7 @@ mod kept;
 mod live;
 mod memory;
 pub mod messages;
-mod patience;
+mod polling;
 pub mod server_memory;
 mod simulation;
 

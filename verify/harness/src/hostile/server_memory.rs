@@ -1,6 +1,6 @@
 //! A real server and one session whose memory is written by someone who means harm; one thread does both.
 //!
-//! After every deed the server takes one step. What it must make of the memory is told beforehand, from the words alone
+//! After every action the server takes one step. What it must make of the memory is told beforehand, from the words alone
 //! and from docs/layout.md: nothing, a request that lies within its slot, or the end of that session and of no other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ use wigwag_testing::wire::{self, VIOLATION};
 use wigwag_testing::{Ground, HAS_DEADLINE, IN_BODY, REQUEST, Raw, SERVER, word};
 
 use super::dice::{Dice, odd_number};
-use super::patience::until;
+use super::polling::until;
 
 /// What was done and seen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -196,7 +196,7 @@ impl Stage {
         if is_wrong { Verdict::Violation } else { Verdict::Nothing }
     }
 
-    /// One deed.
+    /// One action.
     fn harm(&mut self, dice: &mut Dice<'_>) {
         let slot = dice.below(self.shape.slots);
         let (capacity, is_mine) = (self.raw.capacity, self.turn(slot) & SERVER == 0);
@@ -223,7 +223,7 @@ impl Stage {
         }
     }
 
-    /// One deed that is likely to end the session.
+    /// One action that is likely to end the session.
     fn break_rules(&mut self, dice: &mut Dice<'_>, slot: usize) {
         let known = self.known[slot];
         let raw = &self.raw;

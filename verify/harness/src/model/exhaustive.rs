@@ -1,4 +1,4 @@
-//! G19: the three models in every order of their steps, and each of their faults planted.
+//! G19: the three models in every order of their steps, and each of their faults injected.
 
 use super::explore::{self, Explored, Protocol};
 use super::handshake::{self, Handshake};
@@ -12,19 +12,19 @@ pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     let mut findings = Vec::new();
     let mut parts = Vec::new();
     let mut bugs = [0, 0];
-    let mut models = |name: &str, explored: Vec<Explored>, planted: (usize, Vec<String>)| {
+    let mut models = |name: &str, explored: Vec<Explored>, injected: (usize, Vec<String>)| {
         let states: usize = explored.iter().map(|explored| explored.states).sum();
         let longest = explored.iter().map(|explored| explored.longest).max().unwrap_or(0);
         parts.push(format!("{name} {states} states in {} settings, runs of up to {longest} steps", explored.len()));
         findings.extend(explored.into_iter().flat_map(|explored| explored.findings));
-        bugs[0] += planted.0;
-        bugs[1] += planted.0 - planted.1.len();
-        findings.extend(planted.1);
+        bugs[0] += injected.0;
+        bugs[1] += injected.0 - injected.1.len();
+        findings.extend(injected.1);
     };
-    models(Handshake::NAME, handshakes(trial), explore::plant_all::<Handshake>());
-    models(Turns::NAME, slots(trial), explore::plant_all::<Turns>());
-    models(Sleeping::NAME, waiting(trial), explore::plant_all::<Sleeping>());
-    Ok(Outcome::of(format!("{}; {} of {} planted bugs found", parts.join("; "), bugs[1], bugs[0]), findings))
+    models(Handshake::NAME, handshakes(trial), explore::inject_all::<Handshake>());
+    models(Turns::NAME, slots(trial), explore::inject_all::<Turns>());
+    models(Sleeping::NAME, waiting(trial), explore::inject_all::<Sleeping>());
+    Ok(Outcome::of(format!("{}; {} of {} injected bugs found", parts.join("; "), bugs[1], bugs[0]), findings))
 }
 
 fn handshakes(trial: &Trial) -> Vec<Explored> {

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-/// A protocol whose faults can be planted.
+/// A protocol whose faults can be injected.
 pub trait Protocol: Model<State: Step, Action: Step> + Sized + Send + Sync + 'static {
     /// A fault of the protocol.
     type Bug: Copy + Debug + 'static;
@@ -17,7 +17,7 @@ pub trait Protocol: Model<State: Step, Action: Step> + Sized + Send + Sync + 'st
     const BUGS: &'static [(Self::Bug, &'static str)];
 
     /// The model in which this fault is most easily found.
-    fn planted(bug: Self::Bug) -> Self;
+    fn with_bug(bug: Self::Bug) -> Self;
 }
 
 /// What states and actions must be able to do.
@@ -73,20 +73,20 @@ pub fn explore<M: Protocol>(model: M, what: &str, and_ends: bool) -> Explored {
     explored
 }
 
-/// Plants each fault, one at a time; how many were found, and what of those that were not.
-pub fn plant_all<M: Protocol>() -> (usize, Vec<String>) {
+/// Injects each fault, one at a time; how many were found, and what of those that were not.
+pub fn inject_all<M: Protocol>() -> (usize, Vec<String>) {
     let mut findings = Vec::new();
     for (bug, expected) in M::BUGS {
-        if let Err(why) = plant::<M>(*bug, expected) {
+        if let Err(why) = inject::<M>(*bug, expected) {
             findings.push(why);
         }
     }
     (M::BUGS.len(), findings)
 }
 
-/// Plants one fault, which must be found, and by the property expected. Returns the steps of the run that was found.
-pub fn plant<M: Protocol>(bug: M::Bug, expected: &str) -> Result<usize, String> {
-    let model = M::planted(bug);
+/// Injects one fault, which must be found, and by the property expected. Returns the steps of the run that was found.
+pub fn inject<M: Protocol>(bug: M::Bug, expected: &str) -> Result<usize, String> {
+    let model = M::with_bug(bug);
     let wanted = model.properties().into_iter().map(|property| property.name).find(|&name| name == expected);
     let wanted = wanted.unwrap_or_else(|| panic!("{} has no property \"{expected}\"", M::NAME));
     // Depth first: the states in which nothing goes on lie at the ends of runs.
@@ -95,7 +95,7 @@ pub fn plant<M: Protocol>(bug: M::Bug, expected: &str) -> Result<usize, String> 
     match found.remove(wanted) {
         Some(path) => Ok(path.into_actions().len()),
         None => Err(format!(
-            "{}: the planted {bug:?} does not violate \"{expected}\" but {:?}",
+            "{}: the injected {bug:?} does not violate \"{expected}\" but {:?}",
             M::NAME,
             found.into_keys().collect::<Vec<_>>()
         )),

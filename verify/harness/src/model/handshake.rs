@@ -369,7 +369,7 @@ impl Protocol for Handshake {
         (Bug::SilentRefusal, "a client that is turned away learns why"),
     ];
 
-    fn planted(bug: Bug) -> Handshake {
+    fn with_bug(bug: Bug) -> Handshake {
         let liar = match bug {
             Bug::UncheckedSeals | Bug::PatientClient => Liar::Server(2),
             Bug::PatientServer | Bug::AnyOrder => Liar::Client(3),

@@ -8,7 +8,7 @@
 //! handshake         from HELLO to the end
 //! turns             whose turn a slot is
 //! sleeping          who sleeps, who rings, who hears of a death
-//! explore           explores a model to its end, and plants faults in it
+//! explore           explores a model to its end, and injects faults in it
 //! weak_memory G20   the same and more under loom
 //! ```
 

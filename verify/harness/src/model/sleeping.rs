@@ -36,7 +36,7 @@ pub enum Bug {
     MissingLook,
     /// It looks, and announces that it sleeps after that.
     LookBeforeAnnouncing,
-    /// It sleeps although a letter lies unread.
+    /// It sleeps although a message lies unread.
     UnreadMessage,
     /// A look at the bells without sleeping hears only those of sessions it looks at anyway.
     DeafLook,
@@ -58,8 +58,8 @@ pub enum Bug {
     DroppedReply,
     /// The control thread watches the socket for a client's death, not the process.
     ControlThreadWatchesSocketAlone,
-    /// The control thread leaves a letter, and does not ring.
-    SilentLetter,
+    /// The control thread leaves a message, and does not ring.
+    SilentMessage,
     /// The control thread ends a session at each sign of its end.
     EndedTwice,
 }
@@ -124,9 +124,9 @@ struct Entry {
     withdraws: bool,
 }
 
-/// A letter.
+/// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Letter {
+enum WorkerMessage {
     Adopt(usize),
     Forget(usize),
 }
@@ -141,9 +141,9 @@ pub struct State {
     server_is_held: bool,
     thread: ThreadAt,
     control_thread: ControlThreadAt,
-    letters: Vec<Letter>,
+    messages: Vec<WorkerMessage>,
     wake_flag: bool,
-    port_bell: bool,
+    mailbox_bell: bool,
 }
 
 /// Outcomes that must occur somewhere, and that no state shows.
@@ -239,7 +239,7 @@ impl State {
     /// Nothing of any session is left in the server.
     fn all_is_let_go(&self) -> bool {
         !self.server_is_alive
-            || (self.letters.is_empty()
+            || (self.messages.is_empty()
                 && self.entries.iter().all(Option::is_none)
                 && self.sessions.iter().all(|session| !session.is_listed))
     }
@@ -258,9 +258,9 @@ impl Model for Sleeping {
             server_is_held,
             thread: ThreadAt::Top,
             control_thread: ControlThreadAt::Rest,
-            letters: Vec::new(),
+            messages: Vec::new(),
             wake_flag: false,
-            port_bell: false,
+            mailbox_bell: false,
         };
         forks.iter().flat_map(|&client| forks.iter().map(move |&server| state(client, server))).collect()
     }
@@ -339,7 +339,7 @@ impl Model for Sleeping {
         ]);
         if self.clients == 2 {
             properties
-                .push(Property::sometimes("a look at the bells takes a letter's ring away", |model: &Sleeping, _| {
+                .push(Property::sometimes("a look at the bells takes a message's ring away", |model: &Sleeping, _| {
                     model.seen.ring_taken_away.load(Ordering::Relaxed)
                 }));
         }
@@ -374,11 +374,11 @@ impl Protocol for Sleeping {
         (Bug::ClientWatchesSocketAlone, "nobody sleeps for ever"),
         (Bug::DroppedReply, "a reply that was passed counts"),
         (Bug::ControlThreadWatchesSocketAlone, "what is over is let go"),
-        (Bug::SilentLetter, "nobody sleeps for ever"),
+        (Bug::SilentMessage, "nobody sleeps for ever"),
         (Bug::EndedTwice, "a session is ended once"),
     ];
 
-    fn planted(bug: Bug) -> Sleeping {
+    fn with_bug(bug: Bug) -> Sleeping {
         let needs_two = matches!(bug, Bug::UnreadMessage | Bug::DeafLook);
         let needs_death = matches!(
             bug,

@@ -532,7 +532,7 @@ impl Protocol for Turns {
         (Bug::TornPass, "no slot is lost, and nobody sleeps for ever"),
     ];
 
-    fn planted(bug: Bug) -> Turns {
+    fn with_bug(bug: Bug) -> Turns {
         let liar = match bug {
             Bug::ReplyWithoutSequence => Liar::Server(2),
             Bug::AnySequence | Bug::UnansweredTaken => Liar::Client(3),

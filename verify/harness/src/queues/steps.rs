@@ -25,7 +25,7 @@ const BEFORE: u64 = 3;
 /// How long an operation waits that gets nothing.
 const WAIT: Duration = Duration::from_millis(60);
 /// How long the other side may take: a busy machine, and a tracer beside.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// An operation of a victim.
 #[derive(Clone, Copy)]
@@ -160,7 +160,7 @@ fn bind(place: &Path) -> wigwag::Result<Receiver> {
 }
 
 fn connect(place: &Path) -> wigwag::Result<Sender> {
-    Sender::builder().wait(Wait::Park).timeout(PATIENCE).server_timeout(PATIENCE).connect(place)
+    Sender::builder().wait(Wait::Park).timeout(TIME_LIMIT).server_timeout(TIME_LIMIT).connect(place)
 }
 
 /// What comes to a receiver until all senders are gone: numbers and marks.
@@ -171,7 +171,7 @@ fn receive_all(receiver: &Receiver) -> anyhow::Result<Vec<(u64, bool)>> {
         match receiver.recv_timeout(Duration::from_millis(2))? {
             Some(delivery) => all.push((number_of(&delivery)?, delivery.is_redelivered())),
             None if are_gone => return Ok(all),
-            None => ensure!(begin.elapsed() < PATIENCE, "a sender that is gone is still there"),
+            None => ensure!(begin.elapsed() < TIME_LIMIT, "a sender that is gone is still there"),
         }
     }
 }
@@ -221,7 +221,7 @@ impl Stage {
         let receiver = bind(&place).context("nobody else can receive")?;
         let mut sender = connect(&place).context("nobody else can send")?;
         sender.send(&message(7))?;
-        let delivery = receiver.recv_timeout(PATIENCE)?.context("nobody else is received")?;
+        let delivery = receiver.recv_timeout(TIME_LIMIT)?.context("nobody else is received")?;
         ensure!(number_of(&delivery)? == 7, "somebody else's message is another");
         delivery.ack();
         sender.close()?;
@@ -285,7 +285,7 @@ impl Stage {
 fn receive_all_of_one(receiver: &Receiver) -> anyhow::Result<Vec<(u64, bool)>> {
     let begin = Instant::now();
     while receiver.stats().senders_accepted == 0 {
-        ensure!(begin.elapsed() < PATIENCE, "nobody comes to the next receiver");
+        ensure!(begin.elapsed() < TIME_LIMIT, "nobody comes to the next receiver");
         std::thread::sleep(Duration::from_micros(200));
     }
     receive_all(receiver)
@@ -379,7 +379,7 @@ fn visit(operation: &Operation, point: &Point, blow: Blow) -> anyhow::Result<()>
             return Ok(());
         }
         ensure!(
-            begin.elapsed() < PATIENCE,
+            begin.elapsed() < TIME_LIMIT,
             "{} descriptors are left where {before} were, and {segments} segments",
             descriptors()
         );
@@ -390,7 +390,7 @@ fn visit(operation: &Operation, point: &Point, blow: Blow) -> anyhow::Result<()>
 /// Whoever was lied to comes to its mark.
 fn comes_through(tracee: &Tracee) -> anyhow::Result<()> {
     let begin = Instant::now();
-    let go = |signal| tracee.go_unless(signal, || begin.elapsed() > PATIENCE);
+    let go = |signal| tracee.go_unless(signal, || begin.elapsed() > TIME_LIMIT);
     let mut stop = go(None)?;
     loop {
         stop = match stop {
@@ -481,7 +481,7 @@ fn play_receiver(parent: &Link, place: &Path, operation: &str) {
     }
     let receiver = bind(place).expect("the name is free");
     parent.tell("begun");
-    let first = receiver.recv_timeout(PATIENCE).expect("it receives").expect("a message");
+    let first = receiver.recv_timeout(TIME_LIMIT).expect("it receives").expect("a message");
     // All three are there before anything is looked at.
     std::thread::sleep(Duration::from_millis(2));
     begin(parent);

@@ -16,9 +16,9 @@ use wigwag_testing::{Link, Process, Snapshot, fill};
 
 use crate::role;
 use crate::scale::Trial;
-use crate::storm::board::{Board, Extent, Phase};
 use crate::storm::dice::Dice;
 use crate::storm::family::{self, Child};
+use crate::storm::scoreboard::{Extent, Phase, Scoreboard};
 use crate::storm::world::World;
 
 /// Senders at a time.
@@ -28,7 +28,7 @@ const SLOTS: usize = 8;
 /// The longest message.
 const CAPACITY: usize = 3000;
 /// So long may a receiver be missing, on a machine that does other things, too.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// How many messages more than were committed may have come of a sender that was killed: those under way, in its last
 /// call.
 const UNDER_WAY: u64 = SLOTS as u64;
@@ -57,12 +57,12 @@ impl Storm {
 }
 
 /// Messages that a sender has committed.
-pub fn committed(board: &Board, sender: u64) -> &AtomicU64 {
+pub fn committed(board: &Scoreboard, sender: u64) -> &AtomicU64 {
     board.word(board.ledger_start() + 2 * sender as usize)
 }
 
 /// Messages of a sender that were done with: see [`Done`].
-pub fn done(board: &Board, sender: u64) -> &AtomicU64 {
+pub fn done(board: &Scoreboard, sender: u64) -> &AtomicU64 {
     board.word(board.ledger_start() + 2 * sender as usize + 1)
 }
 
@@ -152,7 +152,7 @@ fn one(storm: Storm, kills: u64, seed: u64, findings: &mut Vec<String>) -> Strin
     if let Some(before) = before.filter(|_| findings.is_empty()) {
         let (pid, begin) = (receiving.id(), Instant::now());
         while Snapshot::of(pid) != before {
-            if begin.elapsed() > PATIENCE {
+            if begin.elapsed() > TIME_LIMIT {
                 findings.push(format!("the receiver held {before:?} and holds {:?}", Snapshot::of(pid)));
                 break;
             }
@@ -171,7 +171,7 @@ fn hear(process: &Process, expected: &str) {
 }
 
 /// Whether all came that a sender had committed, and not more than it had begun to.
-fn of_sender(storm: Storm, board: &Board, sender: u64) -> Option<String> {
+fn of_sender(storm: Storm, board: &Scoreboard, sender: u64) -> Option<String> {
     let committed = committed(board, sender).load(Ordering::Acquire);
     let Done { below, after } = Done::of(done(board, sender).load(Ordering::Acquire));
     let is_lost = (below < committed || after != 0) && storm != Storm::Both;
@@ -394,7 +394,7 @@ pub fn play_senders(parent: &Link, arguments: &[&str]) {
 /// Sends in all ways until the storm is over, and ends well.
 fn live_sending(world: &World, me: u64, seed: u64) -> Option<wigwag::SenderStats> {
     let mut dice = Dice::new(seed);
-    let mut sender = match Sender::builder().server_timeout(PATIENCE).connect(world.socket()) {
+    let mut sender = match Sender::builder().server_timeout(TIME_LIMIT).connect(world.socket()) {
         Ok(sender) => sender,
         Err(error) => {
             world.complain(format!("sender {me} finds no receiver: {error}"));
@@ -432,7 +432,7 @@ fn live_sending(world: &World, me: u64, seed: u64) -> Option<wigwag::SenderStats
                 outcome => outcome,
             },
             // Nobody may sleep that long: there is always one who receives, or soon will.
-            _ => sender.send_timeout(&bytes[..len], PATIENCE),
+            _ => sender.send_timeout(&bytes[..len], TIME_LIMIT),
         };
         match sent {
             Ok(()) => {}
@@ -449,7 +449,7 @@ fn live_sending(world: &World, me: u64, seed: u64) -> Option<wigwag::SenderStats
         }
     }
     let stats = sender.stats();
-    if let Err(error) = sender.flush(PATIENCE).and_then(|()| sender.close()) {
+    if let Err(error) = sender.flush(TIME_LIMIT).and_then(|()| sender.close()) {
         world.complain(format!("sender {me} could not end well: {error}"));
     }
     Some(stats)

@@ -56,7 +56,7 @@ pub fn stage(world: &mut World, operation: &str) -> anyhow::Result<(Process, Tra
 
 /// What the operation waits for is given to it once it sleeps.
 pub fn sleeper(world: &World, victim: &Process, tracee: &Tracee, operation: &str) -> Sleeper {
-    let server = waits_for_release(operation).then(|| world.server.teller());
+    let server = waits_for_release(operation).then(|| world.server.line_writer());
     Sleeper::watch(victim.id(), tracee.thread, move || {
         if let Some(server) = &server {
             server.tell("release");

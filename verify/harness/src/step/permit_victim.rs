@@ -31,7 +31,7 @@ const OPERATIONS: &[(&str, bool)] = &[
 ];
 const PERMITS: usize = 2;
 /// How long the next one may wait: a busy machine, and a tracer beside.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// The semaphore, and others who use it.
 struct Stage {
@@ -51,7 +51,7 @@ impl Stage {
             Some(semaphore) => semaphore,
             None => Semaphore::open(self.place(), PERMITS).context("the next one cannot open it")?,
         };
-        let all = semaphore.acquire_many_timeout(PERMITS, PATIENCE).context("a permit is lost")?;
+        let all = semaphore.acquire_many_timeout(PERMITS, TIME_LIMIT).context("a permit is lost")?;
         ensure!(semaphore.available() == 0, "a permit is there twice");
         drop(all);
         ensure!(semaphore.available() == PERMITS, "a permit is lost");
@@ -181,7 +181,7 @@ pub fn play(parent: &Link, arguments: &[&str]) {
             let semaphore = open();
             let held = semaphore.acquire_many(PERMITS).expect("two permits");
             std::thread::scope(|scope| {
-                let waiter = scope.spawn(|| drop(semaphore.acquire_timeout(PATIENCE).expect("a permit")));
+                let waiter = scope.spawn(|| drop(semaphore.acquire_timeout(TIME_LIMIT).expect("a permit")));
                 std::thread::sleep(Duration::from_millis(10));
                 begin();
                 marked(|| drop(held));

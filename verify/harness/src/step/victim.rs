@@ -19,11 +19,11 @@ fn invert(request: &mut Request) {
 }
 
 /// A handshake may take long here: one side of it is walked step by step.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// The servers of the walks.
 pub fn builder() -> ServerBuilder {
-    Server::builder().slots(SLOTS).capacity(CAPACITY).wait(Wait::Park).handshake_timeout(PATIENCE)
+    Server::builder().slots(SLOTS).capacity(CAPACITY).wait(Wait::Park).handshake_timeout(TIME_LIMIT)
 }
 
 /// The honest server: inverts every byte; keeps what asks for it until the line `release`.
@@ -136,8 +136,9 @@ fn one_operation(parent: &Link, socket: &Path, operation: &str, place: &mut Opti
     let Some(client) = place.as_ref() else {
         ready();
         if operation == "refused" {
-            let refused =
-                marked(|| Client::builder().capacity(CAPACITY + 1).wait(Wait::Park).timeout(PATIENCE).connect(socket));
+            let refused = marked(|| {
+                Client::builder().capacity(CAPACITY + 1).wait(Wait::Park).timeout(TIME_LIMIT).connect(socket)
+            });
             match refused {
                 Err(error) if error.kind() == ErrorKind::Refused => {}
                 Err(error) => return Err(error),

@@ -22,7 +22,7 @@ pub struct World {
     pub server: Process,
     steady: Client,
     baseline: Snapshot,
-    /// What the steady client and the news of deaths have taken so far, in the worst case.
+    /// What the steady client and the notices of deaths have taken so far, in the worst case.
     pub worst: Worst,
 }
 

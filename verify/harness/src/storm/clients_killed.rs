@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use wigwag_testing::Process;
 
-use super::board::{Extent, Phase};
 use super::figures::time;
 use super::ledger::{Balance, Ledger};
+use super::scoreboard::{Extent, Phase};
 use super::victim;
 use super::watch::{Holding, comes_true};
 use super::world::World;
@@ -41,7 +41,7 @@ pub struct Stage {
     /// The steady clients.
     pub steady: Vec<Process>,
     /// Who kills.
-    pub slayer: Process,
+    pub killer: Process,
 }
 
 impl Stage {
@@ -56,9 +56,9 @@ impl Stage {
         });
         let mut steady: Vec<Process> = steady.collect();
         steady.iter_mut().for_each(|client| client.expect("ready"));
-        let mut slayer = role::start("storm_slayer", world.arguments(is_mixed.then_some("mixed")));
-        slayer.expect("ready");
-        Stage { world, server, steady, slayer }
+        let mut killer = role::start("storm_killer", world.arguments(is_mixed.then_some("mixed")));
+        killer.expect("ready");
+        Stage { world, server, steady, killer }
     }
 
     fn acked(&self, index: usize) -> u64 {
@@ -168,8 +168,8 @@ fn rounds(trial: &Trial, kills: u64, stage: &mut Stage, sum: &mut Sum) -> Result
     while sum.killed < kills && stage.world.complaints().is_empty() && stage.server.is_alive() {
         let round = (kills - sum.killed).min(ROUND);
         stage.world.board.set_phase(Phase::Run);
-        stage.slayer.tell(format!("{round} {}", wigwag_testing::word(trial.seed, sum.killed)));
-        let told = stage.slayer.hear();
+        stage.killer.tell(format!("{round} {}", wigwag_testing::word(trial.seed, sum.killed)));
+        let told = stage.killer.hear();
         for (stage, count) in told.split(' ').enumerate() {
             sum.stages[stage] += count.parse::<u64>().map_err(|_| told.clone())?;
         }

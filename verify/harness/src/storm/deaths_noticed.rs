@@ -18,10 +18,10 @@ use rustix::process::Signal;
 use wigwag::{Client, ErrorKind, Request, Server, Wait};
 use wigwag_testing::{Link, Process};
 
-use super::board::{Extent, Note, Phase, Single, now_ns};
 use super::dice::Dice;
 use super::family::{self, Child, Holders};
 use super::figures::Quantiles;
+use super::scoreboard::{Extent, Note, Phase, Single, now_ns};
 use super::world::World;
 use crate::goals::Goal;
 use crate::outcome::Outcome;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use wigwag::{Client, Error, ErrorKind, Wait};
 use wigwag_testing::Link;
 
-use super::board::{Note, Phase, STEADY_MAX, Single, now_ns};
 use super::dice::Dice;
 use super::ledger::Ledger;
 use super::parcel;
+use super::scoreboard::{Note, Phase, STEADY_MAX, Single, now_ns};
 use super::steady::any_len;
 use super::watch::{Queueing, comes_true};
 use super::world::World;

@@ -5,11 +5,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::board::{Board, Extent};
+use super::scoreboard::{Extent, Scoreboard};
 
 /// The bits of a board.
 #[derive(Clone, Copy)]
-pub struct Ledger<'b>(pub &'b Board);
+pub struct Ledger<'b>(pub &'b Scoreboard);
 
 /// What the bits say in the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

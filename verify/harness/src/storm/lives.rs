@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use wigwag_testing::Link;
 
-use super::board::{FAITHFUL_MAX, Note, Single, now_ns};
 use super::dice::Dice;
 use super::family::{self, Child};
+use super::scoreboard::{FAITHFUL_MAX, Note, Single, now_ns};
 use super::service;
 use super::world::World;
 

@@ -7,7 +7,7 @@
 //! permits_killed   G18   holders and waiters of semaphores die; no permit is lost or had twice
 //! soak             G22   all of it together, for as long as there is time: nothing grows
 //!
-//! slayer  victim   raises processes and kills them; what they do until then
+//! killer  victim   raises processes and kills them; what they do until then
 //! lives  faithful  one server after another at the same name; the clients that come back
 //! service  steady  the server that checks each request; the clients that check each reply
 //! world            where a storm takes place: a directory and a board
@@ -17,20 +17,20 @@
 //! family  dice  figures
 //! ```
 
-pub mod board;
 mod clients_killed;
 mod deaths_noticed;
 pub mod dice;
 mod faithful;
 pub mod family;
 pub mod figures;
+mod killer;
 pub mod ledger;
 mod lives;
 pub mod parcel;
 pub mod permits_killed;
+pub mod scoreboard;
 mod servers_killed;
 mod service;
-mod slayer;
 pub mod soak;
 mod steady;
 mod victim;
@@ -48,13 +48,13 @@ pub const GOALS: &[Goal] =
 pub const ROLES: &[(&str, Play)] = &[
     ("storm_server", service::play),
     ("storm_steady", steady::play),
-    ("storm_slayer", slayer::play),
+    ("storm_killer", killer::play),
     ("storm_victim", victim::play),
     ("storm_lives", lives::play),
     ("storm_faithful", faithful::play),
     ("storm_deaths", deaths_noticed::play_deaths),
     ("storm_watch", deaths_noticed::play_watch),
-    ("storm_permits", permits_killed::play_slayer),
+    ("storm_permits", permits_killed::play_killer),
     ("storm_patient", permits_killed::play_patient),
     ("storm_waiting", deaths_noticed::play_waiting),
 ];

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use wigwag::{ErrorKind, Semaphore};
 use wigwag_testing::Link;
 
-use super::board::{Board, Extent, Phase};
 use super::dice::Dice;
 use super::family::{self, Child};
+use super::scoreboard::{Extent, Phase, Scoreboard};
 use super::world::World;
 use crate::goals::Goal;
 use crate::outcome::Outcome;
@@ -41,7 +41,7 @@ pub const GROUPS: usize = 24;
 /// Victims of each.
 const VICTIMS: usize = 3;
 /// So long may a permit take that somebody waits for: many holders may be killed in a row, each noticed after 100 ms.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Nobody sleeps longer beside a permit that is free, on a machine that has time.
 const ASLEEP_MAX: Duration = Duration::from_millis(250);
 
@@ -55,7 +55,7 @@ fn place(world: &World, group: usize) -> PathBuf {
 }
 
 /// Who is inside of a group's only permit; 0: nobody.
-fn inside(board: &Board, group: usize) -> &AtomicU64 {
+fn inside(board: &Scoreboard, group: usize) -> &AtomicU64 {
     board.word(board.ledger_start() + group)
 }
 
@@ -66,19 +66,19 @@ fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     let mut patient = role::start("storm_patient", world.arguments([]));
     patient.expect("ready");
     let numbers = [kills, trial.seed].map(|number| number.to_string());
-    let slayer = role::start("storm_permits", world.arguments(numbers.iter().map(String::as_str)));
+    let killer = role::start("storm_permits", world.arguments(numbers.iter().map(String::as_str)));
     let limit = if trial.scale == Scale::Test { Duration::from_secs(5) } else { ASLEEP_MAX };
     let is_over = AtomicBool::new(false);
     let begin = Instant::now();
     let (told, waits, seen) = std::thread::scope(|scope| {
         let watch = scope.spawn(|| watch(&world, limit, &is_over));
-        let told = slayer.hear_at_last();
+        let told = killer.hear_at_last();
         world.board.set_phase(Phase::Pause);
         let waits = patient.try_hear();
         is_over.store(true, Ordering::Release);
         (told, waits, watch.join().expect("the watch"))
     });
-    drop((slayer, patient));
+    drop((killer, patient));
     let mut findings = world.complaints();
     findings.extend(seen.findings);
     let words = |told: Option<String>| told.unwrap_or_else(|| "(gone)".into());
@@ -195,7 +195,7 @@ pub fn play_patient(parent: &Link, arguments: &[&str]) {
                 while !is_last {
                     is_last = world.board.phase() != Phase::Run;
                     let begin = Instant::now();
-                    match semaphore.acquire_timeout(PATIENCE) {
+                    match semaphore.acquire_timeout(TIME_LIMIT) {
                         Err(error) => {
                             world.complain(format!("a waiter of semaphore {group} got no permit: {error}"));
                             return;
@@ -250,7 +250,7 @@ fn wait(time: Duration) {
 // ----------------------------------------------------------------------------------------------------
 
 /// The role: raises victims, and kills each at a moment of its own.
-pub fn play_slayer(parent: &Link, arguments: &[&str]) {
+pub fn play_killer(parent: &Link, arguments: &[&str]) {
     let (world, numbers) = World::open(arguments);
     let numbers: Vec<u64> = numbers.iter().map(|number| number.parse().expect("a number")).collect();
     let [kills, seed] = numbers[..] else { panic!("{numbers:?}") };

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use wigwag_testing::Process;
 
-use super::board::{Extent, Phase};
 use super::figures::{Quantiles, time};
 use super::ledger::{Balance, Ledger};
 use super::lives;
+use super::scoreboard::{Extent, Phase};
 use super::watch::{Holding, comes_true};
 use super::world::World;
 use crate::goals::Goal;

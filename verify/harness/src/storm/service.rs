@@ -6,10 +6,10 @@ use std::time::Duration;
 use wigwag::{Request, Server};
 use wigwag_testing::Link;
 
-use super::board::{Phase, STEADY_MAX, Single, now_ns};
 use super::dice::Dice;
 use super::ledger::Ledger;
 use super::parcel::{self, Content};
+use super::scoreboard::{Phase, STEADY_MAX, Single, now_ns};
 use super::world::World;
 
 /// Bytes that a request can have.
@@ -25,7 +25,7 @@ pub struct Manner {
     /// Some requests are not honest, and that is no finding.
     pub expects_junk: bool,
     /// Handlers take their time now and then.
-    pub dawdles: bool,
+    pub delays: bool,
 }
 
 /// Takes the name.
@@ -48,7 +48,7 @@ pub fn obey(world: &World, manner: Manner, request: &mut Request) {
         }
         Content::Parcel { row, nonce } => {
             execute(world, row, nonce);
-            if manner.dawdles && nonce % 4 == 3 {
+            if manner.delays && nonce % 4 == 3 {
                 std::thread::sleep(Duration::from_micros(wigwag_testing::word(row, nonce) % 3000));
             }
             let len = parcel::reply_len(request.len(), nonce, request.capacity());
@@ -79,7 +79,7 @@ fn execute(world: &World, row: u64, nonce: u64) {
 pub fn play(parent: &Link, arguments: &[&str]) {
     let (world, options) = World::open(arguments);
     let expects_junk = options.contains(&"junk");
-    let manner = Manner { threads: 2, expects_junk, dawdles: false };
+    let manner = Manner { threads: 2, expects_junk, delays: false };
     let mut server = bind(&world).expect("the name is free");
     let stop = server.shutdown_handle();
     parent.tell("ready");
@@ -101,7 +101,7 @@ pub fn play(parent: &Link, arguments: &[&str]) {
 /// One life of a server that is going to be killed: it never returns in good order.
 pub fn live(world: &World, life: u64, seed: u64) {
     let mut dice = Dice::new(seed);
-    let manner = Manner { threads: 1 + dice.below(2) as usize, expects_junk: false, dawdles: !dice.once_in(3) };
+    let manner = Manner { threads: 1 + dice.below(2) as usize, expects_junk: false, delays: !dice.once_in(3) };
     let mut server = match bind(world) {
         Ok(server) => server,
         Err(error) => return world.complain(format!("life {life} could not take the name: {error}")),

@@ -8,8 +8,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::board::Single;
 use super::clients_killed;
+use super::scoreboard::Single;
 use super::servers_killed;
 use super::watch::Holding;
 use crate::goals::Goal;
@@ -149,10 +149,10 @@ fn round(
     servers: &mut servers_killed::Stage,
 ) -> Result<(), String> {
     let seed = wigwag_testing::word(trial.seed, round);
-    clients.world.board.set_phase(super::board::Phase::Run);
-    clients.slayer.tell(format!("{ROUND_KILLS} {seed}"));
+    clients.world.board.set_phase(super::scoreboard::Phase::Run);
+    clients.killer.tell(format!("{ROUND_KILLS} {seed}"));
     servers.start(ROUND_LIVES, seed);
-    clients.slayer.hear();
+    clients.killer.hear();
     servers.finish()?;
     clients.warm_up()?;
     clients.pause()?;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use wigwag::{Client, Reply, Wait};
 use wigwag_testing::Link;
 
-use super::board::{Phase, now_ns};
 use super::dice::Dice;
 use super::parcel;
+use super::scoreboard::{Phase, now_ns};
 use super::world::World;
 
 /// Longer, and a reply is lost.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use wigwag::{Client, ErrorKind, Loan, Pending, Wait};
 use wigwag_testing::{Link, Raw};
 
-use super::board::STEADY_MAX;
 use super::dice::Dice;
 use super::family::Holders;
 use super::ledger::Ledger;
 use super::parcel;
+use super::scoreboard::STEADY_MAX;
 use super::steady::any_len;
 use super::world::World;
 

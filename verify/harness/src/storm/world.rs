@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wigwag_testing::Ground;
 
-use super::board::{Board, Extent};
+use super::scoreboard::{Extent, Scoreboard};
 
 /// Complaints of one process that are written down; the first say most.
 const COMPLAINTS_MAX: usize = 5;
@@ -17,7 +17,7 @@ const COMPLAINTS_MAX: usize = 5;
 pub struct World {
     directory: PathBuf,
     /// The words that all share.
-    pub board: Board,
+    pub board: Scoreboard,
     /// Only of who made it.
     _ground: Option<Ground>,
 }
@@ -26,7 +26,7 @@ impl World {
     /// A new one.
     pub fn new(extent: Extent) -> World {
         let ground = Ground::new();
-        World { directory: ground.path(""), board: Board::new(extent), _ground: Some(ground) }
+        World { directory: ground.path(""), board: Scoreboard::new(extent), _ground: Some(ground) }
     }
 
     /// The arguments of a role that lead it here.
@@ -38,7 +38,7 @@ impl World {
     /// The world that a role's arguments lead to. Its panics become complaints.
     pub fn open<'a, 'b>(arguments: &'b [&'a str]) -> (World, &'b [&'a str]) {
         let [directory, board, rest @ ..] = arguments else { panic!("{arguments:?}") };
-        let world = World { directory: directory.into(), board: Board::open(Path::new(board)), _ground: None };
+        let world = World { directory: directory.into(), board: Scoreboard::open(Path::new(board)), _ground: None };
         let complaints = world.complaints_path();
         std::panic::set_hook(Box::new(move |panic| {
             eprintln!("{panic}"); // shown if the trial itself breaks off

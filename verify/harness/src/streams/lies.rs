@@ -115,7 +115,7 @@ impl Session {
         let honesty = dice.of(&[1, 4, 30, 300]);
         for _ in 0..most.min(2000) {
             self.steps += 1;
-            self.deed(dice, honesty);
+            self.action(dice, honesty);
             let fate = match dice.below(4) {
                 0 => self.read(dice)?,
                 1 => self.borrow(dice)?,
@@ -133,7 +133,7 @@ impl Session {
     }
 
     /// Something is done to the memory.
-    fn deed(&mut self, dice: &mut Dice<'_>, honesty: usize) {
+    fn action(&mut self, dice: &mut Dice<'_>, honesty: usize) {
         let raw = &self.raw;
         if !dice.one_in(honesty) || honesty > 1 && dice.one_in(2) {
             // As an honest peer would: some bytes there, some room back.

@@ -32,7 +32,7 @@ pub const GOALS: &[Goal] = &[Goal {
 
 /// The roles of this part.
 pub const ROLES: &[(&str, Play)] =
-    &[("stream-victim", steps::play), ("stream-keeper", storm::play_keeper), ("stream-slayer", storm::play_slayer)];
+    &[("stream-victim", steps::play), ("stream-keeper", storm::play_keeper), ("stream-killer", storm::play_killer)];
 
 /// Tries something, adds what it finds, and says in a line what was done.
 type Part = fn(&Trial, &mut Vec<String>) -> anyhow::Result<String>;

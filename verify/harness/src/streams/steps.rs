@@ -31,7 +31,7 @@ const THEIRS: u64 = 2;
 /// How long an operation waits that gets nothing.
 const WAIT: Duration = Duration::from_millis(60);
 /// How long the other end may take: a busy machine, and a tracer beside.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// An operation of a victim.
 struct Operation {
@@ -154,11 +154,11 @@ impl Stage {
         }
         stage.victim.tell("go");
         if is_connecting && !is_open {
-            stage.other = stage.accept(PATIENCE)?;
+            stage.other = stage.accept(TIME_LIMIT)?;
         }
         if let Some(other) = &stage.other {
-            other.set_read_timeout(Some(PATIENCE))?;
-            other.set_write_timeout(Some(PATIENCE))?;
+            other.set_read_timeout(Some(TIME_LIMIT))?;
+            other.set_write_timeout(Some(TIME_LIMIT))?;
             if operation.name != "read-waiting" {
                 (&mut &*other).write_all(&pattern::part(THEIRS, 0, BEFORE))?;
             }
@@ -187,13 +187,13 @@ impl Stage {
         one.write_all(&wanted)?;
         let (victim, mut of_victim) = (self.victim.id() as i32, None);
         let mut other = loop {
-            let next = accept(listener, PATIENCE)?.context("nobody else is accepted")?;
+            let next = accept(listener, TIME_LIMIT)?.context("nobody else is accepted")?;
             if next.peer().pid != victim {
                 break next;
             }
             of_victim = Some(next); // it came first
         };
-        other.set_read_timeout(Some(PATIENCE))?;
+        other.set_read_timeout(Some(TIME_LIMIT))?;
         let mut found = vec![0; LEN];
         other.read_exact(&mut found).context("nobody else is heard")?;
         ensure!(found == wanted, "somebody else's bytes are not what they were");
@@ -227,7 +227,7 @@ fn listen(place: &Path) -> anyhow::Result<StreamListener> {
 }
 
 fn connect(place: &Path) -> wigwag::Result<Stream> {
-    Stream::builder().ring_bytes(RING).wait(Wait::Park).timeout(PATIENCE).connect(place)
+    Stream::builder().ring_bytes(RING).wait(Wait::Park).timeout(TIME_LIMIT).connect(place)
 }
 
 fn points_of(side: &str, operation: &Operation) -> anyhow::Result<Vec<Point>> {
@@ -247,10 +247,10 @@ impl Stage {
         ensure!(said.as_deref() == Some("done well"), "the victim says {said:?}");
         self.victim.tell("end");
         if self.other.is_none() {
-            self.other = self.accept(PATIENCE)?;
+            self.other = self.accept(TIME_LIMIT)?;
         }
         let other = self.other.take().context("there is no other end")?;
-        other.set_read_timeout(Some(PATIENCE))?;
+        other.set_read_timeout(Some(TIME_LIMIT))?;
         let (bytes, end) = read_out(&other, &self.early);
         ensure!(end.is_ok(), "a stream that was closed ends with {end:?}");
         check_prefix(&bytes, operation.before + operation.writes, operation.before + operation.writes)?;
@@ -281,8 +281,8 @@ impl Stage {
             self.other = self.accept(Duration::from_millis(1))?;
         }
         let Some(other) = self.other.take() else { return Ok(()) };
-        other.set_read_timeout(Some(PATIENCE))?;
-        other.set_write_timeout(Some(PATIENCE))?;
+        other.set_read_timeout(Some(TIME_LIMIT))?;
+        other.set_write_timeout(Some(TIME_LIMIT))?;
         let (bytes, end) = read_out(&other, &[]);
         check_prefix(&bytes, operation.before, operation.before + operation.writes)?;
         match end {
@@ -292,7 +292,7 @@ impl Stage {
         let begin = Instant::now();
         let error = loop {
             match (&other).write_all(&[9; 64]) {
-                Ok(()) => ensure!(begin.elapsed() < PATIENCE, "one can write to a dead end for ever"),
+                Ok(()) => ensure!(begin.elapsed() < TIME_LIMIT, "one can write to a dead end for ever"),
                 Err(error) => break error,
             }
         };
@@ -364,7 +364,7 @@ fn visit(side: &str, operation: &Operation, point: &Point, blow: Blow) -> anyhow
     drop(stage);
     let begin = Instant::now();
     while descriptors() > before {
-        ensure!(begin.elapsed() < PATIENCE, "{} descriptors are left where {before} were", descriptors());
+        ensure!(begin.elapsed() < TIME_LIMIT, "{} descriptors are left where {before} were", descriptors());
         std::thread::sleep(Duration::from_micros(200));
     }
     Ok(())
@@ -373,7 +373,7 @@ fn visit(side: &str, operation: &Operation, point: &Point, blow: Blow) -> anyhow
 /// Whoever was lied to comes to its mark.
 fn comes_through(tracee: &Tracee) -> anyhow::Result<()> {
     let begin = Instant::now();
-    let go = |signal| tracee.go_unless(signal, || begin.elapsed() > PATIENCE);
+    let go = |signal| tracee.go_unless(signal, || begin.elapsed() > TIME_LIMIT);
     let mut stop = go(None)?;
     loop {
         stop = match stop {

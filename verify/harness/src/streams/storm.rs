@@ -16,9 +16,9 @@ use wigwag_testing::Link;
 use super::pattern;
 use crate::role;
 use crate::scale::Trial;
-use crate::storm::board::{Extent, Phase};
 use crate::storm::dice::Dice;
 use crate::storm::family::{self, Child};
+use crate::storm::scoreboard::{Extent, Phase};
 use crate::storm::world::World;
 
 /// Victims at a time that connect, and that listen.
@@ -29,7 +29,7 @@ const RING: usize = 16 << 10;
 /// The most that a victim means to send or get.
 const MOST: u64 = 1 << 20;
 /// So long may nothing happen between two that live.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIME_LIMIT: Duration = Duration::from_secs(15);
 /// How a stream begins: a seed, and how many bytes follow. The seed's lowest bit: the victim reads.
 const HEAD: usize = 16;
 
@@ -41,8 +41,8 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> 
     let mut keeper = role::start("stream-keeper", world.arguments([]));
     keeper.expect("ready");
     let numbers = [kills, trial.seed].map(|number| number.to_string());
-    let slayer = role::start("stream-slayer", world.arguments(numbers.iter().map(String::as_str)));
-    let killed = slayer.hear_at_last();
+    let killer = role::start("stream-killer", world.arguments(numbers.iter().map(String::as_str)));
+    let killed = killer.hear_at_last();
     world.board.set_phase(Phase::End);
     let told = keeper.hear_at_last();
     findings.extend(world.complaints());
@@ -94,7 +94,7 @@ pub fn play_keeper(parent: &Link, arguments: &[&str]) {
     });
     drop(listener);
     let begin = Instant::now();
-    while descriptors() > before && begin.elapsed() < PATIENCE {
+    while descriptors() > before && begin.elapsed() < TIME_LIMIT {
         std::thread::sleep(Duration::from_millis(1));
     }
     if descriptors() > before {
@@ -114,8 +114,8 @@ fn be_steady(world: &World) {
     while world.board.phase() == Phase::Run {
         let stream = Stream::builder().ring_bytes(RING).connect(world.socket()).map_err(std::io::Error::from);
         let talked = stream.and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TIME_LIMIT))?;
+            stream.set_write_timeout(Some(TIME_LIMIT))?;
             talk(world, stream, &mut dice)
         });
         if let Err(error) = talked {
@@ -149,7 +149,7 @@ fn visit(world: &World, seen: &Seen, place: &std::path::Path) {
 
 /// The other end of one victim.
 fn keep(world: &World, seen: &Seen, mut stream: Stream) {
-    let outcome = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+    let outcome = stream.set_read_timeout(Some(TIME_LIMIT)).and_then(|()| stream.set_write_timeout(Some(TIME_LIMIT)));
     if let Err(error) = outcome {
         return world.complain(format!("a timeout cannot be set: {error}"));
     }
@@ -225,7 +225,7 @@ fn keep_reader(world: &World, seen: &Seen, mut stream: Stream, seed: u64, len: u
 // ---- the victims ----------------------------------------------------------------------------------------------------
 
 /// The role: raises victims, and kills each at a moment of its own.
-pub fn play_slayer(parent: &Link, arguments: &[&str]) {
+pub fn play_killer(parent: &Link, arguments: &[&str]) {
     let (world, numbers) = World::open(arguments);
     let numbers: Vec<u64> = numbers.iter().map(|number| number.parse().expect("a number")).collect();
     let [kills, seed] = numbers[..] else { panic!("{numbers:?}") };
@@ -284,7 +284,7 @@ fn live(world: &World, index: usize, seed: u64) {
 
 fn sleep_until_killed() {
     loop {
-        std::thread::sleep(PATIENCE);
+        std::thread::sleep(TIME_LIMIT);
     }
 }
 

@@ -108,7 +108,7 @@ pub struct Programs {
 /// How long a cell may take.
 pub const HANG: Duration = Duration::from_secs(30);
 /// How long whoever looks for a server whose name was removed tries.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// How long processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 
@@ -283,7 +283,7 @@ fn use_it(cell: &Cell, ground: &Ground, programs: &Programs) -> Result<u64, Ende
         surrounding::happen(ground);
         // Who is served goes on, and who comes finds the server again.
         acknowledged += job(&mut client)?;
-        let mut next = Party::start(cell, ground, programs, Side::Client, PATIENCE);
+        let mut next = Party::start(cell, ground, programs, Side::Client, TIME_LIMIT);
         next.expect()?;
         acknowledged += job(&mut next)?;
         leave(next)?;

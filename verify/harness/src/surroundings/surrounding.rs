@@ -148,7 +148,7 @@ surroundings! {
 }
 
 /// An ordinary user, whom no machine knows.
-pub const STRANGER: u32 = 60_123;
+pub const OTHER_USER: u32 = 60_123;
 
 /// Descriptors that a program starts with and no session can be made of.
 const FEWEST: u64 = 8;
@@ -212,7 +212,7 @@ impl Ground {
     /// Who acts.
     pub fn user(&self) -> u32 {
         match self.odd.iter().any(|one| matches!(one, Ordinary | NoThreads)) {
-            true => STRANGER,
+            true => OTHER_USER,
             false => rustix::process::geteuid().as_raw(),
         }
     }
@@ -299,8 +299,8 @@ fn limit(what: rustix::process::Resource, most: u64) -> std::io::Result<()> {
 /// From now on this process is an ordinary user's.
 pub fn become_other_user() -> std::io::Result<()> {
     nix::unistd::setgroups(&[])?;
-    nix::unistd::setgid(STRANGER.into())?;
-    Ok(nix::unistd::setuid(STRANGER.into())?)
+    nix::unistd::setgid(OTHER_USER.into())?;
+    Ok(nix::unistd::setuid(OTHER_USER.into())?)
 }
 
 /// Goes on in a child; the parent ends at once.
@@ -374,7 +374,7 @@ pub fn prepare(ground: &Ground) -> anyhow::Result<()> {
         std::fs::set_permissions(&ground.root, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     }
     if has(XdgForeign) {
-        std::os::unix::fs::chown(ground.root.join("run"), Some(STRANGER + 1), None)?;
+        std::os::unix::fs::chown(ground.root.join("run"), Some(OTHER_USER + 1), None)?;
     }
     match ground.odd.iter().find(|one| one.group() == "files") {
         Some(one) => mount(*one, &names, ground.user()),

@@ -1,4 +1,4 @@
-//! The audits find what is planted for them.
+//! The audits find what is injected for them.
 
 use crate::PROGRAM;
 use wigwag_testing::finds;

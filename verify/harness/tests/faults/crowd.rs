@@ -1,4 +1,4 @@
-//! Crowds and limits, on a library with faults: each harness finds what was planted for it.
+//! Crowds and limits, on a library with faults: each harness finds what was injected for it.
 
 use crate::PROGRAM;
 use wigwag_testing::finds;

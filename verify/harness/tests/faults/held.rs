@@ -1,4 +1,4 @@
-//! What others can make a server hold, on a library with faults: the harness finds what was planted for it.
+//! What others can make a server hold, on a library with faults: the harness finds what was injected for it.
 
 use crate::PROGRAM;
 use wigwag_testing::finds;

@@ -1,4 +1,4 @@
-//! Histories find the faults that are planted for them, each in one that has what it takes.
+//! Histories find the faults that are injected for them, each in one that has what it takes.
 
 use crate::PROGRAM;
 use wigwag_testing::finds_in_history;

@@ -1,4 +1,4 @@
-//! What the proof must find, or it proves nothing: each goal is tried on a library with a fault planted for it.
+//! What the proof must find, or it proves nothing: each goal is tried on a library with a fault injected for it.
 //!
 //! The library has faults in it only where it is compiled with `--cfg wigwag_faults` (see
 //! `crates/wigwag/src/faults.rs`), and the flag changes every crate, so such a build has a directory of its own:

@@ -1,4 +1,4 @@
-//! The counters on a library with faults. Those of the models are planted in the models: see
+//! The counters on a library with faults. Those of the models are injected in the models: see
 //! `verify/harness/tests/model.rs`.
 
 use crate::PROGRAM;

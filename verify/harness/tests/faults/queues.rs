@@ -1,4 +1,4 @@
-//! What tries queues finds the faults that are planted for it.
+//! What tries queues finds the faults that are injected for it.
 
 use crate::{PROGRAM, turn};
 use wigwag_testing::finds;

@@ -1,4 +1,4 @@
-//! The harnesses that walk operations find planted faults.
+//! The harnesses that walk operations find injected faults.
 
 use crate::{PROGRAM, turn};
 

@@ -1,4 +1,4 @@
-//! The storms find the faults that are planted for them.
+//! The storms find the faults that are injected for them.
 
 use crate::PROGRAM;
 use wigwag_testing::finds;

@@ -1,4 +1,4 @@
-//! What tries surroundings finds the faults that are planted for it.
+//! What tries surroundings finds the faults that are injected for it.
 
 use crate::PROGRAM;
 use wigwag_testing::finds;

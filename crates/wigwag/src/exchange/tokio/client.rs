@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::exchange::client::{self, ClientBuilder};
 use crate::exchange::tokio::loan::{Loan, Reply};
 use crate::exchange::tokio::session::Session;
-use crate::session::connect::Handshake;
+use crate::session::connect::ClientHandshake;
 use crate::session::connect_async::shake_hands;
 use crate::stats::ClientStats;
 use crate::sys::clock;
@@ -308,7 +308,7 @@ impl ClientBuilder {
     /// # wigwag::Result::Ok(())
     /// ```
     pub async fn connect_async(self, name: impl AsRef<OsStr>) -> Result<Client> {
-        let established = shake_hands(Handshake::begin(name.as_ref(), self.checked_options()?)?).await?;
+        let established = shake_hands(ClientHandshake::begin(name.as_ref(), self.checked_options()?)?).await?;
         Client::from_blocking(self.connected(name.as_ref(), established))
     }
 }

@@ -7,7 +7,7 @@ use crate::memory::slot;
 use crate::options::ConnectOptions;
 use crate::queue::outbox::Outbox;
 use crate::queue::sender::{Sender, SenderBuilder, is_acknowledgement};
-use crate::session::connect::{Established, Handshake};
+use crate::session::connect::{ClientHandshake, Established};
 use crate::session::connection::Connection;
 use crate::sync::Ordering;
 use crate::wait::deadline::Deadline;
@@ -42,8 +42,8 @@ impl Sender {
     }
 
     /// The search for the next receiver; an error if there must not be one.
-    pub(super) fn search(&self) -> Result<Handshake> {
-        Handshake::begin(&self.name, self.wishes_for_successor()?)
+    pub(super) fn search(&self) -> Result<ClientHandshake> {
+        ClientHandshake::begin(&self.name, self.wishes_for_successor()?)
     }
 
     /// What is asked of the next receiver: all under way shall fit, so the new session is as large as the old one or is

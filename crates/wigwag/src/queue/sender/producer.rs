@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use crate::error::{Error, Result};
 use crate::queue::sender::{MessageLoan, Sender, SenderBuilder, too_long};
-use crate::session::connect::{Established, Handshake};
+use crate::session::connect::{ClientHandshake, Established};
 use crate::session::connection::Connection;
 use crate::sys::clock;
 use crate::wait::deadline::Deadline;
@@ -67,7 +67,7 @@ impl Sender {
     }
 
     /// The handshake with the next receiver; an error if there must not be one.
-    pub(crate) fn next_receiver(&self) -> Result<Handshake> {
+    pub(crate) fn next_receiver(&self) -> Result<ClientHandshake> {
         self.search()
     }
 

@@ -10,7 +10,7 @@ use tokio::task::coop;
 use crate::error::{Error, Result};
 use crate::queue::sender::producer::Room;
 use crate::queue::sender::{self, MessageLoan, SenderBuilder};
-use crate::session::connect::Handshake;
+use crate::session::connect::ClientHandshake;
 use crate::session::connect_async::shake_hands;
 use crate::stats::SenderStats;
 use crate::sys::async_fd::{Watched, watch};
@@ -410,7 +410,7 @@ impl SenderBuilder {
     /// # wigwag::Result::Ok(())
     /// ```
     pub async fn connect_async(self, name: impl AsRef<OsStr>) -> Result<Sender> {
-        let established = shake_hands(Handshake::begin(name.as_ref(), self.checked_options()?)?).await?;
+        let established = shake_hands(ClientHandshake::begin(name.as_ref(), self.checked_options()?)?).await?;
         Sender::from_blocking(self.connected(name.as_ref(), established))
     }
 }

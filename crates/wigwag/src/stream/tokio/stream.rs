@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::{Error, Result};
-use crate::session::connect::Handshake;
+use crate::session::connect::ClientHandshake;
 use crate::session::connect_async::shake_hands;
 use crate::session::peer::Peer;
 use crate::stream::stream;
@@ -255,7 +255,7 @@ impl StreamBuilder {
     /// # std::io::Result::Ok(())
     /// ```
     pub async fn connect_async(self, name: impl AsRef<OsStr>) -> Result<Stream> {
-        let established = shake_hands(Handshake::begin(name.as_ref(), self.checked_options()?)?).await?;
+        let established = shake_hands(ClientHandshake::begin(name.as_ref(), self.checked_options()?)?).await?;
         Stream::from_blocking(self.connected(established)?)
     }
 }

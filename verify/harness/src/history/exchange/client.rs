@@ -9,9 +9,9 @@ use wigwag::{Client, ErrorKind, Pending, Reply, TypedClient, TypedReply};
 use wigwag_testing::Raw;
 
 use super::model::{Asker, Call, HELD, HELD_UP, HOLD, is_over};
-use crate::history::act::{Actor, PATIENCE, forked, poll_once, runtime, within};
+use crate::history::act::{Actor, TIME_LIMIT, forked, poll_once, runtime, within};
 use crate::history::dialect::{Block, Dialect, Parcel};
-use crate::history::plan::{Deed, Face, Home, How, Step};
+use crate::history::plan::{Face, HandlerAction, Home, How, Step};
 
 /// What comes of a call.
 type Answer = wigwag::Result<Vec<u8>>;
@@ -102,7 +102,7 @@ impl Passed<'_> {
 impl Caller {
     fn connect(actor: &Actor) -> wigwag::Result<Caller> {
         let (party, dialect, name) = (actor.party(), actor.history.dialect, actor.stage.name());
-        let mut builder = Client::builder().slots(party.slots).timeout(PATIENCE);
+        let mut builder = Client::builder().slots(party.slots).timeout(TIME_LIMIT);
         if party.home == Home::OtherUser {
             builder = builder.server_user(0);
         }
@@ -344,9 +344,9 @@ impl Player<'_, '_> {
     /// Does one step; whether the session is over.
     async fn step(&mut self, step: Step) -> bool {
         match step {
-            Step::Call(len, deed, how) => self.call(len, deed, self.possible(how)).await,
+            Step::Call(len, action, how) => self.call(len, action, self.possible(how)).await,
             Step::Loan(len, how) => self.caller.loan(len, self.possible(how)).await.is_err_and(|error| is_over(&error)),
-            Step::Pass(len, deed, how) => self.pass(len, deed, self.possible(how)).await,
+            Step::Pass(len, action, how) => self.pass(len, action, self.possible(how)).await,
             Step::Collect(how) => match self.pending.pop_front() {
                 Some((passed, call)) => self.collect(passed, call, how).await,
                 None => false,
@@ -355,15 +355,15 @@ impl Player<'_, '_> {
                 drop(self.pending.pop_front());
                 false
             }
-            Step::Volley(deed) => self.volley(deed).await,
+            Step::Volley(action) => self.volley(action).await,
             Step::Crowd(sessions, rounds) => {
                 if let Caller::Blocking(client) = self.caller {
                     crowd(self.asker, client, sessions, rounds);
                 }
                 false
             }
-            Step::Fork(deed) => {
-                forked(self.asker.actor, deed, self.caller, Caller::refuses_in_child);
+            Step::Fork(fork) => {
+                forked(self.asker.actor, fork, self.caller, Caller::refuses_in_child);
                 false
             }
             _ => false,
@@ -377,17 +377,17 @@ impl Player<'_, '_> {
     }
 
     /// A request as the face makes one: a typed one has one length only.
-    fn request(&mut self, len: usize, deed: Deed) -> Option<(Call, Vec<u8>)> {
+    fn request(&mut self, len: usize, action: HandlerAction) -> Option<(Call, Vec<u8>)> {
         let only = self.asker.actor.history.dialect.block().filter(|_| matches!(self.caller, Caller::Typed(_)));
-        self.asker.call(only.unwrap_or(len), deed)
+        self.asker.call(only.unwrap_or(len), action)
     }
 
     fn is_encoded(&self) -> bool {
         self.asker.actor.history.dialect.is_encoded()
     }
 
-    async fn call(&mut self, len: usize, deed: Deed, how: How) -> bool {
-        let Some((call, bytes)) = self.request(len, deed) else { return false };
+    async fn call(&mut self, len: usize, action: HandlerAction, how: How) -> bool {
+        let Some((call, bytes)) = self.request(len, action) else { return false };
         let outcome = if self.is_encoded() {
             self.caller.call_with(&bytes, how).await
         } else {
@@ -396,12 +396,12 @@ impl Player<'_, '_> {
         outcome.is_some_and(|outcome| self.asker.judge(call, outcome.as_deref()))
     }
 
-    async fn pass(&mut self, len: usize, deed: Deed, how: How) -> bool {
+    async fn pass(&mut self, len: usize, action: HandlerAction, how: How) -> bool {
         if self.is_encoded() {
             // There is no such face: the value goes with a call.
-            return self.call(len, deed, How::For(1000)).await;
+            return self.call(len, action, How::For(1000)).await;
         }
-        let Some((mut call, bytes)) = self.request(len, deed) else { return false };
+        let Some((mut call, bytes)) = self.request(len, action) else { return false };
         match self.caller.pass(&bytes, how).await {
             Ok(passed) => {
                 call.passed_at = self.asker.actor.stage.now();
@@ -426,21 +426,21 @@ impl Player<'_, '_> {
     }
 
     /// As many as there is room for, at once.
-    async fn volley(&mut self, deed: Deed) -> bool {
+    async fn volley(&mut self, action: HandlerAction) -> bool {
         let (slots, capacity) = self.caller.slots_and_capacity();
         let len = capacity.min(100);
         if self.is_encoded() {
-            return self.encoded_volley(len / 3, deed).await;
+            return self.encoded_volley(len / 3, action).await;
         }
         for _ in 0..slots {
-            self.pass(len, deed, How::Try).await;
+            self.pass(len, action, How::Try).await;
         }
         self.collect_all().await
     }
 
     /// Tasks call at the same time; a blocking client has one call with a value at a time.
-    async fn encoded_volley(&mut self, len: usize, deed: Deed) -> bool {
-        let mut requests = (0..3).filter_map(|_| self.request(len, deed)).collect::<Vec<_>>();
+    async fn encoded_volley(&mut self, len: usize, action: HandlerAction) -> bool {
+        let mut requests = (0..3).filter_map(|_| self.request(len, action)).collect::<Vec<_>>();
         let (Some(one), Some(two), Some(three)) = (requests.pop(), requests.pop(), requests.pop()) else {
             return false;
         };

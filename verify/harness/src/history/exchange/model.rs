@@ -8,10 +8,10 @@ use wigwag_testing::{fill, word};
 
 use crate::history::act::{Actor, GUESTS_OVER, planned};
 use crate::history::dialect::{Dialect, Parcel};
-use crate::history::plan::{DEEDS, Deed, Fate, History, Role, Step};
+use crate::history::plan::{Fate, HANDLER_ACTIONS, HandlerAction, History, Role, Step};
 use crate::history::stage::{Stage, Word};
 
-/// Bytes of a request's head: deed, party, number, and a pattern.
+/// Bytes of a request's head: action, party, number, and a pattern.
 pub const HEAD: usize = 8;
 /// Calls that one party can make.
 const CALLS_MAX: u64 = 240;
@@ -30,27 +30,27 @@ fn seed(party: usize, number: u64) -> u64 {
 }
 
 /// Writes a request.
-fn write(bytes: &mut [u8], party: usize, number: u64, deed: Deed) {
+fn write(bytes: &mut [u8], party: usize, number: u64, action: HandlerAction) {
     fill(bytes, seed(party, number));
     if bytes.len() >= HEAD {
-        bytes[0] = deed as u8;
+        bytes[0] = action as u8;
         bytes[1] = party as u8;
         bytes[2..4].copy_from_slice(&(number as u16).to_le_bytes());
     }
 }
 
 /// The reply's bytes that a request must have; `None` if it must have none.
-fn expected(history: &History, len: usize, party: usize, number: u64, deed: Deed) -> Option<Vec<u8>> {
+fn expected(history: &History, len: usize, party: usize, number: u64, action: HandlerAction) -> Option<Vec<u8>> {
     let mut bytes = vec![0; len];
-    write(&mut bytes, party, number, deed);
-    match deed {
+    write(&mut bytes, party, number, action);
+    match action {
         _ if len < HEAD => bytes.iter_mut().for_each(|byte| *byte = !*byte),
-        Deed::Invert | Deed::InvertLater => bytes[HEAD..].iter_mut().for_each(|byte| *byte = !*byte),
-        Deed::Resize => {
+        HandlerAction::Invert | HandlerAction::InvertLater => bytes[HEAD..].iter_mut().for_each(|byte| *byte = !*byte),
+        HandlerAction::Resize => {
             bytes = vec![0; resized(history, len, party, number)];
             fill(&mut bytes, !seed(party, number));
         }
-        Deed::Fail | Deed::Panic | Deed::PanicLater => return None,
+        HandlerAction::Fail | HandlerAction::Panic | HandlerAction::PanicLater => return None,
     }
     Some(bytes)
 }
@@ -75,10 +75,10 @@ pub fn decide(actor: &Actor, sent: &[u8]) -> Result<Vec<u8>, String> {
         hold_up(stage);
         return Ok(sent.iter().map(|byte| !byte).collect());
     }
-    let (deed, party) = (sent[0], sent[1] as usize);
+    let (action, party) = (sent[0], sent[1] as usize);
     let number = u64::from(u16::from_le_bytes([sent[2], sent[3]]));
     let is_known = party < history.parties.len() && number < CALLS_MAX;
-    let Some(&deed) = DEEDS.get(deed as usize).filter(|_| is_known) else {
+    let Some(&action) = HANDLER_ACTIONS.get(action as usize).filter(|_| is_known) else {
         stage.complain(format!("a handler got {:?}, which nobody sent", &sent[..HEAD]));
         return Ok(sent.to_vec());
     };
@@ -90,16 +90,16 @@ pub fn decide(actor: &Actor, sent: &[u8]) -> Result<Vec<u8>, String> {
         stage.complain(format!("request {number} of client {party} was executed after its error said that it was not"));
     }
     let mut right = vec![0; sent.len()];
-    write(&mut right, party, number, deed);
+    write(&mut right, party, number, action);
     if sent != right {
         stage.complain(format!("request {number} of client {party} came with other bytes than were sent"));
     }
-    if deed == Deed::InvertLater {
+    if action == HandlerAction::InvertLater {
         std::thread::sleep(Duration::from_micros(word(number, 3) % 400));
     }
-    match expected(history, sent.len(), party, number, deed) {
+    match expected(history, sent.len(), party, number, action) {
         Some(reply) => Ok(reply),
-        None if deed == Deed::Fail => Err(failure(party, number)),
+        None if action == HandlerAction::Fail => Err(failure(party, number)),
         None => Err(PANIC.to_owned()),
     }
 }
@@ -154,7 +154,7 @@ pub struct Call {
     number: u64,
     /// The request's bytes.
     pub len: usize,
-    deed: Deed,
+    action: HandlerAction,
     /// When it had surely been passed.
     pub passed_at: u64,
 }
@@ -175,25 +175,25 @@ impl<'a> Asker<'a> {
     }
 
     /// A call of its own number, and the request's bytes; none is left, or the request would not fit.
-    pub fn call(&mut self, len: usize, deed: Deed) -> Option<(Call, Vec<u8>)> {
+    pub fn call(&mut self, len: usize, action: HandlerAction) -> Option<(Call, Vec<u8>)> {
         let number = self.next;
         self.next += 1;
-        self.with_number(number, len, deed)
+        self.with_number(number, len, action)
     }
 
     /// A call that is too short to say whose it is, and needs no number.
     pub fn anonymous(&self, len: usize) -> Option<(Call, Vec<u8>)> {
-        self.with_number(self.next, len.min(HEAD - 1), Deed::Invert)
+        self.with_number(self.next, len.min(HEAD - 1), HandlerAction::Invert)
     }
 
-    fn with_number(&self, number: u64, len: usize, deed: Deed) -> Option<(Call, Vec<u8>)> {
+    fn with_number(&self, number: u64, len: usize, action: HandlerAction) -> Option<(Call, Vec<u8>)> {
         if number >= CALLS_MAX {
             return None;
         }
-        let deed = if len < HEAD { Deed::Invert } else { deed };
+        let action = if len < HEAD { HandlerAction::Invert } else { action };
         let mut bytes = vec![0; len];
-        write(&mut bytes, self.actor.me, number, deed);
-        Some((Call { number, len, deed, passed_at: 0 }, bytes))
+        write(&mut bytes, self.actor.me, number, action);
+        Some((Call { number, len, action, passed_at: 0 }, bytes))
     }
 
     /// Checks what came of a call; whether its session is over.
@@ -212,13 +212,13 @@ impl<'a> Asker<'a> {
     }
 
     fn complain(&self, call: Call, what: impl AsRef<str>) {
-        self.actor.complain(format!("call {} ({:?}): {}", call.number, call.deed, what.as_ref()));
+        self.actor.complain(format!("call {} ({:?}): {}", call.number, call.action, what.as_ref()));
     }
 
     fn judge_reply(&self, call: Call, bytes: &[u8]) {
         self.said(call, WAS_EXECUTED);
         let history = &self.actor.history;
-        match expected(history, call.len, self.actor.me, call.number, call.deed) {
+        match expected(history, call.len, self.actor.me, call.number, call.action) {
             Some(expected) if expected == bytes => {}
             Some(expected) => self.complain(
                 call,
@@ -247,7 +247,9 @@ impl<'a> Asker<'a> {
             ErrorKind::HandlerFailed => self.judge_failure(call, error),
             ErrorKind::HandlerPanicked => {
                 self.said(call, WAS_EXECUTED);
-                if !matches!(call.deed, Deed::Panic | Deed::PanicLater) && !has_fate(history, Fate::Panicked) {
+                if !matches!(call.action, HandlerAction::Panic | HandlerAction::PanicLater)
+                    && !has_fate(history, Fate::Panicked)
+                {
                     self.complain(call, format!("{error:?}"));
                 }
             }
@@ -281,10 +283,10 @@ impl<'a> Asker<'a> {
             return self.said(call, NOT_EXECUTED);
         }
         self.said(call, WAS_EXECUTED);
-        let is_planned = call.deed == Deed::Fail && text == failure(me, call.number);
+        let is_planned = call.action == HandlerAction::Fail && text == failure(me, call.number);
         let is_too_long = history.dialect.is_encoded()
             && text.contains("capacity")
-            && expected(history, call.len, me, call.number, call.deed)
+            && expected(history, call.len, me, call.number, call.action)
                 .is_some_and(|reply| history.dialect.may_exceed(reply.len(), self.capacity));
         if !is_planned && !is_too_long && text != "planned: given back" {
             self.complain(call, format!("{error:?}"));

@@ -239,10 +239,10 @@ impl Host<'_> {
                 }
             }
             Step::ShutDownSelf => drop(stage.shut_down(*me)),
-            Step::Fork(deed) => {
-                forked(self.actor, self.deed_of_child(deed), &self.service, Service::refuses_in_child);
+            Step::Fork(fork) => {
+                forked(self.actor, self.fork_of_child(fork), &self.service, Service::refuses_in_child);
                 if let Some(request) = self.held.first() {
-                    forked(self.actor, deed, request, refused_in_child);
+                    forked(self.actor, fork, request, refused_in_child);
                 }
             }
             _ => {}
@@ -250,10 +250,10 @@ impl Host<'_> {
     }
 
     /// A server for tasks has nothing that a child can call without a runtime.
-    fn deed_of_child(&self, deed: Fork) -> Fork {
-        match (&self.service, deed) {
+    fn fork_of_child(&self, fork: Fork) -> Fork {
+        match (&self.service, fork) {
             (Service::Tasks(_), Fork::Call) => Fork::Drop,
-            _ => deed,
+            _ => fork,
         }
     }
 

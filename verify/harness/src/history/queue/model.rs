@@ -264,7 +264,7 @@ fn may_be_marked_unseen(history: &History) -> bool {
 }
 
 /// What all faces of a sender have.
-pub struct Teller<'a> {
+pub struct MessageLog<'a> {
     /// The sender.
     pub actor: &'a Actor,
     next: u64,
@@ -275,13 +275,13 @@ pub struct Teller<'a> {
     capacity: usize,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> MessageLog<'a> {
     /// One that has sent nothing yet, in a session of that capacity.
-    pub fn new(actor: &'a Actor, capacity: usize) -> Teller<'a> {
+    pub fn new(actor: &'a Actor, capacity: usize) -> MessageLog<'a> {
         // One byte has room for 32 of 8 senders.
         let is_short = capacity == 1 || actor.party().steps.iter().any(is_of_one_byte);
         let most = if is_short { 32 } else { MESSAGES_MAX };
-        Teller { actor, next: 0, first: 0, most, capacity }
+        MessageLog { actor, next: 0, first: 0, most, capacity }
     }
 
     /// What is sent from now on goes in another session.
@@ -382,7 +382,7 @@ fn has_liar(history: &History) -> bool {
 }
 
 fn is_of_one_byte(step: &Step) -> bool {
-    matches!(step, Step::Send(1, _) | Step::SendBatch(_, 1) | Step::Draft(1, _))
+    matches!(step, Step::Send(1, _) | Step::SendBatch(_, 1) | Step::MessageLoan(1, _))
 }
 
 /// What must hold in the end.

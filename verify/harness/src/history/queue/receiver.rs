@@ -195,11 +195,11 @@ impl Host<'_> {
             },
             Step::Drain(fate) => self.drain(fate).await,
             Step::ShutDownSelf => drop(self.actor.stage.shut_down(self.actor.me)),
-            Step::Fork(deed) => {
-                forked(self.actor, deed, &self.intake, Intake::refuses_in_child);
+            Step::Fork(fork) => {
+                forked(self.actor, fork, &self.intake, Intake::refuses_in_child);
                 if let Some(delivery) = self.held.first() {
                     // Its bytes are not among what a child may touch.
-                    forked(self.actor, deed, delivery, |delivery| {
+                    forked(self.actor, fork, delivery, |delivery| {
                         delivery.nack();
                         Ok(())
                     });

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use wigwag::{ErrorKind, Result, Sender};
 
-use super::model::{NAMELESS_SENT, Teller, is_nobody_there};
-use crate::history::act::{Actor, PATIENCE, forked, poll_once, runtime, within};
+use super::model::{MessageLog, NAMELESS_SENT, is_nobody_there};
+use crate::history::act::{Actor, TIME_LIMIT, forked, poll_once, runtime, within};
 use crate::history::dialect::Parcel;
 use crate::history::plan::{Face, Home, How, Step};
 use crate::history::stage::Word;
@@ -67,7 +67,7 @@ impl Outlet {
     }
 
     /// Writes a message in place; `None`: it was not committed, or there was no room in time.
-    async fn draft(&mut self, message: &[u8], is_committed: bool) -> Option<Result<()>> {
+    async fn message_loan(&mut self, message: &[u8], is_committed: bool) -> Option<Result<()>> {
         const LIMIT: Duration = Duration::from_millis(3);
         let draft = match self {
             Outlet::Blocking(sender) => sender.loan_timeout(message.len(), LIMIT),
@@ -113,7 +113,7 @@ impl Outlet {
 /// A sender.
 pub fn guest(actor: &Actor) {
     let party = actor.party();
-    let mut builder = Sender::builder().timeout(PATIENCE).contract(actor.history.dialect.contract());
+    let mut builder = Sender::builder().timeout(TIME_LIMIT).contract(actor.history.dialect.contract());
     // A wish that no receiver grants would be refused for ever.
     let hosts = || actor.history.hosts().into_iter().map(|host| &actor.history.parties[host]);
     if let (Some(slots), Some(capacity)) =
@@ -125,7 +125,8 @@ pub fn guest(actor: &Actor) {
         builder = builder.server_user(0);
     }
     let Some(sender) = actor.connect(|| builder.clone().connect(actor.stage.name())) else { return };
-    let mut player = Player { teller: Teller::new(actor, sender.capacity()), outlet: Outlet::Blocking(sender) };
+    let mut player =
+        Player { message_log: MessageLog::new(actor, sender.capacity()), outlet: Outlet::Blocking(sender) };
     match party.face {
         Face::Blocking => match poll_once(player.play(0)) {
             Some(Some(next)) => in_tasks(player, next, Face::Tasks),
@@ -137,26 +138,26 @@ pub fn guest(actor: &Actor) {
 }
 
 fn in_tasks(player: Player<'_>, from: usize, face: Face) {
-    let Player { teller, outlet } = player;
+    let Player { message_log, outlet } = player;
     runtime(face).block_on(async {
         match outlet.into_tasks() {
             Ok(outlet) => {
-                Player { teller, outlet }.play(from).await;
+                Player { message_log, outlet }.play(from).await;
             }
-            Err(error) => teller.actor.complain(format!("from_blocking: {error:?}")),
+            Err(error) => message_log.actor.complain(format!("from_blocking: {error:?}")),
         }
     });
 }
 
 struct Player<'a> {
-    teller: Teller<'a>,
+    message_log: MessageLog<'a>,
     outlet: Outlet,
 }
 
 impl Player<'_> {
     /// Plays from a step on; from which one it goes on as a task.
     async fn play(&mut self, from: usize) -> Option<usize> {
-        let actor = self.teller.actor;
+        let actor = self.message_log.actor;
         let steps = &actor.party().steps;
         for index in from..steps.len() {
             match actor.begin(index) {
@@ -180,46 +181,46 @@ impl Player<'_> {
                 }
             }
             Step::SendBatch(count, len) => self.send_batch(count, len).await,
-            Step::Draft(len, _) if self.is_encoded() => self.send(len, How::For(3000)).await,
-            Step::Draft(len, is_committed) => self.draft(len, is_committed).await,
+            Step::MessageLoan(len, _) if self.is_encoded() => self.send(len, How::For(3000)).await,
+            Step::MessageLoan(len, is_committed) => self.message_loan(len, is_committed).await,
             Step::Flush(how) => {
                 let limit = if let How::For(us) = how { us } else { 5000 };
                 match self.outlet.flush(Duration::from_micros(limit)).await {
-                    Some(Ok(())) => self.teller.flushed(),
-                    Some(Err(error)) => self.teller.flush_failed(&error),
+                    Some(Ok(())) => self.message_log.flushed(),
+                    Some(Err(error)) => self.message_log.flush_failed(&error),
                     None => {}
                 }
             }
             Step::Clone => self.replace().await,
             Step::Crowd(sessions, rounds) => {
                 if let Outlet::Blocking(sender) = &self.outlet {
-                    crowd(self.teller.actor, sender, sessions, rounds);
+                    crowd(self.message_log.actor, sender, sessions, rounds);
                 }
             }
-            Step::Fork(deed) => forked(self.teller.actor, deed, &self.outlet, Outlet::refuses_in_child),
+            Step::Fork(fork) => forked(self.message_log.actor, fork, &self.outlet, Outlet::refuses_in_child),
             _ => {}
         }
     }
 
     fn is_encoded(&self) -> bool {
-        self.teller.actor.history.dialect.is_encoded()
+        self.message_log.actor.history.dialect.is_encoded()
     }
 
     async fn send(&mut self, len: usize, how: How) {
-        let Some(number) = self.teller.begin(len) else { return };
-        let message = self.teller.message(len, number);
+        let Some(number) = self.message_log.begin(len) else { return };
+        let message = self.message_log.message(len, number);
         let outcome = match self.is_encoded() {
             true => self.outlet.send_with(&message, how).await,
             false => self.outlet.send(&message, how).await,
         };
         if let Some(outcome) = outcome {
-            self.teller.sent(len, number, outcome.as_ref().copied());
+            self.message_log.sent(len, number, outcome.as_ref().copied());
         }
     }
 
     async fn send_batch(&mut self, count: usize, len: usize) {
-        let numbers: Vec<u64> = (0..count).map_while(|_| self.teller.begin(len)).collect();
-        let messages = numbers.iter().map(|&number| self.teller.message(len, number)).collect();
+        let numbers: Vec<u64> = (0..count).map_while(|_| self.message_log.begin(len)).collect();
+        let messages = numbers.iter().map(|&number| self.message_log.message(len, number)).collect();
         let before = self.outlet.sent();
         let outcome = self.outlet.send_batch(messages).await;
         let sent = self.outlet.sent() - before;
@@ -227,33 +228,33 @@ impl Player<'_> {
             && (count != numbers.len() || sent != count as u64)
         {
             let asked = numbers.len();
-            self.teller.actor.complain(format!("a batch of {asked} says {count}, and {sent} were counted"));
+            self.message_log.actor.complain(format!("a batch of {asked} says {count}, and {sent} were counted"));
         }
         for (place, &number) in numbers.iter().enumerate() {
             match &outcome {
-                Err(error) if place as u64 >= sent => self.teller.sent(len, number, Err(error)),
-                _ => self.teller.sent(len, number, Ok(())),
+                Err(error) if place as u64 >= sent => self.message_log.sent(len, number, Err(error)),
+                _ => self.message_log.sent(len, number, Ok(())),
             }
         }
     }
 
-    async fn draft(&mut self, len: usize, is_committed: bool) {
-        let Some(number) = self.teller.begin(len) else { return };
-        let message = self.teller.message(len, number);
-        match self.outlet.draft(&message, is_committed).await {
-            Some(outcome) => self.teller.sent(len, number, outcome.as_ref().copied()),
-            None => self.teller.gave_up(len, number),
+    async fn message_loan(&mut self, len: usize, is_committed: bool) {
+        let Some(number) = self.message_log.begin(len) else { return };
+        let message = self.message_log.message(len, number);
+        match self.outlet.message_loan(&message, is_committed).await {
+            Some(outcome) => self.message_log.sent(len, number, outcome.as_ref().copied()),
+            None => self.message_log.gave_up(len, number),
         }
     }
 
     /// Goes on with a session of its own, once the first one has nothing left.
     async fn replace(&mut self) {
         self.settle().await;
-        self.teller.begin_session();
+        self.message_log.begin_session();
         match self.outlet.another().await {
             Ok(another) => self.outlet = another,
-            Err(error) if is_nobody_there(&error, &self.teller.actor.history) => {}
-            Err(error) => self.teller.actor.complain(format!("try_clone: {error:?}")),
+            Err(error) if is_nobody_there(&error, &self.message_log.actor.history) => {}
+            Err(error) => self.message_log.actor.complain(format!("try_clone: {error:?}")),
         }
     }
 
@@ -262,11 +263,11 @@ impl Player<'_> {
         loop {
             match self.outlet.flush(Duration::from_millis(200)).await {
                 Some(Ok(())) => {
-                    self.teller.flushed();
+                    self.message_log.flushed();
                     return true;
                 }
                 Some(Err(error)) => {
-                    self.teller.flush_failed(&error);
+                    self.message_log.flush_failed(&error);
                     if error.kind() == ErrorKind::Violation {
                         return false;
                     }

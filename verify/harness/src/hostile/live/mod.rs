@@ -32,7 +32,7 @@ pub const ROLES: &[(&str, Play)] = &[
 ];
 
 /// A user that nothing else here runs as.
-const STRANGER: u32 = 60_123;
+const OTHER_USER: u32 = 60_123;
 const ATTACKERS: usize = 4;
 const HONEST: usize = 2;
 /// What the honest clients must keep, in percent.
@@ -47,7 +47,7 @@ pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
         std::fs::set_permissions(ground.path(""), open)?;
     }
     let socket = ground.socket();
-    let mut host = role::start("hostile-host", [socket.as_os_str(), STRANGER.to_string().as_ref()]);
+    let mut host = role::start("hostile-host", [socket.as_os_str(), OTHER_USER.to_string().as_ref()]);
     host.expect("ready");
     let mut attackers: Vec<Process> =
         (0..ATTACKERS).map(|index| attacker(&socket, trial.seed, index, is_root)).collect();
@@ -131,7 +131,7 @@ impl Span {
 }
 
 fn attacker(socket: &Path, seed: u64, index: usize, is_root: bool) -> Process {
-    let user = if is_root && index % 2 == 1 { STRANGER } else { rustix::process::geteuid().as_raw() };
+    let user = if is_root && index % 2 == 1 { OTHER_USER } else { rustix::process::geteuid().as_raw() };
     let seed = super::dice::seed_of(seed, index as u64).to_string();
     role::start("hostile-attacker", [socket.as_os_str(), seed.as_ref(), user.to_string().as_ref()])
 }

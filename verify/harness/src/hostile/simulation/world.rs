@@ -8,9 +8,9 @@ use wigwag_testing::wire::{self, VIOLATION};
 use wigwag_testing::{Ground, IN_BODY, REQUEST, Raw, SERVER};
 
 use super::call::{Answer, Calls, State, reply, request};
-use super::seat::{Deed, Seat};
+use super::sim_client::{ActionResult, SimClient};
 use crate::hostile::dice::Dice;
-use crate::hostile::patience::until;
+use crate::hostile::polling::until;
 
 const CLIENTS_MAX: usize = 4;
 const CAPACITY: usize = 600;
@@ -40,7 +40,7 @@ struct Visitor {
 /// One seed's world.
 pub struct World<'a> {
     // Clients and requests end before the server.
-    seats: Vec<Seat>,
+    sim_clients: Vec<SimClient>,
     visitors: Vec<Visitor>,
     held: BTreeMap<u64, Request>,
     host: Option<Host>,
@@ -60,7 +60,7 @@ impl<'a> World<'a> {
     /// Nothing is there yet.
     pub fn new(ground: &'a Ground, dice: Dice<'a>) -> World<'a> {
         World {
-            seats: Vec::new(),
+            sim_clients: Vec::new(),
             visitors: Vec::new(),
             held: BTreeMap::new(),
             host: None,
@@ -80,25 +80,25 @@ impl<'a> World<'a> {
         self.model.0.len()
     }
 
-    /// So many deeds, and an end in good order at which everything must add up.
-    pub fn play(&mut self, deeds: usize) -> Deed {
+    /// So many actions, and an end in good order at which everything must add up.
+    pub fn play(&mut self, actions: usize) -> ActionResult {
         self.bind()?;
         self.connect()?;
-        for _ in 0..deeds {
-            self.deed()?;
+        for _ in 0..actions {
+            self.action()?;
         }
         self.finish()
     }
 
-    fn deed(&mut self) -> Deed {
+    fn action(&mut self) -> ActionResult {
         match self.dice.below(100) {
             0..=3 => self.connect(),
             4..=5 => self.disconnect(),
-            6..=21 => self.with_seat("loans", |seat, dice, model, _| seat.loan(dice, model)),
-            22..=41 => self.with_seat("sends", |seat, dice, model, id| seat.send(dice, model, id)),
-            42..=57 => self.with_seat("looks", |seat, dice, model, _| seat.look(dice, model)),
-            58..=62 => self.with_seat("gives up", |seat, dice, model, _| seat.abandon(dice, model)),
-            63..=69 => self.with_seat("finishes", |seat, dice, _, _| seat.finish(dice)),
+            6..=21 => self.with_sim_client("loans", |sim_client, dice, model, _| sim_client.loan(dice, model)),
+            22..=41 => self.with_sim_client("sends", |sim_client, dice, model, id| sim_client.send(dice, model, id)),
+            42..=57 => self.with_sim_client("looks", |sim_client, dice, model, _| sim_client.look(dice, model)),
+            58..=62 => self.with_sim_client("gives up", |sim_client, dice, model, _| sim_client.abandon(dice, model)),
+            63..=69 => self.with_sim_client("finishes", |sim_client, dice, _, _| sim_client.finish(dice)),
             70..=79 => self.receive(),
             80..=90 => self.answer(),
             91 => self.visit(),
@@ -121,18 +121,22 @@ impl<'a> World<'a> {
     }
 
     /// A client does something.
-    fn with_seat(&mut self, what: &str, act: impl FnOnce(&mut Seat, &mut Dice<'_>, &mut Calls, u64) -> Deed) -> Deed {
-        if self.seats.is_empty() {
+    fn with_sim_client(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&mut SimClient, &mut Dice<'_>, &mut Calls, u64) -> ActionResult,
+    ) -> ActionResult {
+        if self.sim_clients.is_empty() {
             return Ok(());
         }
-        let index = self.dice.below(self.seats.len());
+        let index = self.dice.below(self.sim_clients.len());
         self.last_call += 1;
-        let (number, id) = (self.seats[index].number, self.last_call);
+        let (number, id) = (self.sim_clients[index].number, self.last_call);
         self.note(format!("client {number} {what} (call {id})"));
-        act(&mut self.seats[index], &mut self.dice, &mut self.model, id)
+        act(&mut self.sim_clients[index], &mut self.dice, &mut self.model, id)
     }
 
-    fn bind(&mut self) -> Deed {
+    fn bind(&mut self) -> ActionResult {
         let wait = self.dice.of(&[Wait::Spin, Wait::Adaptive, Wait::Park]);
         self.note(format!("a server is bound, {wait:?}"));
         let builder = Server::builder().slots(SLOTS).capacity(CAPACITY).wait(wait);
@@ -158,8 +162,8 @@ impl<'a> World<'a> {
         }
     }
 
-    fn connect(&mut self) -> Deed {
-        if self.seats.len() >= CLIENTS_MAX {
+    fn connect(&mut self) -> ActionResult {
+        if self.sim_clients.len() >= CLIENTS_MAX {
             return Ok(());
         }
         let is_greedy = self.dice.one_in(8);
@@ -179,7 +183,7 @@ impl<'a> World<'a> {
                     return Err(format!("a session of {} slots of {}", client.slots(), client.capacity()));
                 }
                 host.accepted += 1;
-                self.seats.push(Seat::new(client, number, host.number));
+                self.sim_clients.push(SimClient::new(client, number, host.number));
                 self.wait_for_sessions();
                 Ok(())
             }
@@ -195,8 +199,12 @@ impl<'a> World<'a> {
     /// Sessions that the server must have.
     fn sessions(&self) -> u64 {
         let Some(host) = &self.host else { return 0 };
-        let seats = self.seats.iter().filter(|seat| seat.server == host.number && !seat.is_over).count();
-        (seats + self.visitors.len()) as u64
+        let sim_clients = self
+            .sim_clients
+            .iter()
+            .filter(|sim_client| sim_client.server == host.number && !sim_client.is_over)
+            .count();
+        (sim_clients + self.visitors.len()) as u64
     }
 
     /// The control thread works beside us: its effect is waited for, so that what follows does not depend on it.
@@ -209,28 +217,33 @@ impl<'a> World<'a> {
         });
     }
 
-    fn disconnect(&mut self) -> Deed {
-        if self.seats.is_empty() {
+    fn disconnect(&mut self) -> ActionResult {
+        if self.sim_clients.is_empty() {
             return Ok(());
         }
-        let mut seat = self.seats.swap_remove(self.dice.below(self.seats.len()));
-        self.note(format!("client {} leaves", seat.number));
-        seat.let_go(&mut self.model);
-        self.model.lose(seat.number);
-        drop(seat);
+        let mut sim_client = self.sim_clients.swap_remove(self.dice.below(self.sim_clients.len()));
+        self.note(format!("client {} leaves", sim_client.number));
+        sim_client.let_go(&mut self.model);
+        self.model.lose(sim_client.number);
+        drop(sim_client);
         self.wait_for_sessions();
         Ok(())
     }
 
     /// The server takes all there is.
-    fn receive(&mut self) -> Deed {
+    fn receive(&mut self) -> ActionResult {
         self.note("the server receives");
         let Some(host) = &mut self.host else { return Ok(()) };
         if std::mem::replace(&mut host.is_drained, host.is_closing) {
             return Ok(()); // what is passed from then on may be served or not
         }
         let settled_owner = std::mem::replace(&mut self.settled_owner, self.last_owner);
-        let owners: Vec<u64> = self.seats.iter().filter(|seat| !seat.is_over).map(|seat| seat.number).collect();
+        let owners: Vec<u64> = self
+            .sim_clients
+            .iter()
+            .filter(|sim_client| !sim_client.is_over)
+            .map(|sim_client| sim_client.number)
+            .collect();
         let by_hand: Vec<u64> = self.visitors.iter().map(|visitor| visitor.number).collect();
         let is_here = |owner: u64| owners.contains(&owner) || by_hand.contains(&owner);
         let is_newcomers = |owner: u64| owner > settled_owner && is_here(owner);
@@ -262,7 +275,7 @@ impl<'a> World<'a> {
     }
 
     /// The server answers one of the requests that it has.
-    fn answer(&mut self) -> Deed {
+    fn answer(&mut self) -> ActionResult {
         let ids: Vec<u64> = self.held.keys().copied().collect();
         if ids.is_empty() {
             return Ok(());
@@ -273,7 +286,11 @@ impl<'a> World<'a> {
         self.note(format!("call {id} is answered, way {way}"));
         let call = &self.model.0[&id];
         // Whose session is over is gone, too, as soon as the control thread knows.
-        let is_over = self.seats.iter().find(|seat| seat.number == call.owner).is_none_or(|seat| seat.is_over);
+        let is_over = self
+            .sim_clients
+            .iter()
+            .find(|sim_client| sim_client.number == call.owner)
+            .is_none_or(|sim_client| sim_client.is_over);
         let is_told = held.is_abandoned();
         if is_told != call.is_abandoned && !(is_told && is_over) {
             return Err(format!("call {id} is abandoned, or is not, and the server is told otherwise"));
@@ -286,7 +303,7 @@ impl<'a> World<'a> {
     }
 
     /// A session by hand begins.
-    fn visit(&mut self) -> Deed {
+    fn visit(&mut self) -> ActionResult {
         if !self.is_open() || self.visitors.len() >= 2 {
             return Ok(());
         }
@@ -303,7 +320,7 @@ impl<'a> World<'a> {
     }
 
     /// A session by hand makes a call by the rules, or looks at what came of its last one.
-    fn call_by_hand(&mut self) -> Deed {
+    fn call_by_hand(&mut self) -> ActionResult {
         if self.visitors.is_empty() {
             return Ok(());
         }
@@ -331,7 +348,7 @@ impl<'a> World<'a> {
     }
 
     /// A session by hand breaks the rules: that ends it, with a reason, and nothing else.
-    fn break_rules(&mut self) -> Deed {
+    fn break_rules(&mut self) -> ActionResult {
         if self.visitors.is_empty() || !self.is_open() {
             return Ok(());
         }
@@ -361,7 +378,7 @@ impl<'a> World<'a> {
     }
 
     /// The server is told to shut down: nobody is let in any more, what was passed is still served.
-    fn shut_down(&mut self) -> Deed {
+    fn shut_down(&mut self) -> ActionResult {
         self.note("the server is told to shut down");
         let Some(host) = &mut self.host else { return Ok(()) };
         host.server.shutdown_handle().shutdown();
@@ -372,7 +389,7 @@ impl<'a> World<'a> {
     }
 
     /// The server is dropped.
-    fn stop(&mut self) -> Deed {
+    fn stop(&mut self) -> ActionResult {
         self.note("the server is dropped");
         self.drop_server();
         Ok(())
@@ -380,16 +397,16 @@ impl<'a> World<'a> {
 
     fn drop_server(&mut self) {
         let Some(host) = self.host.take() else { return };
-        for seat in self.seats.iter_mut().filter(|seat| seat.server == host.number) {
-            seat.is_over = true;
-            self.model.lose(seat.number);
+        for sim_client in self.sim_clients.iter_mut().filter(|sim_client| sim_client.server == host.number) {
+            sim_client.is_over = true;
+            self.model.lose(sim_client.number);
         }
         for visitor in self.visitors.drain(..) {
             self.model.lose(visitor.number);
         }
     }
 
-    fn check_counts(&mut self) -> Deed {
+    fn check_counts(&mut self) -> ActionResult {
         self.note("the counts are compared");
         let Some(host) = &self.host else { return Ok(()) };
         let expected = (self.sessions(), host.accepted, host.refused, host.violations);
@@ -409,7 +426,7 @@ impl<'a> World<'a> {
     }
 
     /// Everything comes to its end, and must add up.
-    fn finish(&mut self) -> Deed {
+    fn finish(&mut self) -> ActionResult {
         self.note("the end");
         self.receive()?;
         while !self.held.is_empty() {
@@ -418,18 +435,18 @@ impl<'a> World<'a> {
         if !self.is_open() {
             self.drop_server(); // what was passed to a server that shuts down may never be received
         }
-        for index in 0..self.seats.len() {
-            while self.seats[index].has_calls() && !self.seats[index].is_over {
-                self.seats[index].look(&mut self.dice, &mut self.model)?;
+        for index in 0..self.sim_clients.len() {
+            while self.sim_clients[index].has_calls() && !self.sim_clients[index].is_over {
+                self.sim_clients[index].look(&mut self.dice, &mut self.model)?;
             }
-            let seat = &mut self.seats[index];
-            seat.let_go(&mut self.model);
-            if !seat.is_over {
-                seat.check_slots(&self.model)?;
+            let sim_client = &mut self.sim_clients[index];
+            sim_client.let_go(&mut self.model);
+            if !sim_client.is_over {
+                sim_client.check_slots(&self.model)?;
             }
         }
         self.check_counts()?;
-        while !self.seats.is_empty() {
+        while !self.sim_clients.is_empty() {
             self.disconnect()?;
         }
         self.stop()
@@ -437,7 +454,7 @@ impl<'a> World<'a> {
 }
 
 /// A request is one that was passed, not received before, with every byte as it was sent.
-fn received(model: &mut Calls, held: &mut BTreeMap<u64, Request>, got: Request) -> Deed {
+fn received(model: &mut Calls, held: &mut BTreeMap<u64, Request>, got: Request) -> ActionResult {
     let Some(id) = got.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) else {
         return Err(format!("a request of {} bytes, and nobody sent one so short", got.len()));
     };
@@ -495,7 +512,7 @@ fn answer_one(mut held: Request, id: u64, way: usize, len: usize) -> Result<Answ
 }
 
 /// What a session by hand finds in its slot.
-fn check_by_hand(raw: &Raw, id: u64, answer: &Answer) -> Deed {
+fn check_by_hand(raw: &Raw, id: u64, answer: &Answer) -> ActionResult {
     let head = raw.head(0).load(std::sync::atomic::Ordering::Relaxed);
     let bytes = raw.read(0, head & IN_BODY != 0, head as u32 as usize);
     let is_right = match answer {

@@ -124,7 +124,7 @@ impl Handshake {
             ClientAt::Ready if state.server_hung_up || !state.server_is_alive => {
                 // EPIPE: what was said before is read, as `check_alive` does. Here: whether a reason is there.
                 match state.to_client.first() {
-                    Some(_) => self.take_news(state)?,
+                    Some(_) => self.read_close_reason(state)?,
                     None => ClientAt::Died,
                 }
             }
@@ -132,7 +132,7 @@ impl Handshake {
                 self.say_to_server(state, ToServer::Ready);
                 ClientAt::Connected
             }
-            ClientAt::Connected => self.take_news(state)?,
+            ClientAt::Connected => self.read_close_reason(state)?,
             failed if failed.has_failed() => {
                 state.client_hung_up = true;
                 ClientAt::Gone
@@ -169,8 +169,8 @@ impl Handshake {
         })
     }
 
-    /// `read_news` of a session.
-    fn take_news(&self, state: &mut State) -> Option<ClientAt> {
+    /// `SocketEvents` of a session: why it is over.
+    fn read_close_reason(&self, state: &mut State) -> Option<ClientAt> {
         if state.to_client.is_empty() {
             return Self::server_end_shows(state).then_some(ClientAt::Ended);
         }

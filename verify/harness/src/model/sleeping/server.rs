@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use wigwag::models::slot::{self, Expected};
 use wigwag::models::wake_flag::WakeFlag;
 
-use super::{Bug, Entry, Letter, Sleeping, State, on_turn, on_waiting, turn_of};
+use super::{Bug, Entry, Sleeping, State, WorkerMessage, on_turn, on_waiting, turn_of};
 
 /// Where the serving thread stands: what it does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,8 +14,8 @@ pub enum ThreadAt {
     Top,
     /// Answers the call.
     Answer,
-    /// Takes the letters.
-    TakeLetters,
+    /// Takes the messages.
+    ReadMessages,
     /// Looks at the session with this index, if it is active.
     Pass(usize),
     /// Announces that it sleeps.
@@ -43,7 +43,7 @@ pub enum ThreadAt {
 pub enum ControlThreadAt {
     /// Sleeps in its epoll.
     Rest,
-    /// Has put a letter in; calls.
+    /// Has put a message in; calls.
     Call,
     /// Rings.
     Ring,
@@ -56,10 +56,10 @@ impl Sleeping {
             ThreadAt::Top => ThreadAt::Pass(0),
             ThreadAt::Answer => {
                 state.wake_flag = false;
-                ThreadAt::TakeLetters
+                ThreadAt::ReadMessages
             }
-            ThreadAt::TakeLetters => {
-                self.read_letters(state);
+            ThreadAt::ReadMessages => {
+                self.read_messages(state);
                 ThreadAt::Pass(0)
             }
             ThreadAt::Pass(index) if index == self.clients => ThreadAt::Idle,
@@ -150,7 +150,7 @@ impl Sleeping {
     pub(super) fn wake(&self, state: &mut State, becomes_hot: bool) -> Option<()> {
         let rang = |index: usize| state.entries[index].is_some() && state.sessions[index].server_bell;
         let any = (0..self.clients).any(rang);
-        if state.thread != ThreadAt::Asleep || !(any || (state.port_bell && !becomes_hot)) {
+        if state.thread != ThreadAt::Asleep || !(any || (state.mailbox_bell && !becomes_hot)) {
             return None;
         }
         self.take_edges(state, becomes_hot, true);
@@ -161,18 +161,18 @@ impl Sleeping {
     /// `Worker::checkup`: looks at the bells without sleeping, while some sessions are active and others are not.
     pub(super) fn thread_hears(&self, state: &mut State) -> Option<()> {
         let active = state.entries.iter().flatten().filter(|entry| entry.is_active).count();
-        let edges = state.port_bell || (0..self.clients).any(|index| state.sessions[index].server_bell);
+        let edges = state.mailbox_bell || (0..self.clients).any(|index| state.sessions[index].server_bell);
         let is_checkup = state.thread == ThreadAt::Pass(0) && active > 0 && edges;
         if !is_checkup || active == state.entries.iter().flatten().count() {
             return None;
         }
-        self.seen.ring_taken_away.fetch_or(state.port_bell && !state.letters.is_empty(), Ordering::Relaxed);
+        self.seen.ring_taken_away.fetch_or(state.mailbox_bell && !state.messages.is_empty(), Ordering::Relaxed);
         self.take_edges(state, false, !self.is(Bug::DeafLook));
         Some(())
     }
 
     fn take_edges(&self, state: &mut State, becomes_hot: bool, hears_sleepers: bool) {
-        state.port_bell = false;
+        state.mailbox_bell = false;
         for index in 0..self.clients {
             let Some(entry) = &mut state.entries[index] else { continue };
             let rang = std::mem::take(&mut state.sessions[index].server_bell);
@@ -194,17 +194,17 @@ impl Sleeping {
         Some(())
     }
 
-    /// `Worker::read_letters`, `adopt`, `forget`.
-    fn read_letters(&self, state: &mut State) {
-        for letter in std::mem::take(&mut state.letters) {
-            match letter {
-                Letter::Adopt(index) => {
+    /// `Worker::read_messages`, `adopt`, `forget`.
+    fn read_messages(&self, state: &mut State) {
+        for message in std::mem::take(&mut state.messages) {
+            match message {
+                WorkerMessage::Adopt(index) => {
                     let expected = Expected::after(0);
                     let entry = Entry { expected, is_active: true, is_hot: false, withdraws: false };
                     state.entries[index] = Some(entry);
                 }
-                Letter::Forget(_) if self.is(Bug::KeptEntry) => {}
-                Letter::Forget(index) => state.entries[index] = None,
+                WorkerMessage::Forget(_) if self.is(Bug::KeptEntry) => {}
+                WorkerMessage::Forget(index) => state.entries[index] = None,
             }
         }
     }
@@ -217,7 +217,7 @@ impl Sleeping {
                 ControlThreadAt::Ring
             }
             ControlThreadAt::Ring => {
-                state.port_bell |= !self.is(Bug::SilentLetter);
+                state.mailbox_bell |= !self.is(Bug::SilentMessage);
                 ControlThreadAt::Rest
             }
         };
@@ -231,7 +231,7 @@ impl Sleeping {
             return None;
         }
         session.is_dealt = true;
-        state.letters.push(Letter::Adopt(index));
+        state.messages.push(WorkerMessage::Adopt(index));
         state.control_thread = ControlThreadAt::Call;
         Some(())
     }
@@ -249,11 +249,11 @@ impl Sleeping {
         session.is_hung_up = true;
         session.signs_left -= 1;
         session.ended += 1;
-        let unread = state.letters.iter().position(|&letter| letter == Letter::Adopt(index));
+        let unread = state.messages.iter().position(|&message| message == WorkerMessage::Adopt(index));
         match unread {
-            Some(unread) => drop(state.letters.remove(unread)),
+            Some(unread) => drop(state.messages.remove(unread)),
             None => {
-                state.letters.push(Letter::Forget(index));
+                state.messages.push(WorkerMessage::Forget(index));
                 state.control_thread = ControlThreadAt::Call;
             }
         }
@@ -261,7 +261,7 @@ impl Sleeping {
     }
 }
 
-/// The flag beside the letter box, with the library's own functions.
+/// The flag beside the message box, with the library's own functions.
 fn wake_flag(is_called: bool) -> WakeFlag {
     let wake_flag = WakeFlag::lowered();
     if is_called {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use wigwag_testing::{Link, Process};
 
-use super::board::PLACES;
 use super::dice::Dice;
 use super::family::{self, Child, Holders};
+use super::scoreboard::PLACES;
 use super::victim;
 use super::world::World;
 use crate::role;
@@ -31,7 +31,7 @@ pub fn play(parent: &Link, arguments: &[&str]) {
     while let Some(line) = parent.hear() {
         let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().expect("a number")).collect();
         let [kills, seed] = numbers[..] else { panic!("{line}") };
-        parent.tell(Slayer::new(&world, &holders, is_mixed, seed).storm(kills));
+        parent.tell(Killer::new(&world, &holders, is_mixed, seed).storm(kills));
         while holders.reap() > 0 {}
     }
 }
@@ -56,7 +56,7 @@ struct Victim {
     is_stopped: bool,
 }
 
-struct Slayer<'w> {
+struct Killer<'w> {
     world: &'w World,
     holders: &'w Holders,
     is_mixed: bool,
@@ -67,9 +67,9 @@ struct Slayer<'w> {
     tally: [u64; victim::STAGES.len()],
 }
 
-impl<'w> Slayer<'w> {
-    fn new(world: &'w World, holders: &'w Holders, is_mixed: bool, seed: u64) -> Slayer<'w> {
-        Slayer { world, holders, is_mixed, dice: Dice::new(seed), started: 0, killed: 0, tally: [0; 4] }
+impl<'w> Killer<'w> {
+    fn new(world: &'w World, holders: &'w Holders, is_mixed: bool, seed: u64) -> Killer<'w> {
+        Killer { world, holders, is_mixed, dice: Dice::new(seed), started: 0, killed: 0, tally: [0; 4] }
     }
 
     /// Kills so many; returns how many were at each stage.

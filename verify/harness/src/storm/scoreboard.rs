@@ -78,7 +78,7 @@ pub struct Life<'b> {
 }
 
 /// The board.
-pub struct Board {
+pub struct Scoreboard {
     base: NonNull<AtomicU64>,
     words: usize,
     extent: Extent,
@@ -89,9 +89,9 @@ pub struct Board {
 }
 
 // SAFETY: all of the memory is touched as atomics only, and mapped until the drop.
-unsafe impl Send for Board {}
+unsafe impl Send for Scoreboard {}
 // SAFETY: as above.
-unsafe impl Sync for Board {}
+unsafe impl Sync for Scoreboard {}
 
 const EXTENT: usize = 0;
 const SINGLES: usize = 4;
@@ -150,15 +150,15 @@ pub enum Single {
     Urgent,
 }
 
-impl Board {
+impl Scoreboard {
     /// Makes one, all zero.
-    pub fn new(extent: Extent) -> Board {
+    pub fn new(extent: Extent) -> Scoreboard {
         let memory = memfd_create("storm-board", MemfdFlags::CLOEXEC).expect("memory for a board");
         let words = words(&extent);
         ftruncate(&memory, words as u64 * 8).expect("memory for a board");
         let path = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()).into();
         let base = map(memory.as_fd(), words);
-        let board = Board { base, words, extent, path, _memory: Some(memory) };
+        let board = Scoreboard { base, words, extent, path, _memory: Some(memory) };
         for (index, number) in [extent.rows, extent.nonces, extent.samples].into_iter().enumerate() {
             board.word(EXTENT + index).store(number as u64, Ordering::Relaxed);
         }
@@ -171,12 +171,12 @@ impl Board {
     }
 
     /// The board of another process.
-    pub fn open(path: &Path) -> Board {
+    pub fn open(path: &Path) -> Scoreboard {
         let file = OpenOptions::new().read(true).write(true).open(path).expect("the board");
         let words_there = file.metadata().expect("the board").len() as usize / 8;
         let extent = Extent { rows: 0, nonces: 0, samples: 0 };
         let base = map(file.as_fd(), words_there);
-        let mut board = Board { base, words: words_there, extent, path: path.to_owned(), _memory: None };
+        let mut board = Scoreboard { base, words: words_there, extent, path: path.to_owned(), _memory: None };
         let number = |index| board.word(EXTENT + index).load(Ordering::Relaxed) as usize;
         board.extent = Extent { rows: number(0), nonces: number(1), samples: number(2) };
         assert_eq!(words(&board.extent), words_there);
@@ -260,7 +260,7 @@ impl Board {
     }
 }
 
-impl Drop for Board {
+impl Drop for Scoreboard {
     fn drop(&mut self) {
         // SAFETY: the range is the mapping made in `map`; all references into it borrow `self`.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.words * 8) };

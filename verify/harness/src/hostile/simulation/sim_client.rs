@@ -1,4 +1,4 @@
-//! A client, and what it has out: loans, calls, replies. Each deed is compared with what the model says of it.
+//! A client, and what it has out: loans, calls, replies. Each action is compared with what the model says of it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::hostile::dice::Dice;
 use crate::hostile::kept::Kept;
 
 /// A client.
-pub struct Seat {
+pub struct SimClient {
     // What is borrowed stands before the client, so that it ends before.
     loans: Vec<Loan<'static>>,
     calls: Vec<(u64, Pending<'static>)>,
@@ -23,14 +23,14 @@ pub struct Seat {
     pub is_over: bool,
 }
 
-/// What came of a deed: nothing, or what was wrong.
-pub type Deed = Result<(), String>;
+/// What came of a action: nothing, or what was wrong.
+pub type ActionResult = Result<(), String>;
 
-impl Seat {
+impl SimClient {
     /// Takes a client that has just connected.
-    pub fn new(client: Client, number: u64, server: u32) -> Seat {
+    pub fn new(client: Client, number: u64, server: u32) -> SimClient {
         let (loans, calls, replies) = (Vec::new(), Vec::new(), Vec::new());
-        Seat { loans, calls, replies, kept: Kept::new(client), number, server, is_over: false }
+        SimClient { loans, calls, replies, kept: Kept::new(client), number, server, is_over: false }
     }
 
     /// The client.
@@ -45,7 +45,7 @@ impl Seat {
     }
 
     /// Borrows a slot.
-    pub fn loan(&mut self, dice: &mut Dice<'_>, model: &Calls) -> Deed {
+    pub fn loan(&mut self, dice: &mut Dice<'_>, model: &Calls) -> ActionResult {
         let capacity = self.client().capacity();
         let len = dice.of(&[8, 20, 48, 49, 100, capacity - 1, capacity, capacity + 1]).max(8);
         let (free, waits) = (self.free(model), dice.below(3));
@@ -70,7 +70,7 @@ impl Seat {
     }
 
     /// Fills a loan and sends it as the call `id`, or drops it.
-    pub fn send(&mut self, dice: &mut Dice<'_>, model: &mut Calls, id: u64) -> Deed {
+    pub fn send(&mut self, dice: &mut Dice<'_>, model: &mut Calls, id: u64) -> ActionResult {
         if self.loans.is_empty() {
             self.loan(dice, model)?;
         }
@@ -100,7 +100,7 @@ impl Seat {
     }
 
     /// Looks for a reply in one of the ways there are.
-    pub fn look(&mut self, dice: &mut Dice<'_>, model: &mut Calls) -> Deed {
+    pub fn look(&mut self, dice: &mut Dice<'_>, model: &mut Calls) -> ActionResult {
         if self.calls.is_empty() {
             return Ok(());
         }
@@ -142,7 +142,7 @@ impl Seat {
     }
 
     /// Waits for a reply that is there, or for one that never comes.
-    fn wait(&mut self, id: u64, answer: Option<Answer>, pending: Pending<'static>, model: &mut Calls) -> Deed {
+    fn wait(&mut self, id: u64, answer: Option<Answer>, pending: Pending<'static>, model: &mut Calls) -> ActionResult {
         match (answer, pending.wait()) {
             (Some(answer), outcome) => self.answered(id, answer, outcome),
             (None, Err(error)) if is_end_of(model.state(id), error.kind()) => {
@@ -153,7 +153,7 @@ impl Seat {
         }
     }
 
-    fn answered(&mut self, id: u64, answer: Answer, outcome: Result<Reply<'static>, Error>) -> Deed {
+    fn answered(&mut self, id: u64, answer: Answer, outcome: Result<Reply<'static>, Error>) -> ActionResult {
         let is_right = match (&answer, &outcome) {
             (Answer::Reply(expected), Ok(reply)) => expected[..] == reply[..],
             (Answer::Failed(text), Err(error)) => {
@@ -174,7 +174,7 @@ impl Seat {
     }
 
     /// Gives a call up.
-    pub fn abandon(&mut self, dice: &mut Dice<'_>, model: &mut Calls) -> Deed {
+    pub fn abandon(&mut self, dice: &mut Dice<'_>, model: &mut Calls) -> ActionResult {
         if !self.calls.is_empty() {
             let (id, pending) = self.calls.swap_remove(dice.below(self.calls.len()));
             drop(pending);
@@ -184,7 +184,7 @@ impl Seat {
     }
 
     /// Is done with a reply, or makes it the next request.
-    pub fn finish(&mut self, dice: &mut Dice<'_>) -> Deed {
+    pub fn finish(&mut self, dice: &mut Dice<'_>) -> ActionResult {
         if self.replies.is_empty() {
             return Ok(());
         }
@@ -220,7 +220,7 @@ impl Seat {
     }
 
     /// Whether all slots are there again, when nothing is out.
-    pub fn check_slots(&self, model: &Calls) -> Deed {
+    pub fn check_slots(&self, model: &Calls) -> ActionResult {
         let free = self.free(model);
         let client = self.client();
         let loans: Vec<_> = (0..free).map(|_| client.try_loan(8)).collect();
