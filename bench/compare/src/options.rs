@@ -171,7 +171,7 @@ impl Outputs {
     }
 }
 
-/// Who there is.
+/// The contenders there are.
 pub fn list(entries: &[Entry]) -> String {
     let line = |entry: &Entry| {
         let missing = entry.missing.map_or(String::new(), |why| format!(" ({why})"));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::placement::Pin;
 use crate::raw::LINE_CAPACITY;
 
-/// Who carries the request there and the reply back.
+/// What carries the request there and the reply back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Contender {
     /// Raw: turn and data in one cache line, changed in place (up to 48 bytes)
@@ -194,7 +194,7 @@ pub enum Load {
 /// One case.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
-    /// Who carries.
+    /// What carries the payload.
     pub contender: Contender,
     /// How both sides wait.
     pub wait: WaitMode,

@@ -1,6 +1,6 @@
 //! The bare futex ping-pong with a timeout: what sleeping and waking costs when nothing else is done.
 //!
-//! One word names whose turn it is; whoever has to wait sleeps on it at once, and each pass wakes the other side:
+//! One word names whose turn it is; a side that has to wait sleeps on it at once, and each pass wakes the other side:
 //! two system calls per side and exchange. The timeout is there because a real program must not sleep for ever on a
 //! word that a dead process will never write; it never runs out here.
 

@@ -16,7 +16,7 @@ pub struct Machine {
     pub kinship: String,
     /// The kernel.
     pub kernel: String,
-    /// Who decides about the clock rate.
+    /// The governor of the clock rate.
     pub governor: String,
     /// Whether it is a virtual machine, and whose.
     pub virtual_machine: String,

@@ -20,11 +20,11 @@ pub struct Memory {
     len: usize,
 }
 
-// SAFETY: the mapping stays until the value is dropped, on whichever thread; its words are atomics, and whoever takes a
-// region of it says why nobody else has it.
+// SAFETY: the mapping stays until the value is dropped, on whichever thread; its words are atomics, and each user of a
+// region says why nobody else has it.
 unsafe impl Send for Memory {}
 
-/// A part of it that belongs to whoever has the turn.
+/// A part of it that belongs to the side that has the turn.
 #[derive(Clone, Copy)]
 pub struct Region {
     data: NonNull<u8>,

@@ -206,7 +206,7 @@ impl Meter {
     }
 
     /// Calls until one fails because the server is gone. `elapsed` is then the point of the monotonic clock at which
-    /// the client knew; whoever ended the server knows when that was. `first_reply` runs after the first call.
+    /// the client knew; the process that ended the server knows when that was. `first_reply` runs after the first call.
     pub fn run_until_death<C: Caller>(
         mut self,
         caller: &mut C,
@@ -318,7 +318,7 @@ impl Meter {
         self.case.size
     }
 
-    /// Calls at a steady pace. Who is late starts at once and does not catch up: no burst follows a stall.
+    /// Calls at a steady pace. A late call starts at once and does not catch up: no burst follows a stall.
     fn paced<C: Caller>(&mut self, caller: &mut C, rate: f64) -> anyhow::Result<()> {
         let period = (SECOND as f64 / rate) as u64;
         let sleeps = period >= clock::SHORTEST_SLEEP;

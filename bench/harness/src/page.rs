@@ -27,7 +27,7 @@ pub struct Page {
     pub commands: Vec<String>,
     /// What it was made on.
     pub machine: Machine,
-    /// Who took part, in the order of the tables.
+    /// The contenders, in the order of the tables.
     pub contenders: Vec<Contestant>,
     /// The percentiles of the rows' curves.
     pub percentiles: Vec<f64>,

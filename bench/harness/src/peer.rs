@@ -116,7 +116,7 @@ impl PeerProcess {
 
 impl Drop for PeerProcess {
     fn drop(&mut self) {
-        // Whoever cares how it ended has called `finish`.
+        // A caller that wants to know how it ended has called `finish`.
         let _ = self.end();
     }
 }

@@ -51,7 +51,7 @@ pub struct Actor {
 pub struct Scene {
     /// The server.
     pub server: Actor,
-    /// Whoever holds the idle sessions.
+    /// The process that holds the idle sessions.
     pub idler: Option<Actor>,
     orders: Orders,
     _memory: Option<OwnedFd>,
@@ -65,7 +65,7 @@ impl Stage {
         Ok(Stage { program, processors, patience: PATIENCE, root: root.to_owned() })
     }
 
-    /// The same with another patience: a process that takes longer, beyond what it was told to measure, is killed.
+    /// The same with another time limit: a process that takes longer, beyond what it was told to measure, is killed.
     pub fn patient(self, patience: Duration) -> Stage {
         Stage { patience, ..self }
     }

@@ -1,9 +1,9 @@
 //! A shell command as a handler: the request is its standard input, its standard output is the reply.
 //!
 //! It has a session and a process group of its own: what is typed at the server's terminal does not reach it, and
-//! whoever ends it ends all that it started and that stayed in that group (`setsid` leaves it), too. It is over when it
-//! ends, whoever still holds its output open. If the server is killed, the shell is killed with it; there is nobody
-//! left then who could end what the shell has started.
+//! ending it ends everything that it started and that stayed in that group (`setsid` leaves it). It is over when it
+//! ends, even if another process still holds its output open. If the server is killed, the shell is killed with it;
+//! there is nobody left then who could end what the shell has started.
 
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write as _};
@@ -180,7 +180,7 @@ impl Running {
             let left = Timespec { tv_sec: GRACE.as_secs() as _, tv_nsec: 0 };
             let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&left));
         }
-        // Who did not listen. The number is not free yet: nobody has waited for the command.
+        // The command did not listen. Its number is not free yet: nobody has waited for the command.
         tell(Signal::KILL);
     }
 
@@ -252,7 +252,7 @@ pub fn continue_all() {
     tell_all(Signal::CONT);
 }
 
-/// Does not return while all commands are being ended: whoever does that ends the program, with its own code.
+/// Does not return while all commands are being ended: the thread that ends them ends the program, with its own code.
 pub fn wait_if_ending() {
     while groups().is_ending {
         std::thread::sleep(GRACE);

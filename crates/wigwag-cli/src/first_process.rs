@@ -36,7 +36,7 @@ pub fn stand_by() -> Option<ExitCode> {
     }
 }
 
-/// Passes signals on and waits for whoever ends, until the child has ended; its code.
+/// Passes signals on and reaps processes until the child has ended; returns its code.
 fn attend(child: Pid, signals: &SigSet, has_terminal: bool) -> u8 {
     loop {
         match surroundings::next_signal(signals) {

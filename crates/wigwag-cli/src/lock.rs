@@ -56,7 +56,7 @@ Exit codes:
 /// No permit came free in time.
 const TIMED_OUT: u8 = exit::LATER;
 
-/// Who waits for longer is told for whom.
+/// After this long, a waiter is told which process it waits for.
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// The locks that a command runs under: for each `PID PATH`, of the `wigwag lock` that holds it, the innermost first.
@@ -251,7 +251,7 @@ fn tell_who_holds(args: &Args, path: PathBuf) -> Option<Sender<()>> {
 /// The most holders that are told by their names.
 const TOLD: usize = 4;
 
-/// Who holds a semaphore's permits, in words; `None` if nobody is seen.
+/// The holders of a semaphore's permits, in words; `None` if none is seen.
 fn holders(path: &Path) -> Option<String> {
     let seen = PermitSnapshot::of(path).ok()?;
     let mut processes: Vec<u32> = seen.held().filter_map(|(_, holder)| holder.pid).collect();

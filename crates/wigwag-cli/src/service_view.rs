@@ -419,8 +419,8 @@ pub struct PermitHolder {
     pub permits: usize,
 }
 
-/// Who holds how many, the most first. A number alone does not tell a process: those that live and those that do not
-/// are apart.
+/// The holders with their counts, the most first. A number alone does not identify a process, so living and dead ones
+/// are kept apart.
 pub fn holders(seen: &PermitSnapshot) -> Vec<PermitHolder> {
     let mut sums: BTreeMap<(Option<u32>, bool), PermitHolder> = BTreeMap::new();
     for (_, holder) in seen.held() {

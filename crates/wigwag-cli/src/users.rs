@@ -5,7 +5,7 @@ use wigwag::Access;
 
 use crate::output;
 
-/// Who may come besides the user who serves.
+/// The users who may connect besides the serving one.
 #[derive(Debug, Default, clap::Args)]
 pub struct Admission {
     /// Another user who may come, by name or number (may be repeated); take a path that this user can reach

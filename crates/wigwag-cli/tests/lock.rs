@@ -82,7 +82,7 @@ fn signals_are_passed_on() {
     running.signal(Signal::SIGTERM);
     assert_eq!(running.status().code(), Some(9));
 
-    // Who still waits for its permit ends at once.
+    // A waiter for that permit ends at once.
     let _held = lock(&runtime, "sleep 100");
     let mut waiting = Running(runtime.wigwag(["lock", "job", "--", "true"]).spawn().unwrap());
     std::thread::sleep(Duration::from_millis(100));
@@ -146,7 +146,7 @@ fn c8_a_lock_within_a_lock_of_its_own_name_does_not_wait_for_itself() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"code 75\n"[..]), "{said}");
     assert!(said.contains("job is held by process") && said.contains("wait for itself for ever"), "{said}");
-    // Who says how long waits as long, and is told.
+    // A waiter with a timeout waits that long, and is told.
     let script = format!("{program} lock job -w 0.1 true; echo code $?");
     let output = runtime.wigwag(["lock", "job", "-c", &script]).output_in_time();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

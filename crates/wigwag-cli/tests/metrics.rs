@@ -248,7 +248,7 @@ fn clients_that_say_nothing_or_read_nothing_do_not_keep_others_out() {
     for _ in 0..3 {
         assert!(exporter.ask("GET", "/metrics").0.starts_with("HTTP/1.1 200"));
     }
-    // Who says nothing is let go after a while, and so is who says nonsense, or too much.
+    // A client that says nothing is dropped after a while, and so is one that says nonsense, or too much.
     for mut stream in silent {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut said = String::new();

@@ -522,7 +522,7 @@ fn c6_a_server_of_another_user_is_called_by_saying_so() {
         runtime.shell(&format!("echo line | wigwag stream connect {log} --server-user 60123")).status().unwrap();
     assert!(their.success());
     assert_eq!(listening.output(), "line\n");
-    // Who is not let in is told by which flag.
+    // A client that is not let in is told which flag would let it in.
     let _closed = start(&["serve", "./closed", "--do", "upper", "--allow-user", "12345"]);
     let closed = socket("closed");
     let complaint = runtime.run(&["call", &closed, "x", "--server-user", "60123"]).failed(4);

@@ -99,7 +99,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(error.kind(), ErrorKind::HandlerFailed);
     println!("an order that makes no sense: {error}");
 
-    // Whoever speaks another version of the type does not get in.
+    // A program with another version of the type does not get in.
     let other = Contract::named("Order", 2);
     let error = Client::builder().contract(other).connect(&name).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ContractMismatch);

@@ -53,7 +53,7 @@ pub struct Contract {
     pub(crate) encoding: Encoding,
 }
 
-/// How values of serde types become bytes. Part of the contract: who encodes otherwise is refused.
+/// How values of serde types become bytes. Part of the contract: a peer with another encoding is refused.
 ///
 /// **MessagePack with names** is what a contract has that says nothing. Every field and variant carries its name, as in
 /// JSON, so what an attribute leaves out, renames, flattens or tags is what comes back: `skip_serializing_if`, `skip`,
@@ -103,7 +103,8 @@ pub const CONTRACT_NAME_MAX: usize = 128;
 /// Payloads begin at multiples of this: in a slot's line, in its body, and in a bounce buffer.
 const PAYLOAD_ALIGN: usize = 16;
 
-/// Refuses, when the program is compiled, a type that no payload can be: called in a `const` block by each typed face.
+/// Refuses, when the program is compiled, a type that no payload can be: called in a `const` block by each typed
+/// handle.
 pub(crate) const fn check_type<T>() {
     assert!(
         align_of::<T>() <= PAYLOAD_ALIGN,

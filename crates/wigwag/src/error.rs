@@ -41,7 +41,7 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerDeath {
-    /// When this client noticed: who waits, within milliseconds; who does not, with its next call.
+    /// When this client noticed: within milliseconds while it waits, else with its next call.
     pub noticed_at: Instant,
     /// How long the session had lived by then.
     pub lived: Duration,
@@ -182,7 +182,7 @@ impl Error {
     }
 
     /// The number of the operating system's error (`errno`), if there was one. The sentence has its text, so that it is
-    /// not among the sources of this error: who prints an error with all of its sources would print it twice.
+    /// not among the sources of this error: printing an error with all of its sources would show it twice.
     ///
     /// ```
     /// let error = wigwag::Server::bind("/proc/no.such.name").unwrap_err();

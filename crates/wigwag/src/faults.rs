@@ -1,4 +1,4 @@
-//! Faults that can be injected, to show that the tests find them. A build for use has none of this.
+//! Injected faults: they show that the tests find what they look for. A build for use has none of this.
 //!
 //! A harness that cannot fail proves nothing. The faults are compiled in by `--cfg wigwag_faults`, which is no feature,
 //! because another user's build could turn on a feature. Each of them sleeps until the environment names it
@@ -123,7 +123,7 @@ faults! {
     SkippedCopy = "skipped-copy";
     /// A forked child may arm a stream and resize a request, whose memory it has not.
     UncheckedChild = "unchecked-child";
-    /// Who reads or writes by tries alone does not look whether the other end lives.
+    /// Reads and writes that never wait do not check whether the other end lives.
     UnseenDeath = "unseen-death";
     /// The mode of the directory of names is left to the umask.
     UmaskedDirectory = "umasked-directory";
@@ -152,8 +152,8 @@ pub fn is(fault: Fault) -> bool {
     NAMED.get_or_init(|| std::env::var("WIGWAG_PLANTED").unwrap_or_default()) == fault.name()
 }
 
-/// Gives others the time that a fault needs to show: a race that a injected fault opens is lost on every machine,
-/// however fast its processors are and however few.
+/// Widens the race window that an injected fault opens, so that the race is lost on every machine, however fast its
+/// processors are and however few.
 #[inline]
 pub fn widen_window() {
     if cfg!(wigwag_faults) {

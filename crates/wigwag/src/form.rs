@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// What two programs do with the memory that they share. Part of the contract: who speaks another form is refused.
+/// What two programs do with the memory that they share. Part of the contract: a peer with another form is refused.
 ///
 /// ```
 /// assert_eq!(wigwag::Form::Exchange.to_string(), "exchange");

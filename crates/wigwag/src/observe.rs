@@ -87,8 +87,8 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Finds the statistics of whoever has a name, or a path that begins with `/`, `./` or `../`; where nobody has it,
-    /// those of a server of this user that had it and lost it (see [`has_name`](Observer::has_name)).
+    /// Finds the statistics of the server with this name, or with a path that begins with `/`, `./` or `../`; where
+    /// nobody has it, those of a server of this user that had it and lost it (see [`has_name`](Observer::has_name)).
     ///
     /// # Errors
     /// [`NotRunning`](ErrorKind::NotRunning): nobody has the name, or only a dead one's files are there.
@@ -265,8 +265,8 @@ impl Why {
     }
 }
 
-/// Who has a name: by the hint in the lock file, if all that it leads to is as it must be; else only whether the lock
-/// is held.
+/// Finds the owner of a name by the hint in the lock file, if everything that it leads to is as it must be; else only
+/// whether the lock is held.
 fn find(place: &ServiceName, directory: &Directory) -> Result<Found> {
     let Some(lock) = PlainFile::open(directory, place.lock())? else {
         return match directory.look(place.socket())? {

@@ -203,7 +203,7 @@ impl ListenOptions {
         self
     }
 
-    /// Who is let in besides the own user, default nobody.
+    /// The users who are let in besides the server's own, default nobody.
     ///
     /// ```
     /// let options = wigwag::ListenOptions::default().access(wigwag::Access::default().allow_user(1001));
@@ -213,7 +213,7 @@ impl ListenOptions {
         self
     }
 
-    /// What is served, default plain bytes; whoever speaks another contract is refused. The form is the builder's.
+    /// What is served, default plain bytes; a peer with another contract is refused. The form is the builder's.
     ///
     /// ```
     /// let options = wigwag::ListenOptions::default().contract(wigwag::Contract::named("frames", 2));
@@ -263,12 +263,12 @@ impl ListenOptions {
     }
 }
 
-/// Who may have a session besides the server's own user. The default is nobody.
+/// The users who may have a session besides the server's own. The default is nobody.
 ///
 /// What another user writes is copied before the program sees it, so that it cannot change meanwhile; see SECURITY.md.
-/// The runtime directory of a user is closed to all others: bind to an absolute path that they can reach. Whoever is
-/// not let in has [`Refused`](ErrorKind::Refused) from its connect, or [`PathInvalid`](ErrorKind::PathInvalid) where no
-/// other user is let in at all.
+/// The runtime directory of a user is closed to all others: bind to an absolute path that they can reach. A client that
+/// is not let in gets [`Refused`](ErrorKind::Refused) from its connect, or [`PathInvalid`](ErrorKind::PathInvalid)
+/// where no other user is let in at all.
 ///
 /// ```
 /// let access = wigwag::Access::default().allow_user(1001).allow_group(100);

@@ -101,7 +101,7 @@ impl RuntimeDirectory {
         Ok(name::open_runtime_directory(&self.choice)?.is_some())
     }
 
-    /// The names in it, sorted, services before semaphores. Who looks makes, changes and removes nothing, and neither
+    /// The names in it, sorted, services before semaphores. The call makes, changes and removes nothing, and neither
     /// waits for nor disturbs anybody: a name's lock is looked at, which a server that is stopped holds as well.
     ///
     /// # Errors
@@ -179,7 +179,7 @@ impl Entry {
         self.0.kind
     }
 
-    /// What became of who made it.
+    /// The state of its maker.
     ///
     /// ```
     /// # use wigwag::runtime::{Entry, State};

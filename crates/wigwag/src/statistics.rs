@@ -9,8 +9,8 @@
 //! inside and is aligned.
 //!
 //! **Invariant T2.** All of it is 64-bit words that are only ever accessed as atomics, by everybody. Every value of a
-//! word is one that an observer can bear. Whoever wrote through an observer's mapping would be killed by the kernel,
-//! and harm nobody else.
+//! word is one that an observer can bear. A process that wrote through an observer's mapping would be killed by the
+//! kernel, and harm nobody else.
 
 #![allow(unsafe_code)]
 
@@ -29,7 +29,7 @@ mod view;
 pub use crate::statistics::records::*;
 pub use crate::statistics::view::View;
 
-/// What the memory object is called, for who looks into `/proc`.
+/// The name of the memory object, as `/proc` shows it.
 pub const MEMORY_NAME: &str = "statistics-of-wigwag";
 
 /// How many records there are of what.
@@ -47,7 +47,7 @@ const KEPT_OFFSET: usize = 4096;
 const THREADS_OFFSET: usize = KEPT_OFFSET + KEPT_RECORDS * size_of::<KeptRecord>();
 
 impl Shape {
-    /// A shape for so many threads and sessions, within what is possible.
+    /// A shape for this many threads and sessions, within what is possible.
     pub fn new(threads: usize, sessions: usize) -> Shape {
         Shape { threads: threads.clamp(1, THREADS_MAX), sessions: sessions.clamp(1, SESSIONS_MAX) }
     }
@@ -137,7 +137,7 @@ struct FreeRecords {
     in_use: u64,
 }
 
-/// Who begins a session.
+/// The identity of a session that begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Newcomer {
     /// The session's number.

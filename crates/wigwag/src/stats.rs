@@ -1,4 +1,4 @@
-//! What each face has counted.
+//! What each handle has counted.
 
 /// What a [`Client`](crate::Client) has counted since it connected.
 ///

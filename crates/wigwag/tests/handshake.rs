@@ -250,7 +250,7 @@ fn turn_away(server: &RawServer, times: usize, reason: u8) {
     for _ in 0..times {
         let socket = server.accept();
         assert_eq!(wire::receive(&socket).unwrap().bytes[0], 1);
-        // Who has little time may have gone.
+        // A client with a short timeout may have gone.
         let _ = wire::send(&socket, &[&[4, reason][..], b"the words of the server"].concat(), &[]);
     }
 }
@@ -306,7 +306,7 @@ fn w9_a_full_backlog_says_later() {
         let error = hurried().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
         assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::WouldBlock);
-        // Who has time waits until somebody was accepted.
+        // A client with time waits until another one was accepted.
         let path = ground.socket();
         let patient = std::thread::spawn(move || Stream::builder().timeout(FOR_EVER).connect(path).map(drop));
         assert!(!patient.is_finished());

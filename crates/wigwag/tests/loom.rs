@@ -594,7 +594,8 @@ fn an_answer_noted_after_the_pass_is_found() {
 
 // ---- (g) letters ----------------------------------------------------------------------------------------------------
 
-/// A serving thread's letter box, and the bell in its epoll: the kernel's own lock orders the ring and who hears it.
+/// A serving thread's mailbox, and the bell in its epoll: the kernel's own lock orders the ring and the thread that
+/// hears it.
 struct LetterBox {
     letters: loom::sync::Mutex<Vec<u64>>,
     wake_flag: WakeFlag,

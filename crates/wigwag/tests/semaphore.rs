@@ -234,7 +234,7 @@ fn a_killed_holders_permit_comes_back_and_the_next_one_is_told_once() {
     println!("a killed holder's permit was back after {longest:?}");
     assert!(!semaphore.acquire().unwrap().recovered(), "told once");
 
-    // Without anybody who waits: who tries next has it.
+    // Without a waiter the next try has it.
     let mut member = member_of(&named(&ground), 1);
     assert_eq!(ask(&mut member, "acquire"), "acquired");
     member.kill();
@@ -271,7 +271,7 @@ fn a_killed_waiter_holds_up_nobody() {
     assert!(semaphore.acquire().unwrap().recovered());
 }
 
-/// Who was called and is killed before it comes takes its call into the grave: somebody else notices.
+/// A waiter that was called and is killed before it comes loses the call: another waiter notices.
 #[test]
 fn a_waiter_that_is_killed_between_its_call_and_its_coming_loses_no_permit() {
     let ground = Ground::new();

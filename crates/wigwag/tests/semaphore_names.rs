@@ -139,7 +139,7 @@ fn w3_a_waiter_that_is_stopped_keeps_no_permit_from_anybody_however_long() {
             eventually("it is called", || spot(16, 4) != [0; 4]);
             let call = u32::from_ne_bytes(spot(16, 4).try_into().unwrap());
             file.write_all_at(&call.wrapping_sub(age).clamp(1, u32::MAX - 1).to_ne_bytes(), 4096 + 16).unwrap();
-            // Who tries gets it after some tries, and who waits gets it.
+            // A caller that tries gets it after some tries, and one that waits gets it.
             eventually("who only tries gets it", || semaphore.try_acquire().is_ok());
             drop(semaphore.acquire_timeout(LIMIT).unwrap());
             drop(semaphore.acquire_many_timeout(1, LIMIT).unwrap());
@@ -189,7 +189,7 @@ fn n1_a_file_that_is_removed_or_replaced_under_a_holder_is_told_to_both_and_no_p
             assert_eq!(ask(&mut holder, "check"), "fine");
             way(&path);
             println!("{what}");
-            // Who waits is told while it waits, and ends its part; who holds is told when it asks.
+            // A waiter is told while it waits, and ends its part; a holder is told when it asks.
             waiter.expect("NameLost");
             assert_eq!(ask(&mut holder, "check"), "NameLost");
             is_lost(&path, "processes (");
@@ -242,7 +242,7 @@ fn n1_children_keep_a_lost_name_only_if_they_share_the_permits() {
         is_lost(&path, &format!("process {child}"));
         kill_by_number(&child);
         eventually("the child is gone", || Semaphore::open(&path, 1).is_ok());
-        // Who shares and closes gives it up, whatever its children do.
+        // A process that shares and closes gives it up, whatever its children do.
         let shared = Semaphore::builder().shared_with_children(true).open(&path).unwrap();
         let mut child = Command::new("sleep").arg(LIMIT.as_secs().to_string()).spawn().unwrap();
         drop(shared);
@@ -320,7 +320,7 @@ fn n1_what_another_user_locks_keeps_nobody_from_a_semaphore() {
 // ---- at random
 // --------------------------------------------------------------------------------------------------------
 
-/// The witness: who has the permit has its lock, too, and its number stands in it.
+/// The witness: the holder of the permit has its lock, too, and its number stands in it.
 fn witness(file: &mut File) -> Result<(), String> {
     loop {
         match flock(&*file, FlockOperation::NonBlockingLockExclusive) {

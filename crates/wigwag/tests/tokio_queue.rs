@@ -184,7 +184,7 @@ fn futures_that_are_dropped_anywhere_lose_no_message_and_repeat_none() {
         let sending = tokio::spawn(async move {
             let mut given_up = 0;
             for step in 0..60_000u64 {
-                // Which of the two is ahead is the scheduler's choice: who never had to wait gets its turn to.
+                // Which of the two is ahead is the scheduler's choice: one that never had to wait gets its turn to.
                 if step >= 6000 && given_up > 100 && other_given_up.load(Ordering::SeqCst) > 100 {
                     break;
                 } else if step >= 6000 {

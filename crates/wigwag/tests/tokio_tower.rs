@@ -52,7 +52,7 @@ fn a_service_is_ready_when_it_has_a_slot_so_load_can_be_shed() {
         server.recv().await.unwrap().reply();
         drop(first.await.unwrap());
         drop(shedding); // it stands in line for the slot
-        // Who reserves and does not call has the slot, until it is dropped.
+        // A service that reserves and does not call has the slot until it is dropped.
         let mut reserving = service.clone();
         reserving.ready().await.unwrap();
         let mut shedding = ServiceBuilder::new().load_shed().service(service);

@@ -308,7 +308,7 @@ pub fn with_figures(document: &str, rows: &[Row], trial: &Trial) -> String {
 const FINDINGS_SHOWN: usize = 10;
 
 fn prove_one(goal: &str, trial: &str) -> anyhow::Result<ExitCode> {
-    // Whoever kills the command ends its trials.
+    // Killing the command ends its trials.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let goal = goals::find(goal).with_context(|| format!("there is no goal `{goal}`"))?;
     let trial = serde_json::from_str(trial).context("this is no trial")?;

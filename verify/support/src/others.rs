@@ -15,7 +15,7 @@ pub fn become_user(user: u32) {
         [libc::setgroups(0, std::ptr::null()), libc::setresgid(user, user, user), libc::setresuid(user, user, user)]
     };
     assert_eq!(results, [0; 3]);
-    // The change of user has taken this away: who starts a process and is killed takes it along.
+    // The change of user has taken this away: a process that is killed takes the ones that it started along.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
 }
 

@@ -204,7 +204,7 @@ pub fn role(name: &str, play: impl FnOnce(&Link, &[&str])) {
     if std::env::var_os(ROLE).is_none_or(|wanted| wanted != name) {
         return;
     }
-    // Whoever kills the test kills its processes.
+    // Killing the test kills its processes.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let arguments = std::env::var(ARGUMENTS).unwrap();
     let arguments: Vec<&str> = arguments.split('\n').collect();

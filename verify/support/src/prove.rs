@@ -34,13 +34,13 @@ pub fn holds(program: &str, goal: &str) {
     println!("{}", proof.said);
 }
 
-/// The goal's harness finds a injected fault, and says `what`.
+/// The goal's harness finds an injected fault, and says `what`.
 #[track_caller]
 pub fn finds(program: &str, goal: &str, fault: &str, what: &str) {
     finds_at(program, goal, fault, what, "test");
 }
 
-/// The goal's harness finds a injected fault in the history with that seed, which has what it takes.
+/// The goal's harness finds an injected fault in the history with that seed, which has what it takes.
 #[track_caller]
 pub fn finds_in_history(program: &str, goal: &str, fault: &str, history: u64, what: &str) {
     let proof = prove_with(program, goal, "test", Some(fault), &["--history", &history.to_string()]);

@@ -18,8 +18,8 @@ const ADDRESSES: &[(&str, &str)] = &[
     ("crates/wigwag-cli/src/bench/goal/permits.rs", "the semaphore that the library is compared with"),
 ];
 
-/// Who may make slices of payload bytes, and the invariant by which it has them: what `memory/payload.rs` relies on
-/// (V1) and cannot check.
+/// The files that may make slices of payload bytes, and the invariant by which they have them: what `memory/payload.rs`
+/// relies on (V1) and cannot check.
 const PAYLOAD_OWNERS: &[(&str, &str)] = &[
     ("crates/wigwag/src/exchange/loan.rs", "L1"),
     ("crates/wigwag/src/exchange/loan/owned.rs", "L1"),

@@ -9,7 +9,7 @@ use super::framed::{Door, FramedCaller, FramedResponder};
 /// An explicit path needs no runtime directory and cannot meet another program's name.
 const SOCKET: &str = "wigwag-stream.sock";
 
-/// A stream to whoever listens in the rendezvous.
+/// A stream to the listener in the rendezvous directory.
 pub fn stream_connect(place: &Rendezvous) -> anyhow::Result<Stream> {
     Ok(Stream::builder().wait(place.wait).connect(place.path(SOCKET))?)
 }

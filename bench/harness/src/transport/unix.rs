@@ -9,7 +9,7 @@ use super::framed::{Door, FramedCaller, FramedResponder};
 
 const SOCKET: &str = "unix.sock";
 
-/// A socket to whoever listens in the rendezvous.
+/// A socket to the listener in the rendezvous directory.
 pub fn unix_connect(place: &Rendezvous) -> anyhow::Result<UnixStream> {
     let stream = UnixStream::connect(place.path(SOCKET)).context("no server listens on the socket")?;
     stream.set_nonblocking(place.polls())?;

@@ -4,7 +4,7 @@
 use super::glyphs;
 use super::picture::{PIXEL, Picture};
 
-/// The bar crosses the picture in so many frames.
+/// Frames in which the bar crosses the picture.
 const CROSSING: usize = 96;
 
 /// A source of frames that all come from one picture.

@@ -32,7 +32,7 @@ pub fn run(task: &Task) -> anyhow::Result<()> {
     std::thread::spawn(|| {
         std::thread::sleep(LIMIT);
         let late = anyhow::anyhow!("counting took longer than {} seconds", LIMIT.as_secs());
-        // Whoever asked is gone where this fails.
+        // This fails only if the asking process is gone.
         let _ = peer::say_failed(&late);
         std::process::exit(0);
     });

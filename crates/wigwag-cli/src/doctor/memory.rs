@@ -1,4 +1,4 @@
-//! Memory: how much there is, and who limits it.
+//! Memory: how much there is, and what limits it.
 
 use wigwag_bench::machine::kibibytes;
 

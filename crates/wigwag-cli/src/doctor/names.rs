@@ -1,4 +1,4 @@
-//! The names in the runtime directory, and what became of who made them.
+//! The names in the runtime directory, and the state of their makers.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::directory::file;
 use super::finding::{Report, Section::Names};
 use crate::output::shell_word;
 
-/// A server that starts or ends, or takes a removed name again, is unreachable for an instant: who still is after this
-/// is looked at again.
+/// A server that starts or ends, or takes a removed name again, is unreachable for an instant: a server that still is
+/// after this is looked at again.
 const INSTANT: Duration = Duration::from_millis(100);
 
 /// Looks at the names; with `fix`, removes the dead ones first.

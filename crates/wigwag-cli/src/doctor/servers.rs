@@ -95,7 +95,7 @@ fn quiet(snapshot: &Snapshot) -> String {
     }
 }
 
-/// Who waits and what, as the rest of a sentence; `None`: nobody and nothing.
+/// The waiters and the waiting work, as the rest of a sentence; `None`: there are none.
 fn waits(form: Form, snapshot: &Snapshot) -> Option<String> {
     let (blocked, waiting) = (snapshot.blocked(), snapshot.waiting());
     let oldest = snapshot

@@ -34,7 +34,7 @@ pub fn serve(listener: &TcpListener, answer: impl Fn(&str) -> Answer + Send + Sy
             continue;
         }
         let answer = Arc::clone(&answer);
-        // Whoever goes away, and whom no thread can be had for, gets no answer.
+        // A client that goes away, or for which no thread can be started, gets no answer.
         let _ = std::thread::Builder::new().name("answer".into()).spawn(move || converse(stream, &*answer));
     }
 }

@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A port alone is one of this machine only: whoever wants another address says so.
+/// A port alone is one of this machine only: for others, the user gives the address.
 fn address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
@@ -63,7 +63,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 fn serve(address: SocketAddr, services: Services) -> anyhow::Result<()> {
     let failed = || format!("could not listen on {address}");
     let listener = TcpListener::bind(address).with_context(failed)?;
-    // Nothing has to be given back: whoever reads a page just then asks again.
+    // Nothing has to be given back: a client that reads a page at that moment asks again.
     signals::end_in_order(signals::receive(&signals::ENDING)?, |_| std::process::exit(0))?;
     output::announce(&format!("listening on http://{}/metrics", listener.local_addr().with_context(failed)?))?;
     let services = Mutex::new(services);

@@ -96,7 +96,7 @@ pub enum Doing {
     Frozen,
     /// It lives and cannot be looked at.
     Hidden,
-    /// A semaphore with so many permits free, and so many who wait.
+    /// A semaphore with this many free permits and this many waiters.
     Permits { free: usize, waiting: usize },
 }
 
@@ -222,7 +222,7 @@ impl Board {
         chosen.or_else(|| (!self.rows.is_empty()).then_some(0))
     }
 
-    /// Selects the service so many rows further down.
+    /// Moves the selection down by that many rows.
     pub fn select(&mut self, by: isize) {
         let Some(now) = self.selected() else { return };
         let next = now.saturating_add_signed(by).min(self.rows.len() - 1);
@@ -378,7 +378,7 @@ pub fn bound(range: usize) -> Option<Duration> {
 pub mod tests {
     use super::*;
 
-    /// A service with so many calls per second.
+    /// A service with that many calls per second.
     pub fn service(name: &str, calls: f64) -> Row {
         let rates = Rates { calls, bytes: calls * 96.0, busy: calls / 1e6, errors: 0.0 };
         let mut durations = vec![0; 32];

@@ -272,8 +272,8 @@ impl From<Output> for Ended {
     }
 }
 
-/// A pipe with a name, in the directory where programs run: who reads from it (`cat gate`) hangs until this is dropped.
-/// So nothing is left that sleeps, also when the test fails.
+/// A pipe with a name, in the directory where programs run: a reader (`cat gate`) hangs until this is dropped. So
+/// nothing is left that sleeps, also when the test fails.
 pub struct Gate(PathBuf);
 
 impl Gate {
@@ -287,7 +287,7 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        // Readers may be gone, wait in the pipe, or be about to open it: who comes late finds an empty file in its
+        // Readers may be gone, wait in the pipe, or be about to open it: a late reader finds an empty file in its
         // place. Opened both ways, a pipe waits for nobody.
         let pipe = std::fs::File::options().read(true).write(true).open(&self.0);
         let empty = self.0.with_extension("open");

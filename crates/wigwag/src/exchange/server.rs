@@ -1,4 +1,4 @@
-//! The server's face: bind a name, serve requests, shut down.
+//! The blocking server: bind a name, serve requests, shut down.
 
 use std::any::Any;
 use std::ffi::OsStr;
@@ -90,15 +90,15 @@ impl Server {
     ///
     /// What the handler leaves in the request is the reply. If it returns an error, the client gets its text; if it
     /// panics, the client gets the message, and the server goes on. After a shutdown exactly what clients had passed
-    /// until then is served, before this returns; whoever goes on calling gets
-    /// [`ServerClosed`](ErrorKind::ServerClosed). The server has ended then: to serve once more returns at once.
+    /// until then is served, before this returns; later calls get [`ServerClosed`](ErrorKind::ServerClosed). The server
+    /// has ended then: to serve once more returns at once.
     ///
     /// # Errors
     /// [`Io`](ErrorKind::Io) when the system refuses to let this thread wait, [`Forked`](ErrorKind::Forked) in a child
     /// process: a child that a handler forked gets it when it comes back from the handler, and the answer stays its
     /// parent's. No client can make it return. After an error the server has ended, too. [`Io`](ErrorKind::Io) as well
     /// when it has ended in order, and its name could not be removed, as when privileges were given up that it was
-    /// taken with: who is told so can remove the files.
+    /// taken with: the caller can then remove the files.
     ///
     /// ```no_run
     /// wigwag::Server::bind("checked")?.serve(|request| match request.first() {

@@ -1,7 +1,7 @@
 //! Typed exchanges and queues: any plain-memory type lent, served and sent as `T`, checked by zerocopy, agreed on at
 //! connect.
 //!
-//! The faces are those of [`Client`], [`Loan`](crate::Loan), [`Server`](crate::Server), [`Sender`](crate::Sender) and
+//! The methods are those of [`Client`], [`Loan`](crate::Loan), [`Server`](crate::Server), [`Sender`](crate::Sender) and
 //! [`Receiver`](crate::Receiver), method by method. Those for tasks are in `tokio::typed`.
 
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! The server's typed face: handlers get the message, or the whole request of one.
+//! The typed server: handlers get the message, or the whole request with it.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -522,7 +522,7 @@ where
     lent.typed.as_mut().map_or(Ok(()), |request| handler(request).into_outcome())
 }
 
-/// A request in a handler's hands. It goes back to whoever answers it, also if the handler panics.
+/// A request while the handler has it. It goes back to the code that answers it, also if the handler panics.
 pub(crate) struct Lent<'r, T> {
     /// There until it is dropped.
     pub(crate) typed: Option<TypedRequest<T>>,

@@ -14,7 +14,8 @@
 //! is the eventcount of D. Vyukov and the kernel's own `set_current_state` pattern (memory-barriers.txt, "sleep and
 //! wake-up functions"). The loom test `tests/loom.rs` fails when either fence is taken out.
 //!
-//! Who claims the flag rings: a burst of requests to a sleeping server costs one system call, not one each.
+//! Only the waker that claims the flag rings: a burst of requests to a sleeping server costs one system call, not one
+//! each.
 
 use crate::sync::{AtomicU32, Ordering, fence_after_swap};
 

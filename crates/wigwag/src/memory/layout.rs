@@ -158,7 +158,7 @@ impl Geometry {
     }
 }
 
-/// Whether a ring can have so many bytes.
+/// Whether a ring can have this many bytes.
 pub fn is_ring(bytes: usize) -> bool {
     bytes.is_power_of_two() && (RING_MIN..=CAPACITY_MAX).contains(&bytes)
 }

@@ -123,7 +123,7 @@ impl PayloadBytesMut {
         unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), len) }
     }
 
-    /// The bytes while the owner is borrowed, who has them and keeps their memory.
+    /// The bytes, for as long as the owner is borrowed: it has the right to them and keeps their memory.
     #[inline(always)]
     pub fn lent_by<O>(self, _owner: &mut O) -> &mut [u8] {
         // SAFETY: the owner has the bytes, gives none of them away while it is borrowed, and has lent them to nobody
@@ -156,7 +156,7 @@ impl DerefMut for PayloadBytesMut {
     }
 }
 
-/// Payload bytes that are only read, on their way to whoever borrows them from their owner.
+/// Payload bytes that are only read, on their way to the borrower of their owner.
 #[derive(Debug)]
 pub struct PayloadBytes {
     data: NonNull<u8>,
@@ -186,7 +186,7 @@ impl PayloadBytes {
         PayloadBytes { data: NonNull::from(bytes).cast(), len: bytes.len() }
     }
 
-    /// The bytes while the owner is borrowed, who has them and keeps their memory.
+    /// The bytes, for as long as the owner is borrowed: it has the right to them and keeps their memory.
     #[inline(always)]
     pub fn lent_by<O>(self, _owner: &O) -> &[u8] {
         // SAFETY: the owner has the bytes, and neither gives them away nor writes to them while it is borrowed (V1).

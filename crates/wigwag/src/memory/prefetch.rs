@@ -18,7 +18,7 @@ use crate::memory::layout::LINE_SIZE;
 const PUSH_MAX: usize = 1024;
 /// Bodies above [`PUSH_MAX`] and up to this size are pulled in on arrival, where a processor can push.
 const PULL_MAX: usize = 64 << 10;
-/// Where it cannot, bodies above this size are pulled in: below it the loads of whoever reads come as soon.
+/// Where it cannot, bodies above this size are pulled in: below it the reader's loads come as soon.
 const PULL_ALONE_MIN: usize = 256;
 /// And up to this size: half of a first-level cache.
 const PULL_ALONE_MAX: usize = 16 << 10;

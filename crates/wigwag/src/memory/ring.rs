@@ -34,7 +34,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 const CLOSED: u64 = 1;
 /// The counters have 63 bits.
 const COUNT_MASK: u64 = u64::MAX >> 1;
-/// A sleeping producer is woken when one part in so many is free: not for each byte.
+/// A sleeping producer is woken when this fraction of the ring is free, not for each byte.
 const ROOM_WORTH_A_WAKE: u64 = 4;
 
 /// The words of one direction, in shared memory.
@@ -109,7 +109,7 @@ impl Producer {
     #[inline(always)]
     pub fn room(&mut self, words: &Words<'_>, wanted: usize) -> Result<usize, ImpossibleCount> {
         let known = self.capacity - distance(self.consumed, self.produced);
-        // Relaxed: a look too many or too few; whoever must not miss a closing looks again before it sleeps.
+        // Relaxed: a stale value costs one more load. A side that must not miss a closing loads again before it sleeps.
         if known >= (wanted as u64).min(self.capacity) && words.waits_for_data.load(Ordering::Relaxed) == 0 {
             return Ok(known as usize);
         }
@@ -200,7 +200,7 @@ impl Consumer {
         let most_more = self.capacity - distance(self.consumed, self.produced);
         self.produced = check(word >> 1, self.produced, most_more)?;
         let available = distance(self.consumed, self.produced);
-        // Count and flag are one word: whoever closed had written all of it.
+        // Count and flag are one word: an end that closed had written all of its bytes.
         self.is_at_end = word & CLOSED != 0 && available == 0;
         Ok(available as usize)
     }

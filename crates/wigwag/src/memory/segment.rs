@@ -77,9 +77,9 @@ pub struct ServerLine {
 /// One of the two ends of a stream, which are alike but for the places of their words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Who connected.
+    /// The end that connected.
     Connecting = 0,
-    /// Who accepted.
+    /// The end that accepted.
     Accepting = 1,
 }
 
@@ -546,7 +546,7 @@ mod tests {
         assert_eq!(places, [4096, 4224, 4352, 4480]);
         let waiting = |word: &AtomicU32| word.as_ptr().addr() - segment.base.addr().get();
         let (there, back) = (segment.ring_words(Side::Connecting), segment.ring_words(Side::Accepting));
-        // Who connected writes there and reads back.
+        // The connecting end writes to `there` and reads from `back`.
         assert_eq!([waiting(back.waits_for_data), waiting(there.waits_for_room)], [1024, 1028]);
         assert_eq!([waiting(there.waits_for_data), waiting(back.waits_for_room)], [1152, 1156]);
     }

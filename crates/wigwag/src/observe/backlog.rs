@@ -209,7 +209,7 @@ impl Rings {
                 size,
                 written: produced >> 1,
                 unread,
-                // Who reads no more has the mark, too, and who has something to read does not wait for it.
+                // The mark is also set on an end that reads no more, and a reader with unread bytes does not wait.
                 is_reader_waiting: reader.0 && unread == 0 && (produced | consumed) & 1 == 0,
                 is_writer_waiting: writer.1 && unread > 0,
                 is_ended: produced & 1 != 0,

@@ -1,4 +1,5 @@
-//! Finds the memory objects of sessions, to be read: whoever keeps one open for observers has it below `/proc`.
+//! Finds the memory objects of sessions, to read them: the process that keeps one open for observers shows it below
+//! `/proc`.
 //!
 //! The client of a session keeps it if it is of the server's user, else the server does. Nothing is kept open here
 //! between two looks, so that no memory lives longer because somebody looked; only where it was found is remembered.

@@ -1,4 +1,4 @@
-//! Who holds a semaphore's permits, and who waits for one.
+//! The holders of a semaphore's permits, and its waiters.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -28,13 +28,13 @@ pub struct PermitSnapshot {
     pub path: PathBuf,
     /// Each permit, and who holds it.
     pub permits: Vec<PermitState>,
-    /// Who stands in line; the order is not told.
+    /// The waiters, in no particular order.
     pub waiting: Vec<Waiting>,
 }
 
 /// A semaphore that somebody has open, and that its name does not lead to any more: its file, or the directory of it,
-/// was removed, replaced or moved by another program. Who opens the name does not see what is held there; who has it
-/// open learns of it with the next acquisition ([`NameLost`](ErrorKind::NameLost)).
+/// was removed, replaced or moved by another program. A process that opens the name does not see what is held there; a
+/// process that has the old file open learns of it with its next acquisition ([`NameLost`](ErrorKind::NameLost)).
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("s").path;
@@ -50,7 +50,7 @@ pub struct PermitSnapshot {
 pub struct LostSemaphore {
     /// Where its file was, or of one that was moved where it is.
     pub path: PathBuf,
-    /// Who has it open, of this user's processes.
+    /// This user's processes that have it open.
     pub processes: Vec<u32>,
 }
 
@@ -112,7 +112,7 @@ pub enum PermitState {
     Held(Holder),
 }
 
-/// Who holds a permit.
+/// The holder of a permit.
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("s").path;
@@ -144,7 +144,7 @@ impl Holder {
     }
 }
 
-/// Somebody who stands in line.
+/// A waiter.
 ///
 /// ```
 /// fn wants_several(waiting: &wigwag::observe::Waiting) -> bool {

@@ -40,13 +40,13 @@ pub struct Service {
     pub wait: Wait,
     /// When it was bound, in nanoseconds of CLOCK_MONOTONIC.
     pub(super) began_ns: u64,
-    /// Who is let in besides the server's own user.
+    /// The users who are let in besides the server's own.
     pub policy: Policy,
     /// How much a client gets.
     pub limits: Limits,
 }
 
-/// Who is let in besides the server's own user.
+/// The users who are let in besides the server's own.
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("s").path;

@@ -45,8 +45,7 @@ pub struct Snapshot {
     pub handshakes: u64,
     /// All sessions together, those included that are over.
     pub counts: Counts,
-    /// The serving threads. None if the server does not serve, and for streams, which are served by whoever accepts
-    /// them.
+    /// The serving threads. None if the server does not serve, and for streams, which are served by their acceptors.
     pub threads: Vec<Thread>,
     /// The sessions that live.
     pub sessions: Vec<Session>,

@@ -1,9 +1,9 @@
-//! Who has a file of a semaphore open that its name does not lead to any more.
+//! Claims: they tell which processes have a semaphore's file open to which its name does not lead any more.
 //!
-//! The file may be removed by another program while permits are held in it; who opens the name then must know. So each
-//! life is locked a second time, at an offset that follows from user, path and name, and the kernel lists all locks,
-//! those on files without a name as well ([`crate::sys::proc_locks`]). `permit_file.rs` says when claims are taken and
-//! looked at (invariant F4).
+//! The file may be removed by another program while permits are held in it; a process that opens the name then must
+//! learn of it. So each life is locked a second time, at an offset that follows from user, path and name, and the
+//! kernel lists all locks, those on files without a name as well ([`crate::sys::proc_locks`]). `permit_file.rs` says
+//! when claims are taken and looked at (invariant F4).
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -78,8 +78,8 @@ pub fn check(directory: &Directory, name: &OsStr, claims: Option<&Claims>) -> Re
     Err(error)
 }
 
-/// Semaphores of this user that somebody has open and whose files were removed, replaced or moved: who opens the name
-/// does not see what is held there. The path that each had, and the processes.
+/// Semaphores of this user that somebody has open and whose files were removed, replaced or moved: a process that opens
+/// the name does not see what is held there. Returns the path that each had, and the processes.
 pub fn lost() -> Vec<(PathBuf, Vec<u32>)> {
     let uid = rustix::process::geteuid().as_raw();
     let mut all: Vec<(PathBuf, Vec<u32>)> = Vec::new();
@@ -104,7 +104,7 @@ pub fn lost() -> Vec<(PathBuf, Vec<u32>)> {
     all
 }
 
-/// Who has a semaphore open that had this name, which does not lead to it any more.
+/// The processes that have a semaphore open that had this name, where the name does not lead to it any more.
 pub fn lost_to(directory: &Path, name: &OsStr) -> Vec<u32> {
     let path = directory.join(name);
     let files = proc_locks::files_locked_at(&Claims::of(rustix::process::geteuid().as_raw(), directory, name).0);

@@ -1,8 +1,8 @@
 //! The file of a semaphore: where its words live, who has it open, and how it comes and goes.
 //!
-//! docs/layout.md has the bytes. The file is made by the first who opens the semaphore and removed by the last who
-//! closes it. Whoever makes, opens, closes or removes it holds the **gate** meanwhile, a `flock` on the file itself,
-//! for some microseconds. Everybody who has it open has a **life**, a lock on one byte of it (see
+//! docs/layout.md has the bytes. The first process that opens the semaphore makes the file, and the last one that
+//! closes it removes it. A process that makes, opens, closes or removes it holds the **gate** meanwhile, a `flock` on
+//! the file itself, for some microseconds. Everybody who has it open has a **life**, a lock on one byte of it (see
 //! [`crate::sys::record_lock`]), that is taken and looked at under the gate.
 //!
 //! **Invariant F1.** While anybody's life is taken, the file is neither resized nor rebuilt nor removed. So a file that
@@ -17,22 +17,22 @@
 //! # A file that loses its name
 //!
 //! Another program may remove the file, or its directory, while somebody has it open: somebody cleans up, a log-out
-//! takes the runtime directory away. Whoever opens the name then would make another file, with all permits free, beside
-//! those that are held.
+//! takes the runtime directory away. A process that opens the name then would make another file, with all permits free,
+//! beside those that are held.
 //!
 //! - *Who removes what is old* is kept away by a shared `flock` on the directory, held as long as a semaphore in it is
 //!   open.
-//! - *Who makes the file* must know of those who have another file of that name. Each life is therefore locked a second
-//!   time, at an offset that follows from user, path and name (see [`crate::permits::claims`]), and the kernel lists
-//!   all locks, on files without a name as well. Who finds a name without any life looks there, and does not open while
-//!   somebody has one.
+//! - *A process that makes the file* must know of those who have another file of that name. Each life is therefore
+//!   locked a second time, at an offset that follows from user, path and name (see [`crate::permits::claims`]), and the
+//!   kernel lists all locks, on files without a name as well. A process that finds a name without any life looks there,
+//!   and does not open while somebody has one.
 //! - *Who has the file* looks whether the name still leads to it: a waiter each time that it looks after the dead, and
 //!   everybody else with the first acquisition after each 50 ms.
 //!
-//! **Invariant F4.** Whoever opens a name has taken its life and its claim *before* it sees, for the last time, that
-//! the name leads to its file; and whoever makes the words of a file has made the name *before* it looks for claims. So
-//! of two who have different files of one name, the later one has seen the claim of the earlier one, where the kernel
-//! shows locks and processes.
+//! **Invariant F4.** A process that opens a name has taken its life and its claim *before* it sees, for the last time,
+//! that the name leads to its file; and a process that makes the words of a file has made the name *before* it looks
+//! for claims. So of two who have different files of one name, the later one has seen the claim of the earlier one,
+//! where the kernel shows locks and processes.
 //!
 //! A rebuild is one word first (`state`: under construction, and how many permits the dead held), so that one that is
 //! cut off by a kill is done again by the next who opens it, and what the dead held is still told.
@@ -62,7 +62,7 @@ use crate::trace;
 pub const SEMAPHORE_VERSION: u32 = 2;
 /// The most permits that a semaphore can have.
 pub const PERMITS_MAX: u32 = 4096;
-/// How many can stand in line.
+/// The number of waiter slots.
 pub const SPOTS: usize = 1024;
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"WIGWAG\x01\x5e");
@@ -96,10 +96,10 @@ const HEADER_SIZE: usize = size_of::<FileHeader>();
 
 /// How often a file is opened anew that is removed while it is opened.
 const ATTEMPTS: usize = 1000;
-/// Between two looks whether the name still leads to the file, for who is not waiting anyway.
+/// The time between two checks that the name still leads to the file, for callers that do not wait.
 const NAME_LOOK_NS: u64 = 50_000_000;
 
-/// The size of the file with so many permits.
+/// The size of a file with `permits` permits.
 pub const fn size_of_file(permits: u32) -> usize {
     (PERMITS_OFFSET + permits as usize * size_of::<Permit>()).next_multiple_of(4096)
 }
@@ -233,7 +233,7 @@ impl PermitFile {
         }))
     }
 
-    /// Whether it is time to look at the name, for who does not wait: reading that clock costs almost nothing.
+    /// Whether it is time to check the name, for a caller that does not wait: reading that clock costs almost nothing.
     #[inline(always)]
     pub fn must_look_at_name(&self) -> bool {
         // Relaxed: a look too many or too few.
@@ -282,7 +282,7 @@ impl PermitFile {
         self.mapping.as_ref().expect("it is there until the drop")
     }
 
-    /// Who we are.
+    /// This opening's name as a holder.
     #[inline(always)]
     pub fn me(&self) -> Holder {
         self.me
@@ -364,7 +364,7 @@ impl PermitFile {
     }
 }
 
-/// Who needs a semaphore's file.
+/// Whether anybody needs a semaphore's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Somebody has it open.
@@ -375,12 +375,12 @@ pub enum Need {
     Nobody,
 }
 
-/// What a semaphore's words say, for who looks and does not take part.
+/// What a semaphore's words say, for an observer that does not take part.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Each permit.
     pub permits: Vec<SeenPermit>,
-    /// Of each who stands in line: what it needs, and whether it lives.
+    /// Of each waiter: what it needs, and whether it lives.
     pub waiting: Vec<(u32, bool)>,
 }
 
@@ -429,7 +429,7 @@ pub fn see(directory: &Directory, name: &OsStr) -> Result<Option<Seen>> {
     }))
 }
 
-/// Who needs a semaphore's file; makes and changes nothing.
+/// Whether anybody needs a semaphore's file; makes and changes nothing.
 ///
 /// # Errors
 /// There is no such file (`NotRunning`), or it is no semaphore of this user's.
@@ -696,7 +696,7 @@ fn take_life(
         if record_lock::is_taken(watch, u32::from(id)..u32::from(id) + 1) {
             continue;
         }
-        // Before the life is taken: after it, who had it before would look alive.
+        // Before the life is taken: after that, the former holder of this byte would look alive.
         table.sweep(|holder| holder.id() == id);
         if record_lock::take(gate, id)? {
             header.next_id.store(u32::from(id) + 1, Ordering::Relaxed);

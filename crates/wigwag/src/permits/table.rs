@@ -1,9 +1,8 @@
-//! The permits of a semaphore, and the line of those who wait for one: a state machine over atomics that it is handed.
+//! The permits of a semaphore and the queue of its waiters: a state machine over atomics that it is handed.
 //!
 //! It knows nothing of files, clocks and system calls, so the same code runs in a mapping and under the model checker.
-//! Whether a holder is dead is asked of the caller, what time it is comes from the caller, and who must be rung is told
-//! to the caller. No time lies in the words that decide who may have a permit: it would be that of another process, and
-//! wrap.
+//! The caller says whether a holder is dead and what time it is, and is told which waiter to wake. No time lies in the
+//! words that decide who may have a permit: it would be another process's time, and it would wrap.
 //!
 //! # A permit is one word
 //!
@@ -30,22 +29,22 @@
 //! **Invariant P2.** A holder's name (id and generation) is never given to another one. So a word that was read as a
 //! dead holder's and is exchanged against that very value was not taken by anybody in between.
 //!
-//! # The line
+//! # The wait queue
 //!
-//! Who must wait takes a spot and draws a ticket. Who gives a permit back calls the oldest whose need is met. Newcomers
-//! may take a free permit although others wait, because a permit that waits for a sleeper to be switched in is a permit
-//! that nobody uses; but a waiter that has been passed over for too long closes the door, and then newcomers line up
-//! behind it. This is the eventual fairness of WebKit's `WTF::Lock` and of parking_lot, with the tickets of
-//! Mellor-Crummey and Scott in place of their queue, because a queue whose links a killed process leaves half changed
-//! has to be repaired.
+//! A waiter takes a waiter slot and draws a ticket. The release of a permit calls the oldest waiter whose need is met.
+//! Newcomers may take a free permit although others wait (barging), because a permit that waits for a sleeper to be
+//! switched in is a permit that nobody uses; but a waiter that has been passed over for too long forbids that, and then
+//! newcomers queue behind it. This is the eventual fairness of WebKit's `WTF::Lock` and of parking_lot, with the
+//! tickets of Mellor-Crummey and Scott in place of their queue, because a queue whose links a killed process leaves
+//! half changed has to be repaired.
 //!
 //! A waiter that was called and does not come, because it is stopped, must not keep the permit from those behind it. A
-//! call has a *name*, a number that the next call does not have. Who finds the same call unanswered twice, some time
-//! apart by a clock of its own ([`CallWatch`]), exchanges that very name for "passed over", and opens the door. From
-//! then on that waiter does not count, for anybody, until it announces itself anew.
+//! call has a *name*, a number that the next call does not have. A process that finds the same call unanswered twice,
+//! some time apart by its own clock ([`CallWatch`]), exchanges that very name for "passed over", and allows barging
+//! again. From then on nobody counts that waiter until it announces itself anew.
 //!
-//! The line is advice. Only the words of the permits say who holds one: whatever is lost of a call, a ticket or a flag
-//! by a kill costs one slice of waiting, since nobody sleeps longer than a slice without a look of its own.
+//! The wait queue is advice. Only the words of the permits say who holds one: whatever is lost of a call, a ticket or a
+//! flag by a kill costs one slice of waiting, since no waiter sleeps longer than a slice without looking itself.
 
 use crate::faults::{self, Fault};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence_after_swap};
@@ -56,9 +55,9 @@ const FREE: u64 = 0;
 const RECOVERED: u64 = 1;
 const ID_BITS: u32 = 16;
 
-/// Somebody waits, or did lately: who gives a permit back must look at the line.
+/// Somebody waits, or did lately: a release must look at the wait queue.
 const WAITERS: u32 = 1;
-/// A waiter has been passed over for too long: newcomers line up.
+/// A waiter has been passed over for too long: newcomers must queue.
 const CLOSED: u32 = 2;
 
 /// A waiter that was called and has not come for so long does not hold up those behind it: it may be stopped.
@@ -66,7 +65,7 @@ pub const LATE_NS: u64 = 2_000_000;
 /// `call`: it was called, did not come, and does not count until it announces itself anew.
 const PASSED_OVER: u32 = u32::MAX;
 
-/// Whoever can hold permits: one opening of the semaphore by one process.
+/// What can hold permits: one opening of the semaphore by one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder(u64);
 
@@ -120,9 +119,9 @@ pub struct Permit {
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct WaitQueue {
-    /// Flags: 1 somebody waits, 2 the door is closed.
+    /// Flags: 1 somebody waits, 2 barging is forbidden.
     pub flags: AtomicU32,
-    /// How many spots have ever been used: all in use have a smaller index.
+    /// How many waiter slots have ever been used: all in use have a smaller index.
     pub depth: AtomicU32,
     /// The last ticket drawn.
     pub tickets: AtomicU64,
@@ -132,11 +131,11 @@ pub struct WaitQueue {
     pub calls: AtomicU32,
 }
 
-/// A place to stand in line.
+/// A place in the wait queue.
 #[repr(C, align(32))]
 #[derive(Debug, Default)]
 pub struct WaiterSlot {
-    /// Who stands here; 0: nobody.
+    /// The waiter's name as a holder; 0: free.
     pub who: AtomicU64,
     /// Its ticket; 0: not drawn yet, or gone.
     pub ticket: AtomicU64,
@@ -155,7 +154,7 @@ pub struct Taken {
     pub recovered: bool,
 }
 
-/// Somebody who stands in line.
+/// A waiter with its slot.
 #[derive(Debug)]
 pub struct Waiter {
     waiter_slot: usize,
@@ -178,7 +177,7 @@ impl<'a> PermitTable<'a> {
     /// A newcomer takes a permit, looking at `first` first, unless it would push past somebody who waited too long.
     #[inline(always)]
     pub fn try_take(&self, me: Holder, first: u32) -> Option<Taken> {
-        // Relaxed: advice. A newcomer that just misses the closing of the door passes a waiter once more.
+        // Relaxed: advice. A newcomer that just misses the flag passes a waiter once more.
         if self.is_closed() {
             return None;
         }
@@ -208,7 +207,7 @@ impl<'a> PermitTable<'a> {
         (0..self.permits.len() as u32).find_map(|index| self.take_at(me, index))
     }
 
-    /// Takes so many, or none: what was taken of too few goes back as it was.
+    /// Takes `need` permits or none: where too few are free, those that were taken go back as they were.
     pub fn take_many(&self, me: Holder, need: u32, taken: &mut Vec<Taken>) -> bool {
         for index in 0..self.permits.len() as u32 {
             if taken.len() as u32 == need {
@@ -243,7 +242,7 @@ impl<'a> PermitTable<'a> {
         self.wait_queue.flags.load(Ordering::Acquire) != 0
     }
 
-    /// Whether newcomers have to line up.
+    /// Whether newcomers have to queue.
     #[inline(always)]
     pub fn is_closed(&self) -> bool {
         self.wait_queue.flags.load(Ordering::Relaxed) & CLOSED != 0
@@ -261,7 +260,7 @@ impl<'a> PermitTable<'a> {
 
     // ---- waiting ----------------------------------------------------------------------------------------------------
 
-    /// Takes a spot and draws a ticket; `None` when all spots are taken.
+    /// Takes a waiter slot and draws a ticket; `None` when all slots are taken.
     pub fn line_up(&self, me: Holder, need: u32) -> Option<Waiter> {
         let free = |waiter_slot: &WaiterSlot| waiter_slot.who.load(Ordering::Relaxed) == 0;
         // AcqRel: after whoever left it, and before what is written into it.
@@ -299,7 +298,7 @@ impl<'a> PermitTable<'a> {
     fn is_first_but_for(&self, waiter: &Waiter, counts_not: impl Fn(u32) -> bool) -> bool {
         let before: u64 = self
             .in_line()
-            // Relaxed: advice, as all of the line.
+            // Relaxed: advice, as all of the wait queue.
             .filter(|(ticket, waiter_slot)| {
                 *ticket < waiter.ticket && !counts_not(waiter_slot.call.load(Ordering::Relaxed))
             })
@@ -318,7 +317,7 @@ impl<'a> PermitTable<'a> {
         self.wait_queue.flags.fetch_or(CLOSED | WAITERS, Ordering::Relaxed);
     }
 
-    /// Leaves the line, with what was waited for or without. The caller goes on with [`call_next`](Self::call_next).
+    /// Leaves the wait queue, with or without the permits. The caller goes on with [`call_next`](Self::call_next).
     pub fn leave(&self, waiter: Waiter) {
         let waiter_slot = &self.waiter_slots[waiter.waiter_slot];
         waiter_slot.ticket.store(0, Ordering::Relaxed);
@@ -329,7 +328,7 @@ impl<'a> PermitTable<'a> {
 
     /// Takes the flags back once nobody waits any more: a killed waiter leaves them.
     ///
-    /// Who lines up in the middle of this is seen by the second look, because the exchange comes after its
+    /// A waiter that queues in the middle of this is seen by the second look, because the exchange comes after its
     /// [`announce`](Self::announce) or before it; and what was given back meanwhile is seen by the call that follows.
     pub fn settle(&self) {
         if self.wait_queue.flags.load(Ordering::Relaxed) == 0 || self.in_line().next().is_some() {
@@ -343,7 +342,7 @@ impl<'a> PermitTable<'a> {
         }
     }
 
-    /// Calls the first in line whose need is met by what is free, and returns its word when it has to be rung.
+    /// Calls the first waiter whose need is met by the free permits, and returns its word when it has to be woken.
     pub fn call_next(&self) -> Option<&'a AtomicU32> {
         let free = u64::from(self.free());
         let (mut last, mut met) = (0, 0);
@@ -360,7 +359,7 @@ impl<'a> PermitTable<'a> {
             if met > free {
                 return None;
             }
-            // Release: the permits that are free are seen by who is called; partner: `announce`.
+            // Release: the called waiter sees the free permits; partner: `announce`.
             if call == 0
                 && waiter_slot.call.compare_exchange(0, self.name_a_call(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
             {
@@ -375,7 +374,7 @@ impl<'a> PermitTable<'a> {
     }
 
     /// A waiter was called and did not come: if it is still that very call, the waiter does not count any more, and
-    /// newcomers may come in again, because it may be the one that closed the door. Whether it was.
+    /// newcomers may barge again, because it may be the one that forbade it. Returns whether it was still that call.
     fn pass_over(&self, waiter_slot: &WaiterSlot, call: u32) -> bool {
         let is_passed =
             waiter_slot.call.compare_exchange(call, PASSED_OVER, Ordering::Relaxed, Ordering::Relaxed).is_ok();
@@ -385,7 +384,7 @@ impl<'a> PermitTable<'a> {
         is_passed
     }
 
-    /// Everybody in line, with the tickets, in no order.
+    /// All waiters, with the tickets, in no order.
     fn in_line(&self) -> impl Iterator<Item = (u64, &'a WaiterSlot)> + use<'a> {
         let depth = self.wait_queue.depth.load(Ordering::Relaxed) as usize;
         self.waiter_slots.iter().take(depth).filter_map(|waiter_slot| {
@@ -414,7 +413,7 @@ impl<'a> PermitTable<'a> {
         }
         let depth = self.wait_queue.depth.load(Ordering::Relaxed) as usize;
         for waiter_slot in self.waiter_slots.iter().take(depth) {
-            // The ticket first: if the spot is still the dead one's after it, the ticket is not a later one's.
+            // The ticket first: if the slot is still the dead waiter's after it, the ticket is not a later one's.
             let ticket = waiter_slot.ticket.load(Ordering::Acquire);
             let who = waiter_slot.who.load(Ordering::Relaxed);
             if Holder::named_by(who).is_some_and(&mut is_dead) {
@@ -438,13 +437,13 @@ impl<'a> PermitTable<'a> {
 /// What one process knows of the calls that have not been answered: in private memory, by its own clock.
 #[derive(Debug, Default)]
 pub struct CallWatch {
-    /// Of each spot: the call that stands there, and when it was seen first.
+    /// Of each waiter slot: its call, and when that was seen first.
     seen: Vec<(u32, u64)>,
 }
 
 impl CallWatch {
-    /// Looks at the line, and passes over each waiter whose call this process has seen unanswered for [`LATE_NS`].
-    /// Whether it passed over any: then the caller goes on with [`call_next`](PermitTable::call_next).
+    /// Scans the wait queue, and passes over each waiter whose call this process has seen unanswered for [`LATE_NS`].
+    /// Returns whether it passed over any: then the caller goes on with [`call_next`](PermitTable::call_next).
     pub fn look(&mut self, table: &PermitTable<'_>, now_ns: u64) -> bool {
         let depth = table.wait_queue.depth.load(Ordering::Relaxed) as usize;
         self.seen.resize(table.waiter_slots.len().min(depth).max(self.seen.len()), (0, 0));
@@ -614,7 +613,7 @@ mod tests {
         assert!(names.iter().all(|name| ![0, PASSED_OVER].contains(name)), "{names:?}");
         names.dedup();
         assert_eq!(names.len(), 10);
-        // It is called, and stopped, for any time at all, by the clock of whoever looks.
+        // It is called, and stopped, for any time at all, by the clock of the process that scans.
         for apart_ns in [LATE_NS, 1 << 32, (1 << 32) * 1000, 1 << 41, u64::MAX / 2] {
             let mut watch = CallWatch::default();
             table.close();

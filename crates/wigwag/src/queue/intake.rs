@@ -42,7 +42,7 @@ impl Intake for MessageIntake {
         let Some(head) = head.filter(|head| !head.has_deadline) else { return Opened::Violation };
         self.0 = Location::new(slot, head);
         if !Message::make_ready(session, self.0) {
-            // Whoever sent this sends it again elsewhere: nothing of the session may be taken here meanwhile.
+            // The sender sends this message again elsewhere: nothing of its session may be taken here meanwhile.
             return Opened::Refused;
         }
         Message::mark_delivered(session, self.0);

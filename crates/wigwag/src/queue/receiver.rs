@@ -1,4 +1,4 @@
-//! The receiving face of a queue: takes a name, and gives out what senders send there.
+//! The blocking receiver of a queue: takes a name, and hands out what senders send there.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -53,7 +53,7 @@ pub struct Receiver {
     returned: Condvar,
 }
 
-/// Room for so many messages is made when the first of a batch has come.
+/// Room for this many messages is made when the first of a batch has come.
 const BATCH_AT_FIRST: usize = 64;
 
 /// What the receiving threads share. One of them at a time looks for messages.
@@ -489,7 +489,7 @@ impl Drop for LeaderWaiting<'_> {
     }
 }
 
-/// Whether a batch of so many messages can be.
+/// Whether a batch can have this many messages.
 pub(crate) fn check_batch(most: usize) -> Result<()> {
     match most {
         0 => Err(Error::new(ErrorKind::InvalidConfiguration, "a batch of 0 messages is none: 1 is the least")),

@@ -1,4 +1,4 @@
-//! The receiving face of a queue of messages of one type.
+//! The receiver of a queue of messages of one type.
 
 use std::ffi::OsStr;
 use std::fmt;

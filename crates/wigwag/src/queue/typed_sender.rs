@@ -1,4 +1,4 @@
-//! The sending face of a queue of messages of one type.
+//! The sender of a queue of messages of one type.
 
 use std::borrow::Borrow;
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! The face of semaphores: named, counting, between any processes of one user, and without a server.
+//! Semaphores: named, counting, between any processes of one user, and without a server.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::sys::clock;
 use crate::sys::futex;
 use crate::wait::runtime_guard;
 
-/// The longest sleep of a waiter without a look of its own. With [`SWEEP_EVERY_WAITING`] it is how soon a death is
+/// The longest sleep of a waiter before it looks itself. With [`SWEEP_EVERY_WAITING`] it is how soon a death is
 /// noticed.
 const SLICE: Duration = Duration::from_millis(50);
 /// The next look of a waiter behind one that was called.
@@ -25,24 +25,24 @@ const SOON: Duration = Duration::from_nanos(LATE_NS);
 const SWEEP_EVERY_WAITING: Duration = Duration::from_millis(40);
 /// How often those who do not wait do, when they find nothing free.
 const SWEEP_EVERY_TRYING: Duration = Duration::from_millis(1);
-/// A waiter that has been passed over for so long closes the door to newcomers.
+/// A waiter that has been passed over for this long forbids barging.
 const FAIR_AFTER: Duration = Duration::from_millis(1);
 /// How long to wait, each time, before a name that somebody has under a removed file is opened again: that may pass.
 const LOST_PAUSES_MS: [u64; 3] = [2, 20, 100];
-/// Looks at the words before a waiter lines up: a permit that is held for less than a wake-up takes is not slept for.
+/// Looks at the words before a waiter queues: a permit that is held for less than a wake-up takes is not slept for.
 const SPINS: u32 = 100;
 
 /// A counting semaphore with a name, between any processes of one user.
 ///
-/// Whoever opens the name with the same number of permits shares it; there is no server and no daemon, and nothing has
-/// to be cleaned up: the file behind it comes with the first who opens it and goes with the last.
+/// All processes that open the name with the same number of permits share it. There is no server and no daemon, and
+/// nothing has to be cleaned up: the file behind it comes with the first opening and goes with the last.
 ///
 /// **When a holder dies,** killed at any instruction, the kernel lets its life go (a lock on an open file, never a
-/// process number), and whoever waits has its permits within 100 milliseconds. The next holder of such a permit is told
-/// by [`Permit::recovered`], so that it can look after what the permit protects. While nobody waits, nobody looks: an
-/// idle semaphore costs nothing.
+/// process number), and a waiter has its permits within 100 milliseconds. The next holder of such a permit is told by
+/// [`Permit::recovered`], so that it can look after what the permit protects. While nobody waits, nobody looks: an idle
+/// semaphore costs nothing.
 ///
-/// **Who waits** sleeps, and gets its turn: newcomers may take a free permit first, for the sake of speed, but not from
+/// **A waiter** sleeps, and gets its turn: newcomers may take a free permit first, for the sake of speed, but not from
 /// somebody who has waited for more than a millisecond. Waiters are served in the order in which they came.
 ///
 /// With one permit it is a mutex between processes:
@@ -143,7 +143,7 @@ impl SemaphoreBuilder {
         let file = loop {
             let directory = place.own_directory()?;
             match PermitFile::open(directory, &place.file(".semaphore"), permits, self.shared_with_children) {
-                // Who has the removed file may be about to close it, or to notice.
+                // The process with the removed file may be about to close it, or to notice.
                 Err(error) if error.kind() == ErrorKind::NameLost => match pauses_ms.next() {
                     Some(pause_ms) => std::thread::sleep(Duration::from_millis(pause_ms)),
                     None => return Err(error),
@@ -157,7 +157,7 @@ impl SemaphoreBuilder {
 }
 
 impl Semaphore {
-    /// Opens the semaphore of that name, or makes it with so many permits, 1 to 4096.
+    /// Opens the semaphore of that name, or makes it with `permits` permits, 1 to 4096.
     ///
     /// A name leads to a file in the runtime directory of the user; a path that begins with `/`, `./` or `../` is taken
     /// as it is. The directory must be one that nobody else can write to.
@@ -255,11 +255,11 @@ impl Semaphore {
         self.acquire_until(clock::deadline_after(timeout))
     }
 
-    /// Waits for so many permits at once. They are taken all together or not at all, so two who ask for many never wait
-    /// for each other's; who came later waits behind, also if what is free would do for it.
+    /// Acquires `permits` permits, all or none, so two large requests cannot deadlock. Waiters are served in order: a
+    /// later one waits even if enough permits for it are free.
     ///
     /// # Errors
-    /// `InvalidConfiguration` if the semaphore does not have so many.
+    /// `InvalidConfiguration` if the semaphore does not have that many.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -273,7 +273,7 @@ impl Semaphore {
         self.acquire_many_until(permits, None)
     }
 
-    /// Takes so many permits if they are free now, or none: `Full` then.
+    /// Takes `permits` permits if they are free now, or none: `Full` then.
     ///
     /// ```
     /// # use wigwag::ErrorKind;
@@ -290,7 +290,7 @@ impl Semaphore {
         self.permits_of(self.try_slow(need)?)
     }
 
-    /// Waits for so many permits at once, but not longer than that: `TimedOut` then.
+    /// Waits for `permits` permits at once, for at most `timeout`: `TimedOut` then.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -335,15 +335,15 @@ impl Semaphore {
         self.file.permits() as usize
     }
 
-    /// Whether the name still leads to this semaphore, for who holds a permit for long and asks before it does what
-    /// cannot be taken back. Each call that takes a permit looks as well, once in 50 milliseconds.
+    /// Whether the name still leads to this semaphore. A holder that keeps a permit for long can ask before it does
+    /// what cannot be undone. Each call that takes a permit looks as well, once in 50 milliseconds.
     ///
     /// Programs that remove old files (systemd-tmpfiles) are kept away while a semaphore is open. Where another program
-    /// removes the file nevertheless, or the directory, whoever opens the name gets an error as long as somebody has
-    /// the old file open ([`NameLost`](ErrorKind::NameLost) with the process), so that no permit is there twice; and
-    /// whoever has it open gets the same error with its next call. Both need `/proc`; where the other process cannot be
-    /// seen from here (another PID namespace, or one that is not dumpable), it is an event of `tracing` and this error
-    /// at whoever has the old file.
+    /// removes the file nevertheless, or the directory, a process that opens the name gets an error as long as somebody
+    /// has the old file open ([`NameLost`](ErrorKind::NameLost) with the process), so that no permit is there twice;
+    /// and a process that has the old file open gets the same error with its next call. Both need `/proc`; where the
+    /// other process cannot be seen from here (another PID namespace, or one that is not dumpable), it is an event of
+    /// `tracing` here, and this error in the process that has the old file.
     ///
     /// # Errors
     /// `NameLost`: others do not find this semaphore any more. `Forked` in a child that inherited the handle.
@@ -391,7 +391,7 @@ impl Semaphore {
         Ok(self.file.table().try_take(self.file.me(), self.last.load(Ordering::Relaxed)))
     }
 
-    /// Nothing was free, or the door is closed: looks for the dead, and once more.
+    /// Nothing was free, or barging is forbidden: looks for dead holders, and tries once more.
     #[cold]
     fn try_slow(&self, need: u32) -> Result<Vec<Taken>> {
         if self.file.is_forked() {
@@ -464,7 +464,8 @@ impl Semaphore {
             return Err(Error::forked());
         }
         let mut taken = Vec::with_capacity(permits);
-        // Not past those who wait: who needs many is passed over by those who need one, and lines up for that.
+        // No barging past the waiters: a waiter that needs many is passed over by those that need one, and it queues to
+        // prevent that.
         let table = self.file.table();
         if table.is_quiet() && table.take_many(self.file.me(), need, &mut taken) {
             return self.permits_of(taken);
@@ -473,7 +474,7 @@ impl Semaphore {
         self.permits_of(taken)
     }
 
-    /// Stands in line until `take` has taken what was needed.
+    /// Waits in the queue until `take` has taken what was needed.
     fn wait(&self, need: u32, deadline: Option<Instant>, take: &mut dyn FnMut() -> bool) -> Result<()> {
         let begin = Instant::now();
         let table = self.file.table();
@@ -494,7 +495,7 @@ impl Semaphore {
                 self.call_next(); // it may have been called in the last moment
                 return Err(self.timed_out(need));
             }
-            // The first sleep is no longer than until the door may be closed.
+            // The first sleep is no longer than until barging may be forbidden.
             let until_fair = FAIR_AFTER.saturating_sub(now.duration_since(begin));
             if until_fair.is_zero() {
                 table.close();
@@ -518,7 +519,8 @@ impl Semaphore {
         }
     }
 
-    /// Takes a spot. While all are taken nobody is served in order; each that comes free goes to whoever looks first.
+    /// Takes a waiter slot. While all are taken nobody is served in order: each slot that becomes free goes to the
+    /// first that looks.
     fn line_up(&self, need: u32, deadline: Option<Instant>) -> Result<Waiter> {
         loop {
             if let Some(waiter) = self.file.table().line_up(self.file.me(), need) {

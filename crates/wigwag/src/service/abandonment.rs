@@ -1,4 +1,4 @@
-//! Who waits for a caller to give up: wakers, by the slot that the call lies in.
+//! Handlers that wait for their caller to give up: their wakers, by the slot that the call lies in.
 //!
 //! A state machine without clock, memory or system calls. The session keeps one; the control thread watches the
 //! session's bell for it, from the first waker until a ring finds none.
@@ -92,7 +92,7 @@ impl Abandonment {
 
     /// The session is over: wakes all.
     pub fn end(&self) {
-        // Release, partner: `is_over`. Whoever registers after the list was emptied finds this by the lock.
+        // Release, partner: `is_over`. A waker that registers after the list was emptied finds this by the lock.
         self.is_over.store(true, Ordering::Release);
         let all = std::mem::take(&mut self.lock().abandonment);
         all.into_iter().for_each(|watcher| watcher.waker.wake());

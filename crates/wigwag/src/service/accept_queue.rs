@@ -25,9 +25,9 @@ pub struct PendingStream {
     pub socket: PeerSocket,
     /// Tells of the end of the peer's process.
     pub pidfd: Option<OwnedFd>,
-    /// Rung by who connected.
+    /// Rung by the end that connected.
     pub server_bell: Bell,
-    /// Rung by who accepts; peers of other users get a message instead.
+    /// Rung by the end that accepts; peers of other users get a message instead.
     pub client_bell: Option<Bell>,
     /// Who is at the other end.
     pub peer: Credentials,
@@ -78,7 +78,7 @@ pub enum Next {
 }
 
 impl AcceptQueue {
-    /// A queue for at most so many.
+    /// A queue for at most `most` streams.
     pub fn new(most: usize) -> Result<AcceptQueue> {
         let bell = Bell::new()?;
         Ok(AcceptQueue { queue: Mutex::default(), most, bell })

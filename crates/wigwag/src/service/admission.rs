@@ -40,7 +40,7 @@ impl Access {
     }
 }
 
-/// What is in use when a client knocks.
+/// What is in use when a client connects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// Sessions alive.

@@ -243,7 +243,7 @@ impl ControlThread {
                 if self.name_state == NameState::Owned {
                     trace::name_lost(&claim.path(), &error);
                 }
-                // Who has it now keeps it. What else is in the way may pass.
+                // Another server that has the name keeps it. Any other obstacle may pass.
                 let may_pass = error.kind() != ErrorKind::NameTaken && claim.former_user().is_none();
                 self.name_state =
                     if may_pass { NameState::RetryAt(Instant::now() + NAME_PAUSE) } else { NameState::Lost };
@@ -251,7 +251,8 @@ impl ControlThread {
         }
     }
 
-    /// Another socket has the name from now on. Who has connected to the one before is let in all the same.
+    /// Another socket has the name from now on. Clients that have connected to the former socket are let in all the
+    /// same.
     fn listen_there(&mut self, listener: OwnedFd) {
         if self.accept_again_at.is_none() {
             let _ = self.poller.add(&listener, KEY_LISTENER, Interest::Readable);
@@ -305,7 +306,7 @@ impl ControlThread {
         }
     }
 
-    /// Who connects meanwhile waits in the listener's queue.
+    /// Stops accepting for a while. Clients that connect meanwhile wait in the listener's queue.
     fn pause_accepting(&mut self) {
         if let Some(listener) = &self.listener {
             self.poller.remove(listener);
@@ -399,7 +400,7 @@ impl ControlThread {
             accept_queue.check_room(self.handshakes.welcomed().count()).map_err(|why| (Reason::Later, why))?;
         }
         self.unread_welcomes.check_room(uid, self.own_uid, self.handshakes.welcomed(), &self.poller)?;
-        // Charged from here on: a crowd cannot pass the limits by coming all at once.
+        // Charged from here on: many clients cannot pass the limits by coming all at once.
         let charged = self.shared.quota.charge(uid, geometry.segment_size);
         handshake.welcome(geometry, &self.options.contract, charged)
     }
@@ -446,7 +447,8 @@ impl ControlThread {
         self.shared.statistics.tables().control
     }
 
-    /// A session that is to be accepted: whoever does watches it, and the control thread does no more.
+    /// Hands a session to the queue of `accept`: its acceptor watches it from then on, and the control thread does no
+    /// more.
     fn hand_over(&mut self, id: u64, accept_queue: &AcceptQueue, handshake: Handshake, offer: Offer) {
         self.poller.remove(&handshake.socket);
         let record = self.begin_session(id, &handshake, &offer);
@@ -610,7 +612,7 @@ impl ControlThread {
             let head = self.shared.statistics.tables().head;
             head.lock_device.set(0);
             head.lock_inode.set(0);
-            // Who has said READY is connected for all it knows, and may have sent something.
+            // A client that has said READY counts itself as connected, and may have sent something.
             self.handshakes.ids().into_iter().for_each(|id| self.advance(id));
             for id in self.handshakes.ids() {
                 if let Some(handshake) = self.handshakes.remove(id) {

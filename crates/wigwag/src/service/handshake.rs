@@ -232,7 +232,7 @@ impl Handshake {
         (session, offer.pidfd)
     }
 
-    /// A session that is to be accepted by whoever listens.
+    /// A session for a listener to accept.
     pub fn into_pending_stream(self, offer: Offer, record: SessionEntry) -> PendingStream {
         let Handshake { socket, peer, trust, .. } = self;
         let Offer { segment, server_bell, client_bell, pidfd, charged, memory } = offer;
@@ -286,9 +286,9 @@ impl Handshakes {
         self.0.values().filter(|handshake| handshake.offer.is_some()).map(|handshake| handshake.peer.uid)
     }
 
-    /// Who has to make room for a newcomer of that user when all places are taken: the oldest handshake of the user who
-    /// holds most of them, the newcomer counted. So nobody shuts others out by knocking, not even programs of their own
-    /// user: whoever goes on at once is done before as many have come after it as there are places.
+    /// The handshake to evict when the handshake table is full: the oldest one of the user holding the most, counting
+    /// the newcomer. Idle connections therefore cannot lock anybody out, not even programs of their own user; a client
+    /// that answers promptly finishes long before it is the oldest.
     pub fn to_evict(&self, newcomer: u32) -> Option<u64> {
         let mut of_user = HashMap::from([(newcomer, 1)]);
         for handshake in self.0.values() {

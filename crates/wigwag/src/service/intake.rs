@@ -22,7 +22,7 @@ pub enum Opened {
 
 /// How a form takes what its clients pass: one value for each session, which keeps what was found last.
 pub trait Intake: Sized {
-    /// What is handed out, for whoever keeps it.
+    /// What is handed out, for a caller that keeps it.
     type Item;
 
     /// The form.

@@ -14,7 +14,7 @@ use crate::session::name::ServiceName;
 pub struct Launch {
     /// The name, taken.
     pub claim: NameClaim,
-    /// Who is let in, how much they get, of what.
+    /// The users who are let in, their limits, and the contract.
     pub options: ListenOptions,
     /// Whether calls are counted: not in one half of a benchmark.
     pub is_counting: bool,

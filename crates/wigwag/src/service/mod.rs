@@ -1,4 +1,4 @@
-//! Whoever owns a name: its control thread, its workers, and what they share.
+//! The owner of a name: its control thread, its workers, and what they share.
 
 pub mod abandonment;
 pub mod accept_queue;

@@ -33,7 +33,7 @@ pub struct NameClaim {
     /// Which file the socket is.
     bound: Identity,
     mode: u32,
-    /// Who took the name: whoever cannot act as that user any more cannot remove it either.
+    /// The user who took the name: a process that cannot act as that user any more cannot remove it either.
     user: u32,
     lock: OwnerLock,
     watch: Option<NameWatch>,
@@ -53,7 +53,8 @@ pub enum Aftermath {
     },
 }
 
-/// How long a name that seems taken is tried again: who looks what is dead has it for an instant.
+/// How long a name that seems taken is tried again: an observer that looks for dead servers holds the lock for an
+/// instant.
 const TIMEOUT_MS: u32 = 10;
 
 impl ServiceName {
@@ -132,7 +133,7 @@ impl NameClaim {
         }
     }
 
-    /// Device and inode of the lock file: whoever has them and this lock is the same server.
+    /// Device and inode of the lock file: the process that has them and this lock is the same server.
     pub fn lock_identity(&self) -> Identity {
         self.lock.identity()
     }
@@ -240,7 +241,7 @@ impl NameClaim {
         let mut errors = Vec::new();
         let mut attempt = |result: Result<()>| errors.extend(result.err());
         let has_lock = self.lock.has_name(&self.directory);
-        // The socket first: whoever finds the lock file gone must not find our socket.
+        // The socket first: a process that finds the lock file gone must not find our socket.
         match self.directory.identity(self.place.socket()) {
             Ok(there) if there == Some(self.bound) => attempt(self.directory.try_remove(self.place.socket())),
             Ok(_) => {}

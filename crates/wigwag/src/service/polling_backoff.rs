@@ -9,7 +9,7 @@ use crate::wait::spin_backoff::SpinBackoff;
 #[derive(Debug, Default)]
 pub struct PollingBackoff {
     spin_backoff: SpinBackoff,
-    /// Whether they are not, until so many requests were served.
+    /// Whether they are not polled, until the back-off allows it again.
     is_backing_off: bool,
     /// Requests found since the last period of polling ended.
     found: u32,

@@ -158,8 +158,8 @@ impl Drop for QuotaGrant {
     }
 }
 
-/// What waking the processes of one other user has cost. A message wakes whoever waits for it, in the time of who sends
-/// it: a socket that is in a hundred thousand epolls makes that as long as its owner likes.
+/// What waking the processes of one other user has cost. Sending a message wakes its waiters in the sender's time: a
+/// socket that is in a hundred thousand epolls makes that as long as its owner likes.
 #[derive(Debug, Default)]
 pub struct WakeCost {
     /// One wake took long. It may have been another program's turn: the next is measured in this thread's own time.

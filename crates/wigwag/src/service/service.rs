@@ -1,4 +1,4 @@
-//! Whoever takes a name: what its threads share, and the control thread, which ends with it.
+//! A service: a name that is taken, with what its threads share and the control thread, which ends with it.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -61,7 +61,7 @@ pub struct Session {
     pub answered: Box<[AtomicU64]>,
     /// A queue's of another user: by slot, what was copied out of it until it is acknowledged.
     pub copies: Box<[Mutex<Option<Box<BounceBuffer>>>]>,
-    /// Which serving thread has it: written under the lock of the ports.
+    /// Which serving thread has it: written under the lock of the mailboxes.
     pub mailbox: AtomicU64,
     /// Which handlers wait for their callers to give up, and whether all of them have.
     pub abandonment: Abandonment,
@@ -74,9 +74,8 @@ pub struct Session {
 impl Session {
     /// Wakes the client.
     ///
-    /// An eventfd's write can be made to block by whoever shares the descriptor (fill the counter, clear O_NONBLOCK),
-    /// so a client of another user is rung by a message that never waits. One that does not read them stays asleep: its
-    /// loss.
+    /// A process that shares an eventfd can make a write to it block (fill the counter, clear O_NONBLOCK), so a client
+    /// of another user is rung by a message that never waits. A client that does not read its messages stays asleep.
     #[cold]
     pub fn ring_client(&self) {
         match &self.client_bell {
@@ -85,8 +84,9 @@ impl Session {
         }
     }
 
-    /// Sends the message that wakes. That runs in this thread's time, and takes as long as there are epolls which have
-    /// the socket: whoever made it slow is woken by background job from then on, and the session ends if it still is.
+    /// Sends the message that wakes. The send runs in this thread's time, which grows with the number of epolls that
+    /// have the socket. A peer that made it slow is woken by a background job from then on, and the session ends if it
+    /// is slow still.
     fn ring_other_user(&self) {
         let ring = |socket: &PeerSocket| {
             let _ = socket::send(socket, &FromServer::Bell.encode(), &[]);

@@ -28,7 +28,7 @@ macro_rules! listen_settings {
             self
         }
 
-        /// Who is let in besides the own user, in the place of what was set before of that.
+        /// The users who are let in besides the server's own; replaces what was set before.
         ///
         /// ```
         #[doc = concat!("let builder = ", $builder, ".access(wigwag::Access::default().allow_user(1001));")]
@@ -48,7 +48,7 @@ macro_rules! listen_settings {
             self
         }
 
-        /// What is served, default plain bytes; whoever speaks another contract is refused.
+        /// What is served, default plain bytes; a peer with another contract is refused.
         ///
         /// ```
         #[doc = concat!("let builder = ", $builder, ".contract(wigwag::Contract::named(\"frames\", 2));")]

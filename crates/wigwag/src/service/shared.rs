@@ -25,7 +25,7 @@ use crate::wait::policy::Wait;
 pub struct ServiceShared {
     /// The serving threads' message boxes.
     mailboxes: Mutex<Vec<Arc<Mailbox>>>,
-    /// Set once, by whoever wants the end: the control thread makes no new session from then on.
+    /// Set once, by a shutdown: the control thread makes no new session from then on.
     shutdown: AtomicBool,
     /// Set once, by the control thread: there will be no new session, so the serving threads finish what they have.
     is_complete: AtomicBool,
@@ -60,7 +60,7 @@ pub enum Command {
     },
     /// A session that is over: let go of its memory, which may take long.
     Bury(Arc<Session>),
-    /// Say farewell to everybody; the control thread's thread ends after that.
+    /// Send FAREWELL to all clients; the control thread ends after that.
     EndAll,
     /// A handler waits for its caller to give up: the session's bell is to be watched for that.
     Watch(u64),
@@ -78,7 +78,7 @@ pub struct Mailbox {
     pub record: ThreadEntry,
 }
 
-/// What lies in a port.
+/// What lies in a mailbox.
 #[derive(Debug, Default)]
 struct MessageQueue {
     unread: Vec<WorkerMessage>,
@@ -86,7 +86,7 @@ struct MessageQueue {
     is_closed: bool,
 }
 
-/// SocketEvents for a serving thread.
+/// A message to a serving thread.
 #[derive(Debug)]
 pub enum WorkerMessage {
     /// A new session to serve.
@@ -151,7 +151,7 @@ impl Mailbox {
 }
 
 impl ServiceShared {
-    /// A core with one port, for a server with these orders. From here on observers find its statistics.
+    /// The shared state of a server with these options, with one mailbox. From here on observers find its statistics.
     pub fn new(launch: &Launch) -> Result<Arc<ServiceShared>> {
         let bell = Arc::new(Bell::new()?);
         let statistics = statistics_of(launch)?;
@@ -171,12 +171,13 @@ impl ServiceShared {
         }))
     }
 
-    /// The ports there are.
+    /// The mailboxes of all serving threads.
     pub fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
         sync::lock(&self.mailboxes).clone()
     }
 
-    /// New ports for `count` serving threads in all; nobody is dealt to them before [`ServiceShared::open`].
+    /// Makes mailboxes for `count` serving threads in all; no session goes to the new ones before
+    /// [`ServiceShared::open`].
     pub fn prepare(&self, count: usize) -> Result<Vec<Arc<Mailbox>>> {
         let mut mailboxes = self.mailboxes();
         while mailboxes.len() < count {
@@ -185,7 +186,7 @@ impl ServiceShared {
         Ok(mailboxes)
     }
 
-    /// Publishes the ports, and deals out the sessions that nobody has taken yet.
+    /// Publishes the mailboxes, and assigns the sessions that no thread has taken yet.
     pub fn open(&self, mailboxes: Vec<Arc<Mailbox>>) {
         let mut current = sync::lock(&self.mailboxes);
         *current = mailboxes;
@@ -194,7 +195,7 @@ impl ServiceShared {
             let index = match &message {
                 WorkerMessage::AddSession(session) => {
                     let index = number % current.len();
-                    session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the ports
+                    session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the mailboxes
                     index
                 }
                 _ => 0,
@@ -211,7 +212,7 @@ impl ServiceShared {
         let mailboxes = sync::lock(&self.mailboxes);
         let first = session.id as usize % mailboxes.len();
         for index in (first..mailboxes.len()).chain(0..first) {
-            session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the ports
+            session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the mailboxes
             if mailboxes[index].post(WorkerMessage::AddSession(Arc::clone(session))).is_none() {
                 return;
             }
@@ -219,7 +220,8 @@ impl ServiceShared {
         session.end(Reason::Shutdown, "no thread is left that serves".into());
     }
 
-    /// The thread of a port cannot go on. Returns the sessions that it has not been told of; no other comes to it.
+    /// The thread of this mailbox cannot go on. Returns the sessions that it has not taken yet; no other is assigned to
+    /// it.
     pub fn close_mailbox(&self, mailbox: &Mailbox) -> Vec<Arc<Session>> {
         let unread = {
             let _ports = sync::lock(&self.mailboxes);
@@ -263,7 +265,7 @@ impl ServiceShared {
     fn post(&self, session: &Session, message: WorkerMessage) {
         let unread = {
             let mailboxes = sync::lock(&self.mailboxes);
-            mailboxes[session.mailbox.load(Ordering::Relaxed) as usize].post(message) // under the lock of the ports
+            mailboxes[session.mailbox.load(Ordering::Relaxed) as usize].post(message) // under the lock of the mailboxes
         };
         drop(unread); // a message stays with its sender then; not under the lock, as above
     }
@@ -303,12 +305,12 @@ impl ServiceShared {
         *sync::lock(&self.name_stays) = error;
     }
 
-    /// What is told to whoever served to the end: whether the name is gone, too. An error is told once.
+    /// The result of serving to the end: whether the name is gone, too. An error is returned once.
     pub fn check_name(&self) -> Result<()> {
         sync::lock(&self.name_stays).take().map_or(Ok(()), Err)
     }
 
-    /// All sessions that will ever be have been dealt out: the control thread, once it makes no more.
+    /// All sessions that will ever be are assigned: called by the control thread, once it makes no more.
     pub fn complete(&self) {
         // Release, partner: `is_complete`.
         self.is_complete.store(true, Ordering::Release);

@@ -27,7 +27,7 @@ impl WakeFlag {
 
     /// Sender, after the message lies in the box: calls. The caller rings next.
     pub fn raise(&self) {
-        // Release: what was done before is visible to who acquires it in `answer`.
+        // Release: what was done before is visible to the thread that acquires it in `clear`.
         self.0.store(true, Ordering::Release);
     }
 

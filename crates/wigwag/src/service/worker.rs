@@ -37,7 +37,7 @@ use crate::service::worker::polled_session::PolledSession;
 const BUDGET: usize = 16;
 /// How often, about, a busy thread looks at the armed doorbells.
 const CHECKUP_INTERVAL: Duration = Duration::from_micros(40);
-/// Most requests between two looks at the clock: a client whose requests suddenly become slow delays the others by so
+/// Most requests between two looks at the clock: a client whose requests suddenly become slow delays the others by this
 /// many of them, once.
 const CHECKUP_STRIDE_MAX: i32 = 32;
 /// Idle passes in a row between two looks at the clock. A closed loop never gets there, so it never reads the clock.
@@ -68,7 +68,8 @@ pub enum Next {
 pub enum Until {
     /// Up to a point in time, at least once.
     Deadline(Deadline),
-    /// As long as a session is polled: [`Next::Nothing`] when the thread would have to sleep, for who sleeps elsewhere.
+    /// As long as a session is polled: [`Next::Nothing`] when the thread would have to sleep, for a caller that sleeps
+    /// elsewhere.
     #[cfg(all(feature = "tokio", not(loom)))]
     Quiet,
 }
@@ -84,7 +85,8 @@ pub struct Worker<I> {
     only_processor: u32,
     /// Whether this thread's affinity is ours to change.
     may_move: bool,
-    /// Whether a session has cooled, and how many requests of cold ones were found: for who asks whether polling pays.
+    /// Whether a session has cooled, and how many requests of cold ones were found: for a caller that asks whether
+    /// polling pays.
     has_cooled: bool,
     found_cold: u32,
     /// A processor (`n + 1`) to be left to the client of a session that has just become hot; 0 for none.
@@ -97,7 +99,7 @@ pub struct Worker<I> {
     /// Which of the active ones has its turn, and what is left of its budget.
     position: usize,
     budget: usize,
-    /// Whose request was the last.
+    /// The session whose request was served last.
     last: usize,
     /// Messages that were given back, to be delivered before anything else.
     redeliveries: VecDeque<Redelivery>,
@@ -222,8 +224,8 @@ impl<I: Intake> Worker<I> {
         Ok(self.look_at_sessions())
     }
 
-    /// Whether there is one more, for who has something in hand that must not be lost: an error and the end of a
-    /// shutdown are told at the next call.
+    /// Whether there is one more, for a caller that already holds messages that must not be lost: the next call reports
+    /// an error or the end of a shutdown.
     #[inline(always)]
     pub fn more(&mut self) -> bool {
         if self.mailbox.wake_flag.is_raised() || self.countdown <= 0 {
@@ -250,7 +252,7 @@ impl<I: Intake> Worker<I> {
         Next::Request
     }
 
-    /// Looks at all that is no session of its own. [`Next::Nothing`]: go on with the sessions.
+    /// Looks at everything but the sessions. [`Next::Nothing`]: go on with the sessions.
     #[cold]
     fn look_around(&mut self) -> Result<Next> {
         if let Some(error) = self.untold.take() {
@@ -279,7 +281,7 @@ impl<I: Intake> Worker<I> {
         entry.intake.take(&entry.session, since_ns)
     }
 
-    /// For who sleeps in a reactor, on this descriptor: it becomes readable when something rings after
+    /// The descriptor for a caller that sleeps in a reactor: it becomes readable when something rings after
     /// [`Until::Quiet`].
     #[cfg(all(feature = "tokio", not(loom)))]
     pub fn for_reactor(&mut self) -> Result<std::os::fd::OwnedFd> {
@@ -318,7 +320,7 @@ impl<I: Intake> Worker<I> {
     /// Once around the active sessions, up to the first request.
     #[inline(always)]
     fn scan(&mut self) -> bool {
-        // Who has used up its budget is looked at last.
+        // A session that has used up its budget is polled last.
         let mut left = self.active.len() + usize::from(self.budget == 0);
         while left > 0 {
             left -= 1;
@@ -622,7 +624,7 @@ impl<I: Intake> Worker<I> {
     }
 
     fn read_messages(&mut self) {
-        // Asked first: what was dealt out before the server was complete is among the messages then.
+        // Asked first: sessions that were assigned before the server was complete are among the messages then.
         let is_complete = self.shared.is_complete();
         for message in self.mailbox.take_messages() {
             match message {

@@ -38,7 +38,7 @@ struct State {
 
 /// Each may be held up by a peer; those that are more wait for their turn.
 const THREADS_MAX: usize = 4;
-/// From so many on nobody new is let in until some are done.
+/// From this many jobs on no new client is let in until some are done.
 const MANY: usize = 64;
 /// How long a thread waits for something to do before it ends.
 const IDLE_MAX: Duration = Duration::from_millis(200);
@@ -67,7 +67,7 @@ impl Background {
         state.threads += usize::from(thread.is_ok());
     }
 
-    /// Whether so many wait, or are under way, that newcomers must wait as well.
+    /// Whether so many jobs wait or are under way that newcomers must wait as well.
     pub fn are_many(&self) -> bool {
         let state = self.lock();
         state.queue.len() + state.threads - state.idle >= MANY
@@ -109,7 +109,7 @@ impl fmt::Debug for Background {
 /// Segments above this size are given back by a thread of their own: it takes a second for 10 GiB.
 const BURIAL_ALONE: usize = 64 << 20;
 
-/// Lets go of something with a segment of `size` bytes in it. Whoever is the last owner gives the memory back.
+/// Lets go of something with a segment of `size` bytes in it. The last owner gives the memory back.
 pub fn bury<T: Send + 'static>(size: usize, what: T) {
     if size <= BURIAL_ALONE {
         return;
@@ -168,11 +168,12 @@ impl PeerSocket {
 
     /// An background job that rings is to be made; `false` if one has not begun.
     pub fn is_ring_due(&self) -> bool {
-        // AcqRel, partner: `ring_begins`. Whoever finds it set has passed its turn before that background job rings.
+        // AcqRel, partner: `ring_begins`. A thread that finds it set has passed its turn before that background job
+        // rings.
         !self.is_being_rung.swap(true, Ordering::AcqRel)
     }
 
-    /// The background job begins: whoever passes a turn from now on makes another.
+    /// The background job begins: a turn that is passed from now on makes another job.
     pub fn ring_begins(&self) {
         self.is_being_rung.swap(false, Ordering::AcqRel);
     }

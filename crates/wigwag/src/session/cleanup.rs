@@ -28,7 +28,7 @@ pub enum Kind {
     Semaphore,
 }
 
-/// What became of who made a name.
+/// The state of the process that made a name.
 ///
 /// ```
 /// # use wigwag::runtime::State;
@@ -154,7 +154,7 @@ fn remove_service(directory: &Directory, name: &OsStr) -> bool {
     if !is_dead() {
         return false;
     }
-    // The socket first: whoever finds the lock file gone must not find the socket.
+    // The socket first: a process that finds the lock file gone must not find the socket.
     directory.remove(&socket);
     directory.remove(&lock);
     true

@@ -22,7 +22,7 @@ impl CloseReason {
     }
 }
 
-/// Of a session's socket in the pollers of its two ends: a bell for clients of other users, a farewell, or the end.
+/// The epoll key of a session's socket at both of its ends: a bell for clients of other users, a farewell, or the end.
 pub const KEY_SOCKET: u64 = 1;
 /// Messages that are read at a time: a peer that floods does not hold up a deadline.
 const NEWS_AT_A_TIME: usize = 64;
@@ -30,7 +30,7 @@ const NEWS_AT_A_TIME: usize = 64;
 /// Reads what is there to be read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SocketEvents {
-    /// It rang, for want of a bell of its own.
+    /// The client rang: it has no bell of its own.
     pub rang: bool,
     /// The session is over.
     pub ended: Option<CloseReason>,

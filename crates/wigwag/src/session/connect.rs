@@ -1,8 +1,8 @@
 //! The client's side of the handshake: from a name to a mapped segment, in steps that never wait.
 //!
-//! [`ClientHandshake::step`] goes on as far as it can and says what is to be waited for: its poller, or a moment. Who blocks
-//! sleeps in the poller ([`ClientHandshake::wait`]); a task gives the poller to its reactor. So both keep whatever time they
-//! allow, and neither needs a thread to connect.
+//! [`ClientHandshake::step`] goes on as far as it can and says what to wait for: its epoll, or a moment. A blocking
+//! caller sleeps in the epoll ([`ClientHandshake::wait`]); a task gives the epoll to its reactor. So both keep their
+//! deadlines, and neither needs a thread to connect.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -206,7 +206,7 @@ impl ClientHandshake {
             let error = match stop {
                 Stop::Lost(error) if self.lost.is_none() => {
                     // Its queue of connections went with it, as in a shutdown, or it is being replaced: nothing was
-                    // executed, and who is there now says more.
+                    // executed, and the server that is there now says more.
                     self.lost = Some(error);
                     self.stage = Stage::Resting(None, None);
                     continue;
@@ -217,7 +217,7 @@ impl ClientHandshake {
         }
     }
 
-    /// Why there is no session yet, for who waits no longer.
+    /// Why there is no session yet, for a caller that waits no longer.
     pub fn not_yet(&mut self) -> Error {
         match &mut self.stage {
             Stage::Resting(_, error) if error.is_some() => error.take().unwrap_or_else(over),
@@ -450,8 +450,8 @@ impl ClientHandshake {
         Ok(())
     }
 
-    /// When the next pause is over: each is twice as long as the one before, and all are of uneven length, so that a
-    /// crowd does not come back all at once.
+    /// When the next pause is over: each is twice as long as the one before, and all are of uneven length, so that many
+    /// clients do not come back all at once.
     fn after_pause(&mut self, (first, longest): (Duration, Duration)) -> Option<Instant> {
         self.pause = (self.pause * 2).clamp(first, longest);
         let now = Instant::now();
@@ -515,8 +515,8 @@ fn map(
         .filter(|geometry| geometry.segment_size as u64 == welcome.segment_size)
         .filter(|geometry| geometry.suits(options.contract.form))
         .ok_or_else(|| violation("it announced a segment of impossible geometry"))?;
-    // A server grants what was asked for or refuses: whoever relies on the size, as a sender that has messages to move,
-    // would write beyond a smaller one.
+    // A server grants what was asked for or refuses: a caller that relies on the size, such as a sender that has
+    // messages to move, would write beyond a smaller one.
     for (what, wish, granted) in
         [("slots", options.slots, geometry.slots), ("bytes of capacity", options.capacity, geometry.capacity)]
     {

@@ -7,7 +7,7 @@ use crate::session::connect::{ClientHandshake, Established};
 use crate::sys::async_fd::{check_runtime, watch};
 use crate::wait::readiness::poll_ring;
 
-/// Connects, woken by the reactor: no thread is blocked or needed, and whoever drops the future leaves nothing behind.
+/// Connects, woken by the reactor: no thread is blocked or needed, and a dropped future leaves nothing behind.
 pub async fn shake_hands(mut handshake: ClientHandshake) -> Result<Established> {
     check_runtime()?;
     let watched = watch(handshake.descriptor()?)?;

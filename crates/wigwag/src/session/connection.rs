@@ -436,7 +436,7 @@ impl Connection {
         self.hear(deadline)
     }
 
-    /// Waits for a ring, news from the socket, the server's end, or the deadline.
+    /// Waits for a ring, a socket event, the server's end, or the deadline.
     pub fn hear(&self, deadline: Deadline) -> Result<()> {
         let mut events = self.events.borrow_mut();
         self.established.poller.wait(&mut events, deadline.as_instant())?;

@@ -16,7 +16,7 @@
 use crate::contract::{CONTRACT_NAME_MAX, Contract, Encoding};
 use crate::form::Form;
 
-/// The first four bytes of a HELLO: whoever connects by mistake is told apart at once.
+/// The first four bytes of a HELLO: a program that connects by mistake is told apart at once.
 const HELLO_MAGIC: u32 = u32::from_le_bytes(*b"WWHI");
 /// The one version of these messages so far.
 pub const PROTOCOL_VERSION: u16 = 1;

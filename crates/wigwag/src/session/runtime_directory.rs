@@ -9,7 +9,7 @@
 //! `/run/user/UID` comes with a user's first log-in and goes with the last log-out, so programs that began before, in
 //! between and after, or were started by cron or as a service, would not find each other there. It is the place only
 //! where `/tmp/wigwag-UID` cannot be had, because somebody else has it or `/tmp` cannot be written to; and then, as it
-//! may have been otherwise before, whoever looks for a name looks in both.
+//! may have been otherwise before, a search for a name looks in both.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,7 @@ pub struct DirectoryChoice {
     pub path: PathBuf,
     /// Why there.
     pub rule: Rule,
-    /// Where a name of this user's may live besides: looked into by who connects and by who takes a name.
+    /// Where else a name of this user may live: clients that connect and servers that take a name look there, too.
     pub others: Vec<PathBuf>,
 }
 

@@ -3,7 +3,7 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// One number. Whoever reads it gets a value that was written as a whole; it orders nothing else.
+/// One number. A reader gets a value that was written as a whole; the access orders nothing else.
 #[repr(transparent)]
 #[derive(Debug, Default)]
 pub struct Word(AtomicU64);
@@ -202,7 +202,8 @@ pub struct ThreadRecord {
     _reserved: [Word; 4],
 }
 
-/// A request that was taken to be answered later, on whatever thread. Claimed by who takes it, freed by who answers.
+/// A request that was taken to be answered later, on whatever thread. Claimed by the thread that takes it, freed by the
+/// one that answers.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct KeptRecord {
@@ -234,7 +235,7 @@ impl SlotId {
     }
 }
 
-/// Who has a session. Guarded by `generation`; written under the lock of the list.
+/// The client of a session. Guarded by `generation`; written under the lock of the list.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct Identity {
@@ -261,7 +262,7 @@ pub struct Counters {
     pub served: Served,
     /// Written by the serving thread, of a stream by its reader, now and then.
     pub pace: Pace,
-    /// Added to by whoever answers a request that was kept, of a stream by its writer.
+    /// Added to by the thread that answers a detached request; of a stream, by its writer.
     pub kept: Kept,
     /// Durations of calls from their arrival to the answer: an estimate from those that were timed.
     pub durations: [Word; RANGES],

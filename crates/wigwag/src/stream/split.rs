@@ -63,8 +63,7 @@ impl ReadHalf {
     ///
     /// # Errors
     /// As [`read`](Read::read). The memory does not tell of an other end that was killed, so a call that finds nothing
-    /// asks the kernel, at most once in each tick of its clock: who calls again and again is told within some
-    /// milliseconds.
+    /// asks the kernel, at most once in each tick of its clock: repeated calls learn of it within some milliseconds.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("s").path;
@@ -85,7 +84,7 @@ impl ReadHalf {
         self.reader.is_readable(&self.endpoint)
     }
 
-    /// As [`arm_read`](ReadHalf::arm_read), for who is woken by a reactor.
+    /// As [`arm_read`](ReadHalf::arm_read), for a caller that a reactor wakes.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub(crate) fn announce_read(&mut self) -> io::Result<bool> {
         self.reader.announce(&self.endpoint)
@@ -219,7 +218,7 @@ impl WriteHalf {
         self.writer.try_write_vectored(&self.endpoint, from)
     }
 
-    /// As [`arm_write`](WriteHalf::arm_write), for who is woken by a reactor.
+    /// As [`arm_write`](WriteHalf::arm_write), for a caller that a reactor wakes.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub(crate) fn announce_write(&mut self) -> io::Result<bool> {
         self.writer.announce(&self.endpoint)

@@ -1,4 +1,4 @@
-//! A byte stream between two processes: the face of `std::os::unix::net::UnixStream` over shared memory.
+//! A byte stream between two processes: the interface of `std::os::unix::net::UnixStream` over shared memory.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -94,7 +94,7 @@ impl Stream {
         Stream::builder().connect(name)
     }
 
-    /// A stream with wishes of its own.
+    /// A stream with options.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("s").path;
@@ -139,7 +139,7 @@ impl Stream {
         Ok(self.into_halves())
     }
 
-    /// Two halves that have no descriptors of their own: for who waits elsewhere.
+    /// Two halves without descriptors of their own, for a caller that waits elsewhere.
     pub(crate) fn into_halves(self) -> (ReadHalf, WriteHalf) {
         let reader = self.reader.into_inner().unwrap_or_else(PoisonError::into_inner);
         let writer = self.writer.into_inner().unwrap_or_else(PoisonError::into_inner);

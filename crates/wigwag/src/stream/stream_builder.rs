@@ -12,7 +12,7 @@ use crate::stream::endpoint::Endpoint;
 use crate::stream::stream::Stream;
 use crate::wait::policy::Wait;
 
-/// Builds a [`Stream`] with wishes of its own. What it does not set, the listener states.
+/// Builds a [`Stream`] with options. What it does not set, the listener decides.
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("s").path;

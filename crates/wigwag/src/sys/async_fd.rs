@@ -12,8 +12,8 @@ use crate::sys::fork::ForkGuard;
 
 /// A descriptor in a reactor, until this is dropped.
 ///
-/// A forked child has a copy of this, and the very epoll of its parent's reactor: whoever takes a descriptor out there
-/// takes it out for the parent. So what is dropped in a child stays in the reactor.
+/// A forked child has a copy of this, and the very epoll of its parent's reactor: removing a descriptor there removes
+/// it for the parent. So what is dropped in a child stays in the reactor.
 #[derive(Debug)]
 pub struct Watched<T: AsRawFd> {
     /// `None` only while it is dropped.

@@ -8,7 +8,7 @@ pub const MANY: u32 = 0;
 /// Published as the processor of a thread that is about to leave the one it is on: where it will be is not known yet.
 pub const LEAVING: u32 = 0;
 
-/// Added to a published processor by a thread that polls there: who stands on the same one must part with it to go on.
+/// Added to a published processor by a thread that polls there: a peer on the same processor must leave it to go on.
 pub const POLLED: u32 = 1 << 31;
 
 /// The affinity of the calling thread as one word: `n + 1` if processor `n` is the only one allowed, else [`MANY`].

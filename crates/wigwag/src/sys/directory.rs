@@ -434,7 +434,7 @@ impl AsFd for NameLock {
     }
 }
 
-/// A file as others see it, who neither make nor lock it.
+/// A file as an observer sees it, which neither makes nor locks it.
 #[derive(Debug)]
 pub struct PlainFile {
     file: OwnedFd,
@@ -601,7 +601,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         drop(held);
         assert!(NameLock::try_take(&opened, name).unwrap().is_some());
-        // Who looks sees it, beside others who look, and makes no file.
+        // A look sees it, beside other looks, and makes no file.
         let one = NameLock::look(&opened, name).unwrap();
         assert!(one.is_some() && NameLock::look(&opened, name).unwrap().is_some());
         drop(one);

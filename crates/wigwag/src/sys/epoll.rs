@@ -93,8 +93,8 @@ impl Poller {
         added.map_err(|error| Error::io("watch a descriptor", error))
     }
 
-    /// Tells once more of a descriptor whose level is there still: to a reactor, which this epoll is in, and which
-    /// hears only of what comes new in here. A change of what is in here and ready would be no news: it is taken out
+    /// Reports a descriptor once more whose level is still there: to a reactor that has this epoll, edge-triggered, and
+    /// so learns only of what becomes ready in here. Modifying an entry that is ready reports nothing, so it is removed
     /// and added.
     pub fn tell_again(&self, source: impl AsFd, key: u64) -> Result<()> {
         self.remove(&source);

@@ -200,7 +200,7 @@ impl Mapping {
         Mapping { base, size, fork: ForkGuard::new() }.prepared(touch)
     }
 
-    /// Maps `size` bytes of a memory object to be read only: whoever writes through it is killed.
+    /// Maps `size` bytes of a memory object to be read only: a write through it kills the process.
     pub fn read_only(memory: impl AsFd, size: usize) -> Result<Mapping> {
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
         let base = unsafe { mmap(ptr::null_mut(), size, ProtFlags::READ, MapFlags::SHARED, memory, 0) }

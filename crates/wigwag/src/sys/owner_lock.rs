@@ -7,8 +7,8 @@
 //! | 0 | the server that has the name |
 //! | 1 | a server that is about to take it over from that one |
 //!
-//! Who takes a name that nobody hands over takes both bytes in one step, and gives the second one back: it cannot come
-//! between two servers of which one takes over from the other.
+//! A server that takes a name without a takeover takes both bytes in one step, and gives the second one back: it cannot
+//! come between two servers of which one takes over from the other.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -117,8 +117,8 @@ impl OwnerLock {
         self.identity
     }
 
-    /// Writes a text into the file in place of what is there, for who wants to know about the holder. The descriptor it
-    /// takes is of another open file description, which has no lock.
+    /// Replaces the text in the file, which tells others about the holder. The descriptor it takes is of another open
+    /// file description, which has no lock.
     pub fn write(&self, directory: &Directory, text: &str) -> Result<()> {
         let file = directory.open_for_writing(&self.name)?;
         if identity_of(&file)? != self.identity {

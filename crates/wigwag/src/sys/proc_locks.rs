@@ -2,7 +2,7 @@
 //! has lost its name.
 //!
 //! Open-file-description locks stand there without a process, but with the file's device and inode, in every PID
-//! namespace. Who has the file is then looked for among the processes of this user, in `/proc/PID/maps` and
+//! namespace. The processes that have the file are then looked for among those of this user, in `/proc/PID/maps` and
 //! `/proc/PID/fd`. So what another user locks to look alike is not taken for one of ours.
 
 use std::ffi::OsStr;
@@ -22,8 +22,8 @@ pub struct ListedFile {
 
 /// The files on which somebody has an exclusive open-file-description lock that begins in this range.
 pub fn files_locked_at(range: &std::ops::Range<u64>) -> Vec<ListedFile> {
-    // The kernel gives the list in parts, and who unlocks between two of them can make it skip an entry: twice is
-    // enough for one that stays.
+    // The kernel gives the list in parts, and an unlock between two of them can make it skip an entry: reading twice is
+    // enough to find one that stays.
     let mut files = Vec::new();
     for _ in 0..2 {
         let list = std::fs::read_to_string("/proc/locks").unwrap_or_default();

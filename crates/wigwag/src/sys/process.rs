@@ -15,8 +15,8 @@ pub fn own_number() -> Option<u32> {
     link.to_str().ok()?.parse().ok()
 }
 
-/// The size above which this process may make no file: who tries is ended by SIGXFSZ. `None`: there is no limit, or it
-/// is not told.
+/// The size above which this process may make no file: a process that exceeds it is ended by SIGXFSZ. `None`: there is
+/// no limit, or it is not known.
 pub fn file_size_limit() -> Option<u64> {
     // SAFETY: `limit` is to be written, and is as large as the call says.
     limit(|limit| unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, limit) })
@@ -76,7 +76,7 @@ impl Process {
     }
 
     /// Opens the memory object called `name` that its descriptor `fd` is open on, to be read; `None` if that is
-    /// something else. The kernel allows it to who may look at the process: its own user, unless the process has
+    /// something else. The kernel allows it to those who may look at the process: its own user, unless the process has
     /// forbidden it (PR_SET_DUMPABLE), and root.
     pub fn open_memory(&self, fd: u32, name: &str) -> rustix::io::Result<Option<OwnedFd>> {
         let link = format!("/proc/{}/fd/{fd}", self.number);

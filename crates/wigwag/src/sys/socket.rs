@@ -55,7 +55,7 @@ pub fn connect_to(socket: &OwnedFd, address: &SocketAddrUnix) -> rustix::io::Res
     retry(|| connect(socket, address))
 }
 
-/// Who listens on a socket that has a name.
+/// Whether somebody listens on a socket that has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
     /// Nobody, or there is no such socket any more.

@@ -48,7 +48,7 @@ pub struct MoveLimit {
 }
 
 impl MoveLimit {
-    /// After so many sleeps: whether it may move now, and then not again for a while.
+    /// Called at each sleep: whether it may move now, and then not again for a while.
     pub fn may_move(&mut self, sleeps: u64) -> bool {
         let may_move = sleeps >= self.may_move_at;
         if may_move {

@@ -1,16 +1,16 @@
 //! How long to spin before sleeping: the waiting policy, as small state machines without clock, memory or system calls.
 //!
 //! The spin budget is that of competitive spinning (Karlin, Li, Manasse, Owicki: "Empirical studies of competitive
-//! spinning for a shared-memory multiprocessor", SOSP 1991): whoever never spins longer than a sleep and a wake-up
-//! cost, is never more than twice as slow as one who knew the future. On top of that stand four rules that measuring
-//! taught:
+//! spinning for a shared-memory multiprocessor", SOSP 1991): a waiter that never spins longer than a sleep and a
+//! wake-up cost is never more than twice as slow as one that knew the future. Four rules, learned by measuring, come on
+//! top of that:
 //!
-//! 1. Spin only on someone who is awake. Whoever rings a sleeper and then spins holds the very core that the sleeper
-//!    would be switched in on, and forces a wake-up across cores, which is ten times as dear.
+//! 1. Spin only on someone who is awake. A waiter that rings a sleeper and then spins holds the very core that the
+//!    sleeper would be switched in on, and forces a wake-up across cores, which costs ten times as much.
 //! 2. Woken from sleep, answer and go back to sleep: a server that spins after its reply stands in its client's way.
 //! 3. The client knows how long it thought, and says so with the ring. The server's own clock cannot tell: the wake-up
 //!    hides the client's pace.
-//! 4. Who shares one single processor with the peer never spins.
+//! 4. A side that shares its only processor with the peer never spins.
 
 use std::time::Duration;
 

@@ -9,8 +9,8 @@ use tokio::io::unix::AsyncFd;
 /// finds nothing.
 ///
 /// So whatever comes after this must tell of itself anew. An eventfd does with each write, and an epoll with each event
-/// of what is in it, whatever was left there. What a look leaves behind is told again by whoever leaves it:
-/// `SocketEvents::read`, and the serving thread, which rings its own bell.
+/// of what is in it, whatever was left there. Code that leaves something behind reports it again: `SocketEvents::read`,
+/// and the serving thread, which rings its own bell.
 pub fn poll_ring<T: AsRawFd>(watched: &AsyncFd<T>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
     let mut guard = ready!(watched.poll_read_ready(context))?;
     guard.clear_ready();

@@ -8,8 +8,8 @@
 #[inline(always)]
 pub fn is_about_to_sleep(_doing: &'static str) {}
 
-/// A blocking call is about to put this thread to sleep: said in a warning if it runs a task. The first time, then the
-/// second, the fourth and so on: whoever does it again and again does not fill a log.
+/// A blocking call is about to put this thread to sleep: warns if the thread runs a task. It warns the first time, then
+/// the second, the fourth and so on, so that a repeated mistake does not fill a log.
 #[cfg(all(feature = "tokio", not(loom)))]
 #[cold]
 pub fn is_about_to_sleep(doing: &'static str) {

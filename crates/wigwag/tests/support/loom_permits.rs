@@ -142,7 +142,7 @@ fn a_permit_that_is_taken_or_given_wrongly_is_found() {
 
 // ---- a waiter, and who gives back -----------------------------------------------------------------------------------
 
-/// Who gives back calls whoever waits.
+/// A release calls a waiter.
 fn give_back_and_call(steps: Steps, memory: &Memory) {
     if (steps.give_back)(memory) {
         memory.table().call_next();
@@ -307,7 +307,7 @@ fn a_sweep_that_does_not_look_whose_it_is_by_now_is_found() {
     });
 }
 
-/// A waiter is dead, and who is behind it comes while it is looked after.
+/// A waiter is dead, and the one behind it comes while it is cleaned up.
 fn a_dead_waiter_is_swept_while_another_comes(steps: Steps) -> Outcome {
     let memory = Memory::held_by(1);
     let dead = memory.table().line_up(holder(9), 1).unwrap();
@@ -339,8 +339,8 @@ fn a_dead_waiter_leaves_its_place_and_nobody_is_forgotten() {
 
 // ---- one that was called and does not come --------------------------------------------------------------------------
 
-/// The first in line was called and is stopped. One who waits behind it passes it over while it goes on: whoever of the
-/// two has the permit gives it back, and then the other one has had it, or is called, or is in nobody's way.
+/// The first in line was called and is stopped. One who waits behind it passes it over while it goes on: the one of the
+/// two that has the permit gives it back, and then the other one has had it, or is called, or is in nobody's way.
 fn one_that_was_called_comes_while_it_is_passed_over() -> Outcome {
     let memory = Arc::new(Memory::default());
     let stopped = memory.table().line_up(holder(1), 1).unwrap();

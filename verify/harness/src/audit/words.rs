@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::tracer::Access;
 
-/// Who reads.
+/// The side that reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// A serving thread.

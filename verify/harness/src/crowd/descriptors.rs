@@ -1,5 +1,6 @@
-//! G13: a server that may have 64 descriptors, then a client. Who comes too much is told so in a sentence, nobody burns
-//! a processor meanwhile, no session is made with less than it needs, and there is room again when somebody leaves.
+//! G13: a server that may have 64 descriptors, then a client. A client beyond the limit is told so in a sentence,
+//! nobody burns a processor meanwhile, no session is made with less than it needs, and there is room again when
+//! somebody leaves.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -147,7 +148,7 @@ fn full_server(
     Ok(Full { sessions, turned_away, busy_percent })
 }
 
-/// Connects, or fails soon: who connects to a full server tries again until its time is over.
+/// Connects, or fails soon: a client of a full server tries again until its time is over.
 fn connect(socket: &Path) -> wigwag::Result<Client> {
     Client::builder().timeout(Duration::from_millis(150)).connect(socket)
 }

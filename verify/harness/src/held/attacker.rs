@@ -116,7 +116,8 @@ struct Greeter(Vec<OwnedFd>);
 
 impl Attack for Greeter {
     fn step(&mut self, path: &Path) {
-        // Whom the server let go of at the deadline keeps its welcome; who was not welcome is of no use.
+        // A connection that the server dropped at the deadline keeps its welcome; one that was not welcomed is of no
+        // use.
         self.0.retain(|socket| first_byte(socket) == Some(WELCOME) || !is_dropped(socket));
         if self.0.len() < MOST
             && let Some(socket) = knock(path)

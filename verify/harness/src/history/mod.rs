@@ -96,7 +96,7 @@ fn try_all(trial: &Trial) -> anyhow::Result<Outcome> {
     }
     let each = trial.histories.unwrap_or_else(|| trial.pick(150, 20_000, 2_000_000));
     let all = each * FORMS.len() as u64;
-    // Who names a number wants that many.
+    // An explicit number is taken as it is.
     let budget = Duration::from_secs(if trial.histories.is_some() { 80_000 } else { trial.pick(15, 150, 80_000) });
     let (found, run) = run_all(trial.seed, all, begin + budget);
     let seconds = begin.elapsed().as_secs_f64();
@@ -195,7 +195,7 @@ fn run_share(share: Share, found: &std::sync::Mutex<Vec<Found>>) -> u64 {
         let seed = seed_of(trial, index);
         let kind = |seed: u64, what: &str| (Form::of(seed), kind_of(what));
         if !found.iter().any(|other: &Found| kind(other.seed, &other.what) == kind(seed, &what)) {
-            // At once: whoever ends the proof before the end has it all the same.
+            // At once: a proof that is stopped early has it all the same.
             eprintln!("found in history {seed}: {what}");
         }
         found.push(Found { seed, index, what });

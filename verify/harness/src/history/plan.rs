@@ -38,7 +38,7 @@ pub struct History {
     pub form: Form,
     /// What a payload is.
     pub dialect: Dialect,
-    /// Who takes part. A party is known by its number, its place here, also when others before it are idle.
+    /// The parties. A party is known by its number, its place here, also when others before it are idle.
     pub parties: Vec<Party>,
 }
 

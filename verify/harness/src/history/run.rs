@@ -193,7 +193,7 @@ fn in_process(actor: &Actor) {
     stage.processes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(*me, Arc::clone(&process));
     while process.hear_at_last().is_some() {}
     stage.processes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(me);
-    // Whoever signals it just now has a handle for that long.
+    // A party that signals it at this moment has a handle for that long.
     let mut process = process;
     let mut process = loop {
         match Arc::try_unwrap(process) {

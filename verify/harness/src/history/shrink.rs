@@ -22,7 +22,7 @@ pub fn shrink(history: &History, until: Instant, fails: impl Fn(&History) -> boo
     }
 }
 
-/// Histories that are a little smaller, the much smaller first. Parties keep their numbers: who is taken away does
+/// Histories that are a little smaller, the much smaller first. Parties keep their numbers: one that is taken away does
 /// nothing.
 fn smaller(history: &History) -> Vec<History> {
     let mut found = Vec::new();

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use wigwag::Client;
 
-/// A client at an address of its own. Whoever has it drops what it borrowed first.
+/// A client at an address of its own. Its owner first drops what borrows from it.
 pub struct Kept(NonNull<Client>);
 
 impl Kept {

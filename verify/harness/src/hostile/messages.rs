@@ -89,7 +89,7 @@ impl ToServer {
         Ok(())
     }
 
-    /// Lets the server settle: whoever has left has left nothing behind.
+    /// Lets the server settle: clients that have left have left nothing behind.
     pub fn check(&mut self) -> Result<(), String> {
         until("every session ends", || {
             let _ = self.server.try_recv();

@@ -46,7 +46,7 @@ pub enum Bug {
     SilentRefusal,
 }
 
-/// Who says anything in any order, and how much.
+/// The side that says anything in any order, and how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Liar {
     /// Both are honest.
@@ -62,7 +62,7 @@ pub enum Liar {
 pub struct Handshake {
     /// Whether processes may be killed.
     pub with_kills: bool,
-    /// Who lies.
+    /// The side that lies.
     pub liar: Liar,
     /// What is wrong with it.
     pub bug: Option<Bug>,

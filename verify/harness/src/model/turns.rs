@@ -42,7 +42,7 @@ pub enum Bug {
     TornPass,
 }
 
-/// Who is honest.
+/// Which sides are honest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Liar {
     /// Both are.
@@ -62,7 +62,7 @@ pub struct Turns {
     pub gives_up: u8,
     /// Whether processes may be killed.
     pub with_kills: bool,
-    /// Who lies.
+    /// The side that lies.
     pub liar: Liar,
     /// The sequence that the slots begin after.
     pub begin_after: u64,

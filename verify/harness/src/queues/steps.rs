@@ -387,7 +387,7 @@ fn visit(operation: &Operation, point: &Point, blow: Blow) -> anyhow::Result<()>
     }
 }
 
-/// Whoever was lied to comes to its mark.
+/// Checks that the side that was lied to comes to its mark.
 fn comes_through(tracee: &Tracee) -> anyhow::Result<()> {
     let begin = Instant::now();
     let go = |signal| tracee.go_unless(signal, || begin.elapsed() > TIME_LIMIT);

@@ -139,7 +139,7 @@ fn one(storm: Storm, kills: u64, seed: u64, findings: &mut Vec<String>) -> Strin
         before = Some(Snapshot::when_settled(receiving.id(), 0));
     }
     let sending = role::start("queue-senders", arguments(storm));
-    // Who kills says when it is done; the others go on until then, and end well.
+    // The killer says when it is done; the others go on until then, and end well.
     let killing = if storm == Storm::Receivers { &receiving } else { &sending };
     let killed = killing.hear_at_last().unwrap_or_else(|| "(gone)".into());
     world.board.set_phase(Phase::Pause);

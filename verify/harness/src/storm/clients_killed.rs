@@ -40,7 +40,7 @@ pub struct Stage {
     pub server: Process,
     /// The steady clients.
     pub steady: Vec<Process>,
-    /// Who kills.
+    /// The process that kills.
     pub killer: Process,
 }
 

@@ -46,7 +46,7 @@ const ROUND: u64 = 250;
 /// Memory of a large victim.
 const LARGE: usize = 512 << 20;
 
-/// Who dies, and how.
+/// The side that dies, and how.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A small process.

@@ -14,10 +14,10 @@ use super::victim;
 use super::world::World;
 use crate::role;
 
-/// Who has not got as far as it should when it dies is killed then, on a machine that is so busy.
+/// A victim that has not got as far as it should when it dies is killed at this age, on a machine that is so busy.
 const LATEST: Duration = Duration::from_secs(2);
 
-/// Who has less to live than that dies before anything else is done.
+/// A victim with less time to live than this dies before anything else is done.
 const CLOSE: Duration = Duration::from_micros(250);
 
 /// The role. It hears `kills seed` and tells how many were how far; `mixed` makes some of them attackers, and stops
@@ -95,7 +95,7 @@ impl<'w> Killer<'w> {
         self.tally.map(|count| count.to_string()).join(" ")
     }
 
-    /// Who is to die within its first moments is watched closely.
+    /// A victim that is to die within its first moments is watched closely.
     fn raise_or_kill_at_once(&mut self, place: usize) -> Option<Victim> {
         let mut victim = self.raise(place);
         if victim.stage > 1 || victim.rest > CLOSE {

@@ -1,11 +1,11 @@
-//! G18: holders and waiters of semaphores are killed at random. No permit is lost, none is had twice, who inherits one
+//! G18: holders and waiters of semaphores are killed at random. No permit is lost, none is had twice, the heir of one
 //! is told, and nobody sleeps beside a permit that is free.
 //!
 //! Many semaphores at a time, each with a patient waiter that is never killed and some victims that take, wait, give
-//! back and try until they die. With one permit, a word of the storm's own says who is inside: who comes in and finds
-//! somebody there must have been told that the one before died.
+//! back and try until they die. With one permit, a word of the storm's own says who is inside: a process that comes in
+//! and finds another one there must have been told that the one before died.
 //!
-//! Who sleeps is not asked of the library: the bytes of each file are read as docs/layout.md describes them, and the
+//! The library is not asked who sleeps: the bytes of each file are read as docs/layout.md describes them, and the
 //! kernel's list of locks says who lives.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +54,7 @@ fn place(world: &World, group: usize) -> PathBuf {
     world.socket().with_file_name(format!("semaphore-{group}"))
 }
 
-/// Who is inside of a group's only permit; 0: nobody.
+/// The holder of a group's only permit; 0: nobody.
 fn inside(board: &Scoreboard, group: usize) -> &AtomicU64 {
     board.word(board.ledger_start() + group)
 }

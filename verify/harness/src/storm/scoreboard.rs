@@ -1,4 +1,4 @@
-//! Words that all processes of a storm share: who is how far, and when what happened.
+//! Words that all processes of a storm share: the progress of each, and the times of events.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -18,7 +18,7 @@ pub const PLACES: usize = 12;
 /// Lives of servers that are remembered.
 const LIVES_REMEMBERED: usize = 256;
 
-/// What everybody does now.
+/// What all processes do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Phase {

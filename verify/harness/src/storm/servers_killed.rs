@@ -40,7 +40,7 @@ const NONCES: usize = 1 << 18;
 pub struct Stage {
     /// Where it is.
     pub world: World,
-    /// Who starts the servers and kills them.
+    /// The process that starts the servers and kills them.
     pub lives: Process,
     /// The clients.
     pub clients: Vec<Process>,

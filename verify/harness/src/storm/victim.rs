@@ -174,7 +174,7 @@ impl Victim<'_> {
         let loan = if tries_only { client.try_loan(len) } else { client.loan(len) };
         let mut loan = match loan {
             Ok(loan) => loan,
-            // All others are with the server, and come back: who waits for one gets one.
+            // All others are with the server, and come back: a client that waits for one gets one.
             Err(error) if tries_only && error.kind() == ErrorKind::Full => return Ok(None),
             Err(error) => return Err(format!("no loan: {error:?}")),
         };

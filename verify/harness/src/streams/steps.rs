@@ -201,7 +201,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Who has come to the listener here, if somebody does within that time.
+    /// The stream that the listener accepts, if one comes within that time.
     fn accept(&self, within: Duration) -> anyhow::Result<Option<Stream>> {
         accept(self.listener.as_ref().context("nobody listens here")?, within)
     }
@@ -341,7 +341,7 @@ fn visit(side: &str, operation: &Operation, point: &Point, blow: Blow) -> anyhow
         }
         Blow::Stop => {
             stage.others_work()?;
-            // Whoever waits for room shall not get any.
+            // A writer that waits for room shall not get any.
             if operation.before < RING {
                 stage.stands_still(operation)?;
             }
@@ -370,7 +370,7 @@ fn visit(side: &str, operation: &Operation, point: &Point, blow: Blow) -> anyhow
     Ok(())
 }
 
-/// Whoever was lied to comes to its mark.
+/// Checks that the side that was lied to comes to its mark.
 fn comes_through(tracee: &Tracee) -> anyhow::Result<()> {
     let begin = Instant::now();
     let go = |signal| tracee.go_unless(signal, || begin.elapsed() > TIME_LIMIT);

@@ -281,7 +281,7 @@ fn use_it(cell: &Cell, ground: &Ground, programs: &Programs) -> Result<u64, Ende
     let happens = ground.odd.iter().any(|one| one.is_event() || *one == Surrounding::FullLater);
     if happens {
         surrounding::happen(ground);
-        // Who is served goes on, and who comes finds the server again.
+        // A client that is served goes on, and a new one finds the server again.
         acknowledged += job(&mut client)?;
         let mut next = Party::start(cell, ground, programs, Side::Client, TIME_LIMIT);
         next.expect()?;

@@ -138,7 +138,7 @@ fn prepare(given: &Given) -> Done<bool> {
     Ok(is_forked)
 }
 
-/// Who waits for the conductor's word. A role plays until it ends its process, so the lines live as long.
+/// Threads that wait for the conductor's word. A role plays until it ends its process, so the lines live as long.
 struct Orders(&'static Link);
 
 impl Orders {

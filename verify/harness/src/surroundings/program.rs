@@ -178,7 +178,7 @@ fn serve(job: Job, ground: &Ground, wigwag: &Path) -> Result<(), Ended> {
     let sent = TEXT.repeat(times);
     let is_seen = !ground.odd.iter().any(|one| one.group() == "streams");
     let output = (done.is_ok() && is_seen && job != Job::ProgramServe).then_some(sent.as_str());
-    // Who has ended by itself says why; who was ended, only that it ended well.
+    // A program that has ended by itself says why; one that was ended says only that it ended well.
     let served = finished.expect("the server", output);
     match (done, served) {
         (Err(Ended::Wrong(what)), Err(Ended::Wrong(more))) => Err(Ended::Wrong(format!("{what}; {more}"))),

@@ -31,7 +31,7 @@ macro_rules! surroundings {
                 }
             }
 
-            /// Who finds itself in it.
+            /// The side that is in it.
             pub fn side(self) -> Side {
                 match self {
                     $($one => Side::$side,)*
@@ -41,7 +41,7 @@ macro_rules! surroundings {
     };
 }
 
-/// Who finds itself in a surrounding.
+/// The side that is in a surrounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// Both, the server and the client.
@@ -119,7 +119,7 @@ surroundings! {
     Ignored = "signals", Both;
     /// Hang-up, interrupt, termination and broken pipe are blocked at start.
     Blocked = "signals", Both;
-    /// Whoever started the process does not want to know of its children's ends.
+    /// The parent does not want to know of its children's ends.
     ChildIgnored = "child", Both;
     /// There are no standard streams: their numbers are free.
     NoStreams = "streams", Server;
@@ -170,7 +170,7 @@ impl Surrounding {
             PrivilegesDropped | DaemonTooLate => true,
             // Only SIGKILL is left to end it.
             Ignored => job.is_of_the_program(),
-            // Whoever closes a semaphore cannot open its file once more, to see whether anybody else needs it.
+            // A process that closes a semaphore cannot open its file once more, to see whether anybody else needs it.
             NoDescriptors => job.is_of_a_semaphore(),
             _ => false,
         }
@@ -209,7 +209,7 @@ impl Ground {
         entries.map(|entry| entry.path()).filter(is_ours).collect()
     }
 
-    /// Who acts.
+    /// The side that acts.
     pub fn user(&self) -> u32 {
         match self.odd.iter().any(|one| matches!(one, Ordinary | NoThreads)) {
             true => OTHER_USER,
@@ -318,7 +318,8 @@ pub fn leave_parent() -> std::io::Result<()> {
 /// The first process of a namespace, for its parent.
 static FIRST: AtomicI32 = AtomicI32::new(0);
 
-/// Passes a signal on: who ends the parent means the first process, whose number cannot be found without `/proc`.
+/// Passes a signal on: a signal to the parent is meant for the first process, whose number cannot be found without
+/// `/proc`.
 extern "C" fn pass_on(signal: i32) {
     // SAFETY: a plain system call, which a signal handler may make; the child has not been waited for.
     unsafe { libc::kill(FIRST.load(Ordering::Relaxed), signal) };

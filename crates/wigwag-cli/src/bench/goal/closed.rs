@@ -36,8 +36,8 @@ pub fn in_flight(attempt: &Attempt) -> anyhow::Result<Verdict> {
     Ok(Verdict::new(Goal::P4, vec![check(1), check(2)], rows))
 }
 
-/// P5: both on one processor against the futex ping-pong. Who spins there takes the other side's time slice away, and
-/// a call then takes milliseconds: none may, but for what the machine itself does now and then.
+/// P5: both on one processor against the futex ping-pong. A side that spins there takes the other side's time slice
+/// away, and a call then takes milliseconds: none may, but for what the machine itself does now and then.
 pub fn one_processor(attempt: &Attempt) -> anyhow::Result<Verdict> {
     let cases = [
         Case::new(Contender::Futex, WaitMode::Park, SIZE).pinned(Pin::One),

@@ -15,7 +15,7 @@ use crate::session::connect::{self, Established};
 use crate::session::connection::Connection;
 use crate::wait::policy::Wait;
 
-/// Builds a [`Client`] with wishes of its own. What it does not set, the server states.
+/// Builds a [`Client`] with options. What it does not set, the server decides.
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("b").path;

@@ -1,4 +1,4 @@
-//! The client's face for tasks: one session for all of them.
+//! The client for tasks: one session for all of them.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -70,7 +70,7 @@ impl Client {
         Client::builder().connect_async(name).await
     }
 
-    /// A client with wishes of its own: end with [`connect_async`](ClientBuilder::connect_async).
+    /// A client with options: end with [`connect_async`](ClientBuilder::connect_async).
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("s").path;
@@ -141,8 +141,8 @@ impl Client {
     /// Borrows `len` bytes of memory that the server already has. While all slots are out it waits, in the order in
     /// which it was asked for.
     ///
-    /// The bytes are what a former call left there, zero at first. A task that holds all the slots in loans and replies
-    /// of its own waits for itself: drop them first.
+    /// The bytes are what a former call left there, zero at first. A task that itself holds all slots in loans and
+    /// replies waits for ever: drop them first.
     ///
     /// # Errors
     /// [`CapacityExceeded`](crate::ErrorKind::CapacityExceeded), [`PeerDied`](crate::ErrorKind::PeerDied),

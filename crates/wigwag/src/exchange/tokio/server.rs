@@ -1,4 +1,4 @@
-//! The server's face for tasks: handlers that may await, many of them at a time.
+//! The server for tasks: handlers that may await, many of them at a time.
 
 use std::any::Any;
 use std::ffi::OsStr;
@@ -191,7 +191,7 @@ impl Server {
                 if end.is_some() || running.0.len() >= concurrent {
                     return Poll::Pending;
                 }
-                // Who is always asked would never let other tasks run.
+                // Cooperative budget: a server with a constant load must still let other tasks run.
                 let budget = ready!(coop::poll_proceed(context));
                 let request = match ready!(self.poll_request(context, running.0.is_empty())) {
                     Ok(Some(request)) => request,
@@ -345,8 +345,8 @@ impl ServerBuilder {
     }
 }
 
-/// Handlers under way. Who drops them, since nobody awaits the server any more, is not hit by what a handler's drop
-/// panics with.
+/// Handlers under way. They are dropped when nobody awaits the server any more; a panic in a handler's drop does not
+/// reach the thread that drops them.
 struct Running<F>(FuturesUnordered<Pin<Box<F>>>);
 
 impl<F> Drop for Running<F> {

@@ -103,7 +103,7 @@ impl Server {
     /// has a clone of the service.
     ///
     /// The service has a copy of the request, so that its error can still be the answer when the service itself, or a
-    /// layer that drops it, is done with it. Who wants the bytes in place takes [`serve`](Server::serve).
+    /// layer that drops it, is done with it. To work on the bytes in place, use [`serve`](Server::serve).
     ///
     /// # Errors
     /// As [`serve`](Server::serve). The service's error, and a reply larger than the capacity, are the client's answer.

@@ -1,4 +1,4 @@
-//! The client's typed face for tasks.
+//! The typed client for tasks.
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The server's typed face for tasks.
+//! The typed server for tasks.
 
 use std::ffi::OsStr;
 use std::marker::PhantomData;
@@ -125,7 +125,8 @@ impl<T: Payload> TypedServer<T> {
         self.serve_up_to(CONCURRENT, handler).await
     }
 
-    /// As [`serve`](TypedServer::serve), with so many handlers under way at a time; see [`Server::serve_up_to`].
+    /// As [`serve`](TypedServer::serve), with up to `concurrent` handlers under way at a time; see
+    /// [`Server::serve_up_to`].
     ///
     /// # Errors
     /// As [`Server::serve_up_to`].
@@ -190,7 +191,7 @@ impl<T: Payload> TypedServer<T> {
         self.serve_requests_up_to(CONCURRENT, handler).await
     }
 
-    /// As [`serve_requests`](TypedServer::serve_requests), with so many handlers under way at a time.
+    /// As [`serve_requests`](TypedServer::serve_requests), with up to `concurrent` handlers under way at a time.
     ///
     /// # Errors
     /// As [`Server::serve_up_to`].

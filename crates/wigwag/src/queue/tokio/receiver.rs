@@ -1,4 +1,4 @@
-//! The receiving face of a queue, for tasks.
+//! The receiver of a queue, for tasks.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -137,7 +137,7 @@ impl Receiver {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Delivery>> {
-        // Who always finds something would never let other tasks run.
+        // Cooperative budget: a receiver that always finds a message must still let other tasks run.
         let budget = ready!(coop::poll_proceed(context));
         let (worker, received) = self.receiver.leadership()?;
         loop {

@@ -1,4 +1,4 @@
-//! The receiving face of a queue of messages of one type, for tasks.
+//! The receiver of a queue of messages of one type, for tasks.
 
 use std::ffi::OsStr;
 use std::marker::PhantomData;
@@ -113,7 +113,7 @@ impl<T: Payload> TypedReceiver<T> {
         std::future::poll_fn(|context| self.poll_recv(context)).await
     }
 
-    /// The next message, for who polls; see [`Receiver::poll_recv`].
+    /// Polls for the next message; see [`Receiver::poll_recv`].
     ///
     /// # Errors
     /// As [`Receiver::recv`].

@@ -1,4 +1,4 @@
-//! The sending face of a queue of messages of one type, for tasks.
+//! The sender of a queue of messages of one type, for tasks.
 
 use std::borrow::Borrow;
 use std::ffi::OsStr;

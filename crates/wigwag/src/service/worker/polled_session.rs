@@ -184,7 +184,7 @@ impl<I: Intake> PolledSession<I> {
     }
 
     /// Nothing is taken any more: lets the client know which of its requests were, and have not been answered, so that
-    /// it can tell those that nobody has executed. They may be answered at the same time, by whoever has them.
+    /// it can tell those that nobody has executed. Their holders may answer them at the same time.
     #[cold]
     pub fn close(&self) {
         if Self::IN_SLOT_ORDER || self.session.segment.is_forked() {

@@ -45,7 +45,7 @@ impl From<ListenOptions> for StreamListenerBuilder {
 impl StreamListenerBuilder {
     /// The most bytes that can be under way in each direction, and what a stream gets that does not ask: a power of two
     /// from 4 KiB to 1 GiB, default 2 MiB. Memory is used as it is written to, so a stream that lives long comes to
-    /// have all of it: whoever has thousands of streams gives each less.
+    /// have all of it: a program with thousands of streams gives each less.
     ///
     /// ```
     /// let builder = wigwag::StreamListener::builder().ring_bytes(1 << 20);

@@ -151,7 +151,7 @@ impl StreamListener {
     /// # std::io::Result::Ok(())
     /// ```
     pub async fn accept(&self) -> io::Result<Stream> {
-        // Each waiting task has its own place in line, where poll_accept has one for all.
+        // Each waiting task has its own place in the queue, where poll_accept has one for all.
         loop {
             if let Some(stream) = self.try_accept()? {
                 return Ok(stream);

@@ -76,7 +76,7 @@ pub(super) fn halves((reading, writing): Halves) -> std::result::Result<(ReadHal
 impl ReadHalf {
     /// Until there is something to read, the end included.
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Who always finds something would never let other tasks run.
+        // Cooperative budget: a reader that always finds bytes must still let other tasks run.
         let budget = ready!(coop::poll_proceed(context));
         while !self.reading.is_readable()? {
             self.watch.reader.register(context.waker()); // before it says that it waits

@@ -1,4 +1,4 @@
-//! A byte stream for tasks: the face of `tokio::net::UnixStream` over shared memory.
+//! A byte stream for tasks: the interface of `tokio::net::UnixStream` over shared memory.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -69,7 +69,7 @@ impl Stream {
         Stream::builder().connect_async(name).await
     }
 
-    /// A stream with wishes of its own: end with [`connect_async`](StreamBuilder::connect_async).
+    /// A stream with options: end with [`connect_async`](StreamBuilder::connect_async).
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("s").path;

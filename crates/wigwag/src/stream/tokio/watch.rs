@@ -77,7 +77,7 @@ impl Watch {
             } else if rang.is_pending() {
                 return;
             }
-            // Who rang has set the word of the direction back. The other direction's task sleeps on.
+            // The peer has cleared the word of the direction that it rang for. The other direction's task sleeps on.
             let has_events = life.is_ready() || self.endpoint.is_over();
             if has_events || !self.endpoint.is_waiting_for_data() {
                 self.reader.wake();

@@ -272,7 +272,7 @@ impl Host<'_> {
     }
 
     async fn take(&mut self, how: How, fate: Fate) {
-        // Who has it all under way can hand in no more.
+        // A client with all slots under way can send no more.
         let how = if how == How::Forever && !self.held.is_empty() { How::For(2000) } else { how };
         match self.service.take(how).await {
             Ok(Some(request)) => self.answer(request, fate),

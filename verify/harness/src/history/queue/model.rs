@@ -258,7 +258,7 @@ impl<'a> Hands<'a> {
     }
 }
 
-/// Whether a message may be marked although nobody knows of having had it: who had it was killed.
+/// Whether a message may be marked although nobody knows of having had it: the receiver that had it was killed.
 fn may_be_marked_unseen(history: &History) -> bool {
     history.steps().any(|step| matches!(step, Step::Kill(_)))
 }

@@ -111,7 +111,7 @@ fn lie(actor: &Actor, slots: usize, capacity: usize) {
     let name = stage.name();
     let _ = std::fs::remove_file(&name);
     let liar = RawServer::bind(&name);
-    // Who waits for the lie finds it from now on.
+    // A party that waits for the lie finds it from now on.
     actor.begin(0);
     let begin = Instant::now();
     while !liar.is_asked() {
@@ -267,7 +267,7 @@ impl Host<'_> {
     }
 
     fn limited(&self, how: How) -> How {
-        // Who has all of it in hand waits for more in vain.
+        // A receiver that holds all of it would wait for more in vain.
         if how == How::Forever && !self.held.is_empty() { How::For(2000) } else { how }
     }
 

@@ -136,6 +136,6 @@ fn become_user(user: u32) {
     nix::unistd::setgroups(&[]).unwrap();
     nix::unistd::setresgid(user.into(), user.into(), user.into()).unwrap();
     nix::unistd::setresuid(user.into(), user.into(), user.into()).unwrap();
-    // Who changes its user loses the signal that it asked for.
+    // A process that changes its user loses the signal that it asked for.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
 }

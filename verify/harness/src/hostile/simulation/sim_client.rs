@@ -125,7 +125,7 @@ impl SimClient {
         };
         match (answer, outcome) {
             (Some(answer), Some(outcome)) => self.answered(id, answer, outcome),
-            // Who polls without a system call may learn of the end a little later.
+            // A client that polls without a system call may learn of the end a little later.
             (None, None) if !self.is_over || way == 0 => {
                 self.calls.push((id, pending));
                 Ok(())
