@@ -1,7 +1,7 @@
 //! A real server and one session whose memory is written by someone who means harm; one thread does both.
 //!
-//! After every action the server takes one step. What it must make of the memory is told beforehand, from the words alone
-//! and from docs/layout.md: nothing, a request that lies within its slot, or the end of that session and of no other.
+//! After every action the server takes one step. What it must make of the memory is predicted from the words alone and
+//! from docs/layout.md: nothing, a request that lies within its slot, or the end of that session and of no other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,8 +1,8 @@
 //! G21: a server, its clients and a session by hand in one thread that does what a seeded generator says, checked
 //! against a plain model of what was promised.
 //!
-//! A seed decides every action: nothing of it depends on time or on the order in which the server finds requests, because
-//! the server always takes all there are. What runs beside this thread is the server's control thread; each action that
+//! A seed decides every action: nothing depends on time or on the order in which the server finds requests, because the
+//! server always takes all there are. What runs beside this thread is the server's control thread; each action that
 //! needs it waits for its effect before the next one begins. So a seed does the same again, but for two things that it
 //! does not decide: the order in which one round of receiving finds requests of several slots, and whether the waiting
 //! policy finds them by looking or by a bell. Neither is promised, and the model does not depend on either.
