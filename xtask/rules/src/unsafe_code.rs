@@ -24,7 +24,7 @@ const PAYLOAD_OWNERS: &[(&str, &str)] = &[
     ("crates/wigwag/src/exchange/loan.rs", "L1"),
     ("crates/wigwag/src/exchange/loan/owned.rs", "L1"),
     ("crates/wigwag/src/exchange/request.rs", "Q1"),
-    ("crates/wigwag/src/queue/sender/loan.rs", "D1"),
+    ("crates/wigwag/src/queue/loan.rs", "D1"),
     ("crates/wigwag/src/queue/message.rs", "R1"),
     ("crates/wigwag/src/stream/reader.rs", "B1"),
     ("crates/wigwag/src/stream/writer.rs", "B1"),

@@ -19,10 +19,10 @@
 //!
 //! | part | where |
 //! |---|---|
-//! | the sender's core, which never waits: room, put, free the oldest | [`sender`], [`outbox`] |
-//! | the next receiver | `sender::failover` |
-//! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`message`] |
-//! | blocking; several threads take turns with one worker | [`receiver`], [`delivery`] |
+//! | the sender's core, which never waits: room, put, free the oldest | [`producer`], [`outbox`], [`loan`] |
+//! | the next receiver, and what it is handed | [`failover`] |
+//! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`intake`], [`message`] |
+//! | blocking: a sender; several threads take turns with one worker | [`sender`]; [`receiver`], [`delivery`] |
 //! | tasks | `tokio` |
 //!
 //! docs/design/queue.md has the guarantee and its reasons.
@@ -30,9 +30,12 @@
 mod delivery;
 #[cfg(feature = "serde")]
 mod encoded;
+mod failover;
 mod intake;
+mod loan;
 pub(crate) mod message;
 mod outbox;
+mod producer;
 mod receiver;
 mod sender;
 #[cfg(all(feature = "tokio", not(loom)))]
@@ -41,7 +44,8 @@ mod typed_receiver;
 mod typed_sender;
 
 pub use delivery::{Batch, Delivery};
+pub use loan::MessageLoan;
 pub use receiver::{Deliveries, Receiver, ReceiverBuilder};
-pub use sender::{MessageLoan, Sender, SenderBuilder};
+pub use sender::{Sender, SenderBuilder};
 pub use typed_receiver::{TypedBatch, TypedDeliveries, TypedDelivery, TypedReceiver};
 pub use typed_sender::{TypedMessageLoan, TypedSender};

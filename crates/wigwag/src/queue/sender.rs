@@ -1,31 +1,21 @@
 //! The sending face of a queue: messages one way, each kept until the receiver has acknowledged it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::layout::{Descriptor, INLINE_CAPACITY, Kind};
-use crate::memory::slot;
+use crate::faults::{self, Fault};
 use crate::options::ConnectOptions;
-use crate::queue::outbox::{Outbox, Unacked};
-use crate::session::close_reason::CloseReason;
+use crate::queue::loan::MessageLoan;
+use crate::queue::producer::{Producer, Room};
 use crate::session::connect::ClientHandshake;
-use crate::session::connection::Connection;
-use crate::session::protocol::Reason;
 use crate::stats::SenderStats;
-use crate::sync::Ordering;
-use crate::sys::clock;
 use crate::wait::deadline::Deadline;
 
 mod builder;
-mod failover;
-mod loan;
-#[cfg(all(feature = "tokio", not(loom)))]
-pub(crate) mod producer;
 
 pub use crate::queue::sender::builder::SenderBuilder;
-pub use crate::queue::sender::loan::MessageLoan;
 
 /// One sender of a queue: messages go one way, to the one [`Receiver`](crate::Receiver) of the name.
 ///
@@ -52,33 +42,14 @@ pub use crate::queue::sender::loan::MessageLoan;
 /// may move to another thread, but two threads cannot share one: [`try_clone`](Sender::try_clone) gives each its own.
 /// Messages of one sender arrive in order; those of several have no order among themselves.
 pub struct Sender {
-    connection: Connection,
-    outbox: Outbox,
-    name: OsString,
-    builder: SenderBuilder,
+    producer: Producer,
     /// For the next receiver, begun by a call that had no time for its end.
     search: Option<Box<ClientHandshake>>,
-    /// The tick of the clock at which the receiver was last known to live.
-    alive_at: i64,
     looks_for_half: u32,
-    counters: Counters,
 }
 
 /// How often, at most, a sender whose queue is full looks whether half of it is free: some 20 microseconds.
 const LOOKS_FOR_HALF_MAX: u32 = 8;
-
-#[derive(Debug, Default)]
-struct Counters {
-    sent: u64,
-    /// Of these, those whose slots have been freed.
-    acknowledged: u64,
-    redelivered: u64,
-    refused: u64,
-    reconnects: u64,
-    /// Of former sessions.
-    doorbells_rung: u64,
-    sleeps: u64,
-}
 
 impl Sender {
     /// Connects to the receiver of a name, of the same user.
@@ -118,7 +89,7 @@ impl Sender {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn capacity(&self) -> usize {
-        self.connection.geometry().capacity
+        self.producer.capacity()
     }
 
     /// How many messages can be under way: sent and not acknowledged.
@@ -130,7 +101,7 @@ impl Sender {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn slots(&self) -> usize {
-        self.connection.geometry().slots
+        self.producer.slots()
     }
 
     /// Sends a message, a copy of `message`. While the queue is full it waits.
@@ -213,34 +184,24 @@ impl Sender {
         for message in messages {
             let message = message.as_ref();
             // Who waits for room waits for a receiver that must have been woken.
-            if self.outbox.is_full() {
-                self.ring_for_batch();
+            if self.producer.is_full() {
+                self.producer.ring();
             }
-            let mut draft = match self.draft(message.len(), Deadline::Never) {
-                Ok(draft) => draft,
-                Err(error) => {
-                    self.ring_for_batch();
-                    return Err(error);
-                }
-            };
-            draft.copy_from_slice(message);
-            draft.pass_silently();
+            if let Err(error) = self.make_room(message.len(), Deadline::Never) {
+                self.producer.ring();
+                return Err(error);
+            }
+            self.producer.put_silently(message);
             count += 1;
         }
-        self.ring_for_batch();
+        self.producer.ring();
         Ok(count)
     }
 
     /// How values become bytes in this queue.
     #[cfg(feature = "serde")]
     pub(crate) fn encoding(&self) -> crate::contract::Encoding {
-        self.builder.options.contract.encoding
-    }
-
-    fn ring_for_batch(&self) {
-        if !self.connection.is_forked() {
-            self.connection.ring_if_asleep();
-        }
+        self.producer.encoding()
     }
 
     /// Borrows `len` bytes of the queue's own memory, to write a message where it will be read: no copy. While the
@@ -264,7 +225,7 @@ impl Sender {
     /// ```
     #[inline]
     pub fn loan(&mut self, len: usize) -> Result<MessageLoan<'_>> {
-        self.draft(len, Deadline::Never)
+        self.loan_within(len, Deadline::Never)
     }
 
     /// As [`loan`](Sender::loan), but never waits for room.
@@ -282,7 +243,7 @@ impl Sender {
     /// ```
     #[inline]
     pub fn try_loan(&mut self, len: usize) -> Result<MessageLoan<'_>> {
-        self.draft(len, Deadline::Now)
+        self.loan_within(len, Deadline::Now)
     }
 
     /// As [`loan`](Sender::loan), but waits no longer than `timeout`.
@@ -298,7 +259,7 @@ impl Sender {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn loan_timeout(&mut self, len: usize, timeout: Duration) -> Result<MessageLoan<'_>> {
-        self.draft(len, Deadline::after(timeout))
+        self.loan_within(len, Deadline::after(timeout))
     }
 
     /// Waits until everything that was sent is acknowledged, for up to `timeout`.
@@ -359,7 +320,7 @@ impl Sender {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn try_clone(&self) -> Result<Sender> {
-        self.builder.clone().connect(&self.name)
+        SenderBuilder::from(self.producer.options().clone()).connect(self.producer.name())
     }
 
     /// What has happened so far.
@@ -375,125 +336,70 @@ impl Sender {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> SenderStats {
-        let mut stats = SenderStats {
-            sent: self.counters.sent,
-            acknowledged: self.counters.acknowledged,
-            redelivered: self.counters.redelivered,
-            refused: self.counters.refused,
-            reconnects: self.counters.reconnects,
-            doorbells_rung: self.counters.doorbells_rung + self.connection.doorbells_rung(),
-            sleeps: self.counters.sleeps + self.connection.sleeps(),
-        };
-        if !self.connection.is_forked() {
-            // Acknowledged in whatever order, and not yet freed.
-            stats.acknowledged += (self.outbox.len() - self.unacknowledged()) as u64;
-        }
-        stats
+        self.producer.stats()
+    }
+
+    /// One that has just been made.
+    pub(super) fn new(producer: Producer) -> Sender {
+        Sender { producer, search: None, looks_for_half: LOOKS_FOR_HALF_MAX }
+    }
+
+    /// For another way to wait. A search under way ends: that way begins its own.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(super) fn into_producer(self) -> Producer {
+        self.producer
     }
 
     #[inline(always)]
     fn send_within(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
-        let mut draft = self.draft(message.len(), deadline)?;
-        draft.copy_from_slice(message);
-        draft.commit()
+        self.make_room(message.len(), deadline)?;
+        self.producer.put(message)
     }
 
     #[inline(always)]
-    fn draft(&mut self, len: usize, deadline: Deadline) -> Result<MessageLoan<'_>> {
-        match self.make_room(len, deadline) {
-            Ok(()) => Ok(MessageLoan::new(self, len)),
-            Err(error) => {
-                self.counters.refused += 1;
-                Err(error)
-            }
-        }
+    fn loan_within(&mut self, len: usize, deadline: Deadline) -> Result<MessageLoan<'_>> {
+        self.make_room(len, deadline)?;
+        Ok(self.producer.draft_in_room(len))
     }
 
     /// Sees to it that the next slot can be written to, and that somebody receives.
     #[inline(always)]
     fn make_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
-        if self.connection.is_forked() {
-            return Err(Error::forked());
-        }
-        if len > self.capacity() {
-            return Err(too_long(len, self.capacity()));
-        }
-        if self.connection.is_over() || clock::tick() != self.alive_at {
-            self.look_for_receiver(deadline)?;
-        }
-        if self.outbox.is_full() && !self.free_oldest()? {
-            self.wait_for_room(deadline)?;
-        }
-        Ok(())
-    }
-
-    /// The message that was written into the next slot is sent.
-    #[inline(always)]
-    fn push(&mut self, len: usize) {
-        let record = self.outbox.push(len, false, slot::next_sequence);
-        let head =
-            Descriptor { len: len as u32, kind: Kind::Message, in_body: len > INLINE_CAPACITY, has_deadline: false };
-        let segment = self.connection.segment();
-        // For observers; the tick was read when room was made. Published by the turn.
-        segment.committed(record.slot).store(self.alive_at as u64, Ordering::Relaxed);
-        self.connection.pass_silently(segment.line(record.slot), head, record.sequence);
-        self.counters.sent += 1;
-    }
-
-    /// Whether the receiver is done with a message.
-    fn is_acknowledged(&self, record: &Unacked) -> bool {
-        !slot::load(&self.connection.segment().line(record.slot).turn).is_server()
-    }
-
-    /// Frees the oldest message's slot if it is acknowledged.
-    #[inline(always)]
-    fn free_oldest(&mut self) -> Result<bool> {
-        let Some(record) = self.outbox.get(0) else { return Ok(false) };
-        let line = self.connection.segment().line(record.slot);
-        let turn = slot::load(&line.turn);
-        if turn.is_server() {
-            return Ok(false);
-        }
-        // Relaxed: acquired with the turn. Read once.
-        let word = line.head.load(Ordering::Relaxed);
-        if turn.sequence() != record.sequence || !is_acknowledgement(word) {
-            return Err(self.violation(record.slot, turn, word));
-        }
-        self.connection.found_awake();
-        self.outbox.pop();
-        self.counters.acknowledged += 1;
-        Ok(true)
-    }
-
-    #[cold]
-    fn violation(&self, slot: usize, turn: slot::Turn, head: u64) -> Error {
-        let why = format!("slot {slot} came back with {turn:?} and head {head:#x}, which acknowledges nothing");
-        self.connection.end(CloseReason::Farewell(Reason::Violation, why.clone()));
-        Error::new(ErrorKind::Violation, format!("the receiver broke the protocol: {why}"))
+        let outcome = match self.producer.room(len) {
+            Ok(Room::There) => return Ok(()),
+            Ok(Room::Full) => self.wait_for_room(deadline),
+            Ok(Room::Gone) => self.wait_for_receiver(deadline),
+            Err(error) => Err(error),
+        };
+        outcome.inspect_err(|_| self.producer.count_refused())
     }
 
     /// The queue is full.
     #[cold]
     fn wait_for_room(&mut self, deadline: Deadline) -> Result<()> {
-        if !matches!(deadline, Deadline::Now) && self.wait_for_half() && self.free_oldest()? {
+        if !matches!(deadline, Deadline::Now) && self.wait_for_half() && self.producer.free_oldest()? {
             return Ok(());
         }
         loop {
             if matches!(deadline, Deadline::Now) {
-                self.connection.hear(Deadline::Now)?;
-                if self.connection.is_over() {
+                self.producer.look()?;
+                if self.producer.is_receiver_gone() {
                     self.reconnect(deadline)?;
                 }
-                return match !self.outbox.is_full() || self.free_oldest()? {
-                    true => Ok(()),
-                    false => Err(self.full()),
-                };
+                return if self.producer.has_room()? { Ok(()) } else { Err(self.producer.why_full()) };
             }
             self.wait_for(0, deadline).map_err(|error| self.or_timed_out(error, false))?;
-            if !self.outbox.is_full() || self.free_oldest()? {
+            if self.producer.has_room()? {
                 return Ok(());
             }
         }
+    }
+
+    /// There is no receiver. What the next one gets may fill the queue again.
+    #[cold]
+    fn wait_for_receiver(&mut self, deadline: Deadline) -> Result<()> {
+        self.reconnect(deadline)?;
+        if self.producer.has_room()? { Ok(()) } else { self.wait_for_room(deadline) }
     }
 
     /// Looks for a moment whether half of the places become free, as they do when the receiver works all the time.
@@ -501,9 +407,9 @@ impl Sender {
     /// and fro, and each message takes twice as long. It is only a moment, because the receiver may well hold some
     /// messages and wait for one more.
     fn wait_for_half(&mut self) -> bool {
-        let Some(record) = self.outbox.get(self.slots() / 2) else { return false };
-        let line = self.connection.segment().line(record.slot);
-        let has_come = (0..self.looks_for_half).any(|_| self.connection.wait_briefly(line).is_some());
+        let Some(line) = self.producer.line(self.slots() / 2) else { return false };
+        let connection = self.producer.connection();
+        let has_come = (0..self.looks_for_half).any(|_| connection.wait_briefly(line).is_some());
         // What was in vain is tried for half as long the next time.
         self.looks_for_half =
             if has_come { (2 * self.looks_for_half).min(LOOKS_FOR_HALF_MAX) } else { (self.looks_for_half / 2).max(1) };
@@ -512,68 +418,49 @@ impl Sender {
 
     /// Waits until the message at a place is acknowledged, or has been sent anew to another receiver.
     fn wait_for(&mut self, place: usize, deadline: Deadline) -> Result<()> {
-        let Some(record) = self.outbox.get(place) else { return Ok(()) };
-        match self.connection.wait(self.connection.segment().line(record.slot), deadline) {
+        let Some(line) = self.producer.line(place) else { return Ok(()) };
+        match self.producer.connection().wait(line, deadline) {
             Ok(()) => Ok(()),
-            Err(error) if self.connection.is_over() && error.kind() != ErrorKind::Violation => self.reconnect(deadline),
+            Err(error) if self.producer.is_receiver_gone() && error.kind() != ErrorKind::Violation => {
+                self.reconnect(deadline)
+            }
             Err(error) => Err(error),
         }
     }
 
     fn flush_within(&mut self, deadline: Deadline) -> Result<()> {
-        if self.connection.is_forked() {
-            return Err(Error::forked());
+        while let Some(place) = self.producer.newest_open()? {
+            self.wait_for(place, deadline).map_err(|error| self.or_timed_out(error, true))?;
         }
-        loop {
-            while self.free_oldest()? {}
-            // The newest is mostly the last to be acknowledged: who waits for it is woken once.
-            match self.outbox.len() {
-                0 => return Ok(()),
-                _ => {
-                    if let Some(place) = self.newest_unacknowledged() {
-                        self.wait_for(place, deadline).map_err(|error| self.or_timed_out(error, true))?;
-                    }
-                }
+        Ok(())
+    }
+
+    /// The receiver is gone. Finds the next one, and hands it what the last one did not acknowledge. A search that this
+    /// call has no more time for is kept, and the next call goes on with it: so one that never waits gets there as
+    /// well.
+    #[cold]
+    fn reconnect(&mut self, deadline: Deadline) -> Result<()> {
+        let mut search = match self.search.take() {
+            Some(search) => search,
+            None => Box::new(self.producer.search()?),
+        };
+        let until = if faults::is(Fault::PatientSearch) { None } else { deadline.as_instant() };
+        match search.wait(until) {
+            Ok(Some(established)) => {
+                self.producer.move_to(self.producer.connection_of(established));
+                Ok(())
             }
+            Ok(None) => {
+                let error = self.producer.not_found(search.not_yet());
+                self.search = Some(search);
+                Err(match (deadline, error.kind()) {
+                    // Who does not wait has not run out of time.
+                    (Deadline::Now, ErrorKind::TimedOut { .. }) => Error::new(ErrorKind::NotRunning, error.to_string()),
+                    _ => error,
+                })
+            }
+            Err(error) => Err(self.producer.not_found(error)),
         }
-    }
-
-    /// Time has passed since the receiver was last known to live.
-    #[cold]
-    fn look_for_receiver(&mut self, deadline: Deadline) -> Result<()> {
-        self.alive_at = clock::tick();
-        if !self.connection.is_over() {
-            self.connection.hear(Deadline::Now)?;
-        }
-        match self.connection.is_over() {
-            true => self.reconnect(deadline),
-            false => Ok(()),
-        }
-    }
-
-    /// Its place, 0 for the oldest.
-    fn newest_unacknowledged(&self) -> Option<usize> {
-        (0..self.outbox.len())
-            .rev()
-            .find(|&place| self.outbox.get(place).is_some_and(|record| !self.is_acknowledged(&record)))
-    }
-
-    fn unacknowledged(&self) -> usize {
-        let under_way = (0..self.outbox.len()).filter_map(|place| self.outbox.get(place));
-        under_way.filter(|record| !self.is_acknowledged(record)).count()
-    }
-
-    #[cold]
-    fn full(&self) -> Error {
-        Error::new(
-            ErrorKind::Full,
-            format!(
-                "all {} places of the queue are taken by messages that are not acknowledged; receive and acknowledge \
-                 some, or \
-                 connect with more (SenderBuilder::slots)",
-                self.slots()
-            ),
-        )
     }
 
     /// `maybe_executed`: whether the call was about messages that had been sent.
@@ -582,41 +469,19 @@ impl Sender {
         if !matches!(error.kind(), ErrorKind::TimedOut { .. }) {
             return error;
         }
-        if self.connection.is_over() {
+        if self.producer.is_receiver_gone() {
             return Error::new(ErrorKind::TimedOut { maybe_executed }, error.to_string());
         }
-        let open = self.unacknowledged();
+        let (open, slots) = (self.producer.unacknowledged(), self.slots());
         Error::new(
             ErrorKind::TimedOut { maybe_executed },
-            format!("{open} of {} places of the queue were not acknowledged within the time allowed", self.slots()),
+            format!("{open} of {slots} places of the queue were not acknowledged within the time allowed"),
         )
     }
 }
 
-/// Whether a head says that a message is done with.
-#[inline(always)]
-fn is_acknowledgement(word: u64) -> bool {
-    word == Descriptor { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false }.pack()
-}
-
-#[cold]
-fn too_long(len: usize, capacity: usize) -> Error {
-    Error::new(
-        ErrorKind::CapacityExceeded { len, capacity },
-        format!(
-            "a message of {len} bytes does not fit: the queue's capacity is {capacity} bytes; ask for more with \
-             SenderBuilder::capacity, within what the receiver allows (ReceiverBuilder::capacity)"
-        ),
-    )
-}
-
 impl fmt::Debug for Sender {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Sender")
-            .field("name", &self.name)
-            .field("slots", &self.slots())
-            .field("capacity", &self.capacity())
-            .field("stats", &self.stats())
-            .finish()
+        self.producer.fmt(out)
     }
 }

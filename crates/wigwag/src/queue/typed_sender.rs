@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::contract::{Contract, Payload, check_type};
 use crate::error::Result;
-use crate::queue::sender::{MessageLoan, Sender, SenderBuilder};
+use crate::queue::loan::MessageLoan;
+use crate::queue::sender::{Sender, SenderBuilder};
 use crate::stats::SenderStats;
 use crate::typed_view::view_as;
 

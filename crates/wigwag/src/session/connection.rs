@@ -436,6 +436,11 @@ impl Connection {
         self.hear(deadline)
     }
 
+    /// Takes in what has come by now: rings, socket events, the server's end.
+    pub fn look(&self) -> Result<()> {
+        self.hear(Deadline::Now)
+    }
+
     /// Waits for a ring, a socket event, the server's end, or the deadline.
     pub fn hear(&self, deadline: Deadline) -> Result<()> {
         let mut events = self.events.borrow_mut();

@@ -6,12 +6,10 @@ use std::time::Duration;
 use crate::contract::Contract;
 use crate::error::Result;
 use crate::form::Form;
-use crate::memory::slot;
 use crate::options::ConnectOptions;
-use crate::queue::outbox::Outbox;
-use crate::queue::sender::{Counters, LOOKS_FOR_HALF_MAX, Sender};
-use crate::session::connect::{self, Established};
-use crate::sys::clock;
+use crate::queue::producer::Producer;
+use crate::queue::sender::Sender;
+use crate::session::connect;
 use crate::wait::policy::Wait;
 
 /// Builds a [`Sender`] with wishes of its own. What it does not set, the receiver states.
@@ -30,7 +28,7 @@ use crate::wait::policy::Wait;
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct SenderBuilder {
-    pub(super) options: ConnectOptions,
+    options: ConnectOptions,
 }
 
 impl From<ConnectOptions> for SenderBuilder {
@@ -138,29 +136,14 @@ impl SenderBuilder {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn connect(self, name: impl AsRef<OsStr>) -> Result<Sender> {
-        let established = connect::attach(name.as_ref(), &self.checked_options()?)?;
-        Ok(self.connected(name.as_ref(), established))
+        let options = self.checked_options()?;
+        let established = connect::attach(name.as_ref(), &options)?;
+        Ok(Sender::new(Producer::new(name.as_ref(), options, established)))
     }
 
     /// What is asked of a receiver, and for how long.
-    pub(crate) fn checked_options(&self) -> Result<ConnectOptions> {
+    pub(crate) fn checked_options(self) -> Result<ConnectOptions> {
         self.options.check()?;
-        Ok(self.options.clone())
-    }
-
-    /// The sender of a session that was made by these wishes.
-    pub(crate) fn connected(self, name: &OsStr, established: Established) -> Sender {
-        let connection = self.connection(established);
-        let slots = connection.geometry().slots;
-        Sender {
-            connection,
-            outbox: Outbox::new(slots, slot::before_first()),
-            name: name.to_owned(),
-            builder: self,
-            search: None,
-            alive_at: clock::tick(),
-            looks_for_half: LOOKS_FOR_HALF_MAX,
-            counters: Counters::default(),
-        }
+        Ok(self.options)
     }
 }

@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 use tokio::task::coop;
 
 use crate::error::{Error, Result};
-use crate::queue::sender::producer::Room;
-use crate::queue::sender::{self, MessageLoan, SenderBuilder};
+use crate::queue::loan::MessageLoan;
+use crate::queue::producer::{Producer, Room};
+use crate::queue::sender::{self, SenderBuilder};
 use crate::session::connect::ClientHandshake;
 use crate::session::connect_async::shake_hands;
 use crate::stats::SenderStats;
@@ -40,7 +41,7 @@ use crate::wait::readiness::poll_ring;
 /// Two tasks cannot share one sender: [`try_clone`](Sender::try_clone) gives each its own, so that each has an order of
 /// its own and waits for its own room only.
 pub struct Sender {
-    sender: sender::Sender,
+    producer: Producer,
     /// Rung when a message is acknowledged that somebody waits for. `None` at a receiver of another user, which sends
     /// messages instead.
     bell: Option<Watched<OwnedFd>>,
@@ -106,8 +107,13 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn from_blocking(sender: sender::Sender) -> Result<Sender> {
-        let (bell, life) = sender.descriptors()?;
-        Ok(Sender { bell: bell.map(watch).transpose()?, life: watch(life)?, sender })
+        Sender::new(sender.into_producer())
+    }
+
+    /// With the runtime that it is called in.
+    fn new(producer: Producer) -> Result<Sender> {
+        let (bell, life) = producer.descriptors()?;
+        Ok(Sender { bell: bell.map(watch).transpose()?, life: watch(life)?, producer })
     }
 
     /// The longest message in bytes.
@@ -121,7 +127,7 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn capacity(&self) -> usize {
-        self.sender.capacity()
+        self.producer.capacity()
     }
 
     /// How many messages can be under way: sent and not acknowledged.
@@ -135,7 +141,7 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn slots(&self) -> usize {
-        self.sender.slots()
+        self.producer.slots()
     }
 
     /// Sends a message, a copy of `message`. While the queue is full the task waits.
@@ -159,7 +165,7 @@ impl Sender {
     /// ```
     pub async fn send(&mut self, message: &[u8]) -> Result<()> {
         self.ready(message.len()).await?;
-        self.sender.put(message)
+        self.producer.put(message)
     }
 
     /// As [`send`](Sender::send), but never waits, neither for room nor for a receiver.
@@ -179,13 +185,13 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn try_send(&mut self, message: &[u8]) -> Result<()> {
-        let room = self.sender.room(message.len()).and_then(|room| match room {
+        let room = self.producer.room(message.len()).and_then(|room| match room {
             Room::There => Ok(()),
-            Room::Full => Err(self.sender.why_full()),
-            Room::Gone => Err(self.sender.why_gone()),
+            Room::Full => Err(self.producer.why_full()),
+            Room::Gone => Err(self.producer.why_gone()),
         });
-        room.inspect_err(|_| self.sender.count_refused())?;
-        self.sender.put(message)
+        room.inspect_err(|_| self.producer.count_refused())?;
+        self.producer.put(message)
     }
 
     /// Sends many messages, and rings for all of them at once if the receiver sleeps. Returns how many they were.
@@ -208,15 +214,16 @@ impl Sender {
         for message in messages {
             let message = message.as_ref();
             // Who waits, or lets others run, has woken the receiver; so has who is dropped there.
-            let may_wait = !coop::has_budget_remaining() || !matches!(self.sender.room(message.len()), Ok(Room::There));
+            let may_wait =
+                !coop::has_budget_remaining() || !matches!(self.producer.room(message.len()), Ok(Room::There));
             if may_wait {
-                self.sender.ring();
+                self.producer.ring();
             }
             self.ready(message.len()).await?;
-            self.sender.put_silently(message);
+            self.producer.put_silently(message);
             count += 1;
         }
-        self.sender.ring();
+        self.producer.ring();
         Ok(count)
     }
 
@@ -241,7 +248,7 @@ impl Sender {
     /// ```
     pub async fn loan(&mut self, len: usize) -> Result<MessageLoan<'_>> {
         self.ready(len).await?;
-        Ok(self.sender.draft_in_room(len))
+        Ok(self.producer.draft_in_room(len))
     }
 
     /// Waits until everything that was sent is acknowledged.
@@ -261,8 +268,8 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub async fn flush(&mut self) -> Result<()> {
-        while let Some(place) = self.sender.newest_open()? {
-            match self.sender.is_receiver_gone() {
+        while let Some(place) = self.producer.newest_open()? {
+            match self.producer.is_receiver_gone() {
                 true => self.find_receiver().await?,
                 // The newest is mostly the last to be acknowledged: who waits for it is woken once.
                 false => self.acknowledged(place).await?,
@@ -310,8 +317,7 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub async fn try_clone(&self) -> Result<Sender> {
-        let (builder, name) = self.sender.builder_and_name();
-        builder.connect_async(name).await
+        SenderBuilder::from(self.producer.options().clone()).connect_async(self.producer.name()).await
     }
 
     /// What has happened so far.
@@ -327,13 +333,13 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn stats(&self) -> SenderStats {
-        self.sender.stats()
+        self.producer.stats()
     }
 
     /// How values become bytes in this queue.
     #[cfg(feature = "serde")]
     pub(super) fn encoding(&self) -> crate::contract::Encoding {
-        self.sender.encoding()
+        self.producer.encoding()
     }
 
     /// Waits until a message of `len` bytes can be written, and somebody receives. Nothing is to be awaited between
@@ -342,12 +348,12 @@ impl Sender {
         // Who always finds room would never let other tasks run. Before the look: much may happen meanwhile.
         coop::consume_budget().await;
         let outcome = self.wait_for_room(len).await;
-        outcome.inspect_err(|_| self.sender.count_refused())
+        outcome.inspect_err(|_| self.producer.count_refused())
     }
 
     async fn wait_for_room(&mut self, len: usize) -> Result<()> {
         loop {
-            match self.sender.room(len)? {
+            match self.producer.room(len)? {
                 Room::There => return Ok(()),
                 Room::Full => self.acknowledged(0).await?,
                 Room::Gone => self.find_receiver().await?,
@@ -366,7 +372,7 @@ impl Sender {
             let rang = self.bell.as_ref().map_or(Poll::Pending, |bell| poll_ring(bell, context));
             let life = poll_ring(&self.life, context);
             if rang.is_pending() && life.is_pending() {
-                let is_worth_waiting = self.sender.ask_for_ring(place);
+                let is_worth_waiting = self.producer.ask_for_ring(place);
                 return if is_worth_waiting { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
             for outcome in [rang, life] {
@@ -374,19 +380,19 @@ impl Sender {
                     return Poll::Ready(Err(Error::io("wait for room in a queue", error)));
                 }
             }
-            self.sender.hear_events()?;
+            self.producer.look()?;
         }
     }
 
     /// Finds the next receiver, and goes on with it.
     async fn find_receiver(&mut self) -> Result<()> {
-        let handshake = self.sender.next_receiver()?;
-        let established = shake_hands(handshake).await.map_err(|error| self.sender.not_found(error))?;
-        let connection = self.sender.connection_of(established);
+        let handshake = self.producer.search()?;
+        let established = shake_hands(handshake).await.map_err(|error| self.producer.not_found(error))?;
+        let connection = self.producer.connection_of(established);
         // First, because it may fail: then the next call looks for a receiver once more.
         let (bell, life) = connection.descriptors()?;
         (self.bell, self.life) = (bell.map(watch).transpose()?, watch(life)?);
-        self.sender.go_on_with(connection);
+        self.producer.move_to(connection);
         Ok(())
     }
 }
@@ -410,13 +416,14 @@ impl SenderBuilder {
     /// # wigwag::Result::Ok(())
     /// ```
     pub async fn connect_async(self, name: impl AsRef<OsStr>) -> Result<Sender> {
-        let established = shake_hands(ClientHandshake::begin(name.as_ref(), self.checked_options()?)?).await?;
-        Sender::from_blocking(self.connected(name.as_ref(), established))
+        let options = self.checked_options()?;
+        let established = shake_hands(ClientHandshake::begin(name.as_ref(), options.clone())?).await?;
+        Sender::new(Producer::new(name.as_ref(), options, established))
     }
 }
 
 impl fmt::Debug for Sender {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.sender.fmt(out)
+        self.producer.fmt(out)
     }
 }

@@ -1,48 +1,20 @@
-//! What a sender does when its receiver is gone: finds the next one, and hands over what was not acknowledged.
+//! What becomes of a sender whose receiver is gone: whom to ask for next, and how what was not acknowledged is handed
+//! over. The senders wait for the search.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::faults::{self, Fault};
 use crate::memory::layout::{Descriptor, INLINE_CAPACITY, Kind};
 use crate::memory::slot;
 use crate::options::ConnectOptions;
 use crate::queue::outbox::Outbox;
-use crate::queue::sender::{Sender, SenderBuilder, is_acknowledgement};
+use crate::queue::producer::{self, Producer, is_acknowledgement};
 use crate::session::connect::{ClientHandshake, Established};
 use crate::session::connection::Connection;
 use crate::sync::Ordering;
-use crate::wait::deadline::Deadline;
+use crate::sys::clock;
 
-impl Sender {
-    /// The receiver is gone. Finds the next one, and hands it what the last one did not acknowledge. A search that this
-    /// call has no more time for is kept, and the next call goes on with it: so one that never waits gets there as
-    /// well.
-    #[cold]
-    pub(super) fn reconnect(&mut self, deadline: Deadline) -> Result<()> {
-        let mut search = match self.search.take() {
-            Some(search) => search,
-            None => Box::new(self.search()?),
-        };
-        let until = if faults::is(Fault::PatientSearch) { None } else { deadline.as_instant() };
-        match search.wait(until) {
-            Ok(Some(established)) => {
-                self.move_to(self.builder.connection(established));
-                Ok(())
-            }
-            Ok(None) => {
-                let error = self.missing(search.not_yet());
-                self.search = Some(search);
-                Err(match (deadline, error.kind()) {
-                    // Who does not wait has not run out of time.
-                    (Deadline::Now, ErrorKind::TimedOut { .. }) => Error::new(ErrorKind::NotRunning, error.to_string()),
-                    _ => error,
-                })
-            }
-            Err(error) => Err(self.missing(error)),
-        }
-    }
-
-    /// The search for the next receiver; an error if there must not be one.
-    pub(super) fn search(&self) -> Result<ClientHandshake> {
+impl Producer {
+    /// The search for the next receiver, not begun; an error if there must not be one.
+    pub fn search(&self) -> Result<ClientHandshake> {
         ClientHandshake::begin(&self.name, self.wishes_for_successor()?)
     }
 
@@ -54,16 +26,22 @@ impl Sender {
             _ => Ok(ConnectOptions {
                 slots: Some(self.slots()),
                 capacity: Some(self.capacity()),
-                ..self.builder.options.clone()
+                ..self.options.clone()
             }),
         }
     }
 
+    /// The session of a search that ended well.
+    pub fn connection_of(&self, established: Established) -> Connection {
+        producer::connection(&self.options, established)
+    }
+
     /// Sends what is not acknowledged to the receiver of a new session, and everything from now on.
-    pub(super) fn move_to(&mut self, connection: Connection) {
+    pub fn move_to(&mut self, connection: Connection) {
         let slots = connection.geometry().slots;
         let old_outbox = std::mem::replace(&mut self.outbox, Outbox::new(slots, slot::before_first()));
         let old = std::mem::replace(&mut self.connection, connection);
+        self.alive_at = clock::tick();
         self.counters.reconnects += 1;
         self.counters.doorbells_rung += old.doorbells_rung();
         self.counters.sleeps += old.sleeps();
@@ -98,8 +76,9 @@ impl Sender {
         self.connection.ring_if_asleep();
     }
 
+    /// No receiver was found, for now or within the time for that.
     #[cold]
-    pub(super) fn missing(&self, error: Error) -> Error {
+    pub fn not_found(&self, error: Error) -> Error {
         let kept = self.unacknowledged();
         let sentence = format!(
             "the receiver is gone, and no other took its place: {error}; {kept} messages are kept for one, which the \
@@ -111,14 +90,5 @@ impl Sender {
             kind => kind,
         };
         Error::new(kind, sentence)
-    }
-}
-
-impl SenderBuilder {
-    /// The session of an attachment.
-    pub(super) fn connection(&self, established: Established) -> Connection {
-        let connection = Connection::new(established, self.options.wait);
-        connection.awaits_no_replies();
-        connection
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::memory::layout::INLINE_CAPACITY;
 use crate::memory::payload::PayloadBytesMut;
 use crate::memory::prefetch;
-use crate::queue::sender::Sender;
+use crate::queue::producer::Producer;
 
 /// Memory of the queue, to be filled and [committed](MessageLoan::commit). Dropped without, nothing is sent.
 ///
@@ -23,19 +23,19 @@ use crate::queue::sender::Sender;
 /// ```
 #[must_use = "a draft that is not committed is not sent"]
 pub struct MessageLoan<'s> {
-    sender: &'s mut Sender,
+    producer: &'s mut Producer,
     /// **Invariant D1.** The slot that the sender uses next has the sender's turn, and `payload` is its payload. Nobody
-    /// else has it: the sender is borrowed.
+    /// else has it: the producer is borrowed.
     payload: PayloadBytesMut,
 }
 
 impl<'s> MessageLoan<'s> {
-    /// The sender has made room.
+    /// The producer has found room.
     #[inline(always)]
-    pub(super) fn new(sender: &'s mut Sender, len: usize) -> MessageLoan<'s> {
-        let slot = sender.outbox.next();
-        let payload = PayloadBytesMut::of_slot(sender.connection.segment(), slot, len > INLINE_CAPACITY, len);
-        MessageLoan { sender, payload }
+    pub(super) fn new(producer: &'s mut Producer, len: usize) -> MessageLoan<'s> {
+        let (segment, slot) = (producer.connection().segment(), producer.next_slot());
+        let payload = PayloadBytesMut::of_slot(segment, slot, len > INLINE_CAPACITY, len);
+        MessageLoan { producer, payload }
     }
 
     /// Sends it. From here on the message is the receiver's to have, whatever happens to this process.
@@ -54,14 +54,12 @@ impl<'s> MessageLoan<'s> {
     /// ```
     #[inline(always)]
     pub fn commit(self) -> Result<()> {
-        if self.sender.connection.is_forked() {
-            return Err(Error::forked());
-        }
+        self.producer.check_fork()?;
         if self.payload.len() > INLINE_CAPACITY {
             prefetch::written(&self);
         }
-        self.sender.push(self.payload.len());
-        self.sender.connection.ring_if_asleep();
+        self.producer.push(self.payload.len());
+        self.producer.connection().ring_if_asleep();
         Ok(())
     }
 
@@ -71,7 +69,7 @@ impl<'s> MessageLoan<'s> {
         if self.payload.len() > INLINE_CAPACITY {
             prefetch::written(&self);
         }
-        self.sender.push(self.payload.len());
+        self.producer.push(self.payload.len());
     }
 }
 
