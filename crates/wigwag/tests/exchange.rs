@@ -852,6 +852,41 @@ fn a_client_moves_to_another_thread_and_has_sisters() {
     invert(&there.join().unwrap(), 100, 3);
 }
 
+/// Kibibytes of shared memory that a process has touched and still maps.
+fn shared_memory_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssShmem:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// What a burst has touched stays with its session, so a client that is quiet afterwards takes a new session.
+#[test]
+fn c10_the_memory_of_a_burst_goes_back_with_its_session() {
+    const SLOTS: usize = 16;
+    let ground = Ground::new();
+    let server = Workshop::start(&ground, &[]);
+    let mut client = Client::connect(ground.socket()).unwrap();
+    invert(&client, 100, 1);
+    // The server's process, because this one runs other tests beside.
+    let mapped = || shared_memory_kib(server.process.id());
+    let before = mapped();
+    let burst = (SLOTS * MEBIBYTE / 1024) as u64;
+    let pending: Vec<_> = (0..SLOTS)
+        .map(|number| {
+            let mut loan = client.loan(MEBIBYTE).unwrap();
+            fill(&mut loan, number as u64);
+            loan.send().unwrap()
+        })
+        .collect();
+    for (number, pending) in pending.into_iter().enumerate() {
+        check_inverted(&pending.wait().unwrap(), MEBIBYTE, number as u64);
+    }
+    assert!(mapped() >= before + burst * 3 / 4, "the burst lies in memory: {before} KiB before, {} after", mapped());
+    client = client.try_clone().unwrap();
+    invert(&client, 100, 2);
+    eventually("the memory of the burst is given back", || mapped() < before + burst / 2);
+}
+
 #[test]
 fn statistics_add_up() {
     let ground = Ground::new();

@@ -16,6 +16,9 @@ mod workshop;
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+/// What is done once within the thread that tells of an event with this text, before it goes on.
+static AT: Mutex<Option<(&str, Box<dyn FnOnce() + Send>)>> = Mutex::new(None);
+
 /// Writes down each event of the library's.
 struct Writer;
 
@@ -41,7 +44,11 @@ impl Subscriber for Writer {
         }
         let mut line = Line(format!("{} ", event.metadata().level()));
         event.record(&mut line);
+        let act = AT.lock().unwrap().take_if(|(text, _)| line.0.contains(*text));
         LINES.lock().unwrap().push(line.0);
+        if let Some((_, act)) = act {
+            act();
+        }
     }
 
     fn enter(&self, _: &Id) {}
@@ -66,10 +73,13 @@ fn loser() {
         let mut server = Server::bind(socket).unwrap();
         let stop = server.shutdown_handle();
         let serving = std::thread::spawn(move || server.serve(|request| request.make_ascii_uppercase()));
+        let directory = socket.parent().unwrap();
+        let (from, to) = (directory.to_owned(), directory.with_extension("moved"));
+        // Lost once more before the server has looked whether all is well.
+        let lose = move || std::fs::rename(from, to).unwrap();
+        *AT.lock().unwrap() = Some(("is taken again", Box::new(lose)));
         std::fs::remove_file(socket).unwrap();
         told(&["WARN", "the name was taken away, and is taken again"]);
-        let directory = socket.parent().unwrap();
-        std::fs::rename(directory, directory.with_extension("moved")).unwrap();
         told(&["ERROR", "the name is lost", "does not exist"]);
         std::fs::rename(directory.with_extension("moved"), directory).unwrap();
         let is_root = rustix::process::geteuid().is_root();

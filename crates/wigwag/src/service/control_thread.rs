@@ -132,6 +132,9 @@ struct ControlThread {
 enum NameState {
     /// It is this server's.
     Owned,
+    /// It was taken again just now, and is looked at once more: what was removed before its new watch was there is
+    /// found then.
+    TakenAgain,
     /// It was removed and could not be had again: it is tried then.
     RetryAt(Instant),
     /// Another server has it, or this process may not take it any more.
@@ -176,6 +179,7 @@ impl ControlThread {
     fn nearest_deadline(&self) -> Option<Instant> {
         let name_again = match self.name_state {
             NameState::RetryAt(at) => Some(at),
+            NameState::TakenAgain => Some(Instant::now()),
             _ => None,
         };
         let handshake = self.handshakes.nearest_deadline().into_iter();
@@ -210,6 +214,7 @@ impl ControlThread {
         }
         match self.name_state {
             NameState::RetryAt(at) if at <= Instant::now() => self.look_after_name(),
+            NameState::TakenAgain => self.look_after_name(),
             NameState::Owned if claim.watch().is_none() => self.look_after_name(),
             _ => {}
         }
@@ -236,11 +241,10 @@ impl ControlThread {
                 if let Some(listener) = listener {
                     self.listen_there(listener);
                 }
-                // What was removed before the new watch was there is found now.
-                self.name_state = NameState::RetryAt(Instant::now());
+                self.name_state = NameState::TakenAgain;
             }
             Err(error) => {
-                if self.name_state == NameState::Owned {
+                if matches!(self.name_state, NameState::Owned | NameState::TakenAgain) {
                     trace::name_lost(&claim.path(), &error);
                 }
                 // Another server that has the name keeps it. Any other obstacle may pass.
