@@ -251,7 +251,7 @@ enum Found {
 
 /// Why statistics are not to be had, in words that complete a sentence.
 enum Why {
-    /// Nobody is where the lock file says: it has ended, or has not begun.
+    /// The lock file leads to no server: it has ended, or has not begun.
     Nobody(String),
     /// Somebody is there, and cannot be looked at.
     Closed(String),

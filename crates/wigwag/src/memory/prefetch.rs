@@ -18,9 +18,9 @@ use crate::memory::layout::LINE_SIZE;
 const PUSH_MAX: usize = 1024;
 /// Bodies above [`PUSH_MAX`] and up to this size are pulled in on arrival, where a processor can push.
 const PULL_MAX: usize = 64 << 10;
-/// Where it cannot, bodies above this size are pulled in: below it the reader's loads come as soon.
+/// Where the processor cannot push, bodies above this size are pulled in: below it the reader's loads come as soon.
 const PULL_ALONE_MIN: usize = 256;
-/// And up to this size: half of a first-level cache.
+/// The largest body that is pulled in there: half of a first-level cache.
 const PULL_ALONE_MAX: usize = 16 << 10;
 
 /// The writer is done with a body: called before the turn is passed.

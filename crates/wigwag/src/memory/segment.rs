@@ -424,7 +424,7 @@ const PIECE: usize = 1024;
 /// Copies as `copy_nonoverlapping` does, a large part of memory in small pieces.
 ///
 /// # Safety
-/// As of `copy_nonoverlapping`.
+/// The same as those of `copy_nonoverlapping`.
 #[inline(always)]
 unsafe fn copy_in_pieces(from: *const u8, into: *mut u8, len: usize) {
     let mut done = 0;

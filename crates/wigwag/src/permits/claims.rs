@@ -43,8 +43,8 @@ impl Claims {
     }
 }
 
-/// Nobody has this file open. Somebody may have another one that had this name, and hold permits that would not be seen
-/// here.
+/// No process has this file open. A process may have another one that had this name, and hold permits that would not be
+/// seen here.
 ///
 /// What another user locks to look like that is not believed: one of this user's processes must have the file. If none
 /// can be seen, because it is in another PID namespace or not dumpable, it is told and nothing more.

@@ -63,15 +63,15 @@ pub const SEMAPHORE_VERSION: u32 = 2;
 /// The most permits that a semaphore can have.
 pub const PERMITS_MAX: u32 = 4096;
 /// The number of waiter slots.
-pub const SPOTS: usize = 1024;
+pub const WAITER_SLOTS: usize = 1024;
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"WIGWAG\x01\x5e");
 /// `state`: the words are there.
 const READY: u64 = 1 << 63;
 
-pub const CROWD_OFFSET: usize = 64;
-pub const SPOTS_OFFSET: usize = 4096;
-pub const PERMITS_OFFSET: usize = SPOTS_OFFSET + SPOTS * size_of::<WaiterSlot>();
+pub const WAIT_QUEUE_OFFSET: usize = 64;
+pub const WAITER_SLOTS_OFFSET: usize = 4096;
+pub const PERMITS_OFFSET: usize = WAITER_SLOTS_OFFSET + WAITER_SLOTS * size_of::<WaiterSlot>();
 
 /// How long the gate is tried when a semaphore is opened, and when it is closed.
 const GATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -367,11 +367,11 @@ impl PermitFile {
 /// Whether anybody needs a semaphore's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Somebody has it open.
+    /// A process has it open.
     Open,
-    /// Nobody has; the next who opens it is told that somebody died with this many permits.
+    /// No process has it open, and the next one that opens it is told that a holder died with this many permits.
     Owed(u32),
-    /// Nobody: killed processes left it.
+    /// No process needs it: killed ones left it.
     Nobody,
 }
 
@@ -387,7 +387,7 @@ pub struct Seen {
 /// What a permit's word says.
 #[derive(Debug)]
 pub enum SeenPermit {
-    /// Nobody holds it; whether the last holder died with it.
+    /// It is free; whether the last holder died with it.
     Free { is_owed: bool },
     /// Somebody does: its process, as far as it is known, and whether it lives.
     Held { process: Option<u32>, is_alive: bool },
@@ -417,7 +417,7 @@ pub fn see(directory: &Directory, name: &OsStr) -> Result<Option<Seen>> {
         }
     };
     let waiter_slot = |index: usize| {
-        let at = SPOTS_OFFSET + index * size_of::<WaiterSlot>();
+        let at = WAITER_SLOTS_OFFSET + index * size_of::<WaiterSlot>();
         let holder = Holder::named_by(word(at))?;
         let call_and_need = word(at + offset_of!(WaiterSlot, call)).to_ne_bytes();
         let need = u32::from_ne_bytes(call_and_need[4..].try_into().expect("four bytes"));
@@ -425,7 +425,7 @@ pub fn see(directory: &Directory, name: &OsStr) -> Result<Option<Seen>> {
     };
     Ok(Some(Seen {
         permits: (0..permits).map(permit).collect(),
-        waiting: (0..SPOTS).filter_map(waiter_slot).collect(),
+        waiting: (0..WAITER_SLOTS).filter_map(waiter_slot).collect(),
     }))
 }
 
@@ -659,7 +659,7 @@ fn owed(directory: &Directory, name: &OsStr, file: &OwnedFd) -> Result<u32> {
     Ok(words.chunks_exact(size_of::<Permit>()).filter(|permit| is_owed(word(permit))).count() as u32)
 }
 
-/// Nobody has it open: makes all words anew. See the module's documentation for a kill in the middle.
+/// Makes all words anew, while no process has the file open. See the module's documentation for a kill in the middle.
 fn build(directory: &Directory, name: &OsStr, file: &OwnedFd, permits: u32) -> Result<()> {
     let owed = owed(directory, name, file)?;
     let generation = read_header(directory, name, file)?.map_or(0, |found| found.generation);
@@ -720,8 +720,11 @@ fn table(mapping: &Mapping, permits: u32) -> PermitTable<'_> {
     // assertions below hold; only atomics inside (F3), for which every value is valid.
     unsafe {
         PermitTable {
-            wait_queue: base.add(CROWD_OFFSET).cast::<WaitQueue>().as_ref(),
-            waiter_slots: std::slice::from_raw_parts(base.add(SPOTS_OFFSET).cast::<WaiterSlot>().as_ptr(), SPOTS),
+            wait_queue: base.add(WAIT_QUEUE_OFFSET).cast::<WaitQueue>().as_ref(),
+            waiter_slots: std::slice::from_raw_parts(
+                base.add(WAITER_SLOTS_OFFSET).cast::<WaiterSlot>().as_ptr(),
+                WAITER_SLOTS,
+            ),
             permits: std::slice::from_raw_parts(base.add(PERMITS_OFFSET).cast::<Permit>().as_ptr(), permits as usize),
         }
     }
@@ -729,11 +732,12 @@ fn table(mapping: &Mapping, permits: u32) -> PermitTable<'_> {
 
 #[cfg(not(loom))]
 const _: () = {
-    assert!(HEADER_SIZE <= CROWD_OFFSET && HEADER_SIZE.is_multiple_of(8));
+    assert!(HEADER_SIZE <= WAIT_QUEUE_OFFSET && HEADER_SIZE.is_multiple_of(8));
     assert!(
-        CROWD_OFFSET.is_multiple_of(align_of::<WaitQueue>()) && CROWD_OFFSET + size_of::<WaitQueue>() <= SPOTS_OFFSET
+        WAIT_QUEUE_OFFSET.is_multiple_of(align_of::<WaitQueue>())
+            && WAIT_QUEUE_OFFSET + size_of::<WaitQueue>() <= WAITER_SLOTS_OFFSET
     );
-    assert!(size_of::<WaiterSlot>() == 32 && SPOTS_OFFSET.is_multiple_of(align_of::<WaiterSlot>()));
+    assert!(size_of::<WaiterSlot>() == 32 && WAITER_SLOTS_OFFSET.is_multiple_of(align_of::<WaiterSlot>()));
     assert!(size_of::<Permit>() == 64 && PERMITS_OFFSET.is_multiple_of(align_of::<Permit>()));
 };
 
@@ -764,9 +768,9 @@ mod tests {
         let rows: [(&str, usize); 6] = [
             ("SEMAPHORE_VERSION", SEMAPHORE_VERSION as usize),
             ("PERMITS_MAX", PERMITS_MAX as usize),
-            ("SPOTS", SPOTS),
-            ("CROWD_OFFSET", CROWD_OFFSET),
-            ("SPOTS_OFFSET", SPOTS_OFFSET),
+            ("WAITER_SLOTS", WAITER_SLOTS),
+            ("WAIT_QUEUE_OFFSET", WAIT_QUEUE_OFFSET),
+            ("WAITER_SLOTS_OFFSET", WAITER_SLOTS_OFFSET),
             ("PERMITS_OFFSET", PERMITS_OFFSET),
         ];
         for (name, value) in rows {

@@ -88,9 +88,9 @@ impl Message {
         Message { session, place }
     }
 
-    /// To be done before anybody has the message. The payload of a sender of another user, who may write to it at any
-    /// time, is copied; `false` when that fails: then the message stays with its sender, and the session ends, so that
-    /// it can come again.
+    /// Called before anybody has the message. The payload of a sender of another user, who may write to it at any time,
+    /// is copied; `false` when that fails: then the message stays with its sender, and the session ends, so that it can
+    /// come again.
     #[inline(always)]
     pub fn make_ready(session: &Session, place: Location) -> bool {
         match session.trust {

@@ -49,7 +49,7 @@ pub use crate::queue::receiver::builder::ReceiverBuilder;
 pub struct Receiver {
     service: Service,
     leadership: Mutex<Leadership>,
-    /// Told when the worker is back under the lock.
+    /// Notified when the worker is back under the lock.
     returned: Condvar,
 }
 

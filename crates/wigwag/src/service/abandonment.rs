@@ -38,9 +38,9 @@ pub struct Ticket(u64);
 /// What [`Abandonment::register`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registered {
-    /// To be given back, with the next waker or to [`Abandonment::leave`].
+    /// The caller passes this back, with the next waker or to [`Abandonment::leave`].
     pub ticket: Ticket,
-    /// Nobody looks at the rings yet: the caller has somebody do so.
+    /// No thread watches the bell yet: the caller must start that.
     pub must_watch: bool,
 }
 

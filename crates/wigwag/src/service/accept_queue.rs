@@ -56,7 +56,7 @@ impl PendingStream {
 pub struct AcceptQueue {
     queue: Mutex<Queue>,
     most: usize,
-    /// Readable while somebody waits to be accepted, and for ever once the listener is closed.
+    /// Readable while a stream waits to be accepted, and for ever once the listener is closed.
     bell: Bell,
 }
 
@@ -71,9 +71,9 @@ struct Queue {
 pub enum Next {
     /// The one who waited longest.
     PendingStream(Box<PendingStream>),
-    /// Nobody just now.
+    /// No stream waits at the moment.
     Nobody,
-    /// Nobody, and nobody will come.
+    /// No stream waits, and none will come.
     Closed,
 }
 
@@ -127,7 +127,7 @@ impl AcceptQueue {
         }
     }
 
-    /// Nobody comes any more. Those who wait may still be taken.
+    /// No new stream is queued any more. Those that wait may still be taken.
     pub fn close(&self) {
         self.lock().is_closed = true;
         self.bell.ring();

@@ -82,7 +82,7 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 struct MessageQueue {
     unread: Vec<WorkerMessage>,
-    /// Nobody reads it any more: its thread could not go on.
+    /// No thread reads it any more: its thread could not go on.
     is_closed: bool,
 }
 

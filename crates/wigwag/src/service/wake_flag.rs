@@ -20,7 +20,7 @@ use crate::sync::{AtomicBool, Ordering};
 pub struct WakeFlag(AtomicBool);
 
 impl WakeFlag {
-    /// Nobody is called.
+    /// A flag that is not raised.
     pub fn lowered() -> WakeFlag {
         WakeFlag(AtomicBool::new(false))
     }

@@ -712,8 +712,7 @@ impl<I: Intake> Worker<I> {
 }
 
 impl<I> Worker<I> {
-    /// Nobody looks for requests any more, until somebody does again: what observers see. In a child the record is its
-    /// parent's.
+    /// Tells observers that no thread looks for requests until one does again. In a child the record is its parent's.
     pub fn rest(&self) {
         if !self.shared.statistics.is_forked() {
             self.mailbox.record.state.set(THREAD_NONE);
@@ -722,7 +721,7 @@ impl<I> Worker<I> {
 }
 
 impl<I> Drop for Worker<I> {
-    /// Nobody serves here any more.
+    /// No thread serves here any more.
     fn drop(&mut self) {
         self.rest();
     }

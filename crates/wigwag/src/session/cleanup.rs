@@ -50,8 +50,8 @@ pub enum State {
     Unguarded,
     /// Its process is gone, and so is everything but the name. The next server removes it.
     Dead,
-    /// Nobody has the semaphore open, and its last holders died: the next who acquires is told, and until then the file
-    /// stays.
+    /// No process has the semaphore open, and its last holders died: the next one that acquires is told, and until then
+    /// the file stays.
     Owed {
         /// How many permits the dead held.
         permits: u32,

@@ -25,7 +25,7 @@ impl CloseReason {
 /// The epoll key of a session's socket at both of its ends: a bell for clients of other users, a farewell, or the end.
 pub const KEY_SOCKET: u64 = 1;
 /// Messages that are read at a time: a peer that floods does not hold up a deadline.
-const NEWS_AT_A_TIME: usize = 64;
+const MESSAGES_AT_A_TIME: usize = 64;
 
 /// Reads what is there to be read.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl SocketEvents {
     /// Whether nothing is left, or nothing that counts.
     fn read_some(&mut self, socket: &PeerSocket) -> bool {
         let mut buffer = [0u8; MESSAGE_MAX];
-        for _ in 0..NEWS_AT_A_TIME {
+        for _ in 0..MESSAGES_AT_A_TIME {
             let ended = match socket.receive(&mut buffer) {
                 Err(rustix::io::Errno::AGAIN) => return true,
                 Ok(received) if received.len > 0 => match FromServer::decode(&buffer[..received.len]) {

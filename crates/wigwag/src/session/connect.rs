@@ -144,7 +144,7 @@ pub enum Progress {
 
 /// Why a step did not lead on.
 enum Stop {
-    /// As it says.
+    /// It ends with this error.
     Error(Error),
     /// The server hung up without a word.
     Lost(Error),

@@ -287,7 +287,7 @@ pub struct Served {
     pub cooled: Word,
 }
 
-/// Now and then.
+/// The part of a session's record that is written now and then, not with each call.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct Pace {

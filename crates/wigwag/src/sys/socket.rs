@@ -58,11 +58,11 @@ pub fn connect_to(socket: &OwnedFd, address: &SocketAddrUnix) -> rustix::io::Res
 /// Whether somebody listens on a socket that has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// Nobody, or there is no such socket any more.
+    /// Nobody listens, or there is no such socket any more.
     Nobody,
     /// The process that listened is gone, and a child that it forked holds the socket open: nobody will ever answer.
     Gone,
-    /// Somebody, as far as the kernel says.
+    /// A process listens, as far as the kernel says.
     Somebody,
     /// It is a socket of another kind, or does not let this user in.
     AnotherKind,

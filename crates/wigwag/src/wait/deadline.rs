@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use crate::sys::clock;
 
-/// Until when to wait.
+/// How long to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// Not at all: one look.
+    /// Do not wait: look once.
     Now,
     /// Up to a point in time.
     At(Instant),
-    /// As long as it takes.
+    /// No deadline: wait as long as it takes.
     Never,
 }
 

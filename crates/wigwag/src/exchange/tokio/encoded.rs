@@ -17,7 +17,7 @@ impl Client {
     /// [`call_with`](crate::Client::call_with).
     ///
     /// # Errors
-    /// As the blocking one.
+    /// Behaves as the blocking one.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("s").path;
