@@ -153,7 +153,7 @@ impl ConnectOptions {
     }
 }
 
-/// What a server, a receiver or a listener states before it binds: whom it lets in, how much they get, of what.
+/// What a server, a receiver or a listener sets before it binds: the users it lets in, their limits, and the contract.
 ///
 /// The values are checked by `bind`: one outside of its limits is
 /// [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) there.
@@ -318,8 +318,8 @@ impl Access {
     }
 }
 
-/// The most that whoever has a name gives. What is beyond is [`Refused`](ErrorKind::Refused), with the limit and its
-/// name in the sentence.
+/// The most that the owner of a name grants. A request beyond it is [`Refused`](ErrorKind::Refused), with the limit and
+/// its name in the sentence.
 ///
 /// ```
 /// let limits = wigwag::Limits::default().max_sessions(100).max_bytes_total(1 << 30);

@@ -52,7 +52,7 @@ impl Shape {
         Shape { threads: threads.clamp(1, THREADS_MAX), sessions: sessions.clamp(1, SESSIONS_MAX) }
     }
 
-    /// From numbers that somebody else wrote.
+    /// From numbers that another process wrote.
     pub fn parse(threads: u64, sessions: u64, size: u64) -> Option<Shape> {
         let shape = Shape { threads: usize::try_from(threads).ok()?, sessions: usize::try_from(sessions).ok()? };
         let is_possible = (1..=THREADS_MAX).contains(&shape.threads) && (1..=SESSIONS_MAX).contains(&shape.sessions);

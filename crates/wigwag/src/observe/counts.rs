@@ -33,8 +33,8 @@ pub struct Counts {
     pub heated: u64,
     /// Times polling it did not pay: the server gave up after the time that [`Wait`](crate::Wait) allows.
     pub cooled: u64,
-    /// Requests now in the hands of somebody who answers later ([`Server::recv`](crate::Server::recv)); messages that
-    /// were received and are not acknowledged.
+    /// Requests that were taken to be answered later ([`Server::recv`](crate::Server::recv)); messages that were
+    /// received and are not acknowledged.
     pub kept: u64,
     /// Messages given back unacknowledged, to be delivered again.
     pub returned: u64,

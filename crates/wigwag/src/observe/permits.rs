@@ -104,11 +104,11 @@ impl LostSemaphore {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PermitState {
-    /// Nobody holds it.
+    /// It is free.
     Free,
-    /// Nobody holds it, and the last holder died with it.
+    /// It is free, and its last holder died with it.
     Recovered,
-    /// Somebody does.
+    /// A holder has it.
     Held(Holder),
 }
 

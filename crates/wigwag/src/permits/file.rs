@@ -389,7 +389,7 @@ pub struct Seen {
 pub enum SeenPermit {
     /// It is free; whether the last holder died with it.
     Free { is_owed: bool },
-    /// Somebody does: its process, as far as it is known, and whether it lives.
+    /// A holder has it: its process, as far as it is known, and whether it lives.
     Held { process: Option<u32>, is_alive: bool },
 }
 
@@ -462,7 +462,7 @@ pub fn remove_stale(directory: &Directory, name: &OsStr) -> bool {
     is_gone
 }
 
-/// We have the gate. A file that says that somebody died with a permit stays, until somebody has been told.
+/// We have the gate. A file that says that a holder died with a permit stays until a process has been told.
 fn remove_if_nobody_needs_it(directory: &Directory, name: &OsStr, watch: &OwnedFd) -> bool {
     let is_stale = matches!(need(directory, name, watch), Ok(Need::Nobody));
     if is_stale {

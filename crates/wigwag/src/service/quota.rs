@@ -182,7 +182,7 @@ impl WakeCost {
         until != 0 && clock::now_ns() < until
     }
 
-    /// Wakes somebody, and measures that. Whether it took too long, for sure.
+    /// Wakes a peer and measures that. Returns whether it took too long, for sure.
     pub fn wake(&self, wake: impl FnOnce()) -> bool {
         // Relaxed: as above.
         let is_suspect = self.is_suspect.load(Ordering::Relaxed);

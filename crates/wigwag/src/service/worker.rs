@@ -161,7 +161,7 @@ impl<I: Intake> Worker<I> {
         })
     }
 
-    /// Somebody is about to look for requests.
+    /// A thread is about to look for requests.
     pub fn resume(&self) {
         if self.mailbox.record.state.value() == THREAD_NONE {
             self.mailbox.record.state.set(THREAD_AWAKE);

@@ -368,7 +368,7 @@ impl Connection {
             if was_last_look {
                 return Err(Error::timed_out(true));
             }
-            // Even without time left there is one look, so that who polls learns of the end.
+            // Even without time left there is one look, so that a polling caller learns of the end.
             was_last_look = deadline.is_over();
             self.sleep(deadline)?;
         }

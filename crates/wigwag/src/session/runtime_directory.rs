@@ -125,7 +125,7 @@ fn named() -> Option<PathBuf> {
     std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// A place that somebody chose. What log-ins set is none, be it this user's or, after `su` or `sudo`, another's.
+/// A directory that the user chose. What log-ins set is none, be it this user's or, after `su` or `sudo`, another's.
 fn stated() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|base| base.is_absolute())?;
     (base.parent() != Some(Path::new("/run/user"))).then_some(base)

@@ -1,4 +1,4 @@
-//! Somebody else's statistics, mapped to be read: checked before anything is believed.
+//! Another process's statistics, mapped to be read: checked before anything is believed.
 
 use std::os::fd::OwnedFd;
 

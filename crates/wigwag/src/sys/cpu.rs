@@ -31,7 +31,7 @@ pub fn current() -> u32 {
     rustix::thread::sched_getcpu() as u32 + 1
 }
 
-/// Lets whoever waits for this processor run first, if somebody does (sched_yield(2)).
+/// Lets another thread that waits for this processor run first (sched_yield(2)).
 pub fn give_way() {
     rustix::thread::sched_yield();
 }

@@ -401,8 +401,8 @@ impl NameLock {
         }
     }
 
-    /// Looks whether somebody has the lock, and makes nothing. `None`: somebody has. Otherwise the file, which is
-    /// shared by all who look and which nobody can lock for as long as it lives: an instant, which who takes a name
+    /// Checks whether a process has the lock, and makes nothing. `None`: one has. Otherwise the file, which is shared
+    /// by all who look and which nobody can lock for as long as it lives: an instant, which a server that takes a name
     /// waits out.
     ///
     /// # Errors

@@ -140,7 +140,7 @@ fn is_frozen(number: u32) -> bool {
     })
 }
 
-/// Descriptors of one process that are looked at: nobody is held up by one that has a million.
+/// Descriptors of one process that are looked at: a process with a million of them must not hold up others.
 const DESCRIPTORS_MAX: usize = 1 << 14;
 
 /// The memory objects called `name` that a process has open: inode and descriptor. None where the kernel does not let
