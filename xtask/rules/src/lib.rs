@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! layers         imports run downward only, and lib.rs shows the same modules
+//! cores          the core of a form never waits
 //! forms          what depends on a session's form stands in form.rs
 //! shape          every file says what it is; no long files, no long functions
 //! unsafe_code    unsafe code has an address, and a reason beside it
@@ -19,6 +20,8 @@
 
 #[cfg(test)]
 mod banned;
+#[cfg(test)]
+mod cores;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
-use crate::exchange::client::Client;
+use crate::exchange::caller::Caller;
 
 /// Why a call failed, and the payload, if it is there still: see
 /// [`Loan::call_or_payload`](crate::Loan::call_or_payload).
@@ -36,8 +36,8 @@ pub struct CallError<P = Vec<u8>> {
 impl CallError {
     /// Of a slot whose call has ended so.
     #[cold]
-    pub(crate) fn of(client: &Client, slot: usize, len: usize, error: Error) -> CallError {
-        let payload = is_left_by(&error).then(|| client.copy_payload(slot, len)).flatten();
+    pub(crate) fn of(caller: &Caller, slot: usize, len: usize, error: Error) -> CallError {
+        let payload = is_left_by(&error).then(|| caller.copy_payload(slot, len)).flatten();
         CallError { error, payload }
     }
 

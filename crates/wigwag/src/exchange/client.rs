@@ -1,29 +1,18 @@
-//! The client's face: connect, borrow memory that the server already has, pass it, get it back changed.
+//! The blocking client: connect, borrow memory that the server already has, pass it, get it back changed.
 
-use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::exchange::free_slots::FreeSlots;
+use crate::error::{Error, Result};
+use crate::exchange::caller::Caller;
 use crate::exchange::loan::{Loan, Reply};
-use crate::faults::{self, Fault};
-use crate::memory::layout::{Descriptor, INLINE_CAPACITY, Kind};
-use crate::memory::segment::Line;
-use crate::memory::slot::{self, Turn};
 use crate::options::ConnectOptions;
-use crate::session::close_reason::CloseReason;
-use crate::session::connection::{Connection, count};
-use crate::session::protocol::Reason;
 use crate::stats::ClientStats;
-use crate::sync::Ordering;
 use crate::sys::clock;
 use crate::wait::deadline::Deadline;
 
 mod builder;
-#[cfg(all(feature = "tokio", not(loom)))]
-mod caller;
 
 pub use crate::exchange::client::builder::ClientBuilder;
 
@@ -46,20 +35,9 @@ pub use crate::exchange::client::builder::ClientBuilder;
 /// session. Dropping it ends the session. When the server dies, every waiting call ends with
 /// [`PeerDied`](ErrorKind::PeerDied) within milliseconds, and every later one at once; connect anew to go on.
 pub struct Client {
-    pub(crate) connection: Connection,
-    free: FreeSlots,
-    /// The sequence of each slot's last request: private, so no word of the peer's decides what we accept.
-    sequences: Box<[Cell<u64>]>,
-    pub(crate) counters: Counters,
+    caller: Caller,
     name: OsString,
     builder: ClientBuilder,
-}
-
-/// Each is changed by this client alone.
-#[derive(Default)]
-pub(crate) struct Counters {
-    calls: Cell<u64>,
-    abandoned: Cell<u64>,
 }
 
 impl Client {
@@ -121,7 +99,7 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn capacity(&self) -> usize {
-        self.connection.geometry().capacity
+        self.caller.capacity()
     }
 
     /// How many calls can be in flight at a time.
@@ -133,7 +111,7 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn slots(&self) -> usize {
-        self.connection.geometry().slots
+        self.caller.slots()
     }
 
     /// Borrows `len` bytes of memory that the server already has. While all slots are out it waits for an abandoned
@@ -267,17 +245,7 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> ClientStats {
-        let (spins_paid, spins_in_vain) = self.connection.spins();
-        let in_flight = if self.connection.is_forked() { 0 } else { self.connection.in_flight() as u64 };
-        ClientStats {
-            spins_paid,
-            spins_in_vain,
-            in_flight,
-            calls: self.counters.calls.get(),
-            doorbells_rung: self.connection.doorbells_rung(),
-            sleeps: self.connection.sleeps(),
-            abandoned: self.counters.abandoned.get(),
-        }
+        self.caller.stats()
     }
 
     /// How values become bytes in this session.
@@ -286,250 +254,47 @@ impl Client {
         self.builder.encoding()
     }
 
+    /// The core, for the client of tasks, and the options that it was made with.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn into_parts(self) -> (Caller, ClientBuilder) {
+        (self.caller, self.builder)
+    }
+
     #[inline(always)]
     fn loan_until(&self, len: usize, deadline: Deadline) -> Result<Loan<'_>> {
-        self.check_loan(len)?;
-        let slot = match self.free.take() {
+        // The steps of `Caller::try_loan`, without its result in between, which is looked at once more.
+        self.caller.check_loan(len)?;
+        let slot = match self.caller.take_slot() {
             Some(slot) => slot,
             None => self.wait_for_slot(deadline)?,
         };
-        Ok(self.lend(slot, len))
-    }
-
-    /// Whether a payload of that length is possible, while the session is; takes back what came back by itself.
-    #[inline(always)]
-    pub(crate) fn check_loan(&self, len: usize) -> Result<()> {
-        if len > self.capacity() {
-            return Err(Error::capacity(len, self.capacity()));
-        }
-        if self.connection.is_forked() {
-            return Err(Error::forked());
-        }
-        if self.connection.is_over() {
-            self.connection.check_alive(false)?;
-        }
-        if self.free.has_abandoned() {
-            self.reclaim();
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn lend(&self, slot: usize, len: usize) -> Loan<'_> {
-        if self.free.deepen(slot) {
-            self.publish_depth();
-        }
-        Loan::new(self, slot, len)
+        Ok(Loan::new(&self.caller, self.caller.lend(slot, len)))
     }
 
     #[cold]
     fn wait_for_slot(&self, deadline: Deadline) -> Result<usize> {
+        let Client { caller, .. } = self;
         let mut was_last_look = false;
         loop {
-            self.reclaim();
-            if let Some(slot) = self.free.take() {
+            caller.reclaim();
+            if let Some(slot) = caller.take_slot() {
                 return Ok(slot);
             }
-            if !self.free.has_abandoned() || matches!(deadline, Deadline::Now) {
-                self.connection.hear(Deadline::Now)?;
-                self.connection.check_alive(false)?;
-                return Err(self.full());
+            if !caller.has_abandoned() || matches!(deadline, Deadline::Now) {
+                caller.connection.look()?;
+                caller.connection.check_alive(false)?;
+                return Err(caller.full());
             }
-            self.connection.check_alive(false)?;
+            caller.connection.check_alive(false)?;
             if was_last_look {
                 return Err(Error::timed_out(false));
             }
             was_last_look = deadline.is_over();
             // Asked before sleeping: a reply that came before shows in the word, one that comes after rings.
-            let mut came = false;
-            self.free.for_each_abandoned(|slot| came |= !self.connection.ask_for_wake(slot).is_server());
-            if !came {
-                self.connection.sleep(deadline)?;
+            if !caller.arm_abandoned() {
+                caller.connection.sleep(deadline)?;
             }
         }
-    }
-
-    /// Takes back the slots of abandoned calls that the server is done with.
-    #[cold]
-    pub(crate) fn reclaim(&self) {
-        let segment = self.connection.segment();
-        if self.free.reclaim(|slot| !slot::load(&segment.line(slot).turn).is_server()) {
-            self.publish_depth();
-        }
-    }
-
-    #[cold]
-    pub(crate) fn full(&self) -> Error {
-        Error::new(
-            ErrorKind::Full,
-            format!(
-                "all {} slots of this client are out, in loans, replies not dropped yet, or calls in flight; drop or \
-                 wait for one, or \
-                 connect with more (ClientBuilder::slots)",
-                self.slots()
-            ),
-        )
-    }
-
-    /// The sequence of the next request in a slot.
-    #[inline(always)]
-    pub(crate) fn next_sequence(&self, slot: usize) -> u64 {
-        slot::next_sequence(self.sequences[slot].get())
-    }
-
-    /// The sequence of the last request in a slot.
-    #[inline(always)]
-    pub(crate) fn last_sequence(&self, slot: usize) -> u64 {
-        self.sequences[slot].get()
-    }
-
-    /// Passes a slot to the server as request `sequence`, the slot's next, and rings if it sleeps. `deadline` is for
-    /// the server to see.
-    #[inline(always)]
-    pub(crate) fn send(&self, slot: usize, line: &Line, sequence: u64, len: usize, deadline: Option<Instant>) {
-        let segment = self.connection.segment();
-        if let Some(at) = deadline {
-            segment.deadline(slot).store(clock::instant_to_ns(at), Ordering::Relaxed); // published by the turn
-        }
-        let head = Descriptor {
-            len: len as u32,
-            kind: Kind::Request,
-            in_body: len > INLINE_CAPACITY,
-            has_deadline: deadline.is_some(),
-        };
-        self.connection.pass_turn(line, head, sequence);
-        self.sequences[slot].set(sequence); // noted after the pass, when there is time
-        count(&self.counters.calls);
-    }
-
-    /// Waits for the reply to request `sequence` of a slot, its last, and takes it; on an error the call is given up.
-    #[inline(always)]
-    pub(crate) fn finish(
-        &self,
-        slot: usize,
-        line: &Line,
-        sequence: u64,
-        deadline: Option<Instant>,
-    ) -> Result<Reply<'_>> {
-        let turn = match self.connection.wait_briefly(line) {
-            Some(turn) => turn,
-            None => self.wait_patiently(slot, line, deadline)?,
-        };
-        self.accept_turn(slot, line, sequence, turn)
-    }
-
-    #[cold]
-    fn wait_patiently(&self, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<Turn> {
-        self.connection.wait_patiently(line, deadline.into()).inspect_err(|_| self.abandon(slot))?;
-        Ok(slot::load(&line.turn))
-    }
-
-    /// Checks and takes the reply in a slot whose turn has come back. On an error the slot is free again.
-    #[inline(always)]
-    pub(crate) fn accept(&self, slot: usize, line: &Line) -> Result<Reply<'_>> {
-        self.accept_turn(slot, line, self.last_sequence(slot), slot::load(&line.turn))
-    }
-
-    /// As [`Client::accept`], with what the caller has at hand: the turn that came, and the request's sequence.
-    #[inline(always)]
-    fn accept_turn(&self, slot: usize, line: &Line, sequence: u64, turn: Turn) -> Result<Reply<'_>> {
-        // Relaxed: acquired with the turn. Read once; only the local is looked at.
-        let word = line.head.load(Ordering::Relaxed);
-        let mut head = Descriptor::of_kind(word, Kind::Reply, self.capacity());
-        if turn.sequence() != sequence {
-            head = None;
-        }
-        if faults::is(Fault::UncheckedReply) {
-            head = Descriptor::parse(word).filter(|head| head.kind == Kind::Reply);
-        }
-        let Some(head) = head else { return Err(self.not_a_reply(slot, turn, word)) };
-        let again = faults::is(Fault::ReplyDoubleFetch).then(|| {
-            faults::widen_window();
-            line.head.load(Ordering::Relaxed)
-        });
-        Ok(Reply::new(self, slot, line, again.and_then(Descriptor::parse).unwrap_or(head)))
-    }
-
-    #[cold]
-    fn not_a_reply(&self, slot: usize, turn: Turn, word: u64) -> Error {
-        let segment = self.connection.segment();
-        let error = match Descriptor::parse(word) {
-            Some(head)
-                if head.kind.is_failure()
-                    && head.fits(self.capacity())
-                    && turn.sequence() == self.sequences[slot].get() =>
-            {
-                let mut text = vec![0; head.len as usize];
-                segment.copy_out(slot, head.in_body, &mut text);
-                // Whatever the server says, it does not steer a terminal.
-                let keep = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
-                let text: String = String::from_utf8_lossy(&text).chars().map(keep).collect();
-                match head.kind {
-                    Kind::Failed => Error::new(ErrorKind::HandlerFailed, text),
-                    Kind::Panicked => {
-                        Error::new(ErrorKind::HandlerPanicked, format!("the server's handler panicked: {text}"))
-                    }
-                    _ => Error::new(ErrorKind::Unanswered, "the server dropped the request without an answer"),
-                }
-            }
-            _ => {
-                let why = format!("slot {slot} came back with {turn:?} and head {word:#x}");
-                self.connection.end(CloseReason::Farewell(Reason::Violation, why.clone()));
-                Error::new(ErrorKind::Violation, format!("the server broke the protocol: {why}"))
-            }
-        };
-        self.release(slot);
-        error
-    }
-
-    /// A slot comes back unsent, or its reply is done with.
-    #[inline(always)]
-    pub(crate) fn release(&self, slot: usize) {
-        if self.free.give_back(slot) {
-            self.publish_depth();
-        }
-    }
-
-    /// What lies in a slot as the payload of its last request; nothing, in a forked child or if there is no memory for
-    /// it. The server may be writing there, so each byte is read once and none is believed.
-    #[cold]
-    pub(crate) fn copy_payload(&self, slot: usize, len: usize) -> Option<Vec<u8>> {
-        if self.connection.is_forked() {
-            return None;
-        }
-        let mut payload = Vec::new();
-        payload.try_reserve_exact(len).ok()?;
-        payload.resize(len, 0);
-        self.connection.segment().copy_out(slot, len > INLINE_CAPACITY, &mut payload);
-        Some(payload)
-    }
-
-    /// The caller does not want the reply of a slot any more.
-    pub(crate) fn abandon(&self, slot: usize) {
-        if self.connection.is_forked() {
-            return;
-        }
-        count(&self.counters.abandoned);
-        if slot::abandon(&self.connection.segment().line(slot).turn).is_server() {
-            self.connection.ring_for_abandonment();
-            if !faults::is(Fault::ForgottenSlot) {
-                self.free.abandon(slot);
-            }
-        } else {
-            self.release(slot);
-        }
-    }
-
-    /// Tells the server how many slot lines to look at.
-    ///
-    /// Relaxed: a larger depth is ordered before the pass of the slot by that pass's SeqCst swap, and so before the
-    /// look of a server that was woken by it or that looks a last time.
-    #[cold]
-    fn publish_depth(&self) {
-        if self.connection.is_forked() {
-            return; // the memory is not there
-        }
-        self.connection.segment().client_line().depth.store(self.free.depth() as u32, Ordering::Relaxed);
     }
 }
 
@@ -539,7 +304,7 @@ impl fmt::Debug for Client {
             .field("name", &self.name)
             .field("slots", &self.slots())
             .field("capacity", &self.capacity())
-            .field("is_over", &self.connection.is_over())
+            .field("is_over", &self.caller.connection.is_over())
             .finish()
     }
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::call_error::CallError;
-use crate::exchange::client::Client;
-use crate::memory::layout::{Descriptor, INLINE_CAPACITY};
-use crate::memory::payload::PayloadBytesMut;
-use crate::memory::prefetch;
+use crate::exchange::caller::Caller;
+use crate::exchange::owned_loan::OwnedLoan;
+use crate::memory::layout::Descriptor;
 use crate::memory::segment::Line;
+use crate::memory::slot::{self, Turn};
 use crate::sys::clock;
 
 /// Memory borrowed from the session, to be filled and passed to the server. Dropping it gives the slot back unsent.
@@ -30,24 +30,20 @@ use crate::sys::clock;
 /// ```
 #[must_use = "a loan that is not sent does nothing"]
 pub struct Loan<'c> {
-    client: &'c Client,
-    slot: usize,
+    caller: &'c Caller,
     line: &'c Line,
-    /// **Invariant L1.** The slot's turn is the client's, no other `Loan` or `Reply` of this client has it, and
-    /// `payload` is its payload.
-    payload: PayloadBytesMut,
+    owned: OwnedLoan,
     /// The request's sequence: found out before the memory is filled, as between filling and passing each instruction
     /// counts.
     sequence: u64,
 }
 
 impl<'c> Loan<'c> {
+    /// Of a slot that was lent.
     #[inline(always)]
-    pub(crate) fn new(client: &'c Client, slot: usize, len: usize) -> Loan<'c> {
-        let segment = client.connection.segment();
-        let line = segment.line(slot);
-        let payload = PayloadBytesMut::of_line(segment, slot, line, len > INLINE_CAPACITY, len);
-        Loan { client, slot, line, payload, sequence: client.next_sequence(slot) }
+    pub(crate) fn new(caller: &'c Caller, owned: OwnedLoan) -> Loan<'c> {
+        let slot = owned.slot();
+        Loan { caller, line: caller.line(slot), owned, sequence: caller.next_sequence(slot) }
     }
 
     /// Passes the memory to the server and waits until it comes back.
@@ -73,8 +69,8 @@ impl<'c> Loan<'c> {
     #[inline(always)] // else loan and reply go through memory, there and back
     pub fn call(self) -> Result<Reply<'c>> {
         let sequence = self.sequence;
-        let (client, slot, line) = self.pass(None)?;
-        client.finish(slot, line, sequence, None)
+        let (caller, slot, line) = self.pass(None)?;
+        finish(caller, slot, line, sequence, None)
     }
 
     /// As [`call`](Loan::call), but gives up after `timeout`; the server sees the deadline.
@@ -112,8 +108,8 @@ impl<'c> Loan<'c> {
 
     pub(crate) fn call_until(self, deadline: Option<Instant>) -> Result<Reply<'c>> {
         let sequence = self.sequence;
-        let (client, slot, line) = self.pass(deadline)?;
-        client.finish(slot, line, sequence, deadline)
+        let (caller, slot, line) = self.pass(deadline)?;
+        finish(caller, slot, line, sequence, deadline)
     }
 
     /// As [`call`](Loan::call), and with an error the payload comes back, as far as it is there still.
@@ -158,8 +154,8 @@ impl<'c> Loan<'c> {
     }
 
     fn call_or_payload_until(self, deadline: Option<Instant>) -> std::result::Result<Reply<'c>, CallError> {
-        let (client, slot, len) = (self.client, self.slot, self.payload.len());
-        self.call_until(deadline).map_err(|error| CallError::of(client, slot, len, error))
+        let (caller, slot, len) = (self.caller, self.owned.slot(), self.owned.len());
+        self.call_until(deadline).map_err(|error| CallError::of(caller, slot, len, error))
     }
 
     /// Passes the memory to the server and goes on: several calls can be under way at a time, answered in any order.
@@ -185,9 +181,9 @@ impl<'c> Loan<'c> {
     /// ```
     #[inline]
     pub fn send(self) -> Result<Pending<'c>> {
-        let len = self.payload.len();
-        let (client, slot, line) = self.pass(None)?;
-        Ok(Pending { client, slot, line, len, is_taken: false })
+        let len = self.owned.len();
+        let (caller, slot, line) = self.pass(None)?;
+        Ok(Pending { caller, slot, line, len, is_taken: false })
     }
 
     /// As [`send`](Loan::send), with a deadline for the server to see. Waiting for the reply is not bounded by it.
@@ -201,63 +197,70 @@ impl<'c> Loan<'c> {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn send_timeout(self, timeout: Duration) -> Result<Pending<'c>> {
-        let len = self.payload.len();
-        let (client, slot, line) = self.pass(clock::deadline_after(timeout))?;
-        Ok(Pending { client, slot, line, len, is_taken: false })
+        let len = self.owned.len();
+        let (caller, slot, line) = self.pass(clock::deadline_after(timeout))?;
+        Ok(Pending { caller, slot, line, len, is_taken: false })
     }
 
     #[inline(always)]
-    fn check_before_pass(&self) -> Result<()> {
-        if self.client.connection.is_forked() {
-            return Err(Error::forked());
-        }
-        self.client.connection.check_before_pass()
-    }
-
-    #[inline(always)]
-    fn pass(self, deadline: Option<Instant>) -> Result<(&'c Client, usize, &'c Line)> {
-        self.check_before_pass()?;
-        if self.payload.len() > INLINE_CAPACITY {
-            prefetch::written(&self);
-        }
+    fn pass(self, deadline: Option<Instant>) -> Result<(&'c Caller, usize, &'c Line)> {
+        self.caller.check_before_pass()?;
+        self.owned.written();
         let this = ManuallyDrop::new(self); // the slot is the server's from here on
-        this.client.send(this.slot, this.line, this.sequence, this.payload.len(), deadline);
-        Ok((this.client, this.slot, this.line))
+        let slot = this.owned.slot();
+        this.caller.pass(slot, this.line, this.sequence, this.owned.len(), deadline);
+        Ok((this.caller, slot, this.line))
     }
 }
 
-#[cfg(all(feature = "tokio", not(loom)))]
-mod owned;
+/// Waits for the reply to request `sequence` of a slot, its last, and takes it; on an error the call is given up.
+#[inline(always)]
+fn finish<'c>(
+    caller: &'c Caller,
+    slot: usize,
+    line: &Line,
+    sequence: u64,
+    deadline: Option<Instant>,
+) -> Result<Reply<'c>> {
+    let turn = match caller.connection.wait_briefly(line) {
+        Some(turn) => turn,
+        None => wait_patiently(caller, slot, line, deadline)?,
+    };
+    Ok(Reply::new(caller, slot, line, caller.accept(slot, line, sequence, turn)?))
+}
 
-#[cfg(all(feature = "tokio", not(loom)))]
-pub(crate) use crate::exchange::loan::owned::{Held, Passed};
+#[cold]
+fn wait_patiently(caller: &Caller, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<Turn> {
+    caller.connection.wait_patiently(line, deadline.into()).inspect_err(|_| caller.abandon(slot))?;
+    Ok(slot::load(&line.turn))
+}
 
 impl Deref for Loan<'_> {
     type Target = [u8];
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        &self.payload
+        &self.owned
     }
 }
 
 impl DerefMut for Loan<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.payload
+        &mut self.owned
     }
 }
 
 impl Drop for Loan<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.client.release(self.slot);
+        self.caller.release(self.owned.slot());
     }
 }
 
 impl fmt::Debug for Loan<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Loan").field("len", &self.payload.len()).field("slot", &self.slot).finish()
+        out.debug_struct("Loan").field("len", &self.owned.len()).field("slot", &self.owned.slot()).finish()
     }
 }
 
@@ -283,7 +286,7 @@ impl fmt::Debug for Loan<'_> {
 /// ```
 #[must_use = "dropping it abandons the call"]
 pub struct Pending<'c> {
-    client: &'c Client,
+    caller: &'c Caller,
     slot: usize,
     line: &'c Line,
     /// Of the request.
@@ -309,10 +312,10 @@ impl<'c> Pending<'c> {
             return Err(Error::new(ErrorKind::Unanswered, "the reply of this call has been taken before"));
         }
         self.is_taken = true;
-        if self.client.connection.is_forked() {
+        if self.caller.connection.is_forked() {
             return Err(Error::forked());
         }
-        self.client.finish(self.slot, self.line, self.client.last_sequence(self.slot), None)
+        finish(self.caller, self.slot, self.line, self.caller.last_sequence(self.slot), None)
     }
 
     /// The reply, or its error, if it is there; `None` if it is not, or has been taken before.
@@ -327,9 +330,9 @@ impl<'c> Pending<'c> {
     pub fn try_wait(&mut self) -> Option<Result<Reply<'c>>> {
         if self.is_ready() {
             self.is_taken = true;
-            return Some(self.client.accept(self.slot, self.line));
+            return Some(self.accept());
         }
-        if self.is_taken || self.client.connection.seems_alive() {
+        if self.is_taken || self.caller.connection.seems_alive() {
             return None;
         }
         // The server is gone, or this is a forked child: that takes no time to find out, and it is the answer.
@@ -352,10 +355,10 @@ impl<'c> Pending<'c> {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn wait_or_payload(self) -> std::result::Result<Reply<'c>, CallError> {
-        let (client, slot, len, is_taken) = (self.client, self.slot, self.len, self.is_taken);
+        let (caller, slot, len, is_taken) = (self.caller, self.slot, self.len, self.is_taken);
         self.wait().map_err(|error| match is_taken {
             true => CallError::without_payload(error),
-            false => CallError::of(client, slot, len, error),
+            false => CallError::of(caller, slot, len, error),
         })
     }
 
@@ -384,19 +387,27 @@ impl<'c> Pending<'c> {
         self.wait_until(Some(at))
     }
 
+    /// The reply that has come.
+    #[inline(always)]
+    fn accept(&self) -> Result<Reply<'c>> {
+        let sequence = self.caller.last_sequence(self.slot);
+        let head = self.caller.accept(self.slot, self.line, sequence, slot::load(&self.line.turn))?;
+        Ok(Reply::new(self.caller, self.slot, self.line, head))
+    }
+
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<Reply<'c>>> {
         if self.is_taken {
             return None;
         }
-        if self.client.connection.is_forked() {
+        if self.caller.connection.is_forked() {
             self.is_taken = true;
             return Some(Err(Error::forked()));
         }
-        let outcome = match self.client.connection.wait(self.line, deadline.into()) {
-            Ok(()) => self.client.accept(self.slot, self.line),
+        let outcome = match self.caller.connection.wait(self.line, deadline.into()) {
+            Ok(()) => self.accept(),
             Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) => return None,
             Err(error) => {
-                self.client.abandon(self.slot);
+                self.caller.abandon(self.slot);
                 Err(error)
             }
         };
@@ -414,7 +425,7 @@ impl<'c> Pending<'c> {
     /// ```
     #[inline]
     pub fn is_ready(&self) -> bool {
-        !self.is_taken && !self.client.connection.is_forked() && self.client.connection.is_ready(self.line)
+        !self.is_taken && !self.caller.connection.is_forked() && self.caller.connection.is_ready(self.line)
     }
 }
 
@@ -422,7 +433,7 @@ impl Drop for Pending<'_> {
     #[inline]
     fn drop(&mut self) {
         if !self.is_taken {
-            self.client.abandon(self.slot);
+            self.caller.abandon(self.slot);
         }
     }
 }
@@ -446,22 +457,14 @@ impl fmt::Debug for Pending<'_> {
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 pub struct Reply<'c> {
-    client: &'c Client,
-    slot: usize,
-    /// As invariant L1 of [`Loan`].
-    payload: PayloadBytesMut,
+    caller: &'c Caller,
+    owned: OwnedLoan,
 }
 
 impl<'c> Reply<'c> {
     #[inline(always)]
-    pub(crate) fn new(client: &'c Client, slot: usize, line: &Line, head: Descriptor) -> Reply<'c> {
-        let segment = client.connection.segment();
-        let payload = PayloadBytesMut::of_line(segment, slot, line, head.in_body, head.len as usize);
-        let reply = Reply { client, slot, payload };
-        if head.in_body {
-            prefetch::arrived(&reply);
-        }
-        reply
+    fn new(caller: &'c Caller, slot: usize, line: &Line, head: Descriptor) -> Reply<'c> {
+        Reply { caller, owned: OwnedLoan::with_reply(caller.connection.segment(), slot, line, head) }
     }
 
     /// Makes the reply the next request, of `len` bytes, without copying: what is in it stays where it is, unless the
@@ -482,17 +485,17 @@ impl<'c> Reply<'c> {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn into_loan(self, len: usize) -> Result<Loan<'c>> {
-        if self.client.connection.is_forked() {
+        if self.caller.connection.is_forked() {
             return Err(Error::forked());
         }
-        let capacity = self.client.capacity();
+        let capacity = self.caller.capacity();
         if len > capacity {
             return Err(Error::capacity(len, capacity));
         }
-        let this = ManuallyDrop::new(self);
-        let mut loan = Loan::new(this.client, this.slot, len);
-        loan.payload.take_over(&this.payload);
-        Ok(loan)
+        let mut this = ManuallyDrop::new(self);
+        let (caller, mut owned) = (this.caller, this.owned.take());
+        owned.resize(caller.connection.segment(), caller.line(owned.slot()), len);
+        Ok(Loan::new(caller, owned))
     }
 }
 
@@ -501,26 +504,26 @@ impl Deref for Reply<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        &self.payload
+        &self.owned
     }
 }
 
 impl DerefMut for Reply<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.payload
+        &mut self.owned
     }
 }
 
 impl Drop for Reply<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.client.release(self.slot);
+        self.caller.release(self.owned.slot());
     }
 }
 
 impl fmt::Debug for Reply<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Reply").field("len", &self.payload.len()).field("slot", &self.slot).finish()
+        out.debug_struct("Reply").field("len", &self.owned.len()).field("slot", &self.owned.slot()).finish()
     }
 }

@@ -18,9 +18,9 @@
 //!
 //! | part | where |
 //! |---|---|
-//! | the client's core, which never waits: loans, passes, looks, gives up | [`client`], [`free_slots`], [`loan`] |
+//! | the client's core, which never waits: loans, passes, looks, gives up | [`caller`], [`owned_loan`], [`free_slots`] |
 //! | the server's half: a turn that was seen becomes a request | [`crate::service::worker`], [`request`] |
-//! | blocking | [`client::Client`], [`server::Server`] |
+//! | blocking | [`client::Client`], [`loan`], [`server::Server`] |
 //! | tasks | `tokio` |
 //! | values instead of bytes | `typed_*`, `encoded` |
 //!
@@ -28,12 +28,14 @@
 //! turn is one atomic step. docs/design/exchange.md says why it is quick and what a kill leaves.
 
 mod call_error;
+mod caller;
 mod client;
 #[cfg(feature = "serde")]
 mod encoded;
 mod free_slots;
 mod intake;
 mod loan;
+mod owned_loan;
 pub(crate) mod request;
 mod server;
 #[cfg(all(feature = "tokio", not(loom)))]

@@ -9,8 +9,7 @@
 //!
 //! | lent by | has the bytes by | from | until | what keeps the memory |
 //! |---|---|---|---|---|
-//! | `Loan`, `Reply` | L1 | the slot was free, or came back with a checked descriptor | it is passed or released | a borrow of the client |
-//! | `Held` | L1 | it was a `Loan` or a `Reply` | as above | the session of the tasks, kept beside it |
+//! | `OwnedLoan` | L1 | the slot was free, or came back with a checked descriptor | it is passed or released | what is kept beside it: a borrow of the client (`Loan`, `Reply`), or the session of the tasks |
 //! | `MessageLoan` | D1 | the sender has room | it is committed or dropped | a borrow of the sender |
 //! | `Request` | Q1 | the turn came with a checked descriptor | it is answered | its session |
 //! | `Message` | R1 | as above | it is acknowledged or given back | its session |

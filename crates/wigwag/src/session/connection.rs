@@ -3,6 +3,7 @@
 //! What a client and a sender have in common. It knows nothing of which slot is used when, nor of what lies in it.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, PeerDeath, Result};
@@ -117,13 +118,11 @@ impl Connection {
 
     /// For a reactor: the client's bell, which then wakes nobody else any more, and what tells of everything else. At a
     /// server of another user there is no bell, and the second tells of rings, too.
-    #[cfg(all(feature = "tokio", not(loom)))]
-    pub fn descriptors(&self) -> Result<(Option<std::os::fd::OwnedFd>, std::os::fd::OwnedFd)> {
+    pub fn descriptors(&self) -> Result<(Option<OwnedFd>, OwnedFd)> {
         if self.is_forked() {
             return Err(Error::forked()); // the epoll is the parent's, too
         }
-        use std::os::fd::AsFd;
-        let copy = |fd: std::os::fd::BorrowedFd<'_>| {
+        let copy = |fd: BorrowedFd<'_>| {
             fd.try_clone_to_owned().map_err(|error| Error::io("copy a descriptor for the reactor", error))
         };
         let Established { poller, client_bell, .. } = &self.established;
@@ -291,7 +290,6 @@ impl Connection {
     }
 
     /// As [`Connection::came_awake`], for a task: its thread's processor is none of ours.
-    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn came_to_a_task(&self) {
         self.last_reply_at.set(self.server_slept.replace(false).then(Instant::now));
     }

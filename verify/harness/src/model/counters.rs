@@ -4,7 +4,7 @@
 //!
 //! | counter | bits | when it wraps |
 //! |---|---|---|
-//! | sequence of a slot (`client.rs` `sequences`, `worker.rs` `Expected`, `session.rs` `answered`) | 56 | goes on at 0 on both sides: compared for equality only, never for order. Tried here, from 2^32 - 16 and from the last 16 of 56 bits; the turn word itself wraps there, too |
+//! | sequence of a slot (`caller.rs` `sequences`, `worker.rs` `Expected`, `session.rs` `answered`) | 56 | goes on at 0 on both sides: compared for equality only, never for order. Tried here, from 2^32 - 16 and from the last 16 of 56 bits; the turn word itself wraps there, too |
 //! | idle passes of a serving thread (`worker.rs` `idle_passes`) | 32 | goes on at 0. It begins 64 before that, so every test passes it |
 //! | sleeps between two looks at the affinity (`worker.rs` `sleeps`), looks of one who polls (`connection.rs` `polls`) | 32 | go on at 0: only multiples are looked for |
 //! | requests until the clock is looked at (`worker.rs` `countdown`) | 32 | never below 0 by more than one: it is set anew there |

@@ -6,7 +6,7 @@
 //!
 //! | here | there |
 //! |---|---|
-//! | [`ClientAt`] | `client.rs`: `send`, `accept`; `connection.rs`: `pass`, `ring`, `wait_slow`, `hear`, `check_alive`, `Drop` |
+//! | [`ClientAt`] | `caller.rs`: `pass`, `accept`; `connection.rs`: `pass_turn`, `ring`, `wait_patiently`, `hear`, `check_alive`, `Drop` |
 //! | [`ThreadAt`] | `worker.rs`: `next`, `checkup`, `read_messages`, `pass`, `look`, `arm`, `idle`, `sleep`, `hear`, `wake`, `forget`; `request.rs`: `pass` |
 //! | [`ControlThreadAt`] | `service/control_thread.rs`: `handle`, `end`; `service/shared.rs`: `deal`, `forget`, `post`; `wake_flag.rs` |
 //! | bells | an eventfd in an edge-triggered epoll: an edge stays until the epoll is looked at, which takes all edges |

@@ -6,8 +6,8 @@
 //!
 //! | here | there |
 //! |---|---|
-//! | fill, pass, accept, release, give up, reclaim | `client.rs`: `loan_until`, `send`, `accept`, `release`, `abandon`, `reclaim` |
-//! | ask for each, sleep | `client.rs`: `wait_for_slot`; `connection.rs`: `wait_slow` |
+//! | fill, pass, accept, release, give up, reclaim | `caller.rs`: `try_loan`, `pass`, `accept`, `release`, `abandon`, `reclaim` |
+//! | ask for each, sleep | `client.rs`: `wait_for_slot`; `connection.rs`: `wait_patiently` |
 //! | take | `worker.rs`: `Entry::look`, `Entry::take` |
 //! | note, pass back, ring | `request.rs`: `pass`; `session.rs`: `set_answered` |
 

@@ -1,18 +1,15 @@
 //! What a client may wish for before it connects.
 
-use std::cell::Cell;
 use std::ffi::OsStr;
 use std::time::Duration;
 
 use crate::contract::Contract;
 use crate::error::Result;
-use crate::exchange::client::{Client, Counters};
-use crate::exchange::free_slots::FreeSlots;
+use crate::exchange::caller::Caller;
+use crate::exchange::client::Client;
 use crate::form::Form;
-use crate::memory::slot;
 use crate::options::ConnectOptions;
 use crate::session::connect::{self, Established};
-use crate::session::connection::Connection;
 use crate::wait::policy::Wait;
 
 /// Builds a [`Client`] with options. What it does not set, the server decides.
@@ -53,7 +50,7 @@ impl ClientBuilder {
 
     /// How values become bytes.
     #[cfg(feature = "serde")]
-    pub(super) fn encoding(&self) -> crate::contract::Encoding {
+    pub(crate) fn encoding(&self) -> crate::contract::Encoding {
         self.options.contract.encoding
     }
 
@@ -153,16 +150,12 @@ impl ClientBuilder {
 
     /// The client of a session that was made by these wishes.
     pub(crate) fn connected(self, name: &OsStr, established: Established) -> Client {
-        let slots = established.segment.geometry().slots;
-        let client = Client {
-            connection: Connection::new(established, self.options.wait),
-            free: FreeSlots::new(slots),
-            sequences: (0..slots).map(|_| Cell::new(slot::before_first())).collect(),
-            counters: Counters::default(),
-            name: name.to_owned(),
-            builder: self,
-        };
-        client.publish_depth();
-        client
+        let caller = self.caller(established);
+        Client { caller, name: name.to_owned(), builder: self }
+    }
+
+    /// The core of such a client.
+    pub(crate) fn caller(&self, established: Established) -> Caller {
+        Caller::new(established, self.options.wait)
     }
 }

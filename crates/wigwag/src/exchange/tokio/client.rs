@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::exchange::caller::Caller;
 use crate::exchange::client::{self, ClientBuilder};
 use crate::exchange::tokio::loan::{Loan, Reply};
 use crate::exchange::tokio::session::Session;
@@ -45,6 +46,9 @@ pub struct Client {
     session: Arc<Session>,
     slots: usize,
     capacity: usize,
+    /// How values become bytes.
+    #[cfg(feature = "serde")]
+    encoding: crate::contract::Encoding,
 }
 
 impl Client {
@@ -106,8 +110,19 @@ impl Client {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn from_blocking(client: client::Client) -> Result<Client> {
-        let (slots, capacity) = (client.slots(), client.capacity());
-        Ok(Client { session: Session::new(client)?, slots, capacity })
+        let (caller, options) = client.into_parts();
+        Client::of(caller, &options)
+    }
+
+    #[cfg_attr(not(feature = "serde"), allow(unused_variables, reason = "only the encoding is left to be known"))]
+    fn of(caller: Caller, options: &ClientBuilder) -> Result<Client> {
+        Ok(Client {
+            slots: caller.slots(),
+            capacity: caller.capacity(),
+            #[cfg(feature = "serde")]
+            encoding: options.encoding(),
+            session: Session::new(caller)?,
+        })
     }
 
     /// The largest payload in bytes, request or reply.
@@ -158,8 +173,8 @@ impl Client {
     /// # wigwag::Result::Ok(())
     /// ```
     pub async fn loan(&self, len: usize) -> Result<Loan> {
-        let held = self.session.take_slot(len).await?;
-        Ok(Loan::new(&self.session, held))
+        let loan = self.session.take_slot(len).await?;
+        Ok(Loan::new(&self.session, loan))
     }
 
     /// As [`loan`](Client::loan), without waiting.
@@ -178,8 +193,8 @@ impl Client {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn try_loan(&self, len: usize) -> Result<Loan> {
-        let held = self.session.try_take_slot(len)?;
-        Ok(Loan::new(&self.session, held))
+        let loan = self.session.try_take_slot(len)?;
+        Ok(Loan::new(&self.session, loan))
     }
 
     /// As [`loan`](Client::loan), for at most so long.
@@ -267,7 +282,7 @@ impl Client {
     #[cfg(feature = "serde")]
     pub(super) fn encoding(&self) -> Result<crate::contract::Encoding> {
         self.session.check_fork()?;
-        Ok(self.session.with_client(client::Client::encoding))
+        Ok(self.encoding)
     }
 
     /// What the session has counted, of all handles; nothing, in a forked child.
@@ -286,7 +301,7 @@ impl Client {
         if self.session.is_forked() {
             return ClientStats::default();
         }
-        self.session.with_client(client::Client::stats)
+        self.session.with_caller(Caller::stats)
     }
 }
 
@@ -309,7 +324,7 @@ impl ClientBuilder {
     /// ```
     pub async fn connect_async(self, name: impl AsRef<OsStr>) -> Result<Client> {
         let established = shake_hands(ClientHandshake::begin(name.as_ref(), self.checked_options()?)?).await?;
-        Client::from_blocking(self.connected(name.as_ref(), established))
+        Client::of(self.caller(established), &self)
     }
 }
 

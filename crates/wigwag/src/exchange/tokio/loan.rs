@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::call_error::CallError;
-use crate::exchange::loan::Held;
+use crate::exchange::owned_loan::OwnedLoan;
 use crate::exchange::tokio::session::Session;
 use crate::sys::clock;
 
@@ -81,7 +81,7 @@ pub struct Reply(Owned);
 struct Owned {
     /// `None` once the slot is somebody else's.
     session: Option<Arc<Session>>,
-    held: Held,
+    loan: OwnedLoan,
 }
 
 impl Owned {
@@ -95,7 +95,7 @@ impl Owned {
     fn resize(mut self, len: usize) -> Result<Owned> {
         let session = Arc::clone(self.session());
         session.check_fork()?;
-        session.with_client(|client| client.check_loan(len).map(|()| self.held.resize(client, len)))?;
+        session.with_caller(|caller| caller.resize(&mut self.loan, len))?;
         Ok(self)
     }
 }
@@ -103,14 +103,14 @@ impl Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         if let Some(session) = &self.session {
-            session.release(self.held.slot());
+            session.release(self.loan.slot());
         }
     }
 }
 
 impl Loan {
-    pub(super) fn new(session: &Arc<Session>, held: Held) -> Loan {
-        Loan(Owned { session: Some(Arc::clone(session)), held })
+    pub(super) fn new(session: &Arc<Session>, loan: OwnedLoan) -> Loan {
+        Loan(Owned { session: Some(Arc::clone(session)), loan })
     }
 
     /// Passes the memory to the server and waits until it is back. Dropping the future gives the call up.
@@ -236,10 +236,10 @@ impl Loan {
 
     async fn call_or_payload_until(mut self, deadline: Option<Instant>) -> std::result::Result<Reply, CallError> {
         let session = Arc::clone(self.0.session());
-        let (slot, len) = (self.0.held.slot(), self.0.held.len());
+        let (slot, len) = (self.0.loan.slot(), self.0.loan.len());
         // Copied while the slot is this call's: once it has gone back, another task may write there.
         let copy = || session.copy_payload(slot, len);
-        if let Err(error) = session.send(&self.0.held, deadline) {
+        if let Err(error) = session.send(&self.0.loan, deadline) {
             return Err(CallError::with_payload(error, copy()));
         }
         let mut pending = Pending { session: self.0.session.take(), slot, is_polled: false };
@@ -283,8 +283,8 @@ impl Loan {
     }
 
     fn pass(mut self, deadline: Option<Instant>) -> Result<Pending> {
-        self.0.session().send(&self.0.held, deadline)?;
-        Ok(Pending { session: self.0.session.take(), slot: self.0.held.slot(), is_polled: false })
+        self.0.session().send(&self.0.loan, deadline)?;
+        Ok(Pending { session: self.0.session.take(), slot: self.0.loan.slot(), is_polled: false })
     }
 }
 
@@ -304,7 +304,7 @@ impl Future for Pending {
         let outcome = std::task::ready!(session.poll_reply(this.slot, context.waker()));
         budget.made_progress();
         let session = this.session.take();
-        Poll::Ready(outcome.map(|held| Reply(Owned { session, held })))
+        Poll::Ready(outcome.map(|loan| Reply(Owned { session, loan })))
     }
 }
 
@@ -343,13 +343,13 @@ impl Deref for Loan {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0.held
+        &self.0.loan
     }
 }
 
 impl DerefMut for Loan {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0.held
+        &mut self.0.loan
     }
 }
 
@@ -357,19 +357,19 @@ impl Deref for Reply {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0.held
+        &self.0.loan
     }
 }
 
 impl DerefMut for Reply {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0.held
+        &mut self.0.loan
     }
 }
 
 impl fmt::Debug for Loan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Loan").field("len", &self.len()).field("slot", &self.0.held.slot()).finish()
+        out.debug_struct("Loan").field("len", &self.len()).field("slot", &self.0.loan.slot()).finish()
     }
 }
 
@@ -381,6 +381,6 @@ impl fmt::Debug for Pending {
 
 impl fmt::Debug for Reply {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Reply").field("len", &self.len()).field("slot", &self.0.held.slot()).finish()
+        out.debug_struct("Reply").field("len", &self.len()).field("slot", &self.0.loan.slot()).finish()
     }
 }

@@ -14,15 +14,14 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::{Error, Result};
-use crate::exchange::client::Client;
-use crate::exchange::loan::{Held, Passed};
+use crate::exchange::caller::Caller;
+use crate::exchange::owned_loan::{OwnedLoan, PassedSlot};
 use crate::faults::{self, Fault};
 use crate::session::close_reason::CloseReason;
 use crate::session::protocol::Reason;
 use crate::sync;
 use crate::sys::async_fd::{Watched, watch};
 use crate::sys::fork::ForkGuard;
-use crate::wait::deadline::Deadline;
 use crate::wait::policy::SPIN_BUDGET;
 use crate::wait::readiness::poll_ring;
 use crate::wait::spin_backoff::SpinBackoff;
@@ -43,7 +42,7 @@ pub struct Session {
 }
 
 struct State {
-    client: Client,
+    caller: Caller,
     /// For each slot who waits for its reply.
     wakers: Box<[Option<Waker>]>,
     /// The slots that have one.
@@ -69,14 +68,16 @@ impl Wake for ReactorWaker {
 }
 
 impl Session {
-    /// Gives a client's session to the reactor.
-    pub fn new(client: Client) -> Result<Arc<Session>> {
-        let (bell, life) = client.connection.descriptors()?;
+    /// Gives a session to the reactor.
+    pub fn new(caller: Caller) -> Result<Arc<Session>> {
+        let (bell, life) = caller.descriptors()?;
         let (bell, life) = (bell.map(watch).transpose()?, watch(life)?);
-        client.watch_abandoned();
-        let (slots, out) = (client.slots(), if faults::is(Fault::UncountedCalls) { 0 } else { client.slots_out() });
+        // What came back before it was asked for shows in the turn, what comes after rings.
+        caller.arm_abandoned();
+        caller.reclaim();
+        let (slots, out) = (caller.slots(), if faults::is(Fault::UncountedCalls) { 0 } else { caller.slots_out() });
         let state = State {
-            client,
+            caller,
             wakers: (0..slots).map(|_| None).collect(),
             asleep: Vec::new(),
             out,
@@ -92,18 +93,18 @@ impl Session {
             fork: ForkGuard::new(),
         });
         session.listen();
-        session.with_client(|_| ()); // it may have been over before
+        session.with_caller(|_| ()); // it may have been over before
         Ok(session)
     }
 
-    /// Uses the client, and sees what has changed. `taken`: slots that `using` may take, whose permits the caller has.
+    /// Uses the core, and sees what has changed. `taken`: slots that `using` may take, whose permits the caller has.
     fn with_state<R>(&self, taken: usize, using: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = using(&mut state);
-        let out = state.client.slots_out();
+        let out = state.caller.slots_out();
         let back = state.out + taken - out;
         state.out = out;
-        let is_over = state.client.connection.is_over();
+        let is_over = state.caller.connection.is_over();
         drop(state);
         if back > 0 {
             self.slots.add_permits(back);
@@ -114,18 +115,18 @@ impl Session {
         result
     }
 
-    /// Uses the client.
-    pub fn with_client<R>(&self, using: impl FnOnce(&Client) -> R) -> R {
-        self.with_state(0, |state| using(&state.client))
+    /// Uses the core.
+    pub fn with_caller<R>(&self, using: impl FnOnce(&Caller) -> R) -> R {
+        self.with_state(0, |state| using(&state.caller))
     }
 
     /// A slot for a payload of `len` bytes; waits until there is one, in the order in which it was asked for.
-    pub async fn take_slot(&self, len: usize) -> Result<Held> {
+    pub async fn take_slot(&self, len: usize) -> Result<OwnedLoan> {
         self.check_fork()?;
         if let Ok(permit) = self.slots.try_acquire() {
             return self.take_permitted(permit, len);
         }
-        self.with_client(|client| client.check_loan(len))?; // nobody waits for what will never be possible
+        self.with_caller(|caller| caller.check_loan(len))?; // nobody waits for what will never be possible
         match self.slots.acquire().await {
             Ok(permit) => self.take_permitted(permit, len),
             Err(_) => Err(self.why_no_slot()),
@@ -133,7 +134,7 @@ impl Session {
     }
 
     /// A slot, if there is one and nobody stands in line for it.
-    pub fn try_take_slot(&self, len: usize) -> Result<Held> {
+    pub fn try_take_slot(&self, len: usize) -> Result<OwnedLoan> {
         self.check_fork()?;
         match self.slots.try_acquire() {
             Ok(permit) => self.take_permitted(permit, len),
@@ -141,14 +142,14 @@ impl Session {
         }
     }
 
-    fn take_permitted(&self, permit: SemaphorePermit<'_>, len: usize) -> Result<Held> {
+    fn take_permitted(&self, permit: SemaphorePermit<'_>, len: usize) -> Result<OwnedLoan> {
         permit.forget(); // it comes back with the slot
-        self.with_state(1, |state| state.client.take_slot(len))?.ok_or_else(|| self.why_no_slot())
+        self.with_state(1, |state| state.caller.try_loan(len))?.ok_or_else(|| self.why_no_slot())
     }
 
     #[cold]
     fn why_no_slot(&self) -> Error {
-        self.with_client(|client| client.connection.check_alive(false).err().unwrap_or_else(|| client.full()))
+        self.with_caller(|caller| caller.connection.check_alive(false).err().unwrap_or_else(|| caller.full()))
     }
 
     /// Spins for a reply that may be nearer than a wake-up is long, if nobody else waits and the server is awake.
@@ -157,9 +158,9 @@ impl Session {
             return;
         }
         let passed = self.with_state(0, |state| {
-            let State { client, asleep, spin_backoff, .. } = state;
-            let is_worth_it = asleep.is_empty() && client.connection.is_worth_spinning();
-            (is_worth_it && spin_backoff.may_spin()).then(|| Passed::new(client, slot))
+            let State { caller, asleep, spin_backoff, .. } = state;
+            let is_worth_it = asleep.is_empty() && caller.connection.is_worth_spinning();
+            (is_worth_it && spin_backoff.may_spin()).then(|| PassedSlot::new(caller.line(slot)))
         });
         let Some(passed) = passed else { return };
         let has_paid = spin_for(&passed);
@@ -167,41 +168,25 @@ impl Session {
     }
 
     /// Passes a slot to the server. On an error it is still the client's.
-    pub fn send(&self, held: &Held, deadline: Option<Instant>) -> Result<()> {
+    pub fn send(&self, loan: &OwnedLoan, deadline: Option<Instant>) -> Result<()> {
         self.check_fork()?;
-        held.written();
-        self.with_client(|client| client.send_held(held, deadline))
+        loan.written();
+        self.with_caller(|caller| caller.send(loan, deadline))
     }
 
     /// The reply of a slot, or the end of the session; else `waker` is woken when one of these is there. With an error
     /// the slot is not the caller's any more.
-    pub fn poll_reply(&self, slot: usize, waker: &Waker) -> Poll<Result<Held>> {
+    pub fn poll_reply(&self, slot: usize, waker: &Waker) -> Poll<Result<OwnedLoan>> {
         if self.is_forked() {
             return Poll::Ready(Err(Error::forked()));
         }
         self.with_state(0, |state| {
-            let State { client, wakers, asleep, .. } = state;
-            let line = client.connection.segment().line(slot);
-            if !client.connection.is_ready(line) {
-                let is_over = client.connection.check_alive_with(line);
-                match &mut wakers[slot] {
-                    Some(registered) => registered.clone_from(waker),
-                    none => {
-                        *none = Some(waker.clone());
-                        asleep.push(slot);
-                    }
-                }
-                // Asked before it is left: a reply that came before shows in the word, one that comes after rings. One
-                // that was passed before the end counts.
-                if client.connection.ask_for_wake(slot).is_server() {
-                    let Err(error) = is_over else { return Poll::Pending };
-                    state.forget(slot);
-                    state.client.abandon(slot);
-                    return Poll::Ready(Err(error));
-                }
-            }
+            let outcome = match state.try_reply(slot, waker) {
+                Some(outcome) => outcome,
+                None => return Poll::Pending,
+            };
             state.forget(slot);
-            Poll::Ready(state.client.take_reply(slot))
+            Poll::Ready(outcome)
         })
     }
 
@@ -212,11 +197,7 @@ impl Session {
         }
         self.with_state(0, |state| {
             state.forget(slot);
-            state.client.abandon(slot);
-            // So that whoever waits for a slot hears of it, whenever that is.
-            if !state.client.connection.ask_for_wake(slot).is_server() {
-                state.client.reclaim();
-            }
+            state.caller.abandon_armed(slot); // whoever waits for a slot hears of it
         });
     }
 
@@ -225,7 +206,7 @@ impl Session {
         if self.is_forked() {
             return;
         }
-        self.with_client(|client| client.release(slot));
+        self.with_caller(|caller| caller.release(slot));
     }
 
     /// What lies in a slot as its payload; nothing, in a forked child.
@@ -233,7 +214,7 @@ impl Session {
         if self.is_forked() {
             return None;
         }
-        self.with_client(|client| client.copy_payload(slot, len))
+        self.with_caller(|caller| caller.copy_payload(slot, len))
     }
 
     /// Whether this is a forked child, which has none of the memory; and where another thread may have held the lock of
@@ -272,20 +253,16 @@ impl Session {
     /// Wakes those whose replies are there, and takes back the slots of abandoned calls.
     fn look(&self, has_events: bool) {
         let ready: Vec<Waker> = self.with_state(0, |state| {
-            let State { client, wakers, asleep, .. } = state;
-            let connection = &client.connection;
-            if has_events && let Err(error) = connection.hear(Deadline::Now) {
-                connection.end(CloseReason::Farewell(Reason::Shutdown, error.to_string()));
-            }
+            let State { caller, wakers, asleep, .. } = state;
+            caller.look(has_events);
             let mut ready = Vec::new();
             asleep.retain(|&slot| {
-                let is_ready = connection.is_ready(connection.segment().line(slot));
+                let is_ready = caller.connection.is_ready(caller.line(slot));
                 if is_ready {
                     ready.extend(wakers[slot].take());
                 }
                 !is_ready
             });
-            client.reclaim();
             ready
         });
         ready.into_iter().for_each(Waker::wake);
@@ -294,7 +271,7 @@ impl Session {
     #[cold]
     fn runtime_is_gone(&self) {
         let why = "the tokio runtime in which the client connected is shutting down";
-        self.with_client(|client| client.connection.end(CloseReason::Farewell(Reason::Shutdown, why.into())));
+        self.with_caller(|caller| caller.connection.end(CloseReason::Farewell(Reason::Shutdown, why.into())));
     }
 
     /// The session is over: all who wait are told.
@@ -322,7 +299,7 @@ impl Session {
 const SPINS_PER_CLOCK: u32 = 128;
 
 /// For at most as long as a wake-up takes. Not under the lock.
-fn spin_for(passed: &Passed) -> bool {
+fn spin_for(passed: &PassedSlot) -> bool {
     let mut begin = None;
     loop {
         for _ in 0..SPINS_PER_CLOCK {
@@ -338,6 +315,29 @@ fn spin_for(passed: &Passed) -> bool {
 }
 
 impl State {
+    /// The reply of a slot, or the end of the session; else the waker is woken when one of these is there.
+    fn try_reply(&mut self, slot: usize, waker: &Waker) -> Option<Result<OwnedLoan>> {
+        if let Some(outcome) = self.caller.try_reply(slot) {
+            return Some(outcome);
+        }
+        match self.caller.arm(slot) {
+            Ok(true) => {}
+            Ok(false) => return self.caller.try_reply(slot),
+            Err(error) => {
+                self.caller.abandon(slot);
+                return Some(Err(error));
+            }
+        }
+        match &mut self.wakers[slot] {
+            Some(registered) => registered.clone_from(waker),
+            none => {
+                *none = Some(waker.clone());
+                self.asleep.push(slot);
+            }
+        }
+        None
+    }
+
     /// Nobody waits for this slot.
     fn forget(&mut self, slot: usize) {
         if self.wakers[slot].take().is_some() {

@@ -1,0 +1,554 @@
+//! The client's core: what can be done with the slots of a session now, how to be told when more can be, and what came.
+//!
+//! Nothing here waits: no step sleeps or spins, reads a clock to wait by, or knows a runtime. The two clients are ways
+//! to wait on it: a thread waits in [`Client`](crate::exchange::client), a task in `tokio::Client`. The steps:
+//!
+//! ```text
+//! try_loan  -> OwnedLoan       None: all slots are out      arm_abandoned, and wait for a ring
+//! (write into it)
+//! send                         the slot is the server's
+//! try_reply -> OwnedLoan       None: it has not come back   arm, and wait for a ring
+//! release                      or: send again, abandon
+//! ```
+//!
+//! Rings come by the [`descriptors`](Caller::descriptors); [`look`](Caller::look) takes in what else they tell. Who
+//! asks for a ring first asks, then looks once more, then waits: what came before shows in the turn, what comes after
+//! rings.
+//!
+//! The blocking client ([`crate::exchange::loan`]) takes the same steps one level lower, with the slot's line and the
+//! request's sequence at hand, because between filling and passing each instruction counts.
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::exchange::free_slots::FreeSlots;
+use crate::exchange::owned_loan::OwnedLoan;
+use crate::faults::{self, Fault};
+use crate::memory::layout::{Descriptor, INLINE_CAPACITY, Kind};
+use crate::memory::segment::Line;
+use crate::memory::slot::{self, Turn};
+use crate::session::close_reason::CloseReason;
+use crate::session::connect::Established;
+use crate::session::connection::{Connection, count};
+use crate::session::protocol::Reason;
+use crate::stats::ClientStats;
+use crate::sync::Ordering;
+use crate::sys::clock;
+use crate::wait::policy::Wait;
+
+/// One session of a client, with the private knowledge of its slots. Dropping it ends the session.
+pub struct Caller {
+    pub connection: Connection,
+    free: FreeSlots,
+    /// The sequence of each slot's last request: private, so no word of the peer's decides what we accept.
+    sequences: Box<[Cell<u64>]>,
+    counters: Counters,
+}
+
+/// Each is changed by this client alone.
+#[derive(Default)]
+struct Counters {
+    calls: Cell<u64>,
+    abandoned: Cell<u64>,
+}
+
+impl Caller {
+    /// The session of an attachment. `wait`: how its replies will be waited for.
+    pub fn new(established: Established, wait: Wait) -> Caller {
+        let slots = established.segment.geometry().slots;
+        let caller = Caller {
+            connection: Connection::new(established, wait),
+            free: FreeSlots::new(slots),
+            sequences: (0..slots).map(|_| Cell::new(slot::before_first())).collect(),
+            counters: Counters::default(),
+        };
+        caller.publish_depth();
+        caller
+    }
+
+    /// The largest payload in bytes.
+    #[inline(always)]
+    pub fn capacity(&self) -> usize {
+        self.connection.geometry().capacity
+    }
+
+    /// How many slots there are.
+    pub fn slots(&self) -> usize {
+        self.connection.geometry().slots
+    }
+
+    /// The line of a slot.
+    #[inline(always)]
+    pub fn line(&self, slot: usize) -> &Line {
+        self.connection.segment().line(slot)
+    }
+
+    /// What has happened so far.
+    pub fn stats(&self) -> ClientStats {
+        let (spins_paid, spins_in_vain) = self.connection.spins();
+        let in_flight = if self.connection.is_forked() { 0 } else { self.connection.in_flight() as u64 };
+        ClientStats {
+            spins_paid,
+            spins_in_vain,
+            in_flight,
+            calls: self.counters.calls.get(),
+            doorbells_rung: self.connection.doorbells_rung(),
+            sleeps: self.connection.sleeps(),
+            abandoned: self.counters.abandoned.get(),
+        }
+    }
+
+    /// Whether a payload of that length is possible, while the session is; takes back what came back by itself.
+    #[inline(always)]
+    pub fn check_loan(&self, len: usize) -> Result<()> {
+        if len > self.capacity() {
+            return Err(Error::capacity(len, self.capacity()));
+        }
+        if self.connection.is_forked() {
+            return Err(Error::forked());
+        }
+        if self.connection.is_over() {
+            self.connection.check_alive(false)?;
+        }
+        if self.free.has_abandoned() {
+            self.reclaim();
+        }
+        Ok(())
+    }
+
+    /// A free slot, if there is one: to be [lent](Caller::lend) or [released](Caller::release).
+    #[inline(always)]
+    pub fn take_slot(&self) -> Option<usize> {
+        self.free.take()
+    }
+
+    /// A slot that was taken, for a payload that was checked.
+    #[inline(always)]
+    pub fn lend(&self, slot: usize, len: usize) -> OwnedLoan {
+        if self.free.deepen(slot) {
+            self.publish_depth();
+        }
+        OwnedLoan::new(self.connection.segment(), slot, self.line(slot), len)
+    }
+
+    /// Whether slots may come back by themselves, because the calls in them were given up.
+    pub fn has_abandoned(&self) -> bool {
+        self.free.has_abandoned()
+    }
+
+    /// Asks to be rung for each slot whose call was given up. `true`: one of them has come back meanwhile, and nothing
+    /// will ring for that one.
+    pub fn arm_abandoned(&self) -> bool {
+        let mut came = false;
+        self.free.for_each_abandoned(|slot| came |= !self.connection.ask_for_wake(slot).is_server());
+        came
+    }
+
+    /// Takes back the slots of abandoned calls that the server is done with.
+    #[cold]
+    pub fn reclaim(&self) {
+        if self.free.reclaim(|slot| self.connection.is_ready(self.line(slot))) {
+            self.publish_depth();
+        }
+    }
+
+    /// Why there is no slot.
+    #[cold]
+    pub fn full(&self) -> Error {
+        Error::new(
+            ErrorKind::Full,
+            format!(
+                "all {} slots of this client are out, in loans, replies not dropped yet, or calls in flight; drop or \
+                 wait for one, or \
+                 connect with more (ClientBuilder::slots)",
+                self.slots()
+            ),
+        )
+    }
+
+    /// The sequence of the next request in a slot.
+    #[inline(always)]
+    pub fn next_sequence(&self, slot: usize) -> u64 {
+        slot::next_sequence(self.sequences[slot].get())
+    }
+
+    /// The sequence of the last request in a slot.
+    #[inline(always)]
+    pub fn last_sequence(&self, slot: usize) -> u64 {
+        self.sequences[slot].get()
+    }
+
+    /// Before a pass: an error if the memory is not there, or the server is known to be gone.
+    #[inline(always)]
+    pub fn check_before_pass(&self) -> Result<()> {
+        if self.connection.is_forked() {
+            return Err(Error::forked());
+        }
+        self.connection.check_before_pass()
+    }
+
+    /// Passes a slot to the server as request `sequence`, the slot's next, and rings if it sleeps. `deadline` is for
+    /// the server to see.
+    #[inline(always)]
+    pub fn pass(&self, slot: usize, line: &Line, sequence: u64, len: usize, deadline: Option<Instant>) {
+        let segment = self.connection.segment();
+        if let Some(at) = deadline {
+            segment.deadline(slot).store(clock::instant_to_ns(at), Ordering::Relaxed); // published by the turn
+        }
+        let head = Descriptor {
+            len: len as u32,
+            kind: Kind::Request,
+            in_body: len > INLINE_CAPACITY,
+            has_deadline: deadline.is_some(),
+        };
+        self.connection.pass_turn(line, head, sequence);
+        self.sequences[slot].set(sequence); // noted after the pass, when there is time
+        count(&self.counters.calls);
+    }
+
+    /// Checks the reply to request `sequence` in a slot that came back with `turn`: its descriptor, by which the slot
+    /// becomes [a loan with the reply](OwnedLoan::with_reply). On an error the slot is free again.
+    #[inline(always)]
+    pub fn accept(&self, slot: usize, line: &Line, sequence: u64, turn: Turn) -> Result<Descriptor> {
+        // Relaxed: acquired with the turn. Read once; only the local is looked at.
+        let word = line.head.load(Ordering::Relaxed);
+        let mut head = Descriptor::of_kind(word, Kind::Reply, self.capacity());
+        if turn.sequence() != sequence {
+            head = None;
+        }
+        if faults::is(Fault::UncheckedReply) {
+            head = Descriptor::parse(word).filter(|head| head.kind == Kind::Reply);
+        }
+        let Some(head) = head else { return Err(self.not_a_reply(slot, turn, word)) };
+        let again = faults::is(Fault::ReplyDoubleFetch).then(|| {
+            faults::widen_window();
+            line.head.load(Ordering::Relaxed)
+        });
+        Ok(again.and_then(Descriptor::parse).unwrap_or(head))
+    }
+
+    #[cold]
+    fn not_a_reply(&self, slot: usize, turn: Turn, word: u64) -> Error {
+        let segment = self.connection.segment();
+        let error = match Descriptor::parse(word) {
+            Some(head)
+                if head.kind.is_failure()
+                    && head.fits(self.capacity())
+                    && turn.sequence() == self.sequences[slot].get() =>
+            {
+                let mut text = vec![0; head.len as usize];
+                segment.copy_out(slot, head.in_body, &mut text);
+                // Whatever the server says, it does not steer a terminal.
+                let keep = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
+                let text: String = String::from_utf8_lossy(&text).chars().map(keep).collect();
+                match head.kind {
+                    Kind::Failed => Error::new(ErrorKind::HandlerFailed, text),
+                    Kind::Panicked => {
+                        Error::new(ErrorKind::HandlerPanicked, format!("the server's handler panicked: {text}"))
+                    }
+                    _ => Error::new(ErrorKind::Unanswered, "the server dropped the request without an answer"),
+                }
+            }
+            _ => {
+                let why = format!("slot {slot} came back with {turn:?} and head {word:#x}");
+                self.connection.end(CloseReason::Farewell(Reason::Violation, why.clone()));
+                Error::new(ErrorKind::Violation, format!("the server broke the protocol: {why}"))
+            }
+        };
+        self.release(slot);
+        error
+    }
+
+    /// A slot comes back unsent, or its reply is done with.
+    #[inline(always)]
+    pub fn release(&self, slot: usize) {
+        if self.free.give_back(slot) {
+            self.publish_depth();
+        }
+    }
+
+    /// What lies in a slot as the payload of its last request; nothing, in a forked child or if there is no memory for
+    /// it. The server may be writing there, so each byte is read once and none is believed.
+    #[cold]
+    pub fn copy_payload(&self, slot: usize, len: usize) -> Option<Vec<u8>> {
+        if self.connection.is_forked() {
+            return None;
+        }
+        let mut payload = Vec::new();
+        payload.try_reserve_exact(len).ok()?;
+        payload.resize(len, 0);
+        self.connection.segment().copy_out(slot, len > INLINE_CAPACITY, &mut payload);
+        Some(payload)
+    }
+
+    /// Nobody wants the reply of a slot any more: the slot comes back when the server is done with it.
+    pub fn abandon(&self, slot: usize) {
+        if self.connection.is_forked() {
+            return;
+        }
+        count(&self.counters.abandoned);
+        if slot::abandon(&self.line(slot).turn).is_server() {
+            self.connection.ring_for_abandonment();
+            if !faults::is(Fault::ForgottenSlot) {
+                self.free.abandon(slot);
+            }
+        } else {
+            self.release(slot);
+        }
+    }
+
+    /// Tells the server how many slot lines to look at.
+    ///
+    /// Relaxed: a larger depth is ordered before the pass of the slot by that pass's SeqCst swap, and so before the
+    /// look of a server that was woken by it or that looks a last time.
+    #[cold]
+    fn publish_depth(&self) {
+        if self.connection.is_forked() {
+            return; // the memory is not there
+        }
+        self.connection.segment().client_line().depth.store(self.free.depth() as u32, Ordering::Relaxed);
+    }
+}
+
+/// The steps of those who hold slots without a borrow, and wait for descriptors.
+#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the blocking client borrows, and sleeps by itself"))]
+impl Caller {
+    /// What to wait for: the bell, which is rung for each slot that was [armed](Caller::arm), and what tells of
+    /// everything else, as [`Connection::descriptors`] has them. From then on the bell wakes no blocking call.
+    pub fn descriptors(&self) -> Result<(Option<OwnedFd>, OwnedFd)> {
+        self.connection.descriptors()
+    }
+
+    /// Takes in what the descriptors told, if the second had something to tell, and the slots of abandoned calls that
+    /// came back.
+    pub fn look(&self, has_events: bool) {
+        if has_events && let Err(error) = self.connection.look() {
+            self.connection.end(CloseReason::Farewell(Reason::Shutdown, error.to_string()));
+        }
+        self.reclaim();
+    }
+
+    /// How many slots are out: in loans, calls and replies, and those given up while the server has them.
+    pub fn slots_out(&self) -> usize {
+        self.free.out()
+    }
+
+    /// A slot for a payload of `len` bytes, or `None`: all are out.
+    pub fn try_loan(&self, len: usize) -> Result<Option<OwnedLoan>> {
+        self.check_loan(len)?;
+        Ok(self.take_slot().map(|slot| self.lend(slot, len)))
+    }
+
+    /// Passes a slot to the server, best after [`OwnedLoan::written`]. On an error it is still the client's.
+    pub fn send(&self, loan: &OwnedLoan, deadline: Option<Instant>) -> Result<()> {
+        self.check_before_pass()?;
+        let slot = loan.slot();
+        self.pass(slot, self.line(slot), self.next_sequence(slot), loan.len(), deadline);
+        Ok(())
+    }
+
+    /// The reply of a slot that was passed, once it has come back. With an error the slot is free again.
+    pub fn try_reply(&self, slot: usize) -> Option<Result<OwnedLoan>> {
+        let line = self.line(slot);
+        let turn = slot::load(&line.turn);
+        if turn.is_server() {
+            return None;
+        }
+        self.connection.came_to_a_task();
+        let head = self.accept(slot, line, self.last_sequence(slot), turn);
+        Some(head.map(|head| OwnedLoan::with_reply(self.connection.segment(), slot, line, head)))
+    }
+
+    /// Asks to be rung when a slot that was passed comes back. `false`: it has come back meanwhile, and nothing will
+    /// ring. With an error it never will; the slot is still the server's, to be [given up](Caller::abandon).
+    pub fn arm(&self, slot: usize) -> Result<bool> {
+        // The end is looked at before the turn: a reply that was passed before the end counts.
+        let is_over = self.connection.check_alive_with(self.line(slot));
+        if self.connection.ask_for_wake(slot).is_server() { is_over.map(|()| true) } else { Ok(false) }
+    }
+
+    /// As [`Caller::abandon`], and the bell is rung when the server is done with the slot: whoever waits for a slot
+    /// hears of it, whenever that is.
+    pub fn abandon_armed(&self, slot: usize) {
+        self.abandon(slot);
+        if !self.connection.is_forked() && !self.connection.ask_for_wake(slot).is_server() {
+            self.reclaim();
+        }
+    }
+
+    /// The same slot for a payload of another length; the bytes stay, up to the shorter one.
+    pub fn resize(&self, loan: &mut OwnedLoan, len: usize) -> Result<()> {
+        self.check_loan(len)?;
+        loan.resize(self.connection.segment(), self.line(loan.slot()), len);
+        Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom), not(wigwag_faults)))]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use wigwag_testing::{Ground, LIMIT};
+
+    use super::*;
+    use crate::exchange::owned_loan::PassedSlot;
+    use crate::session::connect;
+    use crate::{Client, Server};
+
+    /// A face of its own: it sleeps in `poll`, as an event loop in any language would.
+    struct Face {
+        caller: Caller,
+        bell: OwnedFd,
+        events: OwnedFd,
+    }
+
+    impl Face {
+        fn connect(ground: &Ground, slots: usize) -> Face {
+            let options = Client::builder().slots(slots);
+            let established =
+                connect::attach(ground.socket().as_os_str(), &options.checked_options().unwrap()).unwrap();
+            let caller = options.caller(established);
+            let (bell, events) = caller.descriptors().unwrap();
+            Face { caller, bell: bell.expect("the server is of this user"), events }
+        }
+
+        fn loan(&self, bytes: &[u8]) -> OwnedLoan {
+            let mut loan = self.caller.try_loan(bytes.len()).unwrap().expect("there is a slot");
+            loan.copy_from_slice(bytes);
+            loan
+        }
+
+        fn send(&self, bytes: &[u8]) -> usize {
+            let loan = self.loan(bytes);
+            self.caller.send(&loan, None).unwrap();
+            loan.slot()
+        }
+
+        /// Sleeps until something rings, and looks.
+        fn wait(&self) {
+            let limit = Timespec::try_from(LIMIT).unwrap();
+            let mut rung = [PollFd::new(&self.bell, PollFlags::IN), PollFd::new(&self.events, PollFlags::IN)];
+            assert_ne!(poll(&mut rung, Some(&limit)), Ok(0), "nothing rang");
+            let [has_rung, has_events] = rung.map(|fd| !fd.revents().is_empty());
+            if has_rung {
+                rustix::io::read(&self.bell, &mut [0; 8]).unwrap();
+            }
+            self.caller.look(has_events);
+        }
+
+        fn reply(&self, slot: usize) -> Result<OwnedLoan> {
+            loop {
+                if let Some(reply) = self.caller.try_reply(slot) {
+                    return reply;
+                }
+                if self.caller.arm(slot).inspect_err(|_| self.caller.abandon(slot))? {
+                    self.wait();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whole_calls_are_made_without_a_borrow() {
+        let ground = Ground::new();
+        let mut server = Server::bind(ground.socket()).unwrap();
+        let stop = server.shutdown_handle();
+        let thread = std::thread::spawn(move || server.serve(|request| request.reverse()));
+        let face = Face::connect(&ground, 2);
+        for len in [0, 3, INLINE_CAPACITY, INLINE_CAPACITY + 1, 5000] {
+            let bytes: Vec<u8> = (0..len).map(|index| index as u8).collect();
+            let loan = face.loan(&bytes);
+            let (slot, passed) = (loan.slot(), PassedSlot::new(face.caller.line(loan.slot())));
+            loan.written();
+            face.caller.send(&loan, None).unwrap();
+            let mut reply = face.reply(slot).unwrap();
+            assert!(passed.is_back());
+            assert!(reply.iter().eq(bytes.iter().rev()), "{len} bytes");
+            // The reply is the next request, in the same slot.
+            face.caller.resize(&mut reply, len.min(2)).unwrap();
+            face.caller.send(&reply, None).unwrap();
+            let again = face.reply(slot).unwrap();
+            assert!(again.iter().rev().eq(bytes.iter().rev().take(2)), "{len} bytes");
+            face.caller.release(again.slot());
+            assert_eq!(face.caller.slots_out(), 0);
+        }
+        assert_eq!((face.caller.stats().calls, face.caller.stats().in_flight, face.caller.stats().sleeps), (10, 0, 0));
+        stop.shutdown();
+        thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn while_all_slots_are_out_there_is_none() {
+        let ground = Ground::new();
+        let _server = Server::bind(ground.socket()).unwrap();
+        let face = Face::connect(&ground, 2);
+        let (first, second) = (face.loan(b"1"), face.loan(b"2"));
+        assert_ne!(first.slot(), second.slot());
+        assert!(face.caller.try_loan(1).unwrap().is_none());
+        assert_eq!(face.caller.full().kind(), ErrorKind::Full);
+        let (len, capacity) = (face.caller.capacity() + 1, face.caller.capacity());
+        assert_eq!(face.caller.try_loan(len).unwrap_err().kind(), ErrorKind::CapacityExceeded { len, capacity });
+        face.caller.release(first.slot());
+        assert_eq!(face.loan(b"3").slot(), first.slot());
+    }
+
+    #[test]
+    fn an_abandoned_slot_comes_back_with_a_ring() {
+        let ground = Ground::new();
+        let mut server = Server::bind(ground.socket()).unwrap();
+        let face = Face::connect(&ground, 1);
+        let slot = face.send(b"left");
+        face.caller.abandon_armed(slot);
+        assert!(face.caller.try_loan(1).unwrap().is_none() && face.caller.has_abandoned());
+        assert!(!face.caller.arm_abandoned(), "the server has it");
+        let request = server.recv().unwrap();
+        assert!(request.is_abandoned());
+        drop(request);
+        while face.caller.slots_out() > 0 {
+            face.wait();
+        }
+        assert_eq!(face.loan(b"next").slot(), slot);
+        assert_eq!(face.caller.stats().abandoned, 1);
+    }
+
+    #[test]
+    fn a_reply_that_had_come_is_given_up_at_once() {
+        let ground = Ground::new();
+        let mut server = Server::bind(ground.socket()).unwrap();
+        let face = Face::connect(&ground, 1);
+        let slot = face.send(b"?");
+        server.recv().unwrap().reply();
+        assert!(!face.caller.arm(slot).unwrap(), "it has come back");
+        face.caller.abandon_armed(slot);
+        assert_eq!(face.caller.slots_out(), 0);
+    }
+
+    #[test]
+    fn what_the_handler_refuses_leaves_the_slot_free() {
+        let ground = Ground::new();
+        let mut server = Server::bind(ground.socket()).unwrap();
+        let face = Face::connect(&ground, 1);
+        let slot = face.send(b"?");
+        server.recv().unwrap().fail("no");
+        assert_eq!(face.reply(slot).unwrap_err().kind(), ErrorKind::HandlerFailed);
+        assert_eq!(face.caller.slots_out(), 0);
+    }
+
+    #[test]
+    fn the_end_of_the_server_rings_and_a_reply_from_before_counts() {
+        let ground = Ground::new();
+        let mut server = Server::bind(ground.socket()).unwrap();
+        let face = Face::connect(&ground, 3);
+        let (answered, lost) = (face.send(b"first"), face.send(b"second"));
+        server.recv().unwrap().reply();
+        let loan = face.loan(b"not sent");
+        drop(server);
+        let not_executed = ErrorKind::ServerClosed { maybe_executed: false };
+        assert_eq!(face.reply(lost).unwrap_err().kind(), not_executed);
+        assert_eq!(face.caller.copy_payload(lost, 6).unwrap(), b"second");
+        assert_eq!(face.reply(answered).unwrap()[..], *b"first");
+        assert_eq!(face.caller.send(&loan, None).unwrap_err().kind(), not_executed);
+        assert_eq!(face.caller.try_loan(1).unwrap_err().kind(), not_executed);
+    }
+}

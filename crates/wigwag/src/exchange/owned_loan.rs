@@ -1,0 +1,113 @@
+//! A slot and its payload without a borrow: what a task, a foreign language or a bridge holds of a session.
+//!
+//! [`Loan`](crate::exchange::loan::Loan) and [`Reply`](crate::exchange::loan::Reply) are this with a borrow of the
+//! session beside it, so that the compiler sees that the memory stays and a drop gives the slot back.
+
+use std::mem;
+use std::ops::{Deref, DerefMut};
+
+use crate::memory::layout::{Descriptor, INLINE_CAPACITY};
+use crate::memory::payload::PayloadBytesMut;
+use crate::memory::prefetch;
+use crate::memory::segment::{Line, LineRef, Segment};
+use crate::memory::slot;
+
+/// A slot in the client's hands, to be filled or with the reply in it.
+///
+/// **Invariant L1.** The slot's turn is the client's, no other `OwnedLoan` of this session has it, and `payload` is its
+/// payload. Whoever keeps it keeps the [`Caller`](crate::exchange::caller::Caller) beside it and gives the slot back:
+/// dropping it gives nothing back.
+#[derive(Debug)]
+pub struct OwnedLoan {
+    slot: usize,
+    payload: PayloadBytesMut,
+}
+
+impl OwnedLoan {
+    /// A slot that is the client's, for `len` bytes.
+    #[inline(always)]
+    pub fn new(segment: &Segment, slot: usize, line: &Line, len: usize) -> OwnedLoan {
+        OwnedLoan { slot, payload: PayloadBytesMut::of_line(segment, slot, line, len > INLINE_CAPACITY, len) }
+    }
+
+    /// A slot that came back with a reply, whose descriptor was checked.
+    #[inline(always)]
+    pub fn with_reply(segment: &Segment, slot: usize, line: &Line, head: Descriptor) -> OwnedLoan {
+        let payload = PayloadBytesMut::of_line(segment, slot, line, head.in_body, head.len as usize);
+        if head.in_body {
+            prefetch::arrived(&payload);
+        }
+        OwnedLoan { slot, payload }
+    }
+
+    /// Which slot.
+    #[inline(always)]
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// How many bytes.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Before it is passed: hints where the payload will be read.
+    #[inline(always)]
+    pub fn written(&self) {
+        if self.payload.len() > INLINE_CAPACITY {
+            prefetch::written(&self.payload);
+        }
+    }
+
+    /// The same slot for another request of a length that is within the capacity; the bytes stay, up to the shorter
+    /// length.
+    #[inline]
+    pub fn resize(&mut self, segment: &Segment, line: &Line, len: usize) {
+        let mut resized = OwnedLoan::new(segment, self.slot, line, len);
+        resized.payload.take_over(&self.payload);
+        *self = resized;
+    }
+
+    /// Moves it out of something that will not be dropped. What stays behind shows no bytes.
+    #[inline(always)]
+    pub fn take(&mut self) -> OwnedLoan {
+        OwnedLoan { slot: self.slot, payload: mem::take(&mut self.payload) }
+    }
+}
+
+impl Deref for OwnedLoan {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
+impl DerefMut for OwnedLoan {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.payload
+    }
+}
+
+/// A slot that was passed to the server, for who looks at it without the [`Caller`](crate::exchange::caller::Caller),
+/// which may be behind a lock. Whoever keeps it keeps the `Caller`, too.
+#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the blocking client has the line itself"))]
+#[derive(Debug)]
+pub struct PassedSlot(LineRef);
+
+#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the blocking client has the line itself"))]
+impl PassedSlot {
+    /// The slot of a line.
+    pub fn new(line: &Line) -> PassedSlot {
+        PassedSlot(LineRef::of(line))
+    }
+
+    /// Whether it has come back.
+    #[inline(always)]
+    pub fn is_back(&self) -> bool {
+        !slot::load(&self.0.get().turn).is_server()
+    }
+}
