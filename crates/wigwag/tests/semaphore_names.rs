@@ -265,7 +265,8 @@ fn n1_who_removes_what_is_old_is_kept_away_as_long_as_a_semaphore_is_open() {
         drop(semaphore);
         assert!(is_spared());
         drop(other);
-        assert!(!is_spared());
+        // A process that another test is starting has all descriptors of this one until it executes its program.
+        eventually("the cleaner may clean", || !is_spared());
         // One that is about its work holds up nobody.
         drop(Semaphore::open(ground.path("x"), 1).unwrap());
     });
