@@ -26,6 +26,29 @@ fn links_lead_somewhere() {
     report("Links between documents lead somewhere.", found);
 }
 
+/// A crate is published with its own copy, as a package has nothing from outside of its directory.
+#[test]
+fn every_copy_of_a_licence_is_that_of_the_root() {
+    let mut found = Vec::new();
+    for file in source::files() {
+        let Some((_, name @ ("LICENSE-MIT" | "LICENSE-APACHE"))) = file.rsplit_once('/') else { continue };
+        if source::read(&file) != source::read(name) {
+            found.push(format!("{file} is not {name} of the root: copy it"));
+        }
+    }
+    report("Every copy of a licence is that of the root.", found);
+}
+
+#[test]
+fn the_readme_names_the_oldest_compiler() {
+    let manifest = source::read("Cargo.toml").unwrap_or_default();
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap_or_default();
+    let sentence = format!("Rust {} or newer", version.trim_matches('"'));
+    let is_said = source::read("README.md").unwrap_or_default().contains(&sentence);
+    let found = if is_said { Vec::new() } else { vec![format!("README.md does not say \"{sentence}\"")] };
+    report("README.md names the oldest compiler, as Cargo.toml has it.", found);
+}
+
 fn join(directory: &str, path: &str) -> String {
     let mut parts: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();
     for part in path.split('/') {
