@@ -42,9 +42,8 @@ fn write_all(command: &clap::Command, version: &str, directory: &Path) -> anyhow
 }
 
 fn page(command: &clap::Command, version: &str) -> anyhow::Result<Vec<u8>> {
-    let man = Man::new(command.clone()).source(version).manual("Wigwag");
-    let mut page = Vec::new();
-    man.render_title(&mut page)?;
+    let man = Man::new(command.clone());
+    let mut page = title(man.get_filename().trim_end_matches(".1"), version).into_bytes();
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
@@ -56,6 +55,12 @@ fn page(command: &clap::Command, version: &str) -> anyhow::Result<Vec<u8>> {
         sections(&rest.to_string()).to_writer(&mut page)?;
     }
     Ok(page)
+}
+
+/// The line that heads a page. It has no date, and says so: `roff` leaves out an empty word, and what comes after it
+/// would stand in its place.
+fn title(name: &str, version: &str) -> String {
+    format!(".TH {name} 1 \"\" \"{version}\" Wigwag\n")
 }
 
 /// What stands below a help: parts between empty lines. One with a title has commands or columns, whose lines stay as
@@ -80,6 +85,14 @@ fn sections(text: &str) -> Roff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_does_not_stand_where_the_date_does() {
+        let page = page(&clap::Command::new("wigwag").about("Short"), "wigwag 1.2.3").unwrap();
+        let page = String::from_utf8(page).unwrap();
+        assert!(page.starts_with(".TH wigwag 1 \"\" \"wigwag 1.2.3\" Wigwag\n"), "{page}");
+        assert_eq!(page.matches(".TH ").count(), 1);
+    }
 
     #[test]
     fn examples_and_codes_are_sections_whose_lines_stay() {
