@@ -140,6 +140,16 @@ pub(crate) fn shown(path: &Path) -> String {
     escape::escaped(path)
 }
 
+/// As much of a text's beginning as there is room for, and whole characters of it.
+#[cold]
+pub(crate) fn beginning_of(text: &str, room: usize) -> &str {
+    let mut end = text.len().min(room);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// A time that was allowed, as somebody would say it: what is left of 5 seconds after the first look is still 5 s.
 #[cold]
 pub(crate) fn spoken(duration: Duration) -> String {
@@ -339,6 +349,13 @@ impl From<Error> for std::io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (room, beginning) in [(0, ""), (1, "a"), (2, "a"), (3, "aé"), (4, "aéb"), (9, "aéb")] {
+            assert_eq!(beginning_of("aéb", room), beginning, "room for {room}");
+        }
+    }
 
     #[test]
     fn item_7_8_a_time_is_told_as_somebody_would_say_it() {

@@ -173,9 +173,10 @@ impl Observer {
         };
         let lock = (tables.head.lock_device.value(), tables.head.lock_inode.value());
         let Ok(directory) = Directory::open(parent, &[rustix::process::geteuid().as_raw()]) else { return false };
-        let locks = [path.with_extension("lock"), path.with_added_extension("lock")];
+        let (replaced, mut added) = (path.with_extension("lock"), socket.to_owned());
+        added.push(".lock");
         let is_there = |name: &OsStr| matches!(directory.identity(name), Ok(Some(found)) if found == lock);
-        let has_lock = locks.iter().filter_map(|path| path.file_name()).any(is_there);
+        let has_lock = replaced.file_name().into_iter().chain([added.as_os_str()]).any(is_there);
         has_lock && matches!(directory.look(socket), Ok(crate::sys::directory::Found::Socket { .. }))
     }
 

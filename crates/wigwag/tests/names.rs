@@ -325,8 +325,9 @@ fn n1_a_name_that_another_server_took_meanwhile_stays_with_that_one() {
 
 /// Which files have a name: the socket and the lock.
 fn inodes(socket: &Path) -> [Option<u64>; 2] {
-    [socket.to_owned(), socket.with_added_extension("lock")]
-        .map(|path| fs::symlink_metadata(path).map(|found| found.ino()).ok())
+    let mut lock = socket.as_os_str().to_owned();
+    lock.push(".lock");
+    [socket.as_os_str(), &lock].map(|path| fs::symlink_metadata(path).map(|found| found.ino()).ok())
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, beginning_of};
 use crate::faults::{self, Fault};
 use crate::memory::bounce_buffer::BounceBuffer;
 use crate::memory::layout::{Descriptor, ERROR_TEXT_CAPACITY, INLINE_CAPACITY, Kind};
@@ -502,7 +502,7 @@ impl Request {
         if !self.open || self.is_inherited() {
             return Answered::NOTHING;
         }
-        let text = &text.as_bytes()[..text.floor_char_boundary(ERROR_TEXT_CAPACITY)];
+        let text = beginning_of(text, ERROR_TEXT_CAPACITY).as_bytes();
         self.in_body = text.len() > INLINE_CAPACITY;
         self.session.segment.copy_in(self.slot, self.in_body, text);
         self.pass(kind, text.len())

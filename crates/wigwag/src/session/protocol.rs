@@ -14,6 +14,7 @@
 //! parse ends the handshake with a reason.
 
 use crate::contract::{CONTRACT_NAME_MAX, Contract, Encoding};
+use crate::error::beginning_of;
 use crate::form::Form;
 
 /// The first four bytes of a HELLO: a program that connects by mistake is told apart at once.
@@ -174,7 +175,7 @@ impl FromServer {
     pub fn encode(&self) -> Vec<u8> {
         let text = |kind: u8, reason: &Reason, text: &str| {
             let mut out = vec![kind, *reason as u8];
-            out.extend(&text.as_bytes()[..text.floor_char_boundary(TEXT_MAX)]);
+            out.extend(beginning_of(text, TEXT_MAX).as_bytes());
             out
         };
         match self {
