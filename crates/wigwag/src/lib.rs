@@ -124,13 +124,3 @@ pub use wait::policy::Wait;
 
 /// The crate whose traits a [`Payload`] implements.
 pub use zerocopy;
-
-/// The README's examples are compiled with the tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
-
-/// So are the recipes.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/recipes.md")]
-struct Recipes;

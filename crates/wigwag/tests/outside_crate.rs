@@ -1,6 +1,6 @@
-//! The examples of the documentation compile in a crate outside of the workspace, which has of ours only `wigwag`,
-//! with the names that examples make up for a test, and of others only what the examples name.
-//! In here, doctests find every crate that the library itself is made with.
+//! The examples of the documentation, of README.md and of docs/recipes.md compile in a crate outside of the workspace.
+//! It has of ours only `wigwag`, with the names that examples make up for a test, and of others only what the examples
+//! name. In here, doctests find every crate that the library itself is made with.
 
 #![cfg(not(loom))]
 
