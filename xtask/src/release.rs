@@ -1,5 +1,6 @@
 //! What can be checked before a release, and what is left to do by hand.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -12,10 +13,13 @@ use crate::step::{self, Step};
 const PUBLISHED: [(&str, &str); 3] =
     [("wigwag", "crates/wigwag"), ("wigwag-bench", "bench/harness"), ("wigwag-cli", "crates/wigwag-cli")];
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 8] = [
     Step { name: "version", about: "the changelog and the manifests agree", commands: version },
     Step { name: "work tree", about: "everything is committed", commands: work_tree },
     Step { name: "files", about: "what is published has what it needs", commands: files },
+    Step { name: "dependencies", about: "their licences, their sources, what is known against them", commands: deny },
+    Step { name: "oldest", about: "the oldest dependencies that the manifests allow", commands: oldest },
+    Step { name: "interface", about: "the version says what was broken since the last one", commands: interface },
     Step { name: "packages", about: "what is published compiles by itself", commands: packages },
     Step { name: "documentation", about: "every link of it leads somewhere", commands: ci::documentation },
 ];
@@ -102,6 +106,12 @@ fn files() -> anyhow::Result<Vec<Command>> {
             let here = crate::root().join(directory).join(needed);
             ensure!(needed == "README.md" || is_same(&here, needed)?, "{} is not that of the root", here.display());
         }
+        // Without it the README's links lead nowhere on crates.io.
+        let manifest = read(&format!("{directory}/Cargo.toml"))?;
+        ensure!(
+            manifest.lines().any(|line| line.starts_with("repository")),
+            "{directory}/Cargo.toml does not say where the repository is: `repository.workspace = true`"
+        );
         println!("{package}: {} files", listed.lines().count());
     }
     Ok(Vec::new())
@@ -110,6 +120,66 @@ fn files() -> anyhow::Result<Vec<Command>> {
 fn is_same(file: &Path, in_root: &str) -> anyhow::Result<bool> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(text == read(in_root)?)
+}
+
+/// Needs the internet, for what is known against them.
+fn deny() -> anyhow::Result<Vec<Command>> {
+    let mut command = crate::cargo();
+    command.args(["deny", "check"]);
+    Ok(vec![command])
+}
+
+/// What is published, in a copy of the workspace that has nothing else: so the lock file stays as it is, and only the
+/// bounds count that users have.
+fn oldest() -> anyhow::Result<Vec<Command>> {
+    let copy = crate::root().join("target/oldest");
+    let _ = fs::remove_dir_all(&copy); // what is not there need not go
+    let mut list = Command::new("git");
+    list.args(["ls-files", "-z", "--"]).args(TO_COPY).current_dir(crate::root());
+    let output = list.output().context("cannot start git")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    for file in String::from_utf8_lossy(&output.stdout).split_terminator('\0') {
+        let there = copy.join(file);
+        fs::create_dir_all(there.parent().unwrap_or(&copy)).with_context(|| format!("no directory for {file}"))?;
+        fs::copy(crate::root().join(file), there).with_context(|| format!("cannot copy {file}"))?;
+    }
+    fs::write(copy.join("Cargo.toml"), with_members(&read("Cargo.toml")?, &TO_COPY)?).context("cannot write")?;
+
+    let manifest = copy.join("Cargo.toml");
+    let cargo = |words: &[&str]| {
+        let mut command = crate::cargo();
+        command.args(words).arg("--manifest-path").arg(&manifest);
+        command.env("CARGO_TARGET_DIR", crate::root().join("target/oldest-build"));
+        command
+    };
+    let mut update = cargo(&["update", "-Z", "direct-minimal-versions"]);
+    update.env("RUSTC_BOOTSTRAP", "1"); // the option is not stable
+    Ok(vec![update, cargo(&["check", "-p", "wigwag", "--all-features"]), cargo(&["check", "-p", "wigwag-cli"])])
+}
+
+/// What `oldest` needs: the published crates and what their tests are made with.
+const TO_COPY: [&str; 4] = ["crates/wigwag", "crates/wigwag-cli", "bench/harness", "verify/support"];
+
+/// A manifest of the workspace with other members.
+fn with_members(manifest: &str, members: &[&str]) -> anyhow::Result<String> {
+    let (head, rest) = manifest.split_once("\nmembers = [").context("Cargo.toml has no members")?;
+    let (_, tail) = rest.split_once(']').context("the members of Cargo.toml have no end")?;
+    Ok(format!("{head}\nmembers = {members:?}{tail}"))
+}
+
+/// Against the last version that was released. The program has no interface of this kind, the bench promises none.
+fn interface() -> anyhow::Result<Vec<Command>> {
+    let mut describe = Command::new("git");
+    describe.args(["describe", "--tags", "--abbrev=0", "--match=v*"]).current_dir(crate::root());
+    let output = describe.output().context("cannot start git")?;
+    if !output.status.success() {
+        println!("no version was released yet: there is nothing to compare with");
+        return Ok(Vec::new());
+    }
+    let mut command = crate::cargo();
+    command.args(["semver-checks", "--package", "wigwag", "--baseline-rev"]);
+    command.arg(String::from_utf8_lossy(&output.stdout).trim());
+    Ok(vec![command])
 }
 
 fn packages() -> anyhow::Result<Vec<Command>> {
@@ -132,6 +202,14 @@ mod tests {
         for wrong in ["[0.1.0] - unreleased", "[0.1.1] - 2026-01-31", "[0.1.0]"] {
             check(wrong).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_copy_of_the_workspace_has_its_members_and_all_else() {
+        let manifest = "[workspace]\nresolver = \"3\"\nmembers = [\n    \"a\",\n    \"b\",\n]\nexclude = [\"c\"]\n";
+        let expected = "[workspace]\nresolver = \"3\"\nmembers = [\"d\"]\nexclude = [\"c\"]\n";
+        assert_eq!(with_members(manifest, &["d"]).unwrap(), expected);
+        with_members("[workspace]\n", &["d"]).unwrap_err();
     }
 
     #[test]
