@@ -1,21 +1,17 @@
-//! One end of a stream: its memory, its signs of life, and how it waits. Both ends are alike.
+//! One end of a stream: its memory, its signs of life, and what it tells the other end. Both ends are alike.
+//!
+//! It never waits. A thread waits by [`blocking`](crate::stream::blocking), a task by its reactor.
 //!
 //! Nobody watches a stream for its owner: each end sleeps in an epoll with its bell, the socket and the other process's
 //! pidfd. There are two of them, for the reader and for the writer, because two threads that sleep in one epoll would
 //! take each other's rings.
-//!
-//! How long to spin follows the rules of [`crate::wait::policy`]. The two ends of a stream are neither client nor
-//! server, so each applies both sides' rules to its own reading: it does not spin for an answer once it had to ring,
-//! unless it is *hot*, and it becomes hot when four cycles in a row were quick: both the other end's time to think and
-//! its own.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::faults::{self, Fault};
 use crate::memory::doorbell::Waiting;
 use crate::memory::ring::{self, ImpossibleCount, Words};
@@ -28,18 +24,15 @@ use crate::session::close_reason::{CloseReason, SocketEvents};
 use crate::session::connect::{self, Established, KEY_BELL};
 use crate::session::peer::Trust;
 use crate::session::protocol::{FromServer, Reason};
-use crate::statistics::{Counters, SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, Served, SessionEntry, Word};
+use crate::statistics::{Counters, SessionEntry};
+use crate::stream::half::{Direction, Half};
 use crate::sync;
 use crate::sys::epoll::{Events, Interest, Poller};
 use crate::sys::eventfd::Bell;
 use crate::sys::fork::ForkGuard;
 use crate::sys::socket::{self, Credentials};
 use crate::sys::{clock, cpu};
-use crate::wait::deadline::Deadline;
-use crate::wait::placement::{self, SLEEPS_PER_AFFINITY};
-use crate::wait::policy::{POLL_IDLE_MAX, PollMode, SpinBudget, THINK_UNKNOWN, WAKE_ALLOWANCE, Wait};
-use crate::wait::runtime_guard;
-use crate::wait::waiter::{self, SPINS_BEFORE_CLOCK};
+use crate::wait::policy::{THINK_UNKNOWN, Wait};
 
 mod ending;
 #[cfg(all(feature = "tokio", not(loom)))]
@@ -59,10 +52,9 @@ pub struct Endpoint {
     /// For rings among this end's own threads, where `own_bell` is not to be had or shared with somebody of another
     /// user.
     private_bell: Option<Bell>,
-    /// Where who reads sleeps.
-    reading: Poller,
-    /// Where who writes sleeps; empty until somebody does.
-    writing: Poller,
+    reading: Half,
+    /// Its poller is empty until somebody sleeps there.
+    writing: Half,
     is_writing_watched: Mutex<bool>,
     /// Whether the peer is of the same user.
     is_trusted: bool,
@@ -71,20 +63,12 @@ pub struct Endpoint {
     fork: ForkGuard,
     is_split: AtomicBool,
     is_nonblocking: AtomicBool,
-    /// Nanoseconds, 0 for none.
-    read_timeout_ns: AtomicU64,
-    write_timeout_ns: AtomicU64,
-    is_read_shut: AtomicBool,
-    is_write_shut: AtomicBool,
     /// Whether this end gave the stream up: then nothing of it ends in good order any more.
     is_aborted: AtomicBool,
     /// Whether a drop without a shutdown means an abort.
     aborts_on_drop: AtomicBool,
     /// Whether the stream began on a thread that was unwinding already, so that a drop while it unwinds says nothing.
     began_in_panic: bool,
-    /// Whether non-blocking reads, writes, wait for the descriptor.
-    is_read_armed: AtomicBool,
-    is_write_armed: AtomicBool,
     ended: Mutex<Option<CloseReason>>,
     is_over: AtomicBool,
     /// Whether the other end slept when something was passed to it since it was heard last: then waiting means
@@ -100,43 +84,8 @@ pub struct Endpoint {
     charged: Option<(SessionEntry, QuotaGrant)>,
 }
 
-/// Which of the two directions, as this end sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the other end.
-    Reading,
-    /// To the other end.
-    Writing,
-}
-
-/// What one direction knows of waiting.
-pub struct WaitState {
-    direction: Direction,
-    events: Events,
-    spin_budget: SpinBudget,
-    poll_mode: PollMode,
-    sleeps: u32,
-    may_ever_spin: bool,
-    may_spin: bool,
-}
-
 /// The private bell in the pollers. It needs no other answer than the shared one.
 const KEY_PRIVATE: u64 = KEY_BELL;
-
-impl WaitState {
-    /// Of one direction.
-    pub fn new(direction: Direction) -> WaitState {
-        WaitState {
-            direction,
-            events: Events::with_capacity(4),
-            spin_budget: SpinBudget::default(),
-            poll_mode: PollMode::default(),
-            sleeps: 0,
-            may_ever_spin: true,
-            may_spin: true,
-        }
-    }
-}
 
 impl Endpoint {
     /// The end that connected.
@@ -186,8 +135,8 @@ impl Endpoint {
             own_bell,
             peer_bell,
             private_bell,
-            reading,
-            writing,
+            reading: Half::new(reading),
+            writing: Half::new(writing),
             is_writing_watched: Mutex::new(false),
             is_trusted,
             peer,
@@ -195,15 +144,9 @@ impl Endpoint {
             fork: ForkGuard::new(),
             is_split: AtomicBool::new(false),
             is_nonblocking: AtomicBool::new(false),
-            read_timeout_ns: AtomicU64::new(0),
-            write_timeout_ns: AtomicU64::new(0),
-            is_read_shut: AtomicBool::new(false),
-            is_write_shut: AtomicBool::new(false),
             is_aborted: AtomicBool::new(false),
             aborts_on_drop: AtomicBool::new(false),
             began_in_panic: std::thread::panicking(),
-            is_read_armed: AtomicBool::new(false),
-            is_write_armed: AtomicBool::new(false),
             ended: Mutex::new(None),
             is_over: AtomicBool::new(false),
             has_rung: AtomicBool::new(false),
@@ -257,7 +200,7 @@ impl Endpoint {
 
     /// What observers see of it: at a listener.
     #[inline(always)]
-    fn counters(&self) -> Option<&Counters> {
+    pub fn counters(&self) -> Option<&Counters> {
         self.charged.as_ref().map(|(record, _)| record.counters())
     }
 
@@ -276,24 +219,6 @@ impl Endpoint {
         if let Some(Counters { kept, .. }) = self.counters() {
             kept.calls.add(1);
             kept.bytes_out.add(bytes as u64);
-        }
-    }
-
-    /// Counts what becomes of the reader's waiting.
-    fn count_waiting(&self, wait_state: &WaitState, which: impl Fn(&Served) -> &Word) {
-        if let Some(Counters { served, .. }) = self.counters()
-            && wait_state.direction == Direction::Reading
-        {
-            which(served).add(1);
-        }
-    }
-
-    /// Says how the reader waits.
-    fn note_reader(&self, wait_state: &WaitState, state: u64) {
-        if let Some(Counters { pace, .. }) = self.counters()
-            && wait_state.direction == Direction::Reading
-        {
-            pace.state.set(state);
         }
     }
 
@@ -336,43 +261,19 @@ impl Endpoint {
         Ok(())
     }
 
-    /// How long reads or writes wait.
-    pub fn timeout(&self, direction: Direction) -> Option<Duration> {
-        let ns = self.timeout_word(direction).load(Ordering::Relaxed);
-        (ns != 0).then(|| Duration::from_nanos(ns))
-    }
-
-    /// Says how long reads or writes wait.
-    pub fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) -> io::Result<()> {
-        let ns = match timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)) {
-            Some(0) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "a timeout of zero is not possible: use set_nonblocking",
-                ));
-            }
-            Some(ns) => ns,
-            None => 0,
-        };
-        self.timeout_word(direction).store(ns, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn timeout_word(&self, direction: Direction) -> &AtomicU64 {
+    /// One of the directions.
+    #[inline(always)]
+    pub fn half(&self, direction: Direction) -> &Half {
         match direction {
-            Direction::Reading => &self.read_timeout_ns,
-            Direction::Writing => &self.write_timeout_ns,
+            Direction::Reading => &self.reading,
+            Direction::Writing => &self.writing,
         }
     }
 
     /// Whether this end has shut the direction.
     #[inline(always)]
     pub fn is_shut(&self, direction: Direction) -> bool {
-        // Relaxed: who else uses the stream is told by a ring.
-        match direction {
-            Direction::Reading => self.is_read_shut.load(Ordering::Relaxed),
-            Direction::Writing => self.is_write_shut.load(Ordering::Relaxed),
-        }
+        self.half(direction).is_shut()
     }
 
     /// Ends a direction in good order, and tells the other end as well as threads of this one that wait. After an abort
@@ -381,14 +282,14 @@ impl Endpoint {
         if self.is_forked() || self.is_aborted() {
             return;
         }
-        let (flag, must_ring) = match direction {
-            Direction::Reading => (&self.is_read_shut, ring::close_reading(&self.incoming())),
-            Direction::Writing => (&self.is_write_shut, ring::close_writing(&self.outgoing())),
+        let must_ring = match direction {
+            Direction::Reading => ring::close_reading(&self.incoming()),
+            Direction::Writing => ring::close_writing(&self.outgoing()),
         };
         if must_ring {
             self.ring();
         }
-        if !flag.swap(true, Ordering::Relaxed) {
+        if !self.half(direction).shut() {
             self.nudge();
         }
     }
@@ -435,14 +336,6 @@ impl Endpoint {
         let _ = self.abort(why);
     }
 
-    /// What can be polled while that direction waits.
-    pub fn poller(&self, direction: Direction) -> &Poller {
-        match direction {
-            Direction::Reading => &self.reading,
-            Direction::Writing => &self.writing,
-        }
-    }
-
     /// The other end sleeps, and there is something for it.
     #[cold]
     pub fn ring(&self) {
@@ -452,7 +345,7 @@ impl Endpoint {
         };
         self.think_ns.store(think_ns, Ordering::Relaxed);
         // Hints for the other end, which reads them after the ring.
-        let line = self.segment.end_line(self.side);
+        let line = self.own_line();
         line.think_ns.store(think_ns, Ordering::Relaxed);
         line.processor.store(cpu::current(), Ordering::Relaxed);
         self.has_rung.store(true, Ordering::Relaxed);
@@ -476,189 +369,48 @@ impl Endpoint {
         }
     }
 
-    /// Something was received. `slept`: this end had to be woken for it.
+    /// Whether the other end slept when something was passed to it since it was heard last.
     #[inline(always)]
-    pub fn received(&self, wait_state: &mut WaitState, slept: bool) {
-        if slept || self.has_rung.load(Ordering::Relaxed) {
-            self.received_after_ring(wait_state);
-        } else if self.received_at_ns.load(Ordering::Relaxed) != 0 {
+    pub fn has_rung(&self) -> bool {
+        self.has_rung.load(Ordering::Relaxed)
+    }
+
+    /// Something was received, and neither end had to be woken.
+    #[inline(always)]
+    pub fn received_awake(&self) {
+        if self.received_at_ns.load(Ordering::Relaxed) != 0 {
             self.received_at_ns.store(0, Ordering::Relaxed); // the clock was not read
         }
     }
 
-    /// One of the two ends had been woken: the time to think begins, and the other may have moved.
-    #[cold]
-    fn received_after_ring(&self, wait_state: &mut WaitState) {
+    /// Something was received, and one of the two ends had been woken: the time to think begins.
+    pub fn received_after_ring(&self) {
         self.has_rung.store(false, Ordering::Relaxed);
         self.received_at_ns.store(clock::now_ns(), Ordering::Relaxed);
-        let theirs = self.peer_line().processor.load(Ordering::Relaxed); // a hint
-        wait_state.may_spin = wait_state.may_ever_spin && theirs != cpu::current();
     }
 
-    fn peer_line(&self) -> &EndLine {
+    /// This end's time to think before its last ring.
+    pub fn think_ns(&self) -> u32 {
+        self.think_ns.load(Ordering::Relaxed)
+    }
+
+    /// How its owner wants it to wait.
+    pub fn wait(&self) -> Wait {
+        self.wait
+    }
+
+    /// What this end tells the other of itself.
+    pub fn own_line(&self) -> &EndLine {
+        self.segment.end_line(self.side)
+    }
+
+    /// What the other end tells of itself.
+    pub fn peer_line(&self) -> &EndLine {
         self.segment.end_line(self.side.other())
     }
 
-    /// Waits until `look` finds something, the time is over, or the stream is. `waiting` is the word that says so.
-    ///
-    /// Returns whether this thread slept.
-    #[cold]
-    pub fn wait_until(
-        &self,
-        wait_state: &mut WaitState,
-        waiting: &sync::AtomicU32,
-        mut look: impl FnMut() -> std::result::Result<bool, ImpossibleCount>,
-    ) -> io::Result<bool> {
-        let deadline = self.timeout(wait_state.direction).map_or(Deadline::Never, Deadline::after);
-        if self.spin(wait_state, deadline, &mut look)? {
-            return Ok(false);
-        }
-        let outcome = self.sleep_until(wait_state, Waiting(waiting), deadline, &mut look);
-        Waiting(waiting).withdraw();
-        outcome
-    }
-
-    fn sleep_until(
-        &self,
-        wait_state: &mut WaitState,
-        waiting: Waiting<'_>,
-        deadline: Deadline,
-        look: &mut impl FnMut() -> std::result::Result<bool, ImpossibleCount>,
-    ) -> io::Result<bool> {
-        let (mut has_slept, mut was_last_look) = (false, false);
-        loop {
-            waiting.announce();
-            // Before the look: what was written before the end counts.
-            let is_over = self.is_over();
-            if look().map_err(|lie| self.condemn(lie))? || self.is_shut(wait_state.direction) {
-                self.came(wait_state, has_slept);
-                return Ok(has_slept);
-            }
-            if is_over && faults::is(Fault::GoodEnd) {
-                return Ok(has_slept);
-            }
-            if is_over {
-                return Err(self.fate(wait_state.direction));
-            }
-            if was_last_look {
-                return Err(timed_out(wait_state.direction));
-            }
-            // Even without time left there is one look, so that who polls learns of the end.
-            was_last_look = deadline.is_over();
-            if wait_state.sleeps.is_multiple_of(SLEEPS_PER_AFFINITY) {
-                self.refresh_affinity(wait_state);
-            }
-            wait_state.sleeps = wait_state.sleeps.wrapping_add(1);
-            self.segment.end_line(self.side).processor.store(cpu::current(), Ordering::Relaxed); // a hint
-            self.note_reader(wait_state, SESSION_ARMED);
-            runtime_guard::is_about_to_sleep("reading from a stream, or writing to one");
-            let heard = self.hear(wait_state, deadline);
-            self.note_reader(wait_state, SESSION_LOOKED_AT);
-            heard?;
-            has_slept = true;
-        }
-    }
-
-    /// What was waited for is there: how soon, decides whether this end is hot.
-    fn came(&self, wait_state: &mut WaitState, has_slept: bool) {
-        if wait_state.direction == Direction::Writing {
-            return;
-        }
-        let one_processor = !wait_state.may_ever_spin;
-        let was_hot = wait_state.poll_mode.is_polled();
-        let is_polled = if has_slept {
-            self.count_waiting(wait_state, |served| &served.woken);
-            let theirs = self.peer_line().think_ns.load(Ordering::Relaxed); // a hint
-            wait_state.poll_mode.rang(self.wait, theirs.max(self.think_ns.load(Ordering::Relaxed)), one_processor)
-        } else {
-            wait_state.poll_mode.found(self.wait, one_processor)
-        };
-        if is_polled && !was_hot {
-            self.count_waiting(wait_state, |served| &served.heated);
-            self.note_reader(wait_state, SESSION_POLLED);
-        }
-        let theirs = self.peer_line().processor.load(Ordering::Relaxed); // a hint
-        // Two who spin on one processor only stand in each other's way. One of them moves.
-        if is_polled && !was_hot && self.is_trusted && self.side == Side::Accepting {
-            placement::leave_shared(theirs);
-        }
-    }
-
-    /// Spins for as long as the policy says. `false`: time to sleep.
-    fn spin(
-        &self,
-        wait_state: &mut WaitState,
-        deadline: Deadline,
-        look: &mut impl FnMut() -> std::result::Result<bool, ImpossibleCount>,
-    ) -> io::Result<bool> {
-        let mut look = || look().map_err(|lie| self.condemn(lie));
-        if self.wait == Wait::Spin {
-            return self.spin_forever(wait_state, deadline, look);
-        }
-        let is_polled = wait_state.poll_mode.is_polled();
-        let has_rung = self.has_rung.load(Ordering::Relaxed);
-        if self.wait == Wait::Park || !is_polled && (has_rung || !wait_state.may_spin) {
-            return Ok(false);
-        }
-        for _ in 0..SPINS_BEFORE_CLOCK {
-            std::hint::spin_loop();
-            if look()? {
-                return Ok(true);
-            }
-        }
-        let budget = match (is_polled, has_rung) {
-            (true, true) => POLL_IDLE_MAX + WAKE_ALLOWANCE,
-            (true, false) => POLL_IDLE_MAX,
-            _ => wait_state.spin_budget.next(),
-        };
-        if waiter::spin_for(budget, look)? {
-            wait_state.spin_budget.paid();
-            return Ok(true);
-        }
-        if is_polled {
-            wait_state.poll_mode.cool();
-            self.count_waiting(wait_state, |served| &served.cooled);
-        } else if !budget.is_zero() {
-            wait_state.spin_budget.failed();
-        }
-        Ok(false)
-    }
-
-    /// [`Wait::Spin`]: sleeps never, but notices the other end's death, this end's shutdown, and the deadline.
-    fn spin_forever(
-        &self,
-        wait_state: &mut WaitState,
-        deadline: Deadline,
-        look: impl FnMut() -> io::Result<bool>,
-    ) -> io::Result<bool> {
-        waiter::spin_forever(deadline, look, || {
-            let theirs = self.peer_line().processor.load(Ordering::Relaxed); // a hint
-            if self.is_trusted {
-                placement::leave_shared(theirs);
-            }
-            self.hear(wait_state, Deadline::Now)?;
-            // There, too, what was written before the end counts.
-            Ok((self.is_over() || self.is_shut(wait_state.direction)).then_some(false))
-        })
-    }
-
-    fn refresh_affinity(&self, wait_state: &mut WaitState) {
-        let mine = &self.segment.end_line(self.side).only_processor;
-        wait_state.may_ever_spin = !placement::exchange_affinity(mine, &self.peer_line().only_processor);
-        wait_state.may_spin = wait_state.may_ever_spin;
-    }
-
-    /// Waits for a ring, news from the socket, the other end's death, or the deadline.
-    fn hear(&self, wait_state: &mut WaitState, deadline: Deadline) -> Result<()> {
-        if wait_state.direction == Direction::Writing {
-            self.watch_writing()?;
-        }
-        self.poller(wait_state.direction).wait(&mut wait_state.events, deadline.as_instant())?;
-        self.take_in(&wait_state.events);
-        Ok(())
-    }
-
-    fn take_in(&self, events: &Events) {
+    /// Takes in what a poller told.
+    pub fn take_in(&self, events: &Events) {
         for ready in events.iter() {
             match ready.key {
                 KEY_BELL => {}
@@ -670,14 +422,15 @@ impl Endpoint {
     }
 
     /// What can wake a writer is added to its poller when it sleeps for the first time: most never do.
-    fn watch_writing(&self) -> Result<()> {
+    pub fn watch_writing(&self) -> Result<()> {
         let mut is_watched = sync::lock(&self.is_writing_watched);
         if !*is_watched {
             // The level of what rang before is an edge here, so nothing is missed. After an error in the middle the
             // next one who sleeps begins again from the first one.
-            let fresh = connect::watch(&self.writing, self.own_bell.as_ref(), &self.socket, self.pidfd.as_ref());
+            let fresh =
+                connect::watch(self.writing.poller(), self.own_bell.as_ref(), &self.socket, self.pidfd.as_ref());
             fresh.and_then(|()| match &self.private_bell {
-                Some(bell) => self.writing.add(bell, KEY_PRIVATE, Interest::Bell),
+                Some(bell) => self.writing.poller().add(bell, KEY_PRIVATE, Interest::Bell),
                 None => Ok(()),
             })?;
             *is_watched = true;
@@ -686,7 +439,7 @@ impl Endpoint {
     }
 
     fn read_socket_events(&self) {
-        let events = SocketEvents::read(&self.socket, &self.reading);
+        let events = SocketEvents::read(&self.socket, self.reading.poller());
         if events.rang {
             // It may be meant for the other of this end's threads.
             self.nudge();
@@ -726,31 +479,27 @@ impl Endpoint {
     /// other waits and has been rung for, the bell is rung once more.
     pub fn arm(
         &self,
-        wait_state: &mut WaitState,
+        direction: Direction,
+        events: &mut Events,
         waiting: &sync::AtomicU32,
         look: impl FnMut() -> std::result::Result<bool, ImpossibleCount>,
     ) -> io::Result<bool> {
         self.check_fork()?;
-        let direction = wait_state.direction;
         let is_shared = !self.is_split.load(Ordering::Relaxed);
-        let poller = if is_shared { &self.reading } else { self.poller(direction) };
-        poller.poll(&mut wait_state.events)?;
-        self.take_in(&wait_state.events);
-        let (mine, others, other_waiting) = match direction {
-            Direction::Reading => (&self.is_read_armed, &self.is_write_armed, self.outgoing().waits_for_room),
-            Direction::Writing => (&self.is_write_armed, &self.is_read_armed, self.incoming().waits_for_data),
+        let poller = if is_shared { self.reading.poller() } else { self.half(direction).poller() };
+        poller.poll(events)?;
+        self.take_in(events);
+        let (mine, other, other_waiting) = match direction {
+            Direction::Reading => (&self.reading, &self.writing, self.outgoing().waits_for_room),
+            Direction::Writing => (&self.writing, &self.reading, self.incoming().waits_for_data),
         };
-        if is_shared
-            && others.load(Ordering::Relaxed)
-            && other_waiting.load(Ordering::Relaxed) == 0
-            && others.swap(false, Ordering::Relaxed)
-        {
+        if is_shared && other.disarm_if(|| other_waiting.load(Ordering::Relaxed) == 0) {
             self.nudge();
         }
-        mine.store(true, Ordering::Relaxed);
+        mine.set_armed(true);
         let is_armed = self.announce(direction, waiting, look);
         if !matches!(is_armed, Ok(true)) {
-            mine.store(false, Ordering::Relaxed);
+            mine.set_armed(false);
         }
         is_armed
     }
@@ -792,15 +541,6 @@ fn private_bell(reading: &Poller) -> Result<Bell> {
     let bell = Bell::new()?;
     reading.add(&bell, KEY_PRIVATE, Interest::Bell)?;
     Ok(bell)
-}
-
-#[cold]
-fn timed_out(direction: Direction) -> io::Error {
-    let what = match direction {
-        Direction::Reading => "nothing came within the read timeout",
-        Direction::Writing => "no room came free within the write timeout",
-    };
-    io::Error::new(io::ErrorKind::TimedOut, Error::new(ErrorKind::TimedOut { maybe_executed: false }, what))
 }
 
 impl Drop for Endpoint {

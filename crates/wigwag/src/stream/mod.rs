@@ -15,14 +15,18 @@
 //!
 //! | part | where |
 //! |---|---|
-//! | one end: memory, what the socket says, how it is over | [`endpoint`] |
+//! | one end, which never waits: memory, what the socket says, how it is over | [`endpoint`] |
+//! | what it has for each direction | [`half`] |
+//! | how a thread waits there | [`blocking`] |
 //! | one direction, without waiting and with it | [`reader`], [`writer`] |
 //! | blocking | [`stream`], [`split`], [`listener`] |
 //! | tasks | `tokio` |
 //!
 //! docs/design/stream.md says when each end sleeps and what ends a stream.
 
+mod blocking;
 mod endpoint;
+mod half;
 mod listener;
 mod reader;
 mod split;

@@ -6,7 +6,9 @@ use crate::error::Error;
 use crate::faults::{self, Fault};
 use crate::memory::payload::PayloadBytes;
 use crate::memory::ring::Consumer;
-use crate::stream::endpoint::{Direction, Endpoint, WaitState};
+use crate::stream::blocking::WaitState;
+use crate::stream::endpoint::Endpoint;
+use crate::stream::half::Direction;
 
 /// What only the reading side knows.
 pub struct Reader {
@@ -63,7 +65,7 @@ impl Reader {
                     self.is_armed = false;
                     crate::memory::doorbell::Waiting(words.waits_for_data).withdraw();
                 }
-                endpoint.received(&mut self.wait_state, false);
+                self.wait_state.received(endpoint, false);
                 Ok(Some(available))
             }
             Err(lie) => Err(endpoint.condemn(lie)),
@@ -80,10 +82,10 @@ impl Reader {
             };
         }
         let Reader { ring, wait_state, .. } = self;
-        let slept = endpoint.wait_until(wait_state, words.waits_for_data, || {
+        let slept = wait_state.wait_until(endpoint, words.waits_for_data, || {
             ring.look(&words).map(|available| available > 0 || ring.is_at_end())
         })?;
-        endpoint.received(wait_state, slept);
+        wait_state.received(endpoint, slept);
         match endpoint.is_shut(Direction::Reading) {
             true => Ok(0),
             false => self.ring.available(&words).map_err(|lie| endpoint.condemn(lie)),
@@ -95,7 +97,7 @@ impl Reader {
     pub fn arm(&mut self, endpoint: &Endpoint) -> io::Result<bool> {
         let words = endpoint.incoming();
         let Reader { ring, wait_state, .. } = self;
-        let is_armed = endpoint.arm(wait_state, words.waits_for_data, || {
+        let is_armed = endpoint.arm(Direction::Reading, wait_state.events(), words.waits_for_data, || {
             ring.look(&words).map(|available| available > 0 || ring.is_at_end())
         })?;
         self.is_armed = is_armed;

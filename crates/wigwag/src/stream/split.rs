@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::session::peer::Peer;
-use crate::stream::endpoint::{Direction, Endpoint};
+use crate::stream::endpoint::Endpoint;
+use crate::stream::half::Direction;
 use crate::stream::reader::Reader;
 use crate::stream::writer::Writer;
 
@@ -169,7 +170,7 @@ impl ReadHalf {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.endpoint.set_timeout(Direction::Reading, timeout)
+        self.endpoint.half(Direction::Reading).set_timeout(timeout)
     }
 
     /// Who is at the other end.
@@ -371,7 +372,7 @@ impl WriteHalf {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.endpoint.set_timeout(Direction::Writing, timeout)
+        self.endpoint.half(Direction::Writing).set_timeout(timeout)
     }
 
     /// Who is at the other end.
@@ -431,7 +432,7 @@ impl Write for WriteHalf {
 /// Readable when it is worth to read; see [`ReadHalf::arm_read`].
 impl AsFd for ReadHalf {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.endpoint.poller(Direction::Reading).as_fd()
+        self.endpoint.half(Direction::Reading).poller().as_fd()
     }
 }
 
@@ -444,7 +445,7 @@ impl AsRawFd for ReadHalf {
 /// Readable, not writable, when it is worth to write; see [`WriteHalf::arm_write`].
 impl AsFd for WriteHalf {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.endpoint.poller(Direction::Writing).as_fd()
+        self.endpoint.half(Direction::Writing).poller().as_fd()
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::options::ConnectOptions;
 use crate::session::peer::Peer;
-use crate::stream::endpoint::{Direction, Endpoint};
+use crate::stream::endpoint::Endpoint;
+use crate::stream::half::Direction;
 use crate::sync;
 
 use crate::stream::reader::Reader;
@@ -299,7 +300,7 @@ impl Stream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.endpoint.set_timeout(Direction::Reading, timeout)
+        self.endpoint.half(Direction::Reading).set_timeout(timeout)
     }
 
     /// How long a write waits for room; for ever without.
@@ -317,7 +318,7 @@ impl Stream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.endpoint.set_timeout(Direction::Writing, timeout)
+        self.endpoint.half(Direction::Writing).set_timeout(timeout)
     }
 
     /// How long a read waits.
@@ -331,7 +332,7 @@ impl Stream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn read_timeout(&self) -> Option<Duration> {
-        self.endpoint.timeout(Direction::Reading)
+        self.endpoint.half(Direction::Reading).timeout()
     }
 
     /// How long a write waits.
@@ -345,7 +346,7 @@ impl Stream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn write_timeout(&self) -> Option<Duration> {
-        self.endpoint.timeout(Direction::Writing)
+        self.endpoint.half(Direction::Writing).timeout()
     }
 
     /// Whether reads and writes return [`WouldBlock`](io::ErrorKind::WouldBlock) instead of waiting.
@@ -484,7 +485,7 @@ impl Write for &Stream {
 /// possible.
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.endpoint.poller(Direction::Reading).as_fd()
+        self.endpoint.half(Direction::Reading).poller().as_fd()
     }
 }
 

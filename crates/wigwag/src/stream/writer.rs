@@ -6,7 +6,9 @@ use crate::error::{Error, ErrorKind};
 use crate::faults::{self, Fault};
 use crate::memory::payload::PayloadBytesMut;
 use crate::memory::ring::Producer;
-use crate::stream::endpoint::{Direction, Endpoint, WaitState};
+use crate::stream::blocking::WaitState;
+use crate::stream::endpoint::Endpoint;
+use crate::stream::half::Direction;
 use crate::stream::reader::step_of;
 
 /// What only the writing side knows.
@@ -104,7 +106,7 @@ impl Writer {
             };
         }
         let Writer { ring, wait_state, .. } = self;
-        endpoint.wait_until(wait_state, words.waits_for_room, || {
+        wait_state.wait_until(endpoint, words.waits_for_room, || {
             ring.look(&words).map(|room| room > 0 || ring.is_reader_gone())
         })?;
         let room = self.try_room(endpoint, 1)?;
@@ -116,7 +118,7 @@ impl Writer {
     pub fn arm(&mut self, endpoint: &Endpoint) -> io::Result<bool> {
         let words = endpoint.outgoing();
         let Writer { ring, wait_state, .. } = self;
-        let is_armed = endpoint.arm(wait_state, words.waits_for_room, || {
+        let is_armed = endpoint.arm(Direction::Writing, wait_state.events(), words.waits_for_room, || {
             ring.look(&words).map(|room| room > 0 || ring.is_reader_gone())
         })?;
         self.is_armed = is_armed;

@@ -7,7 +7,8 @@ use crate::faults::{self, Fault};
 use crate::memory::ring::ImpossibleCount;
 use crate::session::close_reason::CloseReason;
 use crate::session::protocol::{FromServer, Reason};
-use crate::stream::endpoint::{Direction, Endpoint};
+use crate::stream::endpoint::Endpoint;
+use crate::stream::half::Direction;
 use crate::sys::{clock, socket};
 
 impl Endpoint {

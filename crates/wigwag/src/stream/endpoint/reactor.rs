@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::stream::endpoint::{CloseReason, Direction, Endpoint, Reason};
+use crate::stream::endpoint::{CloseReason, Endpoint, Reason};
+use crate::stream::half::Direction;
 use crate::sys::epoll::Events;
 
 impl Endpoint {
@@ -21,9 +22,9 @@ impl Endpoint {
         };
         let copied = bell.map(|bell| copy(bell.as_fd())).transpose()?;
         if let Some(bell) = bell {
-            self.reading.remove(bell);
+            self.reading.poller().remove(bell);
         }
-        Ok((copied, copy(self.reading.as_fd())?))
+        Ok((copied, copy(self.reading.poller().as_fd())?))
     }
 
     /// Whether nobody has rung for the reader since it said that it waits.
@@ -47,7 +48,7 @@ impl Endpoint {
     /// Hears of the other end's death and what it has to say, without waiting.
     pub fn take_events(&self) {
         let mut events = Events::with_capacity(4);
-        match self.reading.poll(&mut events) {
+        match self.reading.poller().poll(&mut events) {
             Ok(()) => self.take_in(&events),
             Err(error) => self.end(CloseReason::Farewell(Reason::Shutdown, error.to_string())),
         }
