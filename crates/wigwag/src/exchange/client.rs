@@ -33,7 +33,7 @@ pub use crate::exchange::client::builder::ClientBuilder;
 ///
 /// It may move to another thread, but two threads cannot share one: [`try_clone`](Client::try_clone) gives each its own
 /// session. Dropping it ends the session. When the server dies, every waiting call ends with
-/// [`PeerDied`](ErrorKind::PeerDied) within milliseconds, and every later one at once; connect anew to go on.
+/// [`PeerDied`](crate::ErrorKind::PeerDied) within milliseconds, and every later one at once; connect anew to go on.
 pub struct Client {
     caller: Caller,
     name: OsString,
@@ -47,11 +47,12 @@ impl Client {
     /// is.
     ///
     /// # Errors
-    /// [`NotRunning`](ErrorKind::NotRunning), [`Refused`](ErrorKind::Refused),
-    /// [`ContractMismatch`](ErrorKind::ContractMismatch), [`VersionMismatch`](ErrorKind::VersionMismatch),
-    /// [`TimedOut`](ErrorKind::TimedOut), [`PeerDied`](ErrorKind::PeerDied), [`NameInvalid`](ErrorKind::NameInvalid),
-    /// [`PathInvalid`](ErrorKind::PathInvalid), [`DirectoryUnsafe`](ErrorKind::DirectoryUnsafe),
-    /// [`Violation`](ErrorKind::Violation), [`Io`](ErrorKind::Io).
+    /// [`NotRunning`](crate::ErrorKind::NotRunning), [`Refused`](crate::ErrorKind::Refused),
+    /// [`ContractMismatch`](crate::ErrorKind::ContractMismatch),
+    /// [`VersionMismatch`](crate::ErrorKind::VersionMismatch), [`TimedOut`](crate::ErrorKind::TimedOut),
+    /// [`PeerDied`](crate::ErrorKind::PeerDied), [`NameInvalid`](crate::ErrorKind::NameInvalid),
+    /// [`PathInvalid`](crate::ErrorKind::PathInvalid), [`DirectoryUnsafe`](crate::ErrorKind::DirectoryUnsafe),
+    /// [`Violation`](crate::ErrorKind::Violation), [`Io`](crate::ErrorKind::Io).
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("none").path;
@@ -121,9 +122,10 @@ impl Client {
     /// aligned to 16; more lie in the slot's body, aligned to 4,096.
     ///
     /// # Errors
-    /// [`CapacityExceeded`](ErrorKind::CapacityExceeded); [`Full`](ErrorKind::Full) when all slots are held by this
-    /// thread's own loans, pendings and replies, so that waiting would never end; [`PeerDied`](ErrorKind::PeerDied),
-    /// [`ServerClosed`](ErrorKind::ServerClosed), [`Forked`](ErrorKind::Forked).
+    /// [`CapacityExceeded`](crate::ErrorKind::CapacityExceeded); [`Full`](crate::ErrorKind::Full) when all slots are
+    /// held by this thread's own loans, pendings and replies, so that waiting would never end;
+    /// [`PeerDied`](crate::ErrorKind::PeerDied), [`ServerClosed`](crate::ErrorKind::ServerClosed),
+    /// [`Forked`](crate::ErrorKind::Forked).
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("l").path;
@@ -144,7 +146,7 @@ impl Client {
     /// As [`loan`](Client::loan), but never waits.
     ///
     /// # Errors
-    /// As [`loan`](Client::loan); [`Full`](ErrorKind::Full) while all slots are out.
+    /// As [`loan`](Client::loan); [`Full`](crate::ErrorKind::Full) while all slots are out.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("l").path;
@@ -162,7 +164,7 @@ impl Client {
     /// As [`loan`](Client::loan), but waits no longer than `timeout`.
     ///
     /// # Errors
-    /// As [`loan`](Client::loan); [`TimedOut`](ErrorKind::TimedOut).
+    /// As [`loan`](Client::loan); [`TimedOut`](crate::ErrorKind::TimedOut).
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("l").path;
@@ -201,7 +203,7 @@ impl Client {
     /// As [`call`](Client::call), but gives up after `timeout`.
     ///
     /// # Errors
-    /// As [`call`](Client::call); [`TimedOut`](ErrorKind::TimedOut).
+    /// As [`call`](Client::call); [`TimedOut`](crate::ErrorKind::TimedOut).
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("t").path;
@@ -219,7 +221,7 @@ impl Client {
     }
 
     /// A new session to the same server, with the same wishes: for another thread, or to reconnect after
-    /// [`PeerDied`](ErrorKind::PeerDied).
+    /// [`PeerDied`](crate::ErrorKind::PeerDied).
     ///
     /// # Errors
     /// As [`connect`](Client::connect).
