@@ -11,8 +11,14 @@ const CORES: &[&str] = &[
     "crates/wigwag/src/exchange/caller.rs",
     "crates/wigwag/src/exchange/free_slots.rs",
     "crates/wigwag/src/exchange/owned_loan.rs",
+    "crates/wigwag/src/queue/failover.rs",
+    "crates/wigwag/src/queue/loan.rs",
     "crates/wigwag/src/queue/outbox.rs",
     "crates/wigwag/src/queue/producer.rs",
+    "crates/wigwag/src/stream/endpoint.rs",
+    "crates/wigwag/src/stream/endpoint/ending.rs",
+    "crates/wigwag/src/stream/endpoint/reactor.rs",
+    "crates/wigwag/src/stream/half.rs",
 ];
 
 /// What only a face may name, and what a core has instead. A point in time that is written for the other side to see is
@@ -28,7 +34,13 @@ const WAITING: &[(&str, &str)] = &[
     ("wait_patiently", "look once, and let the face wait"),
     ("wait_briefly", "look once, and let the face wait"),
     ("spin_loop", "spinning is the face's"),
-    ("thread::", "a core has no thread, and blocks none"),
+    ("thread::sleep", "a core has no thread, and blocks none"),
+    ("thread::park", "a core has no thread, and blocks none"),
+    ("thread::yield_now", "a core has no thread, and blocks none"),
+    ("thread::spawn", "a core has no thread, and blocks none"),
+    ("thread::scope", "a core has no thread, and blocks none"),
+    ("thread::Builder", "a core has no thread, and blocks none"),
+    ("thread::{", "a core has no thread, and blocks none"),
     ("tokio::", "a core knows no runtime"),
     ("async", "a core knows no runtime: `arm`, and let the face await"),
 ];
@@ -73,14 +85,15 @@ fn waits_are_found() {
     assert_eq!(found("use crate::wait::deadline::Deadline;"), ["Deadline", "wait::deadline"]);
     assert_eq!(found("use crate::wait::{deadline::Deadline, policy::Wait};"), ["Deadline"]);
     assert_eq!(found("let until = std::time::Instant::now();"), ["Instant::now"]);
-    assert_eq!(found("self.connection.sleep(until)?; std::thread::sleep(pause)"), [".sleep(", "thread::"]);
+    assert_eq!(found("self.connection.sleep(until)?; std::thread::sleep(pause)"), [".sleep(", "thread::sleep"]);
     assert_eq!(
         found("connection.wait_patiently(line); connection.wait_briefly(line)"),
         ["wait_patiently", "wait_briefly"]
     );
     assert_eq!(found("loop { std::hint::spin_loop() }"), ["spin_loop"]);
     assert_eq!(found("async fn call() {}"), ["async"]);
-    // What is only for the other side to see, what is in a comment, and what is in a test.
+    // What waits for nothing, what is only for the other side to see, what is in a comment, and what is in a test.
+    assert!(found("let unwinds = std::thread::panicking();").is_empty());
     assert!(found("fn pass(deadline: Option<Instant>) {} // Instant::now").is_empty());
     assert!(found("#[cfg(test)]\nmod tests { fn f() { thread::sleep(LIMIT) } }").is_empty());
 }
