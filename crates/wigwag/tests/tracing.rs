@@ -19,7 +19,9 @@ mod workshop;
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// What is done once within the thread that tells of an event with this text, before it goes on.
-static AT: Mutex<Option<(&str, Box<dyn FnOnce() + Send>)>> = Mutex::new(None);
+static AT: Mutex<Option<(&str, Act)>> = Mutex::new(None);
+
+type Act = Box<dyn FnOnce() + Send>;
 
 /// Writes down each event of the library's.
 struct Writer;
