@@ -107,22 +107,38 @@ impl Producer {
     }
 
     /// Whether a message of `len` bytes can be written at once. What a step costs is at most a look at the descriptors.
-    #[inline(always)]
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "a thread takes the steps one by one"))]
     pub fn room(&mut self, len: usize) -> Result<Room> {
-        self.check_fork()?;
-        if len > self.capacity() {
-            return Err(too_long(len, self.capacity()));
-        }
-        if self.connection.is_over() || clock::tick() != self.alive_at && self.is_found_gone()? {
+        self.check(len)?;
+        if self.may_be_gone() && self.is_found_gone()? {
             return Ok(Room::Gone);
         }
         Ok(if self.has_room()? { Room::There } else { Room::Full })
     }
 
-    /// Time has passed since the receiver was last known to live.
+    /// Whether a message of `len` bytes can ever be written here.
+    #[inline(always)]
+    pub fn check(&self, len: usize) -> Result<()> {
+        self.check_fork()?;
+        if len > self.capacity() {
+            return Err(too_long(len, self.capacity()));
+        }
+        Ok(())
+    }
+
+    /// Whether the receiver is gone, as far as is known, or time has passed since it was last known to live.
+    #[inline(always)]
+    pub fn may_be_gone(&self) -> bool {
+        self.connection.is_over() || clock::tick() != self.alive_at
+    }
+
+    /// Looks whether the receiver is gone, after [`Producer::may_be_gone`].
     #[cold]
-    fn is_found_gone(&mut self) -> Result<bool> {
-        self.look()?;
+    pub fn is_found_gone(&mut self) -> Result<bool> {
+        self.alive_at = clock::tick();
+        if !self.connection.is_over() {
+            self.connection.look()?;
+        }
         Ok(self.connection.is_over())
     }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::faults::{self, Fault};
 use crate::options::ConnectOptions;
 use crate::queue::loan::MessageLoan;
-use crate::queue::producer::{Producer, Room};
+use crate::queue::producer::Producer;
 use crate::session::connect::ClientHandshake;
 use crate::stats::SenderStats;
 use crate::wait::deadline::Deadline;
@@ -188,6 +188,7 @@ impl Sender {
                 self.producer.ring();
             }
             if let Err(error) = self.make_room(message.len(), Deadline::Never) {
+                self.producer.count_refused();
                 self.producer.ring();
                 return Err(error);
             }
@@ -352,26 +353,38 @@ impl Sender {
 
     #[inline(always)]
     fn send_within(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
-        self.make_room(message.len(), deadline)?;
-        self.producer.put(message)
+        match self.make_room(message.len(), deadline) {
+            Ok(()) => self.producer.put(message),
+            Err(error) => {
+                self.producer.count_refused();
+                Err(error)
+            }
+        }
     }
 
     #[inline(always)]
     fn loan_within(&mut self, len: usize, deadline: Deadline) -> Result<MessageLoan<'_>> {
-        self.make_room(len, deadline)?;
-        Ok(self.producer.draft_in_room(len))
+        match self.make_room(len, deadline) {
+            Ok(()) => Ok(self.producer.draft_in_room(len)),
+            Err(error) => {
+                self.producer.count_refused();
+                Err(error)
+            }
+        }
     }
 
-    /// Sees to it that the next slot can be written to, and that somebody receives.
+    /// Sees to it that the next slot can be written to, and that somebody receives. There is one way to success, so
+    /// that what follows it is not compiled once for each.
     #[inline(always)]
     fn make_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
-        let outcome = match self.producer.room(len) {
-            Ok(Room::There) => return Ok(()),
-            Ok(Room::Full) => self.wait_for_room(deadline),
-            Ok(Room::Gone) => self.wait_for_receiver(deadline),
-            Err(error) => Err(error),
-        };
-        outcome.inspect_err(|_| self.producer.count_refused())
+        self.producer.check(len)?;
+        if self.producer.may_be_gone() {
+            self.look_for_receiver(deadline)?;
+        }
+        if !self.producer.has_room()? {
+            self.wait_for_room(deadline)?;
+        }
+        Ok(())
     }
 
     /// The queue is full.
@@ -395,11 +408,13 @@ impl Sender {
         }
     }
 
-    /// There is no receiver. What the next one gets may fill the queue again.
+    /// Looks for the next receiver if there is none any more.
     #[cold]
-    fn wait_for_receiver(&mut self, deadline: Deadline) -> Result<()> {
-        self.reconnect(deadline)?;
-        if self.producer.has_room()? { Ok(()) } else { self.wait_for_room(deadline) }
+    fn look_for_receiver(&mut self, deadline: Deadline) -> Result<()> {
+        match self.producer.is_found_gone()? {
+            true => self.reconnect(deadline),
+            false => Ok(()),
+        }
     }
 
     /// Looks for a moment whether half of the places become free, as they do when the receiver works all the time.
