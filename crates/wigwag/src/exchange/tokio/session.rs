@@ -322,7 +322,12 @@ impl State {
         }
         match self.caller.arm(slot) {
             Ok(true) => {}
-            Ok(false) => return self.caller.try_reply(slot),
+            // A server that takes the turn again, which none does that keeps the rules, is waited for until its end.
+            Ok(false) => {
+                if let Some(outcome) = self.caller.try_reply(slot) {
+                    return Some(outcome);
+                }
+            }
             Err(error) => {
                 self.caller.abandon(slot);
                 return Some(Err(error));
