@@ -15,7 +15,7 @@ use wigwag::observe::Observer;
 use wigwag::runtime::{RuntimeDirectory, State};
 use wigwag::{Client, ErrorKind, Semaphore, Server, StreamListener};
 use wigwag_testing::stalled::StalledClose;
-use wigwag_testing::{Ground, Process, eventually, limited, role};
+use wigwag_testing::{Ground, Process, eventually, limited, no_process_starts, role};
 
 /// What tells a program where names are.
 const VARIABLES: [&str; 3] = ["WIGWAG_DIRECTORY", "XDG_RUNTIME_DIR", "TMPDIR"];
@@ -169,20 +169,19 @@ fn n1_a_directory_with_a_name_in_it_is_spared_by_who_cleans_up() {
     limited(|| {
         let ground = Ground::new();
         let directory = ground.path("");
-        // A process that another test is starting has all descriptors of this one until it executes its program.
-        let is_left = || eventually("the directory may be cleaned", || would_be_cleaned(&directory));
-        is_left();
+        let _guard = no_process_starts();
+        assert!(would_be_cleaned(&directory));
         let server = Server::bind(ground.socket()).unwrap();
         assert!(!would_be_cleaned(&directory));
         drop(server);
-        is_left();
+        assert!(would_be_cleaned(&directory));
         let listener = StreamListener::bind(ground.socket()).unwrap();
         assert!(!would_be_cleaned(&directory));
         drop(listener);
         let semaphore = Semaphore::open(ground.path("permits"), 1).unwrap();
         assert!(!would_be_cleaned(&directory));
         drop(semaphore);
-        is_left();
+        assert!(would_be_cleaned(&directory));
     });
 }
 

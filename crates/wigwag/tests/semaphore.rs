@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use wigwag::{ErrorKind, Permit, Permits, Semaphore};
-use wigwag_testing::{Ground, LIMIT, Link, Process, eventually, role};
+use wigwag_testing::{Ground, LIMIT, Link, Process, eventually, no_process_starts, role, start};
 
 /// Does what it is told with a semaphore: a word for each order, a word back.
 #[test]
@@ -169,6 +169,7 @@ fn permits_are_counted_across_processes() {
 #[test]
 fn another_count_is_an_error_that_shows_both() {
     let ground = Ground::new();
+    let _guard = no_process_starts();
     let semaphore = Semaphore::open(named(&ground), 3).unwrap();
     let error = Semaphore::open(named(&ground), 1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ContractMismatch);
@@ -348,7 +349,7 @@ fn a_child_that_ends_takes_nothing_from_its_parent() {
     let mut member = member_of(&named(&ground), 1);
     assert_eq!(ask(&mut member, "try"), "Full");
     for _ in 0..3 {
-        assert!(Command::new("true").status().unwrap().success());
+        assert!(start(&mut Command::new("true")).wait().unwrap().success());
         ask(&mut member, "fork 0");
     }
     std::thread::sleep(Duration::from_millis(100));
@@ -384,7 +385,7 @@ fn permits_that_are_shared_with_children_last_as_long_as_they_do() {
     let mut sleeper = {
         let shared = Semaphore::builder().shared_with_children(true).open(ground.path("other")).unwrap();
         let _permit = shared.acquire().unwrap();
-        Command::new("sleep").arg("100").spawn().unwrap()
+        start(Command::new("sleep").arg("100"))
     };
     assert!(!ground.path("other").exists());
     assert_eq!(Semaphore::open(ground.path("other"), 5).unwrap().available(), 5);
@@ -403,6 +404,7 @@ fn once_everybody_is_dead_it_begins_afresh_and_still_tells() {
         assert_eq!(heard, if permits == 1 { "acquired" } else { "recovered" });
         member.kill();
     }
+    let _guard = no_process_starts();
     let semaphore = Semaphore::open(named(&ground), 3).unwrap();
     assert_eq!(semaphore.available(), 3);
     let all = semaphore.acquire_many(3).unwrap();
@@ -418,6 +420,7 @@ fn what_nobody_has_been_told_of_stays_in_the_file() {
     let mut member = member_of(&named(&ground), 1);
     assert_eq!(ask(&mut member, "acquire"), "acquired");
     member.kill();
+    let _guard = no_process_starts();
     drop(Semaphore::open(named(&ground), 1).unwrap());
     assert!(named(&ground).exists());
     assert!(Semaphore::open(named(&ground), 1).unwrap().acquire().unwrap().recovered());

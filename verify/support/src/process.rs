@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -90,6 +90,21 @@ pub struct Process {
     link: Link,
 }
 
+/// Held for writing while a process is started.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Starts a program, and returns once it is executed.
+pub fn start(command: &mut Command) -> Child {
+    let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap()
+}
+
+/// No process is [started](start) while the guard lives, for a test of locks in a binary whose other tests start processes:
+/// between fork and exec a child has all descriptors of its parent, and what they hold.
+pub fn no_process_starts() -> RwLockReadGuard<'static, ()> {
+    STARTING.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Process {
     /// Starts the role with that name, which must be a test function at the root of this binary.
     pub fn start<A: Into<OsString>>(role: &str, arguments: impl IntoIterator<Item = A>) -> Process {
@@ -102,13 +117,12 @@ impl Process {
     pub fn run<A: Into<OsString>>(mut command: Command, role: &str, arguments: impl IntoIterator<Item = A>) -> Process {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-        let child = command
+        command
             .env(ROLE, role)
             .env(ARGUMENTS, arguments.join("\n".as_ref()))
             .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::null());
+        let child = start(&mut command);
         Process { name: role.to_owned(), child, link: Link::new(ours) }
     }
 
