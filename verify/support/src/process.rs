@@ -99,8 +99,8 @@ pub fn start(command: &mut Command) -> Child {
     command.spawn().unwrap()
 }
 
-/// No process is [started](start) while the guard lives, for a test of locks in a binary whose other tests start processes:
-/// between fork and exec a child has all descriptors of its parent, and what they hold.
+/// No process is [started](start) while the guard lives, for a test of locks in a binary whose other tests start
+/// processes: between fork and exec a child has all descriptors of its parent, and what they hold.
 pub fn no_process_starts() -> RwLockReadGuard<'static, ()> {
     STARTING.read().unwrap_or_else(PoisonError::into_inner)
 }
