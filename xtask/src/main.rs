@@ -60,7 +60,7 @@ Examples:
   cargo xtask ci                     everything that must pass, as .ci/run does
   cargo xtask ci lints tests         two of its steps
   cargo xtask ci --list              what the steps are
-  cargo xtask prove                  the proof, a quarter of an hour
+  cargo xtask prove                  the proof, 25 minutes
   cargo xtask prove --only G3        one of its goals
   cargo xtask compare --quick        other libraries, 3 minutes once built
   cargo xtask release                the checklist of a release";

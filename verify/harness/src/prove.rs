@@ -40,7 +40,7 @@ enum Task {
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo xtask prove                          every goal, at most a quarter of an hour
+  cargo xtask prove                          every goal, 25 minutes
   cargo xtask prove --only G3                one goal; its name, killed-at-every-step, does as well
   cargo xtask prove --only G1 --kills 100000
   cargo xtask prove --full                   the long form: some hours

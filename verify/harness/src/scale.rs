@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Scale {
     /// Seconds: part of `cargo test`
     Test,
-    /// Minutes: all goals together at most a quarter of an hour on two processors
+    /// Minutes: all goals together 25 minutes on two processors
     Ci,
     /// Hours: the long form
     Full,

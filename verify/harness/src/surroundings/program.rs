@@ -19,6 +19,7 @@ struct Finished {
     status: Option<ExitStatus>,
     output: String,
     said: String,
+    is_mute: bool,
 }
 
 /// A command that runs.
@@ -26,6 +27,8 @@ struct Running {
     child: Child,
     output: std::thread::JoinHandle<String>,
     said: std::thread::JoinHandle<String>,
+    /// It has no stream to say anything to: its code is all it can tell.
+    is_mute: bool,
 }
 
 fn start(ground: &Ground, wigwag: &Path, side: Side, arguments: &[&str], input: &str) -> std::io::Result<Running> {
@@ -50,7 +53,7 @@ fn start(ground: &Ground, wigwag: &Path, side: Side, arguments: &[&str], input: 
         let _ = std::io::Write::write_all(&mut stdin, input.as_bytes());
     }
     let (output, said) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
-    Ok(Running { child, output, said })
+    Ok(Running { child, output, said, is_mute: has(Surrounding::NoStreams) })
 }
 
 fn close_streams(command: &mut Command) {
@@ -88,7 +91,7 @@ impl Running {
             let _ = self.child.wait();
         }
         let text = |thread: std::thread::JoinHandle<String>| thread.join().unwrap_or_default();
-        Finished { status, output: text(self.output), said: text(self.said) }
+        Finished { status, output: text(self.output), said: text(self.said), is_mute: self.is_mute }
     }
 
     /// Ends it: by force, if it ignores everything else.
@@ -120,7 +123,7 @@ fn first_of(process: u32) -> i32 {
 impl Finished {
     /// It did what it should; or how the cell ends by this.
     fn expect(self, who: &str, output: Option<&str>) -> Result<(), Ended> {
-        let Finished { status, output: printed, said } = self;
+        let Finished { status, output: printed, said, is_mute } = self;
         let Some(status) = status else { return Err(Ended::Wrong(format!("{who} does not end: {printed} {said}"))) };
         let wrong = |what: String| Err(Ended::Wrong(format!("{who} {what}; it said: {}", said.trim_end())));
         if let Some(signal) = status.signal() {
@@ -129,6 +132,9 @@ impl Finished {
         match (status.code(), output) {
             (Some(0), Some(right)) if printed != right => wrong(format!("printed {printed:?}")),
             (Some(0), _) => Ok(()),
+            (Some(1..=6 | 74 | 75 | 126 | 127), _) if is_mute => {
+                Err(Ended::Sentence(format!("{who}: {status}, and there is no stream to say more")))
+            }
             (Some(1..=6 | 74 | 75 | 126 | 127), _) => match sentence::fault_of(said.trim_end()) {
                 Some(fault) => wrong(format!("is not clear ({status}): {fault}")),
                 None => Err(Ended::Sentence(format!("{who}: {}", said.trim_end()))),

@@ -1,6 +1,6 @@
 //! The world of one seed: at most one server, some clients, and sessions by hand that break the rules now and then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use wigwag::{Client, ErrorKind, Request, Server, Wait};
@@ -49,8 +49,8 @@ pub struct World<'a> {
     model: Calls,
     last_call: u64,
     last_owner: u64,
-    /// Owners up to here had a session when the server received last, so that a serving thread has them for sure.
-    settled_owner: u64,
+    /// The owners of calls that the server has taken, so that a serving thread has their sessions for sure.
+    settled_owners: BTreeSet<u64>,
     last_server: u32,
     /// What was done, in order.
     pub log: Vec<String>,
@@ -69,7 +69,7 @@ impl<'a> World<'a> {
             model: Calls::default(),
             last_call: 0,
             last_owner: 0,
-            settled_owner: 0,
+            settled_owners: BTreeSet::new(),
             last_server: 0,
             log: Vec::new(),
         }
@@ -237,7 +237,6 @@ impl<'a> World<'a> {
         if std::mem::replace(&mut host.is_drained, host.is_closing) {
             return Ok(()); // what is passed from then on may be served or not
         }
-        let settled_owner = std::mem::replace(&mut self.settled_owner, self.last_owner);
         let owners: Vec<u64> = self
             .sim_clients
             .iter()
@@ -246,17 +245,25 @@ impl<'a> World<'a> {
             .collect();
         let by_hand: Vec<u64> = self.visitors.iter().map(|visitor| visitor.number).collect();
         let is_here = |owner: u64| owners.contains(&owner) || by_hand.contains(&owner);
-        let is_newcomers = |owner: u64| owner > settled_owner && is_here(owner);
         let begin = std::time::Instant::now();
         loop {
             match host.server.try_recv() {
-                Ok(Some(request)) => received(&mut self.model, &mut self.held, request)?,
+                Ok(Some(request)) => {
+                    let owner = received(&mut self.model, &mut self.held, request)?;
+                    self.settled_owners.insert(owner);
+                }
                 // The control thread deals out the sessions that are ready first: what their clients have passed is
                 // served, too.
                 Ok(None) if host.is_closing && begin.elapsed().as_secs() < 20 => std::thread::yield_now(),
                 Ok(None) if host.is_closing => return Err("a server that is to shut down goes on".into()),
                 // A new session is counted an instant before a serving thread has it. All others are found at once.
-                Ok(None) if self.model.untaken(is_newcomers).is_some() && begin.elapsed().as_secs() < 20 => {
+                Ok(None)
+                    if self
+                        .model
+                        .untaken(|owner| is_here(owner) && !self.settled_owners.contains(&owner))
+                        .is_some()
+                        && begin.elapsed().as_secs() < 20 =>
+                {
                     std::thread::yield_now()
                 }
                 Ok(None) => break,
@@ -454,7 +461,8 @@ impl<'a> World<'a> {
 }
 
 /// A request is one that was passed, not received before, with every byte as it was sent.
-fn received(model: &mut Calls, held: &mut BTreeMap<u64, Request>, got: Request) -> ActionResult {
+/// Notes a request that came. Returns the owner of its call.
+fn received(model: &mut Calls, held: &mut BTreeMap<u64, Request>, got: Request) -> Result<u64, String> {
     let Some(id) = got.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) else {
         return Err(format!("a request of {} bytes, and nobody sent one so short", got.len()));
     };
@@ -468,9 +476,10 @@ fn received(model: &mut Calls, held: &mut BTreeMap<u64, Request>, got: Request) 
     if got.deadline().is_some() != call.has_deadline || got.is_abandoned() != call.is_abandoned {
         return Err(format!("call {id}: {call:?}, and its request has deadline {:?}", got.deadline()));
     }
+    let owner = call.owner;
     model.moves(id, State::Held);
     held.insert(id, got);
-    Ok(())
+    Ok(owner)
 }
 
 fn answer_one(mut held: Request, id: u64, way: usize, len: usize) -> Result<Answer, String> {
