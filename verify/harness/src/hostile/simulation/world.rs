@@ -460,8 +460,8 @@ impl<'a> World<'a> {
     }
 }
 
-/// A request is one that was passed, not received before, with every byte as it was sent.
-/// Notes a request that came. Returns the owner of its call.
+/// Notes a request that came: one that was passed, not received before, with every byte as it was sent. Returns the
+/// owner of its call.
 fn received(model: &mut Calls, held: &mut BTreeMap<u64, Request>, got: Request) -> Result<u64, String> {
     let Some(id) = got.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) else {
         return Err(format!("a request of {} bytes, and nobody sent one so short", got.len()));
