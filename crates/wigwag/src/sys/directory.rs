@@ -499,6 +499,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_had_is_a_directory_of_that_user_or_can_be_made() {
+        let directory = private_directory();
+        let own = directory.path();
+        assert!(is_to_be_had(own, own_uid()));
+        assert!(!is_to_be_had(own, own_uid() + 1), "it is another user's");
+        std::fs::write(own.join("file"), "").unwrap();
+        symlink(own, own.join("link")).unwrap();
+        for what in ["file", "link", "file/below"] {
+            assert!(!is_to_be_had(&own.join(what), own_uid()), "{what} is no directory");
+        }
+        assert!(is_to_be_had(&own.join("missing"), own_uid()), "it can be made");
+        assert!(!is_to_be_had(&own.join("missing/below"), own_uid()), "there is nothing to make it in");
+    }
+
+    #[test]
     fn only_the_owner_may_write_to_a_directory() {
         let directory = private_directory();
         for mode in [0o700, 0o755, 0o500] {
