@@ -146,6 +146,7 @@ mod tests {
             [&every_byte, b"it's", br"a\b", b"", b"a b$(id)`", b"\xff'\\1", "\u{202e}1é'".as_bytes()];
         for name in names {
             let script = format!("printf %s {}", shell_word(OsStr::from_bytes(name)));
+            let _guard = wigwag_testing::process_starts();
             let output = std::process::Command::new("bash").arg("-c").arg(&script).env("LC_ALL", "C").output().unwrap();
             assert!(output.stdout == name, "{script}");
         }

@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -95,8 +95,13 @@ static STARTING: RwLock<()> = RwLock::new(());
 
 /// Starts a program, and returns once it is executed.
 pub fn start(command: &mut Command) -> Child {
-    let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    let _guard = process_starts();
     command.spawn().unwrap()
+}
+
+/// For a test that forks, or starts a process in another way than by [`start`].
+pub fn process_starts() -> RwLockWriteGuard<'static, ()> {
+    STARTING.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// No process is [started](start) while the guard lives, for a test of locks in a binary whose other tests start

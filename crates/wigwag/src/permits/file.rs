@@ -743,6 +743,8 @@ const _: () = {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use wigwag_testing::no_process_starts;
+
     use super::*;
     use std::os::unix::fs::{FileExt, PermissionsExt};
     use std::path::Path;
@@ -764,6 +766,7 @@ mod tests {
 
     #[test]
     fn the_layout_is_that_of_the_document() {
+        let _guard = no_process_starts();
         let document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/layout.md"));
         let rows: [(&str, usize); 6] = [
             ("SEMAPHORE_VERSION", SEMAPHORE_VERSION as usize),
@@ -805,6 +808,7 @@ mod tests {
 
     #[test]
     fn a_rebuild_that_was_cut_off_is_done_again_and_what_the_dead_held_is_told() {
+        let _guard = no_process_starts();
         let ground = ground();
         let place = ground.path().join("x");
         // As a process leaves it that is killed after each of the steps.
@@ -833,6 +837,7 @@ mod tests {
 
     #[test]
     fn what_others_changed_is_an_error() {
+        let _guard = no_process_starts();
         let ground = ground();
         let file = open(ground.path(), 3).unwrap();
         let raw = std::fs::File::options().read(true).write(true).open(ground.path().join("x")).unwrap();

@@ -181,6 +181,8 @@ fn stem(file: &OsStr, ending: &str) -> Option<OsString> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use wigwag_testing::no_process_starts;
+
     use super::*;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
@@ -200,6 +202,7 @@ mod tests {
 
     #[test]
     fn names_are_told_apart_by_their_locks_and_only_the_dead_are_removed() {
+        let _guard = no_process_starts();
         let (ground, directory) = ground();
         let path = |name: &str| ground.path().join(name);
         // Dead: a socket nobody listens on, with a lock that nobody holds, and without one; a lock alone; an empty
@@ -263,6 +266,7 @@ mod tests {
 
     #[test]
     fn a_semaphore_is_alive_while_it_is_open_and_owes_what_the_dead_held() {
+        let _guard = no_process_starts();
         let (ground, directory) = ground();
         let open = crate::Semaphore::builder().permits(2).open(ground.path().join("s.semaphore")).unwrap();
         let state = || look(&directory).into_iter().map(|entry| entry.state).next();

@@ -166,7 +166,10 @@ mod tests {
             again.args(["--exact", name]).env(EXPECTED, &expected).env("TMPDIR", "/temporary");
             again.env_remove("XDG_RUNTIME_DIR").envs(stated.map(|base| ("XDG_RUNTIME_DIR", base)));
             again.env_remove(VARIABLE).envs(named.map(|path| (VARIABLE, path)));
-            let output = again.output().unwrap();
+            let output = {
+                let _guard = wigwag_testing::process_starts();
+                again.output().unwrap()
+            };
             assert!(output.status.success(), "{named:?} {stated:?}: {}", String::from_utf8_lossy(&output.stdout));
             assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
         }

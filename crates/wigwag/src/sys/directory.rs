@@ -480,6 +480,8 @@ pub fn identity_of(file: impl AsFd) -> Result<Identity> {
 
 #[cfg(test)]
 mod tests {
+    use wigwag_testing::no_process_starts;
+
     use super::*;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -500,6 +502,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_had_is_a_directory_of_that_user_or_can_be_made() {
+        let _guard = no_process_starts();
         let directory = private_directory();
         let own = directory.path();
         assert!(is_to_be_had(own, own_uid()));
@@ -515,6 +518,7 @@ mod tests {
 
     #[test]
     fn only_the_owner_may_write_to_a_directory() {
+        let _guard = no_process_starts();
         let directory = private_directory();
         for mode in [0o700, 0o755, 0o500] {
             set_mode(directory.path(), mode);
@@ -529,6 +533,7 @@ mod tests {
 
     #[test]
     fn a_directory_is_its_own_path_and_belongs_to_whom_it_should() {
+        let _guard = no_process_starts();
         let directory = private_directory();
         let link = directory.path().join("link");
         symlink(directory.path(), &link).unwrap();
@@ -556,6 +561,7 @@ mod tests {
 
     #[test]
     fn the_descriptor_is_closed_on_exec() {
+        let _guard = no_process_starts();
         let directory = private_directory();
         let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
         assert!(rustix::io::fcntl_getfd(&opened).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
@@ -565,6 +571,7 @@ mod tests {
 
     #[test]
     fn a_directory_is_made_once_for_this_user_alone() {
+        let _guard = no_process_starts();
         let directory = private_directory();
         let path = directory.path().join("new");
         for _ in 0..2 {
@@ -577,6 +584,7 @@ mod tests {
 
     #[test]
     fn what_stands_there_is_told() {
+        let _guard = no_process_starts();
         let directory = private_directory();
         let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
         let look = |name: &str| opened.look(OsStr::new(name));
@@ -597,6 +605,7 @@ mod tests {
 
     #[test]
     fn an_address_is_that_of_the_directory_and_not_of_its_path() {
+        let _guard = no_process_starts();
         let directory = private_directory();
         let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
         let by_descriptor = format!("/proc/self/fd/{}/name", opened.as_fd().as_raw_fd());
@@ -607,6 +616,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_held_by_one_and_let_go_with_its_holder() {
+        let _guard = no_process_starts();
         let directory = private_directory();
         let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
         let name = OsStr::new("lock");

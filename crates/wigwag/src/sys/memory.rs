@@ -458,6 +458,7 @@ mod tests {
     #[test]
     fn a_forked_child_knows_that_it_has_no_mapping() {
         let mapping = Mapping::new(create_sealed("wigwag", 4096).unwrap(), 4096, 4096).unwrap();
+        let _guard = wigwag_testing::process_starts();
         // SAFETY: the child makes one system call, to end.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -485,6 +486,7 @@ mod tests {
         }
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
         let name = "sys::memory::tests::a_size_above_the_limit_of_files_is_an_error_and_not_a_signal";
+        let _guard = wigwag_testing::process_starts();
         let output = again.args(["--exact", name, "--nocapture"]).env(AGAIN, "1").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));

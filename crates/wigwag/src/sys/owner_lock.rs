@@ -150,6 +150,8 @@ impl OwnerLock {
 
 #[cfg(test)]
 mod tests {
+    use wigwag_testing::no_process_starts;
+
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
@@ -171,6 +173,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_held_by_one_and_let_go_with_its_holder() {
+        let _guard = no_process_starts();
         let (ground, directory) = ground();
         let held = take(&directory).unwrap();
         assert!(!held.is_from_before() && held.has_name(&directory).unwrap());
@@ -185,6 +188,7 @@ mod tests {
 
     #[test]
     fn no_descriptor_is_kept() {
+        let _guard = no_process_starts();
         let (_ground, directory) = ground();
         let open =
             || std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
@@ -196,6 +200,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_does_not_come_between_two_who_hand_over() {
+        let _guard = no_process_starts();
         let (ground, directory) = ground();
         std::fs::write(ground.path().join("lock"), "").unwrap();
         let heir = std::fs::File::options().read(true).write(true).open(ground.path().join("lock")).unwrap();
@@ -207,6 +212,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_replaced_is_noticed_and_a_link_is_not_followed() {
+        let _guard = no_process_starts();
         let (ground, directory) = ground();
         let path = |name: &str| -> std::path::PathBuf { Path::new(ground.path()).join(name) };
         let held = take(&directory).unwrap();

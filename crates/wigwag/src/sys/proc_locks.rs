@@ -100,12 +100,15 @@ fn has_open(process: u32, file: &ListedFile) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use wigwag_testing::no_process_starts;
+
     use super::*;
     use crate::sys::memory::Mapping;
     use crate::sys::record_lock;
 
     #[test]
     fn a_lock_is_found_although_its_file_has_no_name_and_its_descriptor_is_closed() {
+        let _guard = no_process_starts();
         let base = 1 << 61;
         let find = || files_locked_at(&(base..base + 8));
         let (named, file) = (tempfile::NamedTempFile::new().unwrap(), tempfile::tempfile().unwrap());
@@ -131,6 +134,7 @@ mod tests {
 
     #[test]
     fn lines_that_say_something_else_are_passed_over() {
+        let _guard = no_process_starts();
         let range = 100..200;
         let found = locked_file("1: OFDLCK ADVISORY  WRITE -1 00:2f:1234 100 100", &range);
         assert_eq!(found, Some(ListedFile { device: "00:2f".into(), inode: 1234 }));

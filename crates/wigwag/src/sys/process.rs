@@ -255,7 +255,7 @@ mod tests {
         let (reader, _writer) = std::io::pipe().unwrap();
         assert!(process.open_memory(number(&reader.into()), "looked-for").unwrap().is_none());
         assert!(process.open_memory(1 << 20, "looked-for").is_err());
-        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let mut child = wigwag_testing::start(&mut std::process::Command::new("true"));
         let ended = Process::open(child.id()).unwrap().unwrap();
         child.wait().unwrap();
         assert!(!ended.is_alive());

@@ -80,6 +80,8 @@ fn lock_bytes(file: impl AsFd, command: i32, kind: i32, bytes: std::ops::Range<u
 
 #[cfg(test)]
 mod tests {
+    use wigwag_testing::no_process_starts;
+
     use super::*;
     use crate::sys::memory::Mapping;
 
@@ -93,6 +95,7 @@ mod tests {
 
     #[test]
     fn a_life_is_taken_once_and_seen_by_others() {
+        let _guard = no_process_starts();
         let (one, other) = twice();
         assert!(!is_taken(&other, 0..LIVES));
         assert!(take(&one, 7).unwrap() && !take(&other, 7).unwrap() && take(&other, 8).unwrap());
@@ -105,6 +108,7 @@ mod tests {
 
     #[test]
     fn a_life_lasts_as_long_as_the_mapping_although_the_descriptor_is_closed() {
+        let _guard = no_process_starts();
         let (one, other) = twice();
         assert!(take(&one, 3).unwrap());
         let mapping = Mapping::new(&one, 4096, 0).unwrap();
