@@ -40,6 +40,15 @@ pub fn finds(program: &str, goal: &str, fault: &str, what: &str) {
     finds_at(program, goal, fault, what, "test");
 }
 
+/// As [`finds`], for a fault that shows in one of several ways, by which comes first.
+#[track_caller]
+pub fn finds_one_of(program: &str, goal: &str, fault: &str, ways: &[&str]) {
+    let proof = prove(program, goal, "test", Some(fault));
+    assert!(!proof.holds, "{goal} does not find the injected fault `{fault}`: {}", proof.said);
+    let is_one = ways.iter().any(|what| proof.said.contains(what));
+    assert!(is_one, "{goal} fails on `{fault}`, but not for one of {ways:?}: {}", proof.said);
+}
+
 /// The goal's harness finds an injected fault in the history with that seed, which has what it takes.
 #[track_caller]
 pub fn finds_in_history(program: &str, goal: &str, fault: &str, history: u64, what: &str) {

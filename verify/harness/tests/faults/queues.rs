@@ -1,7 +1,7 @@
 //! What tries queues finds the faults that are injected for it.
 
 use crate::{PROGRAM, turn};
-use wigwag_testing::finds;
+use wigwag_testing::{finds, finds_one_of};
 
 #[test]
 fn g25_finds_messages_that_a_dead_one_had_and_that_are_not_marked() {
@@ -18,5 +18,7 @@ fn g25_finds_messages_that_died_with_their_sender() {
 #[test]
 fn g25_finds_messages_that_died_with_their_receiver() {
     let _turn = turn();
-    finds(PROGRAM, "G25", "early-acknowledgement", "a receiver that lives has not acknowledged all");
+    // Under load the receiver that closes has had its first message by then, which is lost.
+    let ways = ["a receiver that lives has not acknowledged all", "the next receiver got [1, 2]"];
+    finds_one_of(PROGRAM, "G25", "early-acknowledgement", &ways);
 }
