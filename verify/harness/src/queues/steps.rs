@@ -6,15 +6,16 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use wigwag::{Delivery, ErrorKind, Receiver, Sender, Wait};
-use wigwag_testing::{Ground, Link, Process, Snapshot, fill, word};
+use wigwag_testing::{Ground, Link, Process, Snapshot, fill};
 
 use crate::role;
 use crate::scale::Trial;
-use crate::step::tracer::{Stop, Tracee, survive_marks};
+use crate::step::blows::{self, EndBlow, Lies, Way, descriptors};
+use crate::step::tracer::{Tracee, survive_marks};
 use crate::step::victim::marked;
-use crate::step::walk::{self, End, Point, Sleeper};
+use crate::step::walk::{self, Point};
 use crate::step::{Counts, Depth, is_wanted, make_repeatable, share_one_processor};
 
 /// Messages that a sender may have under way.
@@ -72,15 +73,6 @@ const OPERATIONS: &[Operation] = &[
     Operation { side: Side::Receiver, name: "close", is_every: false, handles: 0 },
 ];
 
-/// What is done at a point.
-#[derive(Clone, Copy, Debug)]
-enum Blow {
-    Kill,
-    Stop,
-    /// A word of the segment becomes something else.
-    Lie(u64, u64),
-}
-
 /// Words that a peer can reach: control lines, and turns and heads of slots in use, by docs/layout.md.
 const WORDS: &[u64] = &[1024, 1032, 1152, 1160, 4096, 4104, 4160, 4168, 4224, 4232, 4288, 4296];
 /// What they are changed to.
@@ -100,6 +92,8 @@ const VALUES: &[u64] = &[
     u64::MAX,
 ];
 
+const LIES: Lies = Lies { words: WORDS, values: VALUES };
+
 /// Visits all points; the figure.
 pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> {
     share_one_processor()?;
@@ -108,19 +102,9 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> 
     for operation in OPERATIONS.iter().filter(|operation| is_wanted(operation.name)) {
         let what = format!("{:?}, {}", operation.side, operation.name);
         let points = points_of(operation).with_context(|| what.clone())?;
-        for (kind, depth) in depths(trial, operation).into_iter().enumerate() {
-            for point in depth.thin_out(&points, operation.name) {
-                if counts.is_enough() {
-                    break;
-                }
-                let pick = |salt: u64, of: &[u64]| of[word(trial.seed ^ salt, point.step as u64) as usize % of.len()];
-                let blow = [Blow::Kill, Blow::Stop, Blow::Lie(pick(1, WORDS), pick(2, VALUES))][kind];
-                visits[kind] += 1;
-                if let Err(error) = visit(operation, &point, blow) {
-                    counts.find(format!("{what}, {blow:?} at {point:?}: {error:#}"));
-                }
-            }
-        }
+        let way = Way { what, operation: operation.name, points, depths: depths(trial, operation) };
+        let visit = |point: &Point, blow| visit(operation, point, blow);
+        blows::strike(trial, &way, &LIES, &mut visits, &mut counts, visit);
     }
     findings.append(&mut counts.findings);
     let [kills, stops, lies] = visits;
@@ -205,13 +189,7 @@ impl Stage {
             stage.receiver = None;
             stage.receiver = Some(bind(&place)?);
         }
-        stage.victim.tell("go");
-        let ready = stage.victim.try_hear().context("the victim did not get to its operation")?;
-        let thread = ready.strip_prefix("ready ").and_then(|id| id.parse().ok()).with_context(|| ready.clone())?;
-        let mut tracee = Tracee::seize(stage.victim.id(), thread)?;
-        stage.victim.tell("go");
-        tracee.wait_for_mark()?;
-        tracee.find_segment()?;
+        let tracee = blows::seize(&mut stage.victim)?;
         Ok((stage, tracee))
     }
 
@@ -292,11 +270,8 @@ fn receive_all_of_one(receiver: &Receiver) -> anyhow::Result<Vec<(u64, bool)>> {
 }
 
 fn points_of(operation: &Operation) -> anyhow::Result<Vec<Point>> {
-    let (mut stage, mut tracee) = Stage::new(operation)?;
-    let sleeper = Sleeper::watch(stage.victim.id(), tracee.thread, || {});
-    let points = walk::points(&mut tracee, &End::Mark, &sleeper, operation.is_every)?;
-    drop(sleeper);
-    tracee.release()?;
+    let (mut stage, tracee) = Stage::new(operation)?;
+    let points = blows::points_of(&stage.victim, tracee, operation.is_every)?;
     stage.comes_to_its_end(operation)?;
     Ok(points)
 }
@@ -326,11 +301,7 @@ impl Stage {
     }
 }
 
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
-}
-
-fn visit(operation: &Operation, point: &Point, blow: Blow) -> anyhow::Result<()> {
+fn visit(operation: &Operation, point: &Point, blow: EndBlow) -> anyhow::Result<()> {
     let before = descriptors();
     let (mut stage, mut tracee) = Stage::new(operation)?;
     let is_there = walk::go_to(&mut tracee, point, || false)?;
@@ -339,7 +310,7 @@ fn visit(operation: &Operation, point: &Point, blow: Blow) -> anyhow::Result<()>
             tracee.release()?; // the way was another one this time
             stage.comes_to_its_end(operation)?;
         }
-        Blow::Kill => {
+        EndBlow::Kill => {
             stage.victim.kill();
             tracee.bury()?;
             match operation.side {
@@ -353,22 +324,14 @@ fn visit(operation: &Operation, point: &Point, blow: Blow) -> anyhow::Result<()>
                 Side::Receiver => stage.of_receiver(operation)?,
             }
         }
-        Blow::Stop => {
+        EndBlow::Stop => {
             stage.others_work()?;
             tracee.release()?;
             stage.comes_to_its_end(operation)?;
         }
-        Blow::Lie(offset, value) => {
-            // Before it has a segment, there is nothing to lie in.
-            if tracee.write(offset, &value.to_ne_bytes()).is_ok() {
-                comes_through(&tracee)?;
-            }
-            tracee.release()?;
-            let said = stage.victim.try_hear();
-            ensure!(said.is_some_and(|said| said.starts_with("done")), "the victim is gone");
-        }
+        EndBlow::Lie(offset, value) => blows::lie(&mut stage.victim, tracee, offset, value)?,
     }
-    if !matches!(blow, Blow::Lie(..)) {
+    if !matches!(blow, EndBlow::Lie(..)) {
         stage.others_work()?;
     }
     drop(stage);
@@ -384,26 +347,6 @@ fn visit(operation: &Operation, point: &Point, blow: Blow) -> anyhow::Result<()>
             descriptors()
         );
         std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
-/// Checks that the side that was lied to comes to its mark.
-fn comes_through(tracee: &Tracee) -> anyhow::Result<()> {
-    let begin = Instant::now();
-    let go = |signal| tracee.go_unless(signal, || begin.elapsed() > TIME_LIMIT);
-    let mut stop = go(None)?;
-    loop {
-        stop = match stop {
-            Stop::Mark => return Ok(()),
-            Stop::Signal(signal) => {
-                use nix::sys::signal::Signal;
-                ensure!(!matches!(signal, Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGABRT), "it got {signal}");
-                go(Some(signal))?
-            }
-            Stop::There | Stop::Forked(_) => go(None)?,
-            Stop::Missed => bail!("it hangs"),
-            Stop::Ended => bail!("its process ended"),
-        };
     }
 }
 

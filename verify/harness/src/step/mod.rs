@@ -19,6 +19,7 @@ use crate::outcome::Outcome;
 use crate::role::Play;
 use crate::scale::Trial;
 
+pub mod blows;
 mod client_victim;
 mod failing_calls;
 mod mutate;
