@@ -1,6 +1,7 @@
 //! More sessions than one look at an epoll tells of: no ring is missed, in a thread as in a task.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -87,8 +88,9 @@ fn d3_a_server_hears_all_of_many_sessions() {
     serving.join().unwrap().unwrap();
 }
 
-#[test]
-fn d3_a_server_in_a_task_hears_all_of_many_sessions() {
+/// Serves in a task whose handler blocks the runtime's thread, so that rings gather, while `calling` does its part in a
+/// thread: it is told when the handler was entered, and tells when it may leave. The server ends after that.
+fn serve_in_a_task(calling: impl FnOnce(&Path, &mpsc::Receiver<()>, &mpsc::Sender<()>) + Send + 'static) {
     allow_descriptors();
     let ground = Ground::new();
     let (entered, has_entered) = mpsc::channel();
@@ -100,49 +102,38 @@ fn d3_a_server_in_a_task_hears_all_of_many_sessions() {
         let calling = std::thread::spawn({
             let path = path.clone();
             move || {
-                ring_all_while_one_is_served(&path, &has_entered, &leave);
+                let outcome = catch_unwind(AssertUnwindSafe(|| calling(&path, &has_entered, &leave)));
                 stop.shutdown();
+                outcome.unwrap_or_else(|panic| resume_unwind(panic));
             }
         });
-        let handler = handler(entered, may_leave); // it blocks the runtime's thread, so that rings gather
+        let handler = handler(entered, may_leave);
         server.serve(async |request: &mut Request| handler(request)).await.unwrap();
         calling.join().unwrap();
     });
 }
 
 #[test]
+fn d3_a_server_in_a_task_hears_all_of_many_sessions() {
+    serve_in_a_task(ring_all_while_one_is_served);
+}
+
+#[test]
 fn d3_a_server_in_a_task_hears_who_rings_last_of_many() {
-    allow_descriptors();
-    let ground = Ground::new();
-    let (entered, has_entered) = mpsc::channel();
-    let (leave, may_leave) = mpsc::channel();
-    let path = ground.socket();
-    run(async {
-        let mut server = wigwag::tokio::Server::bind(&path).unwrap();
-        let stop = server.shutdown_handle();
-        let calling = std::thread::spawn({
-            let path = path.clone();
-            move || {
-                let bells = bells(&path, |path| Raw::connect_with(path, 1, 64));
-                let [last, blocker] = [(); 2].map(|()| Client::builder().wait(Wait::Park).connect(&path).unwrap());
-                last.call_timeout(b"hello", LIMIT).unwrap();
-                let mut loan = blocker.loan(5).unwrap();
-                loan.copy_from_slice(b"block");
-                eventually("all are armed", || bells.iter().all(|bell| bell.waiting().load(Ordering::SeqCst) == 1));
-                let blocked = loan.send().unwrap();
-                has_entered.recv_timeout(LIMIT).unwrap();
-                ring_all(&bells);
-                let mut pending = last.loan(1).unwrap().send().unwrap();
-                leave.send(()).unwrap();
-                blocked.wait().unwrap();
-                let reply = pending.wait_timeout(LIMIT / 2);
-                stop.shutdown();
-                reply.expect("who rang last is never heard").unwrap();
-            }
-        });
-        let handler = handler(entered, may_leave);
-        server.serve(async |request: &mut Request| handler(request)).await.unwrap();
-        calling.join().unwrap();
+    serve_in_a_task(|path, has_entered, leave| {
+        let bells = bells(path, |path| Raw::connect_with(path, 1, 64));
+        let [last, blocker] = [(); 2].map(|()| Client::builder().wait(Wait::Park).connect(path).unwrap());
+        last.call_timeout(b"hello", LIMIT).unwrap();
+        let mut loan = blocker.loan(5).unwrap();
+        loan.copy_from_slice(b"block");
+        eventually("all are armed", || bells.iter().all(|bell| bell.waiting().load(Ordering::SeqCst) == 1));
+        let blocked = loan.send().unwrap();
+        has_entered.recv_timeout(LIMIT).unwrap();
+        ring_all(&bells);
+        let mut pending = last.loan(1).unwrap().send().unwrap();
+        leave.send(()).unwrap();
+        blocked.wait().unwrap();
+        pending.wait_timeout(LIMIT / 2).expect("who rang last is never heard").unwrap();
     });
 }
 
