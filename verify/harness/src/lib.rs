@@ -19,6 +19,7 @@
 //! history/            G27              generated sequences of the public API
 //! surroundings/       G28              log-ins, daemons, full disks, old kernels
 //! outcome  scale      what came of it; how much is tried
+//! processors          on which processors the processes of a goal run
 //! ```
 
 pub mod audit;
@@ -29,6 +30,7 @@ pub mod history;
 pub mod hostile;
 pub mod model;
 pub mod outcome;
+pub mod processors;
 pub mod prove;
 pub mod queues;
 pub mod role;

@@ -10,13 +10,14 @@ use anyhow::{Context as _, ensure};
 use wigwag::{Delivery, ErrorKind, Receiver, Sender, Wait};
 use wigwag_testing::{Ground, Link, Process, Snapshot, fill};
 
+use crate::processors;
 use crate::role;
 use crate::scale::Trial;
 use crate::step::blows::{self, EndBlow, Lies, Way, descriptors};
 use crate::step::tracer::{Tracee, survive_marks};
 use crate::step::victim::marked;
 use crate::step::walk::{self, Point};
-use crate::step::{Counts, Depth, is_wanted, make_repeatable, share_one_processor};
+use crate::step::{Counts, Depth, is_wanted, make_repeatable};
 
 /// Messages that a sender may have under way.
 const SLOTS: usize = 8;
@@ -96,7 +97,7 @@ const LIES: Lies = Lies { words: WORDS, values: VALUES };
 
 /// Visits all points; the figure.
 pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> {
-    share_one_processor()?;
+    processors::share_one()?;
     let mut visits = [0; 3];
     let mut counts = Counts::default();
     for operation in OPERATIONS.iter().filter(|operation| is_wanted(operation.name)) {

@@ -9,13 +9,14 @@ use anyhow::{Context as _, bail};
 use wigwag::{Client, Wait};
 use wigwag_testing::{Ground, Process, Snapshot};
 
+use super::Counts;
 use super::client_victim;
 use super::server_victim;
 use super::tracer::Tracee;
 use super::victim::{CLIENT_OPERATIONS, SERVER_OPERATIONS, is_of_control_thread};
 use super::world::World;
-use super::{Counts, share_one_processor};
 use crate::outcome::Outcome;
+use crate::processors;
 use crate::scale::Trial;
 
 /// How long the thread that was told no may take.
@@ -65,7 +66,7 @@ fn errors_of(call: u64) -> &'static [i32] {
 
 /// The goal.
 pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
-    share_one_processor()?;
+    processors::share_one()?;
     let mut counts = Counts::default();
     // At the smallest scale every fifth pair of a call and an error is tried.
     let stride = trial.pick(5, 1, 1);

@@ -16,6 +16,7 @@ use std::process::Command;
 
 use crate::goals::Goal;
 use crate::outcome::Outcome;
+use crate::processors;
 use crate::role::Play;
 use crate::scale::Trial;
 
@@ -148,31 +149,10 @@ pub fn make_repeatable(command: &mut Command) {
     }
 }
 
-/// The tracer and its victim hand over to each other at every step: on one processor that takes a quarter of the time,
-/// and on a busy machine far less than that. What the tracer starts inherits this; servers and steady clients give it
-/// up.
-pub fn share_one_processor() -> anyhow::Result<()> {
-    let allowed = rustix::thread::sched_getaffinity(None)?;
-    let mut one = rustix::thread::CpuSet::new();
-    if let Some(last) = (0..rustix::thread::CpuSet::MAX_CPU).rfind(|&processor| allowed.is_set(processor)) {
-        one.set(last);
-        rustix::thread::sched_setaffinity(None, &one)?;
-    }
-    Ok(())
-}
-
 /// Whether an operation is to be walked: all are, but to see a finding again, when the environment names one
 /// (`WIGWAG_PROOF_OPERATION=reply-body cargo xtask prove --only G3`).
 pub fn is_wanted(operation: &str) -> bool {
     std::env::var("WIGWAG_PROOF_OPERATION").map_or(true, |wanted| wanted == operation)
-}
-
-/// Gives up what was inherited from [`share_one_processor`].
-pub fn use_all_processors() {
-    let mut all = rustix::thread::CpuSet::new();
-    (0..rustix::thread::CpuSet::MAX_CPU).for_each(|processor| all.set(processor));
-    // The kernel takes those that there are.
-    let _ = rustix::thread::sched_setaffinity(None, &all);
 }
 
 fn kill(trial: &Trial) -> anyhow::Result<Outcome> {
@@ -187,7 +167,7 @@ fn stop(trial: &Trial) -> anyhow::Result<Outcome> {
 
 /// Strikes clients, then servers.
 fn strike(blows: &[Blow], depth: Depth, what: &str) -> anyhow::Result<Outcome> {
-    share_one_processor()?;
+    processors::share_one()?;
     let mut counts = Counts::default();
     let clients = client_victim::visit_all(blows, depth, &mut counts)?;
     let of_clients = counts.visits;

@@ -10,12 +10,13 @@ use anyhow::{Context as _, bail};
 use wigwag::{Client, Wait};
 use wigwag_testing::{Ground, HAS_DEADLINE, IN_BODY, Process, REQUEST, Raw, SERVER, check_inverted, fill, word};
 
+use super::Counts;
 use super::tracer::{Stop, Tracee};
 use super::victim::CAPACITY;
 use super::walk::{self, End, Point, Sleeper};
 use super::world::World;
-use super::{Counts, share_one_processor};
 use crate::outcome::Outcome;
+use crate::processors;
 use crate::role;
 use crate::scale::Trial;
 
@@ -50,7 +51,7 @@ fn values() -> Vec<u64> {
 
 /// The goal.
 pub fn run(trial: &Trial) -> anyhow::Result<Outcome> {
-    share_one_processor()?;
+    processors::share_one()?;
     let mut counts = Counts::default();
     // Lies for each instruction, of all there are; and every how-manieth instruction.
     let (lies, of_server, of_client) = trial.pick((2, 8, 48), (4, 1, 1), (usize::MAX, 1, 1));

@@ -8,6 +8,7 @@ use wigwag::{Client, ErrorKind, Request, Server, ServerBuilder, Wait};
 use wigwag_testing::{Link, check_inverted, fill};
 
 use super::tracer::{SLOTS, mark, survive_marks};
+use crate::processors;
 
 /// The longest payload of the sessions.
 pub const CAPACITY: usize = 5000;
@@ -29,7 +30,7 @@ pub fn builder() -> ServerBuilder {
 /// The honest server: inverts every byte; keeps what asks for it until the line `release`.
 pub fn serve(parent: &Link, arguments: &[&str]) {
     let [socket] = arguments else { panic!("a server needs a path") };
-    super::use_all_processors();
+    processors::use_all();
     let mut server = builder().bind(Path::new(socket)).unwrap();
     let stop = server.shutdown_handle();
     let (hold, held) = mpsc::channel::<Request>();

@@ -25,6 +25,7 @@ use super::scoreboard::{Extent, Note, Phase, Single, now_ns};
 use super::world::World;
 use crate::goals::Goal;
 use crate::outcome::Outcome;
+use crate::processors;
 use crate::role;
 use crate::scale::{Scale, Trial};
 
@@ -177,7 +178,7 @@ pub fn play_deaths(parent: &Link, arguments: &[&str]) {
 
 fn begin_urgently(world: &World, place: &str) {
     if place == "one" {
-        family::stay_on_one_processor();
+        processors::share_one().expect("a thread has processors");
     }
     family::wake_in_time();
     if family::be_urgent() {

@@ -110,15 +110,6 @@ pub fn be_urgent() -> bool {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &parameters) == 0 }
 }
 
-/// Keeps the caller, and all it starts from now on, on one processor: the last it may use.
-pub fn stay_on_one_processor() {
-    let allowed = rustix::thread::sched_getaffinity(None).expect("a thread has processors");
-    let last = (0..rustix::thread::CpuSet::MAX_CPU).rev().find(|&processor| allowed.is_set(processor));
-    let mut one = rustix::thread::CpuSet::new();
-    one.set(last.expect("it runs on one"));
-    let _ = rustix::thread::sched_setaffinity(None, &one);
-}
-
 /// A sleep ends when it should: without the 50 microseconds by which the kernel may be late to gather wake-ups.
 pub fn wake_in_time() {
     // SAFETY: no memory is involved.

@@ -12,13 +12,14 @@ use wigwag::{Stream, StreamListener, Wait};
 use wigwag_testing::{Ground, Link, Process};
 
 use super::pattern;
+use crate::processors;
 use crate::role;
 use crate::scale::Trial;
 use crate::step::blows::{self, EndBlow, Lies, Way, descriptors};
 use crate::step::tracer::{Tracee, survive_marks};
 use crate::step::victim::marked;
 use crate::step::walk::{self, Point};
-use crate::step::{Counts, Depth, is_wanted, make_repeatable, share_one_processor};
+use crate::step::{Counts, Depth, is_wanted, make_repeatable};
 
 /// Bytes of each ring.
 const RING: usize = 4096;
@@ -81,7 +82,7 @@ const LIES: Lies = Lies { words: WORDS, values: VALUES };
 
 /// Visits all points; the figure.
 pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> {
-    share_one_processor()?;
+    processors::share_one()?;
     let mut visits = [0; 3];
     let mut counts = Counts::default();
     for side in SIDES {
