@@ -18,9 +18,18 @@ pub fn use_all() {
     let _ = stay_on(&(0..CpuSet::MAX_CPU).collect::<Vec<_>>());
 }
 
-/// Runs something on the `index`th of the processors that the caller may use, counted round and round. What is started
-/// meanwhile stays there.
-pub fn on_one_of_many<T>(index: usize, run: impl FnOnce() -> T) -> anyhow::Result<T> {
+/// Runs something on the first of the processors that the caller may use. What is started meanwhile stays there.
+pub fn on_the_first<T>(run: impl FnOnce() -> T) -> anyhow::Result<T> {
+    on(0, run)
+}
+
+/// As [`on_the_first`], on one of the others, counted round and round; where there is but one, on that.
+pub fn on_another<T>(index: usize, run: impl FnOnce() -> T) -> anyhow::Result<T> {
+    let others = (allowed()?.len() - 1).max(1);
+    on(1 + index % others, run)
+}
+
+fn on<T>(index: usize, run: impl FnOnce() -> T) -> anyhow::Result<T> {
     let all = allowed()?;
     stay_on(&[all[index % all.len()]])?;
     let result = run();
