@@ -37,6 +37,11 @@ pub fn escaped(name: impl AsRef<OsStr>) -> String {
     text
 }
 
+/// A sentence of another process: it keeps its lines, and does not steer a terminal.
+pub(crate) fn without_controls(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c }).collect()
+}
+
 /// Whether a text begins like a byte that is written out.
 fn reads_as_byte(text: &[u8]) -> bool {
     matches!(text, [b'\\', b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())

@@ -233,8 +233,8 @@ impl Observer {
             (true, Some(Halt::Frozen)) => ProcessState::Frozen,
             (true, None) => ProcessState::Running,
         };
-        let mut snapshot = Snapshot::read(&self.view.tables()?, state);
-        self.memories.look(&mut snapshot, self.service.form, self.process.number());
+        let mut snapshot = Snapshot::read(&self.view.tables()?, state, || self.service.now_ns());
+        self.memories.look(&mut snapshot, &self.service);
         Ok(snapshot)
     }
 }

@@ -153,6 +153,10 @@ pub struct Newcomer {
     /// By which observers know the session's memory object; 0: not known.
     pub memory_inode: u64,
     pub now_ns: u64,
+    /// The version of the session.
+    pub protocol: u16,
+    /// Whether the peer's clock shows the same as the server's.
+    pub has_same_clock: bool,
 }
 
 impl Statistics {
@@ -212,6 +216,7 @@ impl Statistics {
         let record = &tables.sessions[index];
         record.identity.generation.change(|| {
             record.counters.clear();
+            record.counters.pace.agreed.set(u64::from(who.protocol) | u64::from(!who.has_same_clock) << 16);
             record.identity.user.set(u64::from(who.uid) << 32 | u64::from(who.gid));
             record.identity.process.set(u64::from(who.is_trusted) << 32 | u64::from(who.pid as u32));
             record.identity.slots.set(who.slots as u64);
@@ -411,7 +416,22 @@ mod tests {
     use std::mem::offset_of;
 
     fn newcomer(id: u64) -> Newcomer {
-        Newcomer { id, uid: 1, gid: 2, pid: 3, is_trusted: true, slots: 4, capacity: 5, memory_inode: 7, now_ns: 6 }
+        let (protocol, has_same_clock) = (2, true);
+        let (slots, capacity, memory_inode, now_ns) = (4, 5, 7, 6);
+        let is_trusted = true;
+        Newcomer {
+            id,
+            uid: 1,
+            gid: 2,
+            pid: 3,
+            is_trusted,
+            slots,
+            capacity,
+            memory_inode,
+            now_ns,
+            protocol,
+            has_same_clock,
+        }
     }
 
     fn ids(statistics: &Statistics) -> Vec<u64> {

@@ -25,6 +25,16 @@ pub fn connected(path: &Path, server: i32, slots: usize) {
     tracing::debug!(target: "wigwag", path = %path.display(), server, slots, "connected");
 }
 
+/// Client or server: the two sides' clocks differ.
+#[cold]
+pub fn clocks_differ(peer: i32) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: "wigwag", peer,
+        "the peer is in another time namespace: no deadline is passed, and no time in the shared memory is used"
+    );
+}
+
 /// Client: the server's process is gone without a farewell.
 #[cold]
 pub fn server_died(server: i32, in_flight: usize) {

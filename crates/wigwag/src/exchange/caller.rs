@@ -23,6 +23,8 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::escape;
+use crate::exchange::error_reply;
 use crate::exchange::free_slots::FreeSlots;
 use crate::exchange::owned_loan::OwnedLoan;
 use crate::faults::{self, Fault};
@@ -194,6 +196,7 @@ impl Caller {
     #[inline(always)]
     pub fn pass(&self, slot: usize, line: &Line, sequence: u64, len: usize, deadline: Option<Instant>) {
         let segment = self.connection.segment();
+        let deadline = deadline.filter(|_| self.connection.has_same_clock());
         if let Some(at) = deadline {
             segment.deadline(slot).store(clock::instant_to_ns(at), Ordering::Relaxed); // published by the turn
         }
@@ -234,29 +237,37 @@ impl Caller {
         let segment = self.connection.segment();
         let error = match Descriptor::parse(word) {
             Some(head)
-                if head.kind.is_failure()
+                if head.kind.is_failure(self.connection.protocol().layout_version())
                     && head.fits(self.capacity())
                     && turn.sequence() == self.sequences[slot].get() =>
             {
-                let mut text = vec![0; head.len as usize];
-                segment.copy_out(slot, head.in_body, &mut text);
-                // Whatever the server says, it does not steer a terminal.
-                let keep = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
-                let text: String = String::from_utf8_lossy(&text).chars().map(keep).collect();
+                let mut bytes = vec![0; head.len as usize];
+                segment.copy_out(slot, head.in_body, &mut bytes);
+                let text = String::from_utf8_lossy(&bytes);
                 match head.kind {
-                    Kind::Failed => Error::new(ErrorKind::HandlerFailed, text),
+                    Kind::Failed => Some(Error::new(ErrorKind::HandlerFailed, escape::without_controls(&text))),
                     Kind::Panicked => {
-                        Error::new(ErrorKind::HandlerPanicked, format!("the server's handler panicked: {text}"))
+                        let text = escape::without_controls(&text);
+                        Some(Error::new(ErrorKind::HandlerPanicked, format!("the server's handler panicked: {text}")))
                     }
-                    _ => Error::new(ErrorKind::Unanswered, "the server dropped the request without an answer"),
+                    Kind::Errored => error_reply::decode(&bytes),
+                    Kind::Foreign => Some(Error::new(
+                        ErrorKind::Unanswered,
+                        format!(
+                            "the server answered in a way that this version does not know: {}",
+                            escape::without_controls(&text)
+                        ),
+                    )),
+                    _ => Some(Error::new(ErrorKind::Unanswered, "the server dropped the request without an answer")),
                 }
             }
-            _ => {
-                let why = format!("slot {slot} came back with {turn:?} and head {word:#x}");
-                self.connection.end(CloseReason::Farewell(Reason::Violation, why.clone()));
-                Error::new(ErrorKind::Violation, format!("the server broke the protocol: {why}"))
-            }
+            _ => None,
         };
+        let error = error.unwrap_or_else(|| {
+            let why = format!("slot {slot} came back with {turn:?} and head {word:#x}");
+            self.connection.end(CloseReason::Farewell(Reason::Violation, why.clone()));
+            Error::new(ErrorKind::Violation, format!("the server broke the protocol: {why}"))
+        });
         self.release(slot);
         error
     }

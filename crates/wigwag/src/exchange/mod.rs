@@ -32,6 +32,7 @@ mod caller;
 mod client;
 #[cfg(feature = "serde")]
 mod encoded;
+mod error_reply;
 mod free_slots;
 mod intake;
 mod loan;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result, beginning_of};
+use crate::exchange::error_reply;
 use crate::faults::{self, Fault};
 use crate::memory::bounce_buffer::BounceBuffer;
 use crate::memory::layout::{Descriptor, ERROR_TEXT_CAPACITY, INLINE_CAPACITY, Kind};
@@ -19,6 +20,7 @@ use crate::memory::slot;
 use crate::service::abandonment::Ticket;
 use crate::service::session::Session;
 use crate::service::worker::Answered;
+use crate::session::agreement::Protocol;
 use crate::session::peer::Peer;
 use crate::session::peer::Trust;
 use crate::statistics::KeptEntry;
@@ -304,7 +306,7 @@ impl Request {
     /// ```
     pub fn deadline(&self) -> Option<Instant> {
         // Relaxed: ordered by the turn. Any number is a valid deadline.
-        (self.has_deadline && !self.is_inherited())
+        (self.has_deadline && self.session.agreement.has_same_clock && !self.is_inherited())
             .then(|| clock::ns_to_instant(self.session.segment.deadline(self.slot).load(Ordering::Relaxed)))
     }
 
@@ -423,6 +425,45 @@ impl Request {
         self.count(answered);
     }
 
+    /// Answers with an error of this library: the client gets an error of the same kind, with the same sentence, and
+    /// learns whether its request may have been executed. For a program that calls on behalf of others, whose own call
+    /// has failed.
+    ///
+    /// That goes for the kinds that a call ends with: [`NotRunning`](crate::ErrorKind::NotRunning),
+    /// [`PeerDied`](crate::ErrorKind::PeerDied), [`TimedOut`](crate::ErrorKind::TimedOut),
+    /// [`ServerClosed`](crate::ErrorKind::ServerClosed), [`Refused`](crate::ErrorKind::Refused),
+    /// [`Busy`](crate::ErrorKind::Busy), [`Full`](crate::ErrorKind::Full) and
+    /// [`Unanswered`](crate::ErrorKind::Unanswered). Of every other kind, and for a client of protocol version 1, it is
+    /// as [`fail`](Request::fail). The sentence is cut at 1,016 bytes.
+    ///
+    /// ```no_run
+    /// # let mut server = wigwag::Server::bind("near")?;
+    /// let far = wigwag::Client::connect("far")?;
+    /// loop {
+    ///     let mut request = server.recv()?;
+    ///     match far.call(&request) {
+    ///         Ok(reply) => request.copy_from_slice(&reply), // of the same length here
+    ///         Err(error) => {
+    ///             request.fail_as(&error);
+    ///             continue;
+    ///         }
+    ///     }
+    ///     request.reply();
+    /// }
+    /// # #[allow(unreachable_code)] Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn fail_as(mut self, error: &Error) {
+        let bytes = match self.session.agreement.protocol {
+            Protocol::V1 => None,
+            Protocol::V2 => error_reply::encode(error),
+        };
+        let answered = match bytes {
+            Some(bytes) => self.answer_with_bytes(Kind::Errored, &bytes),
+            None => self.answer_with_text(Kind::Failed, &error.to_string()),
+        };
+        self.count(answered);
+    }
+
     /// The request leaves the thread that found it, to be answered later. `since_ns`: when it came, or a little
     /// earlier.
     #[cold]
@@ -499,13 +540,17 @@ impl Request {
     /// Passes the turn back with a text instead of a reply.
     #[cold]
     pub(crate) fn answer_with_text(&mut self, kind: Kind, text: &str) -> Answered {
+        self.answer_with_bytes(kind, beginning_of(text, ERROR_TEXT_CAPACITY).as_bytes())
+    }
+
+    /// As [`answer_with_text`](Request::answer_with_text), with at most [`ERROR_TEXT_CAPACITY`] bytes.
+    fn answer_with_bytes(&mut self, kind: Kind, bytes: &[u8]) -> Answered {
         if !self.open || self.is_inherited() {
             return Answered::NOTHING;
         }
-        let text = beginning_of(text, ERROR_TEXT_CAPACITY).as_bytes();
-        self.in_body = text.len() > INLINE_CAPACITY;
-        self.session.segment.copy_in(self.slot, self.in_body, text);
-        self.pass(kind, text.len())
+        self.in_body = bytes.len() > INLINE_CAPACITY;
+        self.session.segment.copy_in(self.slot, self.in_body, bytes);
+        self.pass(kind, bytes.len())
     }
 
     #[inline(always)]

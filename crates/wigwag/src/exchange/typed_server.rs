@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::contract::{Contract, Payload, check_type};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exchange::request::{Abandoned, Request};
 use crate::exchange::server::{IntoOutcome, Server, ServerBuilder};
 use crate::service::handles::{ShutdownHandle, StatsHandle};
@@ -382,6 +382,22 @@ impl<T: Payload> TypedRequest<T> {
     /// ```
     pub fn fail(self, why: impl fmt::Display) {
         self.request.fail(why);
+    }
+
+    /// Answers with an error of this library; see [`Request::fail_as`].
+    ///
+    /// ```no_run
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// let mut server = wigwag::TypedServer::<Tick>::bind("near")?;
+    /// let Err(error) = wigwag::TypedClient::<Tick>::connect("far") else { return Ok(()) };
+    /// server.recv()?.fail_as(&error);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn fail_as(self, error: &Error) {
+        self.request.fail_as(error);
     }
 
     /// Who sent it.

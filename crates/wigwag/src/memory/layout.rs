@@ -21,8 +21,10 @@ use crate::form::Form;
 
 /// First eight bytes of every segment: "WIGWAG" and two bytes that no text file has.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"WIGWAG\x00\xf5");
-/// Grows with every change of this file's shapes or meanings. Both sides must have the same.
-pub const LAYOUT_VERSION: u32 = 1;
+/// Grows with every change of this file's shapes or meanings.
+pub const LAYOUT_VERSION: u32 = 2;
+/// The lowest version that a session can have.
+pub const LAYOUT_VERSION_MIN: u32 = 1;
 /// The page size the layout is made for; kernels with larger pages round the mapping up by themselves.
 pub const PAGE_SIZE: usize = 4096;
 /// A cache line.
@@ -61,7 +63,7 @@ pub const SLOTS_MAX: usize = 4096;
 pub struct Header {
     /// [`MAGIC`].
     pub magic: u64,
-    /// [`LAYOUT_VERSION`].
+    /// The session's version of the layout: [`LAYOUT_VERSION`], or an earlier one.
     pub layout_version: u32,
     /// [`PAGE_SIZE`].
     pub page_size: u32,
@@ -130,11 +132,11 @@ impl Geometry {
         !form.has_rings() || self.has_rings()
     }
 
-    /// The header that announces this geometry.
-    pub fn header(&self, contract: &Contract) -> Header {
+    /// The header that announces this geometry, of a session with that version of the layout.
+    pub fn header(&self, contract: &Contract, layout_version: u32) -> Header {
         Header {
             magic: MAGIC,
-            layout_version: LAYOUT_VERSION,
+            layout_version,
             page_size: PAGE_SIZE as u32,
             slots: self.slots as u32,
             capacity: self.capacity as u32,
@@ -145,16 +147,17 @@ impl Geometry {
             contract_hash: contract.hash(),
         }
     }
+}
 
-    /// Checks a header that was copied out of a segment against what was announced over the socket.
+impl Header {
+    /// Checks a header that was copied out of a segment against this one, of what was announced over the socket.
     ///
     /// The geometry is computed anew from the two free numbers, so no offset of the peer's is ever used.
-    pub fn check(&self, header: &Header, contract: &Contract) -> Result<(), String> {
-        let expected = self.header(contract);
-        if *header == expected {
+    pub fn check(&self, copied: &Header) -> Result<(), String> {
+        if copied == self {
             return Ok(());
         }
-        Err(format!("the segment's header is {header:?}, but {expected:?} was announced"))
+        Err(format!("the segment's header is {copied:?}, but {self:?} was announced"))
     }
 }
 
@@ -216,19 +219,32 @@ pub enum Kind {
     Delivered = 8,
     /// The message is done with; there is no payload.
     Acknowledged = 9,
+    /// A request that a handler sees or has seen.
+    Begun = 10,
+    /// An error that is not the handler's: [`crate::exchange::error_reply`].
+    Errored = 11,
+    /// An answer of a later version, which is none that is known here; the payload is a text.
+    Foreign = 128,
 }
+
+/// All kinds of this value and above read as [`Kind::Foreign`].
+const FOREIGN: u32 = Kind::Foreign as u32;
 
 impl Kind {
     /// Whether the payload is the user's, so that the capacity is its limit; else it is a text of ours.
     #[inline(always)]
     pub fn is_users(self) -> bool {
-        matches!(self, Kind::Request | Kind::Reply | Kind::Message | Kind::Redelivered | Kind::Delivered)
+        matches!(self, Kind::Request | Kind::Reply | Kind::Message | Kind::Redelivered | Kind::Delivered | Kind::Begun)
     }
 
-    /// Whether it answers a request in another way than a [`Reply`](Kind::Reply). The list names what it lets through,
-    /// so that a kind that is added for another form is none of it.
-    pub fn is_failure(self) -> bool {
-        matches!(self, Kind::Failed | Kind::Panicked | Kind::Unanswered)
+    /// Whether it answers a request in another way than a [`Reply`](Kind::Reply), in a session of that version. The
+    /// list names what it lets through, so that a kind that is added for another form is none of it.
+    pub fn is_failure(self, layout_version: u32) -> bool {
+        match self {
+            Kind::Failed | Kind::Panicked | Kind::Unanswered => true,
+            Kind::Errored | Kind::Foreign => layout_version >= 2,
+            _ => false,
+        }
     }
 }
 
@@ -257,6 +273,9 @@ impl Descriptor {
             7 => Kind::Redelivered,
             8 => Kind::Delivered,
             9 => Kind::Acknowledged,
+            10 => Kind::Begun,
+            11 => Kind::Errored,
+            FOREIGN..=0xff => Kind::Foreign,
             _ => return None,
         };
         Some(Descriptor {
@@ -331,7 +350,7 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_the_header() {
-        let header = Geometry::new(2, 100).unwrap().header(&Contract::bytes());
+        let header = Geometry::new(2, 100).unwrap().header(&Contract::bytes(), 1);
         let bytes = header.as_bytes();
         assert_eq!(&bytes[..8], b"WIGWAG\x00\xf5");
         assert_eq!(&bytes[8..16], [1, 0, 0, 0, 0, 16, 0, 0]);
@@ -345,31 +364,32 @@ mod tests {
 
     #[test]
     fn every_changed_header_field_is_noticed() {
-        let contract = Contract::bytes();
-        let geometry = Geometry::new(2, 100).unwrap();
-        let good = geometry.header(&contract);
-        geometry.check(&good, &contract).unwrap();
+        let good = Geometry::new(2, 100).unwrap().header(&Contract::bytes(), LAYOUT_VERSION);
+        good.check(&good).unwrap();
         for byte in 0..size_of::<Header>() {
             let mut bytes = [0u8; size_of::<Header>()];
             bytes.copy_from_slice(good.as_bytes());
             bytes[byte] ^= 1;
             let bad = Header::read_from_bytes(&bytes).unwrap();
-            assert!(geometry.check(&bad, &contract).is_err(), "byte {byte}");
+            assert!(good.check(&bad).is_err(), "byte {byte}");
         }
     }
 
     #[test]
     fn heads_survive_the_journey_and_unknown_ones_do_not() {
         let asked = [Kind::Request, Kind::Reply, Kind::Failed, Kind::Panicked, Kind::Unanswered];
-        for kind in asked.into_iter().chain([Kind::Message, Kind::Redelivered, Kind::Delivered, Kind::Acknowledged]) {
+        let sent = [Kind::Message, Kind::Redelivered, Kind::Delivered, Kind::Acknowledged];
+        for kind in asked.into_iter().chain(sent).chain([Kind::Begun, Kind::Errored]) {
             for (in_body, has_deadline) in [(false, false), (true, false), (false, true), (true, true)] {
                 let head = Descriptor { len: 0x0102_0304, kind, in_body, has_deadline };
                 assert_eq!(Descriptor::parse(head.pack()), Some(head));
             }
         }
         for high in (0u64..=0xffff).chain([1 << 16, 1 << 31]) {
-            let known = (1..=9).contains(&(high & !0x300));
-            assert_eq!(Descriptor::parse(high << 32).is_some(), known, "{high:#x}");
+            let number = high & !0x300;
+            let kind = Descriptor::parse(high << 32).map(|head| head.kind);
+            assert_eq!(kind.is_some(), (1..=11).contains(&number) || (128..=255).contains(&number), "{high:#x}");
+            assert_eq!(kind == Some(Kind::Foreign), (128..=255).contains(&number), "{high:#x}");
         }
     }
 
@@ -401,6 +421,22 @@ mod tests {
         assert!(head(Kind::Failed, 48, false).fits(8));
         assert!(head(Kind::Failed, 1024, true).fits(8));
         assert!(!head(Kind::Failed, 1025, true).fits(1 << 20));
+        for kind in [Kind::Errored, Kind::Foreign] {
+            assert!(head(kind, 1024, true).fits(8) && !head(kind, 1025, true).fits(1 << 20));
+        }
+    }
+
+    #[test]
+    fn an_answer_of_version_2_is_one_in_a_session_of_version_2() {
+        for kind in [Kind::Failed, Kind::Panicked, Kind::Unanswered] {
+            assert!(kind.is_failure(1) && kind.is_failure(2));
+        }
+        for kind in [Kind::Errored, Kind::Foreign] {
+            assert!(!kind.is_failure(1) && kind.is_failure(2));
+        }
+        for kind in [Kind::Request, Kind::Reply, Kind::Message, Kind::Delivered, Kind::Acknowledged, Kind::Begun] {
+            assert!(!kind.is_failure(2), "{kind:?}");
+        }
     }
 }
 
@@ -413,7 +449,8 @@ mod documented {
     use crate::memory::ring::{self, Producer, Words};
     use crate::memory::segment::{ClientLine, EndLine, ServerLine};
     use crate::memory::slot;
-    use crate::session::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, Welcome};
+    use crate::session::agreement::{ClockReading, Features, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+    use crate::session::protocol::{FromClient, FromServer, Hello, HelloExtension, Reason, Welcome, WelcomeExtension};
     use crate::sync::AtomicU64;
 
     const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/layout.md"));
@@ -464,7 +501,12 @@ mod documented {
     fn constants() {
         expect_values(
             "The layout",
-            &[("LAYOUT_VERSION", LAYOUT_VERSION.into()), ("PROTOCOL_VERSION", PROTOCOL_VERSION.into())],
+            &[
+                ("LAYOUT_VERSION", LAYOUT_VERSION.into()),
+                ("LAYOUT_VERSION_MIN", LAYOUT_VERSION_MIN.into()),
+                ("PROTOCOL_VERSION", PROTOCOL_VERSION.into()),
+                ("PROTOCOL_VERSION_MIN", PROTOCOL_VERSION_MIN.into()),
+            ],
         );
         expect_values(
             "The segment",
@@ -503,8 +545,14 @@ mod documented {
             deadlines_offset: 8, bodies_offset: 8, segment_size: 8, contract_hash: 8);
         assert_fields("Header", header);
         assert_eq!(header.iter().map(|(_, size, _)| size).sum::<usize>(), size_of::<Header>());
-        assert_fields("Client line", places!(ClientLine: depth: 4, think_ns: 4, only_processor: 4, processor: 4));
-        assert_fields("Server line", places!(ServerLine: waiting: 4, only_processor: 4, processor: 4, closed: 4));
+        assert_fields(
+            "Client line",
+            places!(ClientLine: depth: 4, think_ns: 4, only_processor: 4, processor: 4, rang_ns: 8, moving: 4),
+        );
+        assert_fields(
+            "Server line",
+            places!(ServerLine: waiting: 4, only_processor: 4, processor: 4, closed: 4, rang_ns: 8),
+        );
         assert_fields("Slot line", &[(0, 8, "turn"), (8, 8, "head"), (INLINE_OFFSET, INLINE_CAPACITY, "inline")]);
     }
 
@@ -521,7 +569,7 @@ mod documented {
         );
         assert_fields(
             "End line",
-            places!(EndLine: waits_for_data: 4, waits_for_room: 4, think_ns: 4, only_processor: 4, processor: 4),
+            places!(EndLine: waits_for_data: 4, waits_for_room: 4, think_ns: 4, only_processor: 4, processor: 4, rang_ns: 8),
         );
         let geometry = Geometry::new(RINGS, RING_MIN).unwrap();
         assert!(geometry.has_rings() && geometry.bodies_offset == 8192, "docs/layout.md, `A stream's segment`");
@@ -576,7 +624,7 @@ mod documented {
         assert_eq!(value(), 1 << sequence.trailing_zeros());
 
         let plain = Descriptor { len: u32::MAX, kind: Kind::Request, in_body: false, has_deadline: false };
-        let shift = bits("Descriptor", "kind").trailing_zeros();
+        let shift = bits("Head", "kind").trailing_zeros();
         let kinds = [
             ("Request", Kind::Request),
             ("Reply", Kind::Reply),
@@ -587,27 +635,40 @@ mod documented {
             ("Redelivered", Kind::Redelivered),
             ("Delivered", Kind::Delivered),
             ("Acknowledged", Kind::Acknowledged),
+            ("Begun", Kind::Begun),
+            ("Errored", Kind::Errored),
         ];
-        expect_values("Descriptor", &kinds.map(|(name, kind)| (name, kind as u64)));
+        let errors = [
+            ("NotRunning", 1),
+            ("PeerDied", 2),
+            ("TimedOut", 3),
+            ("ServerClosed", 4),
+            ("Refused", 5),
+            ("Busy", 6),
+            ("Full", 7),
+            ("Unanswered", 8),
+        ];
+        let documented: Vec<_> = kinds.iter().map(|(name, kind)| (*name, *kind as u64)).chain(errors).collect();
+        expect_values("Head", &documented);
         for (_, kind) in kinds {
-            assert_eq!(Descriptor { kind, ..plain }.pack(), bits("Descriptor", "len") | (kind as u64) << shift);
+            assert_eq!(Descriptor { kind, ..plain }.pack(), bits("Head", "len") | (kind as u64) << shift);
         }
-        assert_eq!(Descriptor { in_body: true, ..plain }.pack() ^ plain.pack(), bits("Descriptor", "IN_BODY"));
-        assert_eq!(
-            Descriptor { has_deadline: true, ..plain }.pack() ^ plain.pack(),
-            bits("Descriptor", "HAS_DEADLINE")
-        );
+        assert_eq!(Descriptor { in_body: true, ..plain }.pack() ^ plain.pack(), bits("Head", "IN_BODY"));
+        assert_eq!(Descriptor { has_deadline: true, ..plain }.pack() ^ plain.pack(), bits("Head", "HAS_DEADLINE"));
         for bit in 0..64 {
-            let zero = bits("Descriptor", "zero") & 1 << bit;
+            // Descriptors travel in no session yet.
+            let zero = (bits("Head", "zero") | bits("Head", "descriptors")) & 1 << bit;
             assert!(zero == 0 || Descriptor::parse(plain.pack() | zero).is_none(), "bit {bit}");
         }
     }
 
-    /// Each field of a message stands where the document says, and nothing else is in it.
+    /// Each field of a message stands where the document says, and nothing else is in it. `expected` are the fields of
+    /// the table, or its first ones.
     fn assert_message(heading: &str, bytes: &[u8], expected: &[(&str, &[u8])]) {
         let documented = fields(heading);
         let names: Vec<_> = documented.iter().map(|(_, _, name)| name.as_str()).collect();
-        assert_eq!(names, expected.iter().map(|(name, _)| *name).collect::<Vec<_>>(), "docs/layout.md, `{heading}`");
+        let known: Vec<_> = expected.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names[..known.len()], known, "docs/layout.md, `{heading}`");
         let mut end = 0;
         for ((offset, size, name), (_, value)) in documented.iter().zip(expected) {
             assert!(
@@ -621,65 +682,106 @@ mod documented {
         assert_eq!(end, bytes.len(), "docs/layout.md, `{heading}`: bytes that no row names");
     }
 
-    #[test]
-    fn messages() {
-        let contract = Contract {
+    fn contract() -> Contract {
+        Contract {
             name: "name".into(),
             version: 0x0102_0304,
             size: 0x0506_0708,
             align: 0x0b0c,
             form: Form::Stream,
             encoding: crate::contract::Encoding::Postcard,
-        };
-        let hello = FromClient::Hello(Hello {
+        }
+    }
+
+    fn number(value: u32) -> [u8; 4] {
+        value.to_le_bytes()
+    }
+
+    #[test]
+    fn greetings() {
+        let hello = Hello {
             protocol_min: 0x1112,
             protocol_max: 0x1314,
             layout_version: 0x2122_2324,
             slots: 0x3132_3334,
             capacity: 0x4142_4344,
-            contract,
-        });
-        let number = |value: u32| value.to_le_bytes();
-        assert_message(
-            "HELLO",
-            &hello.encode(),
-            &[
-                ("kind", &[1]),
-                ("magic", b"WWHI"),
-                ("protocol_min", &[0x12, 0x11]),
-                ("protocol_max", &[0x14, 0x13]),
-                ("layout_version", &number(0x2122_2324)),
-                ("slots", &number(0x3132_3334)),
-                ("capacity", &number(0x4142_4344)),
-                ("contract_version", &number(0x0102_0304)),
-                ("contract_size", &number(0x0506_0708)),
-                ("contract_align", &[0x0c, 0x0b]),
-                ("contract_form", &[2]),
-                ("contract_encoding", &[1]),
-                ("name_len", &[4]),
-                ("name", b"name"),
-            ],
-        );
+            contract: contract(),
+            extension: Some(HelloExtension {
+                layout_min: 0x5152_5354,
+                features: Features(0x6162_6364_6566_6768),
+                required: Features(0x7172_7374_7576_7778),
+                clock: ClockReading { now_ns: 0x8182_8384_8586_8788, time_namespace: 0x9192_9394_9596_9798 },
+            }),
+        };
+        let long = |value: u64| value.to_le_bytes();
+        let both: [(&str, &[u8]); 13] = [
+            ("kind", &[1]),
+            ("magic", b"WWHI"),
+            ("protocol_min", &[0x12, 0x11]),
+            ("protocol_max", &[0x14, 0x13]),
+            ("layout_version", &number(0x2122_2324)),
+            ("slots", &number(0x3132_3334)),
+            ("capacity", &number(0x4142_4344)),
+            ("contract_version", &number(0x0102_0304)),
+            ("contract_size", &number(0x0506_0708)),
+            ("contract_align", &[0x0c, 0x0b]),
+            ("contract_form", &[2]),
+            ("contract_encoding", &[1]),
+            ("name_len", &[4]),
+        ];
+        let second: [(&str, &[u8]); 6] = [
+            ("layout_min", &number(0x5152_5354)),
+            ("features", &long(0x6162_6364_6566_6768)),
+            ("required", &long(0x7172_7374_7576_7778)),
+            ("clock_ns", &long(0x8182_8384_8586_8788)),
+            ("time_namespace", &long(0x9192_9394_9596_9798)),
+            ("name", b"name"),
+        ];
+        assert_message("HELLO", &FromClient::Hello(hello.clone()).encode(), &[&both[..], &second].concat());
+        // In the form of version 1 the name follows the fields of both.
+        let first = FromClient::Hello(Hello { extension: None, ..hello }).encode();
+        let (fields, name) = first.split_at(34);
+        assert_eq!(name, b"name");
+        assert_message("HELLO", fields, &both);
+    }
+
+    #[test]
+    fn messages() {
         assert_message("READY", &FromClient::Ready.encode(), &[("kind", &[2])]);
-        let welcome = FromServer::Welcome(Welcome {
+        let welcome = Welcome {
             protocol: 0x0102,
             slots: 0x1112_1314,
             capacity: 0x2122_2324,
             segment_size: 0x3132_3334_3536_3738,
             has_client_bell: true,
-        });
-        assert_message(
-            "WELCOME",
-            &welcome.encode(),
-            &[
-                ("kind", &[3]),
-                ("has_client_bell", &[1]),
-                ("protocol", &[0x02, 0x01]),
-                ("slots", &number(0x1112_1314)),
-                ("capacity", &number(0x2122_2324)),
-                ("segment_size", &0x3132_3334_3536_3738_u64.to_le_bytes()),
-            ],
-        );
+            extension: Some(WelcomeExtension {
+                layout_version: 0x4142_4344,
+                has_same_clock: true,
+                features: Features(0x5152_5354_5556_5758),
+            }),
+        };
+        let both: [(&str, &[u8]); 6] = [
+            ("kind", &[3]),
+            ("has_client_bell", &[1]),
+            ("protocol", &[0x02, 0x01]),
+            ("slots", &number(0x1112_1314)),
+            ("capacity", &number(0x2122_2324)),
+            ("segment_size", &0x3132_3334_3536_3738_u64.to_le_bytes()),
+        ];
+        let second: [(&str, &[u8]); 3] = [
+            ("layout_version", &number(0x4142_4344)),
+            ("flags", &number(1)),
+            ("features", &0x5152_5354_5556_5758_u64.to_le_bytes()),
+        ];
+        assert_message("WELCOME", &FromServer::Welcome(welcome.clone()).encode(), &[&both[..], &second].concat());
+        let first = FromServer::Welcome(Welcome { extension: None, ..welcome });
+        assert_message("WELCOME", &first.encode(), &both);
+        for (bit, feature) in
+            [("DESCRIPTORS", Features::DESCRIPTORS), ("BEGUN", Features::BEGUN), ("MOVED", Features::MOVED)]
+        {
+            let row = values("Features").into_iter().find(|(name, _)| name == bit);
+            assert_eq!(row.map(|(_, number)| 1 << number), Some(feature.0), "docs/layout.md, `Features`: {bit}");
+        }
         let refusal = FromServer::Refusal(Reason::Contract, "why".into());
         assert_message("REFUSAL", &refusal.encode(), &[("kind", &[4]), ("reason", &[2]), ("text", b"why")]);
         let farewell = FromServer::Farewell(Reason::Shutdown, "why".into());
@@ -695,6 +797,7 @@ mod documented {
                 ("Shutdown", Reason::Shutdown as u64),
                 ("Aborted", Reason::Aborted as u64),
                 ("Later", Reason::Later as u64),
+                ("Moved", Reason::Moved as u64),
             ],
         );
     }

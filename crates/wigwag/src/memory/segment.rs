@@ -58,6 +58,10 @@ pub struct ClientLine {
     pub only_processor: AtomicU32,
     /// [`crate::sys::cpu::current`] of the client's thread when it rang last.
     pub processor: AtomicU32,
+    /// When the client rang last, written before the ring; 0: not known.
+    pub rang_ns: AtomicU64,
+    /// Of a queue 1: what was not acknowledged here is passed elsewhere.
+    pub moving: AtomicU32,
 }
 
 /// What the server says about itself: written by the server, when it goes to sleep and when it wakes.
@@ -72,6 +76,8 @@ pub struct ServerLine {
     /// 1 before the server takes requests, and once it takes none any more and has marked those that it has taken and
     /// not answered.
     pub closed: AtomicU32,
+    /// When the server rang the client last, written before the ring; 0: not known.
+    pub rang_ns: AtomicU64,
 }
 
 /// One of the two ends of a stream, which are alike but for the places of their words.
@@ -108,6 +114,8 @@ pub struct EndLine {
     pub only_processor: AtomicU32,
     /// [`crate::sys::cpu::current`] of its thread when it rang or slept last.
     pub processor: AtomicU32,
+    /// When it rang last, written before the ring; 0: not known.
+    pub rang_ns: AtomicU64,
 }
 
 /// A slot's line.
@@ -475,7 +483,7 @@ mod tests {
     #[test]
     fn the_header_goes_there_and_back() {
         let segment = segment(3, 100);
-        let header = segment.geometry().header(&Contract::bytes());
+        let header = segment.geometry().header(&Contract::bytes(), 2);
         segment.write_header(&header);
         assert_eq!(segment.read_header(), header);
     }

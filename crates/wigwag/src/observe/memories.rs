@@ -9,11 +9,10 @@ use std::collections::hash_map::Entry;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
-use crate::form::Form;
 use crate::memory::layout::Geometry;
-use crate::observe::{Backlog, Rings, Session, Snapshot, ThreadState};
+use crate::observe::{Backlog, Rings, Service, Session, Snapshot, ThreadState};
 use crate::sync;
-use crate::sys::{clock, memory, process};
+use crate::sys::{memory, process};
 
 /// What the memory objects of sessions are called.
 const NAME: &str = "wigwag";
@@ -27,13 +26,14 @@ pub struct Memories {
 
 impl Memories {
     /// Looks into the memory of each session. `server`: the server's process.
-    pub fn look(&self, snapshot: &mut Snapshot, form: Form, server: u32) {
+    pub fn look(&self, snapshot: &mut Snapshot, service: &Service) {
+        let (form, server) = (service.form, service.pid);
         // Nothing panics while it is held but an allocation; what is in it then is a hint like all else.
         let mut places = sync::lock(&self.places);
         let mut search = Search { places: std::mem::take(&mut *places), scanned: HashMap::new() };
         let mut found = HashMap::new();
         let begun = begun_slots(snapshot);
-        let now_ns = clock::now_ns();
+        let now_ns = service.now_ns();
         for session in &mut snapshot.sessions {
             let begun = begun.get(&session.id).map_or(&[][..], Vec::as_slice);
             let is_found = search.open(session, server).and_then(|(memory, geometry, place)| {

@@ -40,6 +40,8 @@ pub struct Service {
     pub wait: Wait,
     /// When it was bound, in nanoseconds of CLOCK_MONOTONIC.
     pub(super) began_ns: u64,
+    /// How far its clock is ahead of the observer's: the two may be in different time namespaces.
+    clock_ahead_ns: i64,
     /// The users who are let in besides the server's own.
     pub policy: Policy,
     /// How much a client gets.
@@ -139,6 +141,7 @@ impl Service {
             contract,
             wait,
             began_ns: head.began_ns.value(),
+            clock_ahead_ns: process::clock_ahead_ns(pid),
             policy: Policy { everyone, users, groups, more: more_users.saturating_add(more_groups) },
             limits: Limits {
                 sessions: limits.sessions.value(),
@@ -163,7 +166,12 @@ impl Service {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn age(&self) -> Duration {
-        Duration::from_nanos(clock::now_ns().saturating_sub(self.began_ns))
+        Duration::from_nanos(self.now_ns().saturating_sub(self.began_ns))
+    }
+
+    /// What its clock shows now.
+    pub(super) fn now_ns(&self) -> u64 {
+        clock::now_ns().saturating_add_signed(self.clock_ahead_ns)
     }
 }
 

@@ -163,6 +163,11 @@ pub struct Session {
     pub backlog: Option<Backlog>,
     /// A stream's two directions. `None` if the memory [is hidden](Session::is_hidden).
     pub rings: Option<Rings>,
+    /// The protocol version of the session; 0: the server is of a version that does not say.
+    pub protocol: u16,
+    /// Whether the two sides' clocks show the same. Where they do not, because one is in another time namespace, no
+    /// deadline is passed, and nobody knows since when the client waits.
+    pub has_same_clock: bool,
     /// Whether its memory cannot be looked at: the client is gone, or does not let this user look at it (a process that
     /// is not dumpable, or was another user's before it connected).
     pub is_hidden: bool,
@@ -221,13 +226,13 @@ pub struct Kept {
 
 impl Snapshot {
     /// Everything but what lies in the sessions' own memory.
-    pub(super) fn read(tables: &Tables<'_>, state: ProcessState) -> Snapshot {
+    pub(super) fn read(tables: &Tables<'_>, state: ProcessState, now_ns: impl Fn() -> u64) -> Snapshot {
         // Read before all that it is compared with, so that ages are not negative.
         let ((now_ns, sessions, counts), is_whole) = tables.ended.generation.read(|| {
             let sessions = sessions(tables);
             let mut counts = Counts::read(&tables.ended.counters);
             sessions.iter().for_each(|(_, session)| counts.add(&session.counts));
-            (clock::now_ns(), sessions, counts)
+            (now_ns(), sessions, counts)
         });
         let ago = |ns: u64| Duration::from_nanos(now_ns.saturating_sub(ns));
         let id_of = |place: SlotId| {
@@ -459,6 +464,8 @@ fn session(record: &SessionRecord) -> Option<Session> {
             in_flight: 0,
             backlog: None,
             rings: None,
+            protocol: pace.agreed.value() as u16,
+            has_same_clock: pace.agreed.value() >> 16 & 1 == 0,
             is_hidden: false,
             slots_in_use: pace.depth.value(),
             slots_in_use_max: pace.depth_max.value(),
@@ -480,10 +487,10 @@ fn segment_bytes(slots: u64, capacity: u64) -> u64 {
 /// observer has to take the numbers as they are, with that session counted twice or not at all; the service waits for
 /// the thread.
 fn own(statistics: &Statistics) -> Snapshot {
-    let snapshot = Snapshot::read(&statistics.tables(), ProcessState::Running);
+    let snapshot = Snapshot::read(&statistics.tables(), ProcessState::Running, clock::now_ns);
     match snapshot.is_whole {
         true => snapshot,
-        false => statistics.settled(|tables| Snapshot::read(tables, ProcessState::Running)),
+        false => statistics.settled(|tables| Snapshot::read(tables, ProcessState::Running, clock::now_ns)),
     }
 }
 
@@ -535,6 +542,8 @@ pub(super) mod tests {
             capacity: 1,
             memory_inode: 0,
             now_ns: 0,
+            protocol: 2,
+            has_same_clock: true,
         };
         let session = statistics.begin_session(&who);
         session.counters().served.calls.set(20);
@@ -555,7 +564,7 @@ pub(super) mod tests {
                 });
             });
             begin.recv().unwrap();
-            let observed = Snapshot::read(&statistics.tables(), ProcessState::Running);
+            let observed = Snapshot::read(&statistics.tables(), ProcessState::Running, clock::now_ns);
             assert_eq!((observed.is_whole, observed.counts.calls), (false, 40), "as an observer has to take it");
             was_observed.send(()).unwrap();
             assert_eq!(server_stats(statistics).calls, 20);

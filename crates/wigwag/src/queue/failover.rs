@@ -7,6 +7,7 @@ use crate::memory::slot;
 use crate::options::ConnectOptions;
 use crate::queue::outbox::Outbox;
 use crate::queue::producer::{self, Producer, is_acknowledgement};
+use crate::session::agreement::Protocol;
 use crate::session::connect::{ClientHandshake, Established};
 use crate::session::connection::Connection;
 use crate::sync::Ordering;
@@ -45,6 +46,11 @@ impl Producer {
         self.counters.reconnects += 1;
         self.counters.doorbells_rung += old.doorbells_rung();
         self.counters.sleeps += old.sleeps();
+        if old.protocol() >= Protocol::V2 && !old.is_forked() {
+            // Whoever keeps the messages of the dead reads it when this process is dead, too, and then sees everything
+            // that this thread had done: before the passes below, which are no weaker than Release.
+            old.segment().client_line().moving.store(1, Ordering::Relaxed);
+        }
         let mut bytes = Vec::new();
         for record in (0..old_outbox.len()).filter_map(|place| old_outbox.get(place)) {
             let line = old.segment().line(record.slot);
@@ -64,8 +70,9 @@ impl Producer {
             old.segment().copy_out(record.slot, in_body, &mut bytes);
             let segment = self.connection.segment();
             segment.copy_in(self.outbox.next(), in_body, &bytes);
-            // for observers, whatever it is
+            // for observers, whatever it is; of this process's own clock
             let committed = old.segment().committed(record.slot).load(Ordering::Relaxed);
+            let committed = if self.connection.has_same_clock() { committed } else { 0 };
             let record = self.outbox.push(record.len, is_redelivered, slot::next_sequence);
             segment.committed(record.slot).store(committed, Ordering::Relaxed); // published by the turn
             let kind = if is_redelivered { Kind::Redelivered } else { Kind::Message };

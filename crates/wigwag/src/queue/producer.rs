@@ -202,7 +202,9 @@ impl Producer {
             Descriptor { len: len as u32, kind: Kind::Message, in_body: len > INLINE_CAPACITY, has_deadline: false };
         let segment = self.connection.segment();
         // For observers; the tick was read when room was made. Published by the turn.
-        segment.committed(record.slot).store(self.alive_at as u64, Ordering::Relaxed);
+        if self.connection.has_same_clock() {
+            segment.committed(record.slot).store(self.alive_at as u64, Ordering::Relaxed);
+        }
         self.connection.pass_silently(segment.line(record.slot), head, record.sequence);
         self.counters.sent += 1;
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::error::Result;
 use crate::memory::segment::Segment;
 use crate::service::quota::QuotaGrant;
+use crate::session::agreement::Agreement;
 use crate::session::background::PeerSocket;
 use crate::session::peer::Trust;
 use crate::session::protocol::{FromServer, Reason};
@@ -33,6 +34,8 @@ pub struct PendingStream {
     pub peer: Credentials,
     /// How far it is trusted.
     pub trust: Trust,
+    /// What was agreed on.
+    pub agreement: Agreement,
     /// The memory object, if observers cannot find it at the peer's.
     pub memory: Option<Arc<OwnedFd>>,
     /// What is counted of it; goes before the charge, so that there are never more records than charges.

@@ -2,10 +2,11 @@
 
 use crate::contract::Contract;
 use crate::faults::{self, Fault};
-use crate::memory::layout::{Geometry, LAYOUT_VERSION, RING_MIN, RINGS};
+use crate::memory::layout::{Geometry, LAYOUT_VERSION, LAYOUT_VERSION_MIN, RING_MIN, RINGS};
 use crate::options::{Access, Limits};
+use crate::session::agreement::{ClockReading, Features, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Protocol};
 use crate::session::peer::Trust;
-use crate::session::protocol::{Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE};
+use crate::session::protocol::{Hello, Reason, SERVERS_CHOICE};
 use crate::sys::socket::Credentials;
 
 impl Access {
@@ -51,6 +52,19 @@ pub struct Usage {
     pub bytes: usize,
 }
 
+/// What a client is granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The memory.
+    pub geometry: Geometry,
+    /// The version of the session.
+    pub protocol: Protocol,
+    /// What both sides can.
+    pub features: Features,
+    /// The client's clock, if it said.
+    pub client_clock: Option<ClockReading>,
+}
+
 /// A refusal: why, for programs and for people.
 pub type Refused = (Reason, String);
 
@@ -62,18 +76,21 @@ impl Limits {
         contract: &Contract,
         trust: Trust,
         usage: Usage,
-    ) -> Result<Geometry, Refused> {
+    ) -> Result<Grant, Refused> {
         let refused = |why: String| (Reason::Refused, why);
         let builder = contract.form.builder_name();
-        let is_understood = hello.speaks(PROTOCOL_VERSION) && hello.layout_version == LAYOUT_VERSION;
-        if !is_understood && !faults::is(Fault::UncheckedVersion) {
+        let protocol = hello.protocol().or_else(|| faults::is(Fault::UncheckedVersion).then_some(Protocol::V1));
+        let Some(protocol) = protocol else { return Err((Reason::Version, Self::not_understood(hello))) };
+        let (offered, required) =
+            hello.extension.map_or_else(Default::default, |hello| (hello.features, hello.required));
+        let features = Features::OFFERED.and(offered);
+        let missing = required.missing_in(features);
+        if !missing.is_empty() {
             return Err((
                 Reason::Version,
                 format!(
-                    "the server speaks protocol {PROTOCOL_VERSION} with layout {LAYOUT_VERSION}, the client protocols \
-                     {} to {} with \
-                     layout {}: build both with the same version of wigwag",
-                    hello.protocol_min, hello.protocol_max, hello.layout_version
+                    "the client requires the features {missing}, which this server does not have: build both with the \
+                     same version of wigwag, and ask for what both were built with"
                 ),
             ));
         }
@@ -131,26 +148,40 @@ impl Limits {
                 usage.bytes, self.bytes_total
             )));
         }
-        Ok(geometry)
+        Ok(Grant { geometry, protocol, features, client_clock: hello.extension.map(|hello| hello.clock) })
+    }
+
+    /// Names the versions of both sides.
+    fn not_understood(hello: &Hello) -> String {
+        let layouts = match hello.extension {
+            Some(extension) => format!("layouts {} to {}", extension.layout_min, hello.layout_version),
+            None => format!("layout {}", hello.layout_version),
+        };
+        format!(
+            "the server speaks protocols {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION} with layouts {LAYOUT_VERSION_MIN} \
+             to {LAYOUT_VERSION}, the client protocols {} to {} with {layouts}: build both with the same version of \
+             wigwag",
+            hello.protocol_min, hello.protocol_max
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::protocol::HelloExtension;
 
     fn hello() -> Hello {
-        Hello {
-            protocol_min: 1,
-            protocol_max: 1,
-            layout_version: LAYOUT_VERSION,
-            slots: SERVERS_CHOICE,
-            capacity: SERVERS_CHOICE,
-            contract: Contract::bytes(),
-        }
+        Hello::new(Protocol::V2, None, None, Contract::bytes())
     }
 
-    fn grant(hello: &Hello, usage: Usage) -> Result<Geometry, Refused> {
+    fn required(features: Features) -> Hello {
+        let hello = hello();
+        let extension = hello.extension.map(|extension| HelloExtension { required: features, ..extension });
+        Hello { extension, ..hello }
+    }
+
+    fn grant(hello: &Hello, usage: Usage) -> Result<Grant, Refused> {
         let limits = Limits {
             sessions: 3,
             sessions_per_user: 2,
@@ -165,8 +196,13 @@ mod tests {
 
     #[test]
     fn a_modest_wish_is_granted() {
-        let default = grant(&Hello { slots: 2, ..hello() }, Usage::default()).unwrap();
-        assert_eq!((default.slots, default.capacity), (2, 10_000));
+        for (protocol, has_clock) in [(Protocol::V1, false), (Protocol::V2, true)] {
+            let hello = Hello::new(protocol, Some(2), None, Contract::bytes());
+            let granted = grant(&hello, Usage::default()).unwrap();
+            assert_eq!((granted.geometry.slots, granted.geometry.capacity), (2, 10_000));
+            assert_eq!((granted.protocol, granted.client_clock.is_some()), (protocol, has_clock));
+            assert!(granted.features.is_empty());
+        }
     }
 
     #[test]
@@ -182,7 +218,7 @@ mod tests {
         };
         let ask = |limits: Limits, used: usize| {
             let usage = Usage { bytes: used, ..Usage::default() };
-            limits.grant(&hello(), &Contract::bytes(), Trust::SameUser, usage)
+            limits.grant(&hello(), &Contract::bytes(), Trust::SameUser, usage).map(|granted| granted.geometry)
         };
         assert_eq!(ask(limits(size, 3 * size), 2 * size), Ok(geometry));
         assert!(ask(limits(size - 1, 3 * size), 0).is_err());
@@ -201,8 +237,10 @@ mod tests {
             (Hello { slots: 1, ..hello() }, user_full, "all 2 sessions the server allows one user"),
             (Hello { slots: 1, ..hello() }, full, "all 3 sessions"),
             (Hello { slots: 1, ..hello() }, bytes_full, "140000 bytes are in use"),
-            (Hello { layout_version: 99, ..hello() }, Usage::default(), "layout 99"),
-            (Hello { protocol_min: 2, protocol_max: 7, ..hello() }, Usage::default(), "protocols 2 to 7"),
+            (Hello { layout_version: 1, ..hello() }, Usage::default(), "layouts 2 to 1"),
+            (Hello { layout_version: 99, extension: None, ..hello() }, Usage::default(), "layout 99"),
+            (Hello { protocol_min: 3, protocol_max: 7, ..hello() }, Usage::default(), "protocols 3 to 7"),
+            (required(Features(1 << 9 | 1)), Usage::default(), "requires the features 0, 9"),
             (Hello { contract: Contract::named("other", 3), ..hello() }, Usage::default(), "other version 3"),
         ];
         for (hello, usage, text) in cases {

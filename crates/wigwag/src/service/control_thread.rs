@@ -393,7 +393,7 @@ impl ControlThread {
         let uid = handshake.peer.uid;
         let grant =
             || self.options.limits.grant(hello, &self.options.contract, handshake.trust, self.shared.quota.usage(uid));
-        let geometry = match grant() {
+        let granted = match grant() {
             Err(_) if self.shared.quota.has_kept() => {
                 self.give_back_kept();
                 grant()?
@@ -405,8 +405,8 @@ impl ControlThread {
         }
         self.unread_welcomes.check_room(uid, self.own_uid, self.handshakes.welcomed(), &self.poller)?;
         // Charged from here on: many clients cannot pass the limits by coming all at once.
-        let charged = self.shared.quota.charge(uid, geometry.segment_size);
-        handshake.welcome(geometry, &self.options.contract, charged)
+        let charged = self.shared.quota.charge(uid, granted.geometry.segment_size);
+        handshake.welcome(granted, &self.options.contract, charged)
     }
 
     fn establish(&mut self, id: u64, handshake: Handshake, offer: Offer) {

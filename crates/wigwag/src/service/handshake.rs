@@ -24,18 +24,20 @@ use crate::memory::segment::Segment;
 use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
 use crate::service::accept_queue::PendingStream;
-use crate::service::admission::Refused;
+use crate::service::admission::{Grant, Refused};
 use crate::service::quota::QuotaGrant;
 use crate::service::session::Session;
 use crate::service::shared::ServiceShared;
+use crate::session::agreement::{Agreement, ClockReading, Protocol};
 use crate::session::background::PeerSocket;
 use crate::session::peer::Trust;
-use crate::session::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, Welcome};
+use crate::session::protocol::{FromClient, FromServer, Hello, Reason, Welcome, WelcomeExtension};
 use crate::statistics::{Newcomer, SessionEntry};
 use crate::sys::epoll::Poller;
 use crate::sys::eventfd::Bell;
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX};
 use crate::sys::{clock, memory, process};
+use crate::trace;
 
 /// A client that is not a session yet. It has cost us one descriptor; four more and memory only once it said HELLO
 /// well.
@@ -60,6 +62,7 @@ pub struct Offer {
     pub segment: Segment,
     /// Opened before the client is welcomed: without a descriptor for it there is no session.
     pub pidfd: Option<OwnedFd>,
+    agreement: Agreement,
     server_bell: Bell,
     client_bell: Option<Bell>,
     charged: QuotaGrant,
@@ -118,10 +121,18 @@ impl Handshake {
     }
 
     /// Makes what a session of that geometry needs, and sends it to the client.
-    pub fn welcome(&self, geometry: Geometry, contract: &Contract, mut charged: QuotaGrant) -> Result<Offer, Refused> {
+    pub fn welcome(&self, grant: Grant, contract: &Contract, mut charged: QuotaGrant) -> Result<Offer, Refused> {
+        let Grant { geometry, protocol, features, client_clock } = grant;
+        let agreement = match client_clock {
+            None => Agreement { protocol, has_same_clock: true },
+            Some(theirs) => Agreement { protocol, has_same_clock: ClockReading::now().agrees_with(theirs) },
+        };
+        if !agreement.has_same_clock {
+            trace::clocks_differ(self.peer.pid);
+        }
         let (memory, theirs) = self.create_memory(geometry, &mut charged)?;
         let segment = Segment::map_for(contract.form, &*memory, geometry).map_err(failed)?;
-        segment.write_header(&geometry.header(contract));
+        segment.write_header(&geometry.header(contract, protocol.layout_version()));
         if contract.form.has_closed_word() {
             segment.close(); // until a thread serves it
         }
@@ -133,11 +144,19 @@ impl Handshake {
             Err(error) => return Err(failed(error)),
         };
         let welcome = FromServer::Welcome(Welcome {
-            protocol: PROTOCOL_VERSION,
+            protocol: protocol as u16,
             slots: geometry.slots as u32,
             capacity: geometry.capacity as u32,
             segment_size: geometry.segment_size as u64,
             has_client_bell: client_bell.is_some(),
+            extension: match protocol {
+                Protocol::V1 => None,
+                Protocol::V2 => Some(WelcomeExtension {
+                    layout_version: protocol.layout_version(),
+                    has_same_clock: agreement.has_same_clock,
+                    features,
+                }),
+            },
         });
         let mut fds = vec![theirs.as_ref().map_or((*memory).as_fd(), AsFd::as_fd), server_bell.as_fd()];
         fds.extend(client_bell.as_ref().map(Bell::as_fd));
@@ -148,7 +167,7 @@ impl Handshake {
             Trust::OtherUser => drop(charged.wakes().wake(send)),
         }
         sent.map_err(|error| failed(Error::io("greet the client", error)))?;
-        Ok(Offer { memory, segment, server_bell, client_bell, pidfd, charged })
+        Ok(Offer { memory, segment, agreement, server_bell, client_bell, pidfd, charged })
     }
 
     /// The memory object, and another opening of it for the client if that is of another user: what lives of it after
@@ -188,6 +207,8 @@ impl Handshake {
             slots: geometry.slots,
             capacity: geometry.capacity,
             memory_inode: memory::inode(&offer.memory),
+            protocol: offer.agreement.protocol as u16,
+            has_same_clock: offer.agreement.has_same_clock,
             now_ns: clock::now_ns(),
         }
     }
@@ -220,6 +241,7 @@ impl Handshake {
             encoding: contract.encoding,
             peer,
             trust,
+            agreement: offer.agreement,
             record,
             charged: offer.charged,
             copies: (0..if has_copies { slots } else { 0 }).map(|_| Mutex::new(None)).collect(),
@@ -235,9 +257,21 @@ impl Handshake {
     /// A session for a listener to accept.
     pub fn into_pending_stream(self, offer: Offer, record: SessionEntry) -> PendingStream {
         let Handshake { socket, peer, trust, .. } = self;
-        let Offer { segment, server_bell, client_bell, pidfd, charged, memory } = offer;
+        let Offer { segment, agreement, server_bell, client_bell, pidfd, charged, memory } = offer;
         let memory = is_kept(trust, &peer).then_some(memory);
-        PendingStream { segment, socket, pidfd, server_bell, client_bell, peer, trust, memory, record, charged }
+        PendingStream {
+            segment,
+            socket,
+            pidfd,
+            server_bell,
+            client_bell,
+            peer,
+            trust,
+            agreement,
+            memory,
+            record,
+            charged,
+        }
     }
 }
 
@@ -398,14 +432,7 @@ mod tests {
     use super::*;
 
     fn hello() -> FromClient {
-        FromClient::Hello(Hello {
-            protocol_min: 1,
-            protocol_max: 1,
-            layout_version: 1,
-            slots: 1,
-            capacity: 1,
-            contract: Contract::bytes(),
-        })
+        FromClient::Hello(Hello::new(Protocol::V1, Some(1), Some(1), Contract::bytes()))
     }
 
     /// The action, and whether there is an offer still.

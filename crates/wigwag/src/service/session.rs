@@ -14,10 +14,12 @@ use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
 use crate::service::quota::QuotaGrant;
 use crate::service::shared::{Command, ServiceShared};
+use crate::session::agreement::Agreement;
 use crate::session::background::PeerSocket;
 use crate::session::peer::Trust;
 use crate::session::protocol::{FromServer, Reason};
 use crate::statistics::SessionEntry;
+use crate::sys::clock;
 use crate::sys::epoll::{Interest, Poller};
 use crate::sys::eventfd::Bell;
 use crate::sys::socket::{self, Credentials};
@@ -52,6 +54,8 @@ pub struct Session {
     pub peer: Credentials,
     /// How far it is trusted.
     pub trust: Trust,
+    /// What was agreed on.
+    pub agreement: Agreement,
     /// What is counted of it; goes before the charge, so that there are never more records than charges.
     pub record: SessionEntry,
     /// What it costs the server, given back when the last owner lets go.
@@ -78,6 +82,10 @@ impl Session {
     /// of another user is rung by a message that never waits. A client that does not read its messages stays asleep.
     #[cold]
     pub fn ring_client(&self) {
+        if self.agreement.has_ring_times() {
+            // A hint, read by the client that is woken: the ring, which is a system call, orders it.
+            self.segment.server_line().rang_ns.store(clock::now_ns(), Ordering::Relaxed);
+        }
         match &self.client_bell {
             Some(bell) => bell.ring(),
             None => self.ring_other_user(),

@@ -1,5 +1,6 @@
 //! What the other side says over the socket once a session lives: that it rings, or that it is over and why.
 
+use crate::session::agreement::Protocol;
 use crate::session::background::PeerSocket;
 use crate::session::protocol::{FromServer, Reason};
 use crate::sys::epoll::Poller;
@@ -27,6 +28,15 @@ pub const KEY_SOCKET: u64 = 1;
 /// Messages that are read at a time: a peer that floods does not hold up a deadline.
 const MESSAGES_AT_A_TIME: usize = 64;
 
+/// Who says what is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// The version of the session.
+    pub protocol: Protocol,
+    /// A server may say what a client does not know; a client knows from the WELCOME what its server understands.
+    pub is_server: bool,
+}
+
 /// Reads what is there to be read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SocketEvents {
@@ -39,9 +49,9 @@ pub struct SocketEvents {
 impl SocketEvents {
     /// Reads the messages of a socket, without waiting for any. What may be left is told once more by the poller that
     /// the socket is in: a reactor, which that one is in, has been told of it already.
-    pub fn read(socket: &PeerSocket, poller: &Poller) -> SocketEvents {
+    pub fn read(socket: &PeerSocket, poller: &Poller, sender: Sender) -> SocketEvents {
         let mut events = SocketEvents::default();
-        let is_all = events.read_some(socket);
+        let is_all = events.read_some(socket, sender);
         if !is_all && let Err(error) = poller.tell_again(socket, KEY_SOCKET) {
             events.ended = Some(CloseReason::Farewell(Reason::Shutdown, error.to_string()));
         }
@@ -49,22 +59,25 @@ impl SocketEvents {
     }
 
     /// Whether nothing is left, or nothing that counts.
-    fn read_some(&mut self, socket: &PeerSocket) -> bool {
+    fn read_some(&mut self, socket: &PeerSocket, sender: Sender) -> bool {
         let mut buffer = [0u8; MESSAGE_MAX];
         for _ in 0..MESSAGES_AT_A_TIME {
             let ended = match socket.receive(&mut buffer) {
                 Err(rustix::io::Errno::AGAIN) => return true,
-                Ok(received) if received.len > 0 => match FromServer::decode(&buffer[..received.len]) {
-                    Ok(FromServer::Bell) => {
-                        self.rang = true;
-                        continue;
+                Ok(received) if received.len > 0 => {
+                    match FromServer::decode(&buffer[..received.len], sender.protocol) {
+                        Ok(FromServer::Bell) => {
+                            self.rang = true;
+                            continue;
+                        }
+                        Ok(FromServer::Unknown) if sender.is_server => continue,
+                        // A refusal after READY: the server changed its mind while the session was made.
+                        Ok(FromServer::Farewell(reason, why) | FromServer::Refusal(reason, why)) => {
+                            CloseReason::Farewell(reason, why)
+                        }
+                        _ => CloseReason::Farewell(Reason::Violation, "it sent a message out of order".into()),
                     }
-                    // A refusal after READY: the server changed its mind while the session was made.
-                    Ok(FromServer::Farewell(reason, why) | FromServer::Refusal(reason, why)) => {
-                        CloseReason::Farewell(reason, why)
-                    }
-                    _ => CloseReason::Farewell(Reason::Violation, "it sent a message out of order".into()),
-                },
+                }
                 Err(rustix::io::Errno::BADMSG) => {
                     self.ended = Some(CloseReason::Farewell(Reason::Violation, "it sent descriptors".into()));
                     return true;

@@ -13,13 +13,14 @@ use rustix::net::SocketAddrUnix;
 
 use crate::error::{Error, ErrorKind, Result, shown, spoken};
 use crate::faults::{self, Fault};
-use crate::memory::layout::{Geometry, LAYOUT_VERSION};
+use crate::memory::layout::Geometry;
 use crate::memory::segment::Segment;
 use crate::options::ConnectOptions;
+use crate::session::agreement::{Agreement, Protocol};
 use crate::session::background::PeerSocket;
 pub use crate::session::close_reason::KEY_SOCKET;
 use crate::session::name::ServiceName;
-use crate::session::protocol::{FromClient, FromServer, Hello, PROTOCOL_VERSION, Reason, SERVERS_CHOICE, Welcome};
+use crate::session::protocol::{FromClient, FromServer, Hello, Reason, Welcome};
 use crate::sys::directory::Directory;
 use crate::sys::epoll::{Events, Interest, Poller};
 use crate::sys::eventfd::Bell;
@@ -44,6 +45,8 @@ pub struct Established {
     pub pidfd: Option<OwnedFd>,
     /// Who listens there.
     pub peer: Credentials,
+    /// What was agreed on.
+    pub agreement: Agreement,
     /// The memory object. Observers find it here, through `/proc`, also while the server is stopped; nobody else uses
     /// it. `None` at a server of another user, whose observers cannot look here: it keeps one itself.
     pub memory: Option<OwnedFd>,
@@ -83,6 +86,8 @@ pub struct ClientHandshake {
     name: OsString,
     options: ConnectOptions,
     server_uid: u32,
+    /// In whose form the server is greeted: one that does not know version 2 is greeted once more.
+    greeting: Protocol,
     stage: Stage,
     /// When the handshake must be over. `None`: there is no server yet, or longer than the clock can say.
     deadline: Option<Instant>,
@@ -148,6 +153,8 @@ enum Stop {
     Error(Error),
     /// The server hung up without a word.
     Lost(Error),
+    /// The server does not speak the version that it was greeted in.
+    Older,
 }
 
 impl From<Error> for Stop {
@@ -166,6 +173,7 @@ impl ClientHandshake {
             missing_until: clock::deadline_after(options.server_timeout),
             options,
             server_uid,
+            greeting: Protocol::V2,
             stage: Stage::Resting(None, None),
             deadline: None,
             pause: Duration::ZERO,
@@ -204,6 +212,12 @@ impl ClientHandshake {
             };
             self.forget_socket();
             let error = match stop {
+                Stop::Older => {
+                    // It is asked at once, by a new connection, within the time of the first.
+                    self.greeting = Protocol::V1;
+                    self.stage = Stage::Resting(None, None);
+                    continue;
+                }
                 Stop::Lost(error) if self.lost.is_none() => {
                     // Its queue of connections went with it, as in a shutdown, or it is being replaced: nothing was
                     // executed, and the server that is there now says more.
@@ -304,15 +318,8 @@ impl ClientHandshake {
     }
 
     fn greet(&mut self, door: Door, socket: OwnedFd, peer: Credentials) -> std::result::Result<Option<Progress>, Stop> {
-        let options = &self.options;
-        let hello = FromClient::Hello(Hello {
-            protocol_min: PROTOCOL_VERSION,
-            protocol_max: PROTOCOL_VERSION,
-            layout_version: LAYOUT_VERSION,
-            slots: options.slots.map_or(SERVERS_CHOICE, |slots| slots as u32),
-            capacity: options.capacity.map_or(SERVERS_CHOICE, |capacity| capacity as u32),
-            contract: options.contract.clone(),
-        });
+        let ConnectOptions { slots, capacity, contract, .. } = &self.options;
+        let hello = FromClient::Hello(Hello::new(self.greeting, *slots, *capacity, contract.clone()));
         // PIPE and CONNRESET are no errors yet: a server that refused at once has left its reason to be read.
         let is_gone = match socket::send(&socket, &hello.encode(), &[]) {
             Ok(()) => false,
@@ -341,13 +348,15 @@ impl ClientHandshake {
         if received.len == 0 {
             return Err(Stop::Lost(gone(&greeted.place, None)));
         }
-        match FromServer::decode(&buffer[..received.len]) {
+        match FromServer::decode(&buffer[..received.len], self.greeting) {
             Ok(FromServer::Welcome(_)) if received.truncated => Err(socket::truncated().into()),
             Ok(FromServer::Welcome(welcome)) => self.establish(&welcome, received),
+            Ok(FromServer::Refusal(Reason::Version, _)) if self.greeting > Protocol::V1 => Err(Stop::Older),
             Ok(FromServer::Refusal(reason, why) | FromServer::Farewell(reason, why)) => {
                 Err(refused(reason, &why).into())
             }
             Ok(FromServer::Bell) => Err(violation("it rang before it welcomed").into()),
+            Ok(FromServer::Unknown) => Ok(None),
             Err(why) => Err(violation(why).into()),
         }
     }
@@ -378,7 +387,8 @@ impl ClientHandshake {
     }
 
     fn establish(&mut self, welcome: &Welcome, received: Received) -> std::result::Result<Option<Progress>, Stop> {
-        let (segment, server_bell, client_bell, memory) = map(&self.options, welcome, received)?;
+        let agreement = welcome.agreement(self.greeting).map_err(violation)?;
+        let (segment, server_bell, client_bell, memory) = map(&self.options, agreement, welcome, received)?;
         let poller = self.poller.as_ref().ok_or_else(over)?;
         if let Some(bell) = &client_bell {
             poller.add(bell, KEY_BELL, Interest::Bell)?;
@@ -403,6 +413,9 @@ impl ClientHandshake {
         let Greeted { place, socket, peer, pidfd, .. } = *greeted;
         let pidfd = pidfd?;
         trace::connected(&place.path(), peer.pid, segment.geometry().slots);
+        if !agreement.has_same_clock {
+            trace::clocks_differ(peer.pid);
+        }
         // Nothing comes with a message from here on; an older kernel drops what does.
         let _ = socket::refuse_descriptors(&socket);
         #[cfg(all(feature = "tokio", not(loom)))]
@@ -412,7 +425,8 @@ impl ClientHandshake {
         let poller = self.poller.take().ok_or_else(over)?;
         let socket = PeerSocket::from(socket);
         let memory = (peer.uid == rustix::process::geteuid().as_raw()).then_some(memory);
-        let established = Established { segment, socket, server_bell, poller, client_bell, pidfd, peer, memory };
+        let established =
+            Established { segment, socket, server_bell, poller, client_bell, pidfd, peer, agreement, memory };
         Ok(Some(Progress::Attached(Box::new(established))))
     }
 
@@ -427,6 +441,7 @@ impl ClientHandshake {
             | ErrorKind::TimedOut { .. } => (MISSING_PAUSES, self.missing_until),
             _ => return Err(error),
         };
+        self.greeting = Protocol::V2; // another server may be there, then
         let at = self.after_pause(pauses);
         if error.kind() == ErrorKind::Busy {
             if until.is_some_and(|until| at.is_none_or(|at| until <= at)) {
@@ -505,12 +520,10 @@ fn over() -> Error {
 /// What a welcome brings, checked before it is touched: the segment, and the bells.
 fn map(
     options: &ConnectOptions,
+    agreement: Agreement,
     welcome: &Welcome,
     received: Received,
 ) -> Result<(Segment, Bell, Option<Bell>, OwnedFd)> {
-    if welcome.protocol != PROTOCOL_VERSION {
-        return Err(violation("it chose a protocol version that was not offered"));
-    }
     let geometry = Geometry::new(welcome.slots as usize, welcome.capacity as usize)
         .filter(|geometry| geometry.segment_size as u64 == welcome.segment_size)
         .filter(|geometry| geometry.suits(options.contract.form))
@@ -534,7 +547,8 @@ fn map(
     }
     memory::check_sealed(&memory, geometry.segment_size, "the server sent a segment")?;
     let segment = Segment::map_for(options.contract.form, &memory, geometry)?;
-    geometry.check(&segment.read_header(), &options.contract).map_err(|why| violation(&why))?;
+    let header = geometry.header(&options.contract, agreement.protocol.layout_version());
+    header.check(&segment.read_header()).map_err(|why| violation(&why))?;
     Ok((segment, Bell::from_fd(server_bell), client_bell, memory))
 }
 
@@ -558,7 +572,7 @@ fn refused(reason: Reason, why: &str) -> Error {
         Reason::Contract => (ErrorKind::ContractMismatch, ""),
         Reason::Version => (ErrorKind::VersionMismatch, ""),
         Reason::Violation => (ErrorKind::Violation, "the server refused the handshake: "),
-        Reason::Shutdown => (ErrorKind::ServerClosed { maybe_executed: false }, ""),
+        Reason::Shutdown | Reason::Moved => (ErrorKind::ServerClosed { maybe_executed: false }, ""),
         Reason::Aborted => (ErrorKind::Aborted, "the server gave the session up: "),
     };
     Error::new(kind, format!("{begin}{why}"))

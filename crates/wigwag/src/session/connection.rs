@@ -12,9 +12,10 @@ use crate::memory::doorbell::Waiting;
 use crate::memory::layout::{Descriptor, Geometry, Kind};
 use crate::memory::segment::{Line, Segment};
 use crate::memory::slot::{self, Turn};
+use crate::session::agreement::Protocol;
 pub use crate::session::close_reason::CloseReason;
 use crate::session::close_reason::KEY_SOCKET;
-use crate::session::close_reason::SocketEvents;
+use crate::session::close_reason::{Sender, SocketEvents};
 use crate::session::connect::{Established, KEY_BELL};
 use crate::session::protocol::Reason;
 use crate::sync::Ordering;
@@ -116,6 +117,16 @@ impl Connection {
         self.established.segment.geometry()
     }
 
+    /// Whether times in the shared memory mean the same to the server.
+    pub fn has_same_clock(&self) -> bool {
+        self.established.agreement.has_same_clock
+    }
+
+    /// The version of the session.
+    pub fn protocol(&self) -> Protocol {
+        self.established.agreement.protocol
+    }
+
     /// For a reactor: the client's bell, which then wakes nobody else any more, and what tells of everything else. At a
     /// server of another user there is no bell, and the second tells of rings, too.
     pub fn descriptors(&self) -> Result<(Option<OwnedFd>, OwnedFd)> {
@@ -187,6 +198,9 @@ impl Connection {
         // Hints for the server, which reads them after the ring.
         line.think_ns.store(think_ns, Ordering::Relaxed);
         line.processor.store(cpu::current(), Ordering::Relaxed);
+        if self.established.agreement.has_ring_times() {
+            line.rang_ns.store(clock::now_ns(), Ordering::Relaxed);
+        }
         self.server_slept.set(true);
         count(&self.doorbells_rung);
         if self.one_way.get() {
@@ -260,7 +274,8 @@ impl Connection {
     pub fn ask_for_wake(&self, slot: usize) -> Turn {
         let segment = self.segment();
         let turn = &segment.line(slot).turn;
-        if !slot::load(turn).wants_wake()
+        if self.has_same_clock()
+            && !slot::load(turn).wants_wake()
             && let Some(since) = segment.sleeps_since(slot)
         {
             since.store(clock::tick() as u64, Ordering::Relaxed); // for people; WAKE says that it is valid
@@ -455,7 +470,9 @@ impl Connection {
     }
 
     fn read_socket_events(&self) {
-        if let Some(how) = SocketEvents::read(&self.established.socket, &self.established.poller).ended {
+        let Established { socket, poller, agreement, .. } = &self.established;
+        let server = Sender { protocol: agreement.protocol, is_server: true };
+        if let Some(how) = SocketEvents::read(socket, poller, server).ended {
             self.end(how);
         }
     }

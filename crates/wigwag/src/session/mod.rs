@@ -1,5 +1,6 @@
 //! One connection, whatever its form.
 
+pub mod agreement;
 pub mod background;
 pub mod cleanup;
 pub mod close_reason;

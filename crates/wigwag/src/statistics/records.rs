@@ -302,7 +302,10 @@ pub struct Pace {
     /// Slots that the client uses, and the most it ever used.
     pub depth: Word,
     pub depth_max: Word,
-    _reserved: [Word; 2],
+    /// Bits 0 to 15: the session's protocol version; 0: not known. Bit 16: the peer's clock shows another time. Written
+    /// with the session's identity.
+    pub agreed: Word,
+    _reserved: Word,
 }
 
 /// Of requests that were kept.

@@ -18,9 +18,10 @@ use crate::memory::ring::{self, ImpossibleCount, Words};
 use crate::memory::segment::{EndLine, Segment, Side};
 use crate::service::accept_queue::PendingStream;
 use crate::service::quota::QuotaGrant;
+use crate::session::agreement::Agreement;
 use crate::session::background::PeerSocket;
 use crate::session::close_reason::KEY_SOCKET;
-use crate::session::close_reason::{CloseReason, SocketEvents};
+use crate::session::close_reason::{CloseReason, Sender, SocketEvents};
 use crate::session::connect::{self, Established, KEY_BELL};
 use crate::session::peer::Trust;
 use crate::session::protocol::{FromServer, Reason};
@@ -59,6 +60,7 @@ pub struct Endpoint {
     /// Whether the peer is of the same user.
     is_trusted: bool,
     peer: Credentials,
+    agreement: Agreement,
     wait: Wait,
     fork: ForkGuard,
     is_split: AtomicBool,
@@ -90,10 +92,12 @@ const KEY_PRIVATE: u64 = KEY_BELL;
 impl Endpoint {
     /// The end that connected.
     pub fn connected(established: Established, wait: Wait) -> Result<Endpoint> {
-        let Established { segment, socket, server_bell, poller, client_bell, pidfd, peer, memory } = established;
+        let Established { segment, socket, server_bell, poller, client_bell, pidfd, peer, agreement, memory } =
+            established;
         let is_trusted = peer.uid == rustix::process::geteuid().as_raw();
         let memory = memory.map(Arc::new);
-        let end = Parts { segment, side: Side::Connecting, socket, pidfd, peer, is_trusted, memory, charged: None };
+        let side = Side::Connecting;
+        let end = Parts { segment, side, socket, pidfd, peer, is_trusted, agreement, memory, charged: None };
         let private_bell = if client_bell.is_none() { Some(private_bell(&poller)?) } else { None };
         Ok(Endpoint::new(end, (client_bell, Some(server_bell), private_bell), (poller, Poller::new()?), wait))
     }
@@ -113,9 +117,11 @@ impl Endpoint {
             Err(error) => return Err(Box::new((error, pending))),
         };
         let PendingStream { segment, socket, pidfd, server_bell, client_bell, .. } = pending;
-        let (peer, memory, record, charged) = (pending.peer, pending.memory, pending.record, pending.charged);
+        let (peer, agreement, memory) = (pending.peer, pending.agreement, pending.memory);
+        let (record, charged) = (pending.record, pending.charged);
         let charged = Some((record, charged));
-        let end = Parts { segment, side: Side::Accepting, socket, pidfd, peer, is_trusted, memory, charged };
+        let side = Side::Accepting;
+        let end = Parts { segment, side, socket, pidfd, peer, is_trusted, agreement, memory, charged };
         Ok(Endpoint::new(end, (Some(server_bell), client_bell, private_bell), (poller, writing), wait))
     }
 
@@ -126,7 +132,7 @@ impl Endpoint {
         wait: Wait,
     ) -> Endpoint {
         let (own_bell, peer_bell, private_bell) = bells;
-        let Parts { segment, side, socket, pidfd, peer, is_trusted, memory, charged } = end;
+        let Parts { segment, side, socket, pidfd, peer, is_trusted, agreement, memory, charged } = end;
         Endpoint {
             segment,
             side,
@@ -140,6 +146,7 @@ impl Endpoint {
             is_writing_watched: Mutex::new(false),
             is_trusted,
             peer,
+            agreement,
             wait,
             fork: ForkGuard::new(),
             is_split: AtomicBool::new(false),
@@ -348,6 +355,9 @@ impl Endpoint {
         let line = self.own_line();
         line.think_ns.store(think_ns, Ordering::Relaxed);
         line.processor.store(cpu::current(), Ordering::Relaxed);
+        if self.agreement.has_ring_times() {
+            line.rang_ns.store(clock::now_ns(), Ordering::Relaxed);
+        }
         self.has_rung.store(true, Ordering::Relaxed);
         if let Some(Counters { kept, .. }) = self.counters() {
             kept.rung.add_shared(1); // either direction
@@ -439,7 +449,8 @@ impl Endpoint {
     }
 
     fn read_socket_events(&self) {
-        let events = SocketEvents::read(&self.socket, self.reading.poller());
+        let sender = Sender { protocol: self.agreement.protocol, is_server: self.side == Side::Connecting };
+        let events = SocketEvents::read(&self.socket, self.reading.poller(), sender);
         if events.rang {
             // It may be meant for the other of this end's threads.
             self.nudge();
@@ -533,6 +544,7 @@ struct Parts {
     pidfd: Option<OwnedFd>,
     peer: Credentials,
     is_trusted: bool,
+    agreement: Agreement,
     memory: Option<Arc<OwnedFd>>,
     charged: Option<(SessionEntry, QuotaGrant)>,
 }

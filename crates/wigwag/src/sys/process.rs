@@ -15,6 +15,32 @@ pub fn own_number() -> Option<u32> {
     link.to_str().ok()?.parse().ok()
 }
 
+/// The inode of this process's time namespace; `None` without /proc, or on a kernel that has no such namespaces.
+pub fn time_namespace() -> Option<u64> {
+    statat(CWD, "/proc/self/ns/time", AtFlags::empty()).ok().map(|stat| stat.st_ino)
+}
+
+/// How far the clock that another process reads is ahead of this one's, in nanoseconds: they differ if one of the two is
+/// in a time namespace. 0 if that cannot be told.
+pub fn clock_ahead_ns(number: u32) -> i64 {
+    let offset =
+        |process: &str| monotonic_offset_ns(&std::fs::read_to_string(format!("/proc/{process}/timens_offsets")).ok()?);
+    match (offset(&number.to_string()), offset("self")) {
+        (Some(theirs), Some(ours)) => theirs.saturating_sub(ours),
+        _ => 0,
+    }
+}
+
+/// From a file `timens_offsets`: a line for each clock, with seconds and nanoseconds.
+fn monotonic_offset_ns(offsets: &str) -> Option<i64> {
+    let mut words = offsets
+        .lines()
+        .map(str::split_whitespace)
+        .find_map(|mut words| (words.next() == Some("monotonic")).then_some(words))?;
+    let (seconds, nanoseconds): (i64, i64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
+}
+
 /// The size above which this process may make no file: a process that exceeds it is ended by SIGXFSZ. `None`: there is
 /// no limit, or it is not known.
 pub fn file_size_limit() -> Option<u64> {
