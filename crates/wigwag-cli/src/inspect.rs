@@ -344,6 +344,14 @@ fn waiting(view: &ServiceView, shape: Shape) -> String {
         1 => text += "; 1 session is hidden",
         more => text += &format!("; {} sessions are hidden", count(more as u64)),
     }
+    let elsewhere = view.sessions.iter().filter(|session| !session.has_same_clock).count();
+    if elsewhere > 0 {
+        let _ = write!(
+            text,
+            "; sessions of another time namespace: {}, without deadlines, and nobody knows since when they wait",
+            count(elsewhere as u64)
+        );
+    }
     text
 }
 

@@ -131,6 +131,9 @@ pub struct SessionView {
     pub pid: i32,
     pub program: Option<String>,
     pub is_trusted: bool,
+    /// 0: the server does not say.
+    pub protocol: u16,
+    pub has_same_clock: bool,
     pub age_s: f64,
     pub slots: u64,
     pub capacity_bytes: u64,
@@ -372,6 +375,8 @@ fn session(session: &Session) -> SessionView {
         pid: session.peer.pid,
         program: session.program().as_deref().map(printable),
         is_trusted: session.is_trusted,
+        protocol: session.protocol,
+        has_same_clock: session.has_same_clock,
         age_s: session.age.as_secs_f64(),
         slots: session.slots,
         capacity_bytes: session.capacity,

@@ -154,3 +154,29 @@ fn a_listener_shows_its_streams() {
     let seen = inspect(&runtime, "log");
     assert_eq!((&seen["form"], &seen["sessions"][0]["pid"]), (&"stream".into(), &connecting.0.id().into()));
 }
+
+#[test]
+fn a_client_in_another_time_namespace_is_told_of() {
+    const UNSHARE: &str = "exec unshare --time --monotonic 8640000 --boottime 8640000 --fork --kill-child";
+    let runtime = Runtime::new();
+    if !runtime.shell(&format!("{UNSHARE} true")).status().unwrap().success() {
+        eprintln!("not tried: no time namespace can be made here (that needs root and `unshare`)");
+        return;
+    }
+    let gate = Gate::new(&runtime);
+    let _server = runtime.serve("hang", &["--exec", "cat gate"]);
+    let client = format!("{UNSHARE} wigwag call hang hello");
+    let _client = Running::start(&mut runtime.shell(&client));
+    eventually("it calls", || inspect(&runtime, "hang")["sessions"].as_array().unwrap().len() == 1);
+    let session = inspect(&runtime, "hang")["sessions"][0].clone();
+    assert_eq!((&session["has_same_clock"], &session["protocol"]), (&false.into(), &2.into()));
+    assert!(session["age_s"].as_f64().unwrap() < 600.0, "the server's own time: {session}");
+    let text = runtime.run(&["inspect", "hang"]).succeeded().text();
+    assert!(text.contains("sessions of another time namespace: 1, without deadlines"), "{text}");
+    // Seen from there, the server is as old as from here.
+    let from_there = format!("{UNSHARE} wigwag inspect hang --json");
+    let output = runtime.shell(&from_there).output().unwrap();
+    let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(seen["age_s"].as_f64().unwrap() < 600.0, "{seen}");
+    drop(gate);
+}

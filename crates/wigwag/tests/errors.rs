@@ -21,7 +21,7 @@ use wigwag::{
     Client, ClientBuilder, Contract, Error, ErrorKind, Payload, Pending, Reply, Request, Sender, Server, ServerBuilder,
     Stream, TypedClient, TypedServer,
 };
-use wigwag_testing::wire::{self, LATER, READY, VIOLATION, hello};
+use wigwag_testing::wire::{self, LATER, READY, VIOLATION, hello, hello_of_version_1};
 use wigwag_testing::{Ground, LIMIT, Process, check_inverted, eventually, fill, role};
 use wigwag_testing::{RawServer, SERVER, Snapshot};
 use workshop::{ORDER, Workshop};
@@ -217,7 +217,7 @@ fn in_a_sandbox_without_limits() {
 
 #[test]
 fn s6_a_reply_of_a_kind_that_answers_no_call_is_a_violation() {
-    for kind in [5, 0, 1, 6, 7, 8, 9, 10, 255] {
+    for kind in [5, 0, 1, 6, 7, 8, 9, 10, 11, 12, 127, 128, 255] {
         let ground = Ground::new();
         let server = RawServer::bind(&ground.socket());
         let serving = std::thread::spawn(move || server.serve(4, 4096));
@@ -230,6 +230,7 @@ fn s6_a_reply_of_a_kind_that_answers_no_call_is_a_violation() {
         let error = pending.try_wait().expect("the turn was passed").unwrap_err();
         match kind {
             5 => check(&error, ErrorKind::Unanswered, &["without an answer"]),
+            128.. => check(&error, ErrorKind::Unanswered, &["a way that this version does not know"]),
             _ => check(&error, ErrorKind::Violation, &["broke the protocol", &format!("head {:#x}", kind << 32)]),
         }
     }
@@ -326,10 +327,11 @@ fn quickly() -> ClientBuilder {
 
 /// A welcome that announces a segment of one slot with 4096 bytes, and whose numbers are right.
 fn welcome(slots: u32, capacity: u32, segment_size: u64) -> Vec<u8> {
-    let mut welcome = vec![3, 1, 1, 0];
+    let mut welcome = vec![3, 1, 2, 0];
     welcome.extend(slots.to_le_bytes());
     welcome.extend(capacity.to_le_bytes());
     welcome.extend(segment_size.to_le_bytes());
+    welcome.extend(wire::WELCOME_EXTENSION);
     welcome
 }
 
@@ -386,7 +388,7 @@ fn a_server_that_speaks_something_else_broke_the_protocol() {
     let cases: Vec<Case> = vec![
         ("an unknown kind", says(b"HTTP/1.1 200 OK\r\n".to_vec())),
         ("too short", says(vec![3, 1])),
-        ("too long", says([welcome(1, 4096, SIZE), vec![0]].concat())),
+        ("too long", says([welcome(1, 4096, SIZE), vec![0; 5000]].concat())),
         ("neither yes nor no", says([vec![3, 7], welcome(1, 4096, SIZE)[2..].to_vec()].concat())),
         ("rang before it welcomed", says(vec![6])),
         ("impossible geometry", says(welcome(0, 4096, SIZE))),
@@ -572,14 +574,14 @@ fn another_version_of_the_protocol_shows_both() {
     let _server = Server::bind(ground.socket()).unwrap();
     let mut newer = hello();
     newer[5..9].copy_from_slice(&[7, 0, 9, 0]);
-    let mut other_layout = hello();
+    let mut other_layout = hello_of_version_1();
     other_layout[9] = 99;
     for (hello, says) in [(newer, "the client protocols 7 to 9"), (other_layout, "layout 99")] {
         let socket = wire::connect_to(&ground.socket());
         wire::send(&socket, &hello, &[]).unwrap();
         let (reason, why) = wire::receive_end(&socket).unwrap();
         assert_eq!(reason, 3);
-        assert!(why.contains("protocol 1 with layout 1") && why.contains(says), "{why}");
+        assert!(why.contains("protocols 1 to 2 with layouts 1 to 2") && why.contains(says), "{why}");
     }
 }
 
@@ -840,8 +842,7 @@ fn a_handshake_that_is_none_is_refused_and_leaves_nothing() {
     let mut truncated = hello();
     truncated.truncate(20);
     let mut nameless = hello();
-    nameless.truncate(33);
-    nameless.push(0);
+    nameless[33] = 0;
     let mut wrong_magic = hello();
     wrong_magic[1] ^= 1;
     let mut not_text = hello();
@@ -850,7 +851,7 @@ fn a_handshake_that_is_none_is_refused_and_leaves_nothing() {
         (vec![b"GET / HTTP/1.1\r\n".to_vec()], "unknown kind"),
         (vec![vec![0xff; 4096]], "unknown kind"),
         (vec![vec![1; 8000]], "too long"),
-        (vec![[hello(), vec![0]].concat()], "too long"),
+        (vec![[hello_of_version_1(), vec![0]].concat()], "too long"),
         (vec![truncated], "too short"),
         (vec![nameless], "empty or too long"),
         (vec![wrong_magic], "not Wigwag's"),

@@ -61,11 +61,11 @@ fn a_client_of_another_version_learns_why_it_is_refused_whatever_else_it_says() 
     let _server = Workshop::start(&ground, &[]);
     for tail in [&b""[..], b"x", &[0xff; 300]] {
         let socket = wire::connect_to(&ground.socket());
-        let hello = [&b"\x01WWHI\x02\0\x03\0\x07\0\0\0"[..], tail].concat(); // protocols 2 to 3, layout 7
+        let hello = [&b"\x01WWHI\x03\0\x04\0\x07\0\0\0"[..], tail].concat(); // protocols 3 to 4, layout 7
         wire::send(&socket, &hello, &[]).unwrap();
         let (reason, why) = wire::receive_end(&socket).expect("a refusal");
         assert_eq!(reason, wire::VERSION, "{why}");
-        for part in ["protocol 1", "layout 1", "2 to 3", "layout 7"] {
+        for part in ["protocols 1 to 2", "layouts 1 to 2", "3 to 4", "layout 7"] {
             assert!(why.contains(part), "{part}: {why}");
         }
     }

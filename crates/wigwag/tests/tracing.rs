@@ -10,7 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use wigwag::{Client, ErrorKind, Server};
-use wigwag_testing::{Ground, Process, eventually, limited, role};
+use wigwag_testing::{Ground, Process, Raw, eventually, limited, role, wire};
 
 #[path = "support/workshop.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -164,4 +164,10 @@ fn what_happens_beside_the_calls_is_told_and_the_calls_are_not() {
     let error = client.call(&[1; 8]).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::PeerDied { .. }), "{error}");
     told(&["WARN", "the server died", &format!("server={}", workshop.id())]);
+    let ground = Ground::new();
+    let _server = Server::bind(ground.socket()).unwrap();
+    let mut elsewhere = wire::hello();
+    elsewhere[62..70].fill(7);
+    let _client = Raw::connect_saying(&ground.socket(), elsewhere, u32::MAX, u32::MAX, 0);
+    told(&["WARN", "another time namespace", &format!("peer={}", std::process::id())]);
 }

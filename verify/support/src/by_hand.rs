@@ -76,8 +76,12 @@ impl Raw {
     }
 
     fn connect_in_form(path: &Path, slots: u32, capacity: u32, form: u8) -> Raw {
+        Raw::connect_saying(path, hello(), slots, capacity, form)
+    }
+
+    /// Connects with a greeting of that kind, in whatever form, with wishes written into it.
+    pub fn connect_saying(path: &Path, mut greeting: Vec<u8>, slots: u32, capacity: u32, form: u8) -> Raw {
         let socket = wire::connect_to(path);
-        let mut greeting = hello();
         greeting[13..17].copy_from_slice(&slots.to_le_bytes());
         greeting[17..21].copy_from_slice(&capacity.to_le_bytes());
         greeting[31] = form;

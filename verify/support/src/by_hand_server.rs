@@ -78,12 +78,21 @@ impl Offer {
         ftruncate(&memory, size).unwrap();
         rustix::io::pwrite(&memory, &header(slots, capacity, form), 0).unwrap();
         let bell = || eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap();
-        let mut welcome = vec![3, 1, 1, 0];
+        let mut welcome = vec![3, 1, 2, 0];
         welcome.extend((slots as u32).to_le_bytes());
         welcome.extend((capacity as u32).to_le_bytes());
         welcome.extend(size.to_le_bytes());
+        welcome.extend(wire::WELCOME_EXTENSION);
         let seals = SealFlags::SHRINK | SealFlags::GROW;
         Offer { welcome, descriptors: vec![memory, bell(), bell()], seals, slots, capacity }
+    }
+
+    /// The same for a client that greeted in the form of version 1.
+    pub fn of_version_1(mut self) -> Offer {
+        self.welcome.truncate(20);
+        self.welcome[2] = 1;
+        rustix::io::pwrite(&self.descriptors[0], &[1], 8).unwrap();
+        self
     }
 
     /// Turns bits of the memory over before the client has it.
@@ -122,7 +131,7 @@ fn parts(slots: usize, capacity: u64) -> (u64, u64) {
 fn header(slots: usize, capacity: u64, form: u8) -> Vec<u8> {
     let (bodies, stride) = parts(slots, capacity);
     let mut header = b"WIGWAG\x00\xf5".to_vec();
-    for word in [1, 4096, slots as u32, capacity as u32] {
+    for word in [2, 4096, slots as u32, capacity as u32] {
         header.extend(word.to_le_bytes());
     }
     // of the contract: the name, and three numbers, of which only the form is not zero

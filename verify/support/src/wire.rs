@@ -30,13 +30,36 @@ pub const VIOLATION: u8 = 4;
 pub fn hello() -> Vec<u8> {
     let mut hello = vec![1];
     hello.extend(b"WWHI");
-    hello.extend([1, 0, 1, 0]); // protocol versions, lowest and highest
-    hello.extend([1, 0, 0, 0]); // layout version
+    hello.extend([2, 0, 2, 0]); // protocol versions, lowest and highest
+    hello.extend([2, 0, 0, 0]); // layout version, highest
     hello.extend([0xff; 8]); // slots and capacity: the server's choice
     hello.extend([0; 12]); // the contract's version, size and alignment
     hello.push(5);
+    hello.extend([2, 0, 0, 0]); // layout version, lowest
+    hello.extend([0; 16]); // features, offered and required
+    hello.extend([0; 8]); // what the clock shows, which nobody asks for in one namespace
+    hello.extend(time_namespace().to_le_bytes());
     hello.extend(b"bytes");
     hello
+}
+
+/// The same, in the form of version 1.
+pub fn hello_of_version_1() -> Vec<u8> {
+    let mut hello = hello();
+    hello.drain(34..70);
+    hello[5..13].copy_from_slice(&[1, 0, 1, 0, 1, 0, 0, 0]);
+    hello
+}
+
+/// Where a HELLO of version 2 says what the clock shows, which is never the same twice.
+pub const HELLO_CLOCK: std::ops::Range<usize> = 54..62;
+
+/// What a WELCOME of version 2 says behind that of version 1: layout, one clock, no features.
+pub const WELCOME_EXTENSION: [u8; 16] = [2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The inode of this process's time namespace; 0 where there are none.
+fn time_namespace() -> u64 {
+    std::fs::metadata("/proc/self/ns/time").map_or(0, |metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
 }
 
 /// A message from the other end.

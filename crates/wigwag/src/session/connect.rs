@@ -349,6 +349,9 @@ impl ClientHandshake {
             return Err(Stop::Lost(gone(&greeted.place, None)));
         }
         match FromServer::decode(&buffer[..received.len], self.greeting) {
+            Ok(FromServer::Welcome(_)) if received.truncated && received.len == buffer.len() => {
+                Err(violation("the message is too long").into())
+            }
             Ok(FromServer::Welcome(_)) if received.truncated => Err(socket::truncated().into()),
             Ok(FromServer::Welcome(welcome)) => self.establish(&welcome, received),
             Ok(FromServer::Refusal(Reason::Version, _)) if self.greeting > Protocol::V1 => Err(Stop::Older),
@@ -356,7 +359,7 @@ impl ClientHandshake {
                 Err(refused(reason, &why).into())
             }
             Ok(FromServer::Bell) => Err(violation("it rang before it welcomed").into()),
-            Ok(FromServer::Unknown) => Ok(None),
+            Ok(FromServer::Unknown) => Err(violation("the message is of an unknown kind").into()),
             Err(why) => Err(violation(why).into()),
         }
     }

@@ -343,7 +343,10 @@ impl FromServer {
                     segment_size: reader.u64()?,
                     extension: None,
                 };
-                if protocol == Protocol::V2 && welcome.protocol == Protocol::V2 as u16 {
+                if welcome.protocol != protocol as u16 {
+                    return Ok(FromServer::Welcome(welcome)); // it was not offered, and what follows has no meaning
+                }
+                if protocol == Protocol::V2 {
                     welcome.extension = Some(WelcomeExtension {
                         layout_version: reader.u32()?,
                         has_same_clock: reader.u32()? & SAME_CLOCK != 0,

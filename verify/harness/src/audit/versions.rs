@@ -83,46 +83,71 @@ fn hello_of(protocol_min: u16, protocol_max: u16, layout: u32) -> Vec<u8> {
 /// The rest of HELLO in protocol 1: slots and capacity, the contract, its name.
 const REST: &[u8] = b"\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\0\0\0\x05bytes";
 
+/// The rest in protocol 2, of a client that speaks layouts from `layout_min` on and requires those features.
+fn rest_of_version_2(layout_min: u32, required: u64) -> Vec<u8> {
+    let (fixed, name) = REST.split_at(REST.len() - 5);
+    let mut rest = fixed.to_vec();
+    rest.extend(layout_min.to_le_bytes());
+    rest.extend([0xff; 8]); // whatever a later version offers
+    rest.extend(required.to_le_bytes());
+    rest.extend([0; 16]); // a clock that shows nothing, of nowhere
+    rest.extend(name);
+    rest
+}
+
 /// Clients that announce other versions, with HELLOs as those may look. Returns how many.
 fn clients_of_other_versions(found: &mut Findings) -> usize {
     let ground = Ground::new();
     let _server = Inverting::start(&ground.socket(), 2, 100);
     let max = u16::MAX;
     let mut count = 0;
-    // Ranges with our version in them: the messages are those of version 1.
-    for (low, high) in [(1, 1), (0, 1), (1, 2), (0, max), (1, max)] {
+    let ask = |hello: Vec<u8>| {
         let socket = wire::connect_to(&ground.socket());
-        wire::send(&socket, &[hello_of(low, high, 1), REST.to_vec()].concat(), &[]).expect("said");
-        let answer = wire::receive(&socket).expect("an answer");
-        let is_welcomed = answer.bytes.starts_with(&[3, 1, 1, 0]) && answer.descriptors.len() == 3;
+        wire::send(&socket, &hello, &[]).expect("said");
+        wire::receive(&socket).expect("an answer")
+    };
+    // Ranges with 1 in them: all is as in version 1.
+    let of_version_1 = [(1, 1), (0, 1), (1, 2), (0, max), (1, max)].map(|(low, high)| (low, high, REST.to_vec(), 1));
+    // Ranges that begin with 2, with nothing or something that a later version has behind it.
+    let later = [rest_of_version_2(2, 0), b"and more".to_vec()].concat();
+    let of_version_2 =
+        [(2, 2, rest_of_version_2(2, 0), 2), (2, max, rest_of_version_2(1, 0), 7), (2, 3, later, u32::MAX)];
+    for (low, high, rest, layout) in of_version_1.into_iter().chain(of_version_2) {
+        let answer = ask([hello_of(low, high, layout), rest].concat());
+        let (version, len) = if low < 2 { (1, 20) } else { (2, 36) };
+        let is_welcomed =
+            answer.bytes.starts_with(&[3, 1, version, 0]) && answer.bytes.len() == len && answer.descriptors.len() == 3;
         count += found.check(is_welcomed, || {
-            format!(
-                "protocols {low} to {high}: not welcomed in version 1, but {:02x?} {:?}",
-                answer.bytes,
-                answer.end()
-            )
+            let end = answer.end();
+            format!("protocols {low} to {high}: not welcomed in version {version}, but {:02x?} {end:?}", answer.bytes)
         });
+        if low == 2 {
+            let golden = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            count += found.golden("WELCOME to a client of another clock", &answer.bytes[20..], &golden);
+        }
     }
-    let lower = [(0, 0, 1), (2, 2, 1), (2, max, 1), (max, max, 1), (2, 1, 1), (max, 0, 1)];
-    let other_layout = [(1, 1, 0), (1, 1, 2), (0, max, u32::MAX), (1, 2, 7)];
+    let lower = [(0, 0, 1), (3, 3, 2), (3, max, 2), (max, max, 2), (2, 1, 2), (max, 0, 1)];
+    let other_layout = [(1, 1, 0), (1, 1, 2), (0, max, u32::MAX), (1, 2, 7), (2, 2, 1), (2, max, 0)];
     for (low, high, layout) in lower.into_iter().chain(other_layout) {
         // In the shape of ours; cut off behind the versions; longer than anything of ours.
-        let speaks_ours = low <= 1 && 1 <= high;
-        let tails: &[&[u8]] = if speaks_ours { &[REST] } else { &[REST, b"", b"?", &[0xff; 900]] };
+        let (first, second) = (REST.to_vec(), rest_of_version_2(2, 0));
+        let tails: Vec<Vec<u8>> = match (low, high) {
+            (0 | 1, 1..) => vec![first],
+            (2, 2..) => vec![second],
+            _ => vec![first, second, vec![], b"?".to_vec(), vec![0xff; 900]],
+        };
         for tail in tails {
-            let socket = wire::connect_to(&ground.socket());
-            wire::send(&socket, &[&hello_of(low, high, layout), *tail].concat(), &[]).expect("said");
-            let answer = wire::receive(&socket).expect("an answer");
+            let len = tail.len();
+            let answer = ask([hello_of(low, high, layout), tail].concat());
             let why = answer.end();
-            let theirs = [format!("{low} to {high}"), format!("layout {layout}")];
+            let theirs = [format!("{low} to {high}"), format!("{layout}: build")];
             let names_both = why.as_ref().is_some_and(|(reason, why)| {
                 *reason == wire::VERSION
                     && answer.bytes[0] == 4
-                    && why.contains("protocol 1 with layout 1")
+                    && why.contains("protocols 1 to 2 with layouts 1 to 2")
                     && theirs.iter().all(|theirs| why.contains(theirs))
             });
             count += found.check(names_both && answer.descriptors.is_empty(), || {
-                let len = tail.len();
                 format!(
                     "protocols {low} to {high}, layout {layout}, {len} bytes more: not refused by name, but {why:?} \
                      {:02x?}",
@@ -130,6 +155,13 @@ fn clients_of_other_versions(found: &mut Findings) -> usize {
                 )
             });
         }
+    }
+    for bit in [0, 1, 2, 40] {
+        let why = ask([hello_of(2, 2, 2), rest_of_version_2(2, 1 << bit)].concat()).end();
+        let is_named = why.as_ref().is_some_and(|(reason, why)| {
+            *reason == wire::VERSION && why.contains(&format!("requires the features {bit},"))
+        });
+        count += found.check(is_named, || format!("a client that requires feature {bit}: {why:?}"));
     }
     // All of this cost nobody anything.
     let raw = Raw::connect(&ground.socket());
@@ -140,7 +172,7 @@ fn clients_of_other_versions(found: &mut Findings) -> usize {
 /// The header of two slots of 100 bytes.
 pub const HEADER: [u8; 64] = [
     0x57, 0x49, 0x47, 0x57, 0x41, 0x47, 0x00, 0xf5, // "WIGWAG"
-    1, 0, 0, 0, 0x00, 0x10, 0, 0, // layout 1, pages of 4096
+    2, 0, 0, 0, 0x00, 0x10, 0, 0, // layout 2, pages of 4096
     2, 0, 0, 0, 100, 0, 0, 0, // slots, capacity
     0x00, 0x10, 0, 0, 0, 0, 0, 0, // stride 4096
     0x80, 0x10, 0, 0, 0, 0, 0, 0, // deadlines at 4224
@@ -149,8 +181,26 @@ pub const HEADER: [u8; 64] = [
     0xa4, 0x1c, 0x85, 0x55, 0xfa, 0xc1, 0xd3, 0xaf, // contract "bytes" version 0, size 0, alignment 0
 ];
 
-/// WELCOME to the same.
-pub const WELCOME: [u8; 20] = [3, 1, 1, 0, 2, 0, 0, 0, 100, 0, 0, 0, 0x00, 0x40, 0, 0, 0, 0, 0, 0];
+/// WELCOME to the same, of a server with the same clock.
+pub const WELCOME: [u8; 36] = [
+    3, 1, 2, 0, 2, 0, 0, 0, 100, 0, 0, 0, 0x00, 0x40, 0, 0, 0, 0, 0, 0, //
+    2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // layout, one clock, no features
+];
+
+/// What a real server says and writes to a client of version 1.
+fn golden_bytes_of_version_1(ground: &Ground, found: &mut Findings) -> usize {
+    let socket = wire::connect_to(&ground.socket());
+    wire::send(&socket, &wire::hello_of_version_1(), &[]).expect("said");
+    let welcome = wire::receive(&socket).expect("an answer");
+    let mut golden = WELCOME[..20].to_vec();
+    golden[2] = 1;
+    let count = found.golden("WELCOME of version 1", &welcome.bytes, &golden);
+    let mut header = [0; 64];
+    let _ = rustix::io::pread(welcome.descriptors.first().expect("memory"), &mut header, 0);
+    let mut golden = HEADER;
+    golden[8] = 1;
+    count + found.golden("the header of version 1", &header, &golden)
+}
 
 /// What a real server says and writes, byte by byte. Returns how many things were compared.
 fn golden_bytes_of_the_server(found: &mut Findings) -> usize {
@@ -170,6 +220,7 @@ fn golden_bytes_of_the_server(found: &mut Findings) -> usize {
     let is_zero = |range: std::ops::Range<usize>| page[range].iter().all(|byte| *byte == 0);
     count += found.check(is_zero(64..1164) && is_zero(1168..page.len()), || "a new segment is not zero".into());
     wire::send(&socket, READY, &[]).expect("said");
+    count += golden_bytes_of_version_1(&ground, found);
 
     let raw = Raw::connect(&ground.socket());
     raw.write(0, false, b"abc");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::SealFlags;
 use wigwag::{Client, Error, ErrorKind, Server};
-use wigwag_testing::wire::{self, LATER, READY, VIOLATION, hello};
+use wigwag_testing::wire::{self, HELLO_CLOCK, LATER, READY, VERSION, VIOLATION, hello, hello_of_version_1};
 use wigwag_testing::{Ground, Offer, RawServer, Snapshot};
 
 use super::dice::{Dice, odd_number};
@@ -57,7 +57,7 @@ impl ToServer {
     /// One connection. The error says what was wrong.
     pub fn play(&mut self, dice: &mut Dice<'_>) -> Result<(), String> {
         let socket = wire::connect_to(&self.ground.socket());
-        let greeting = if dice.one_in(8) { READY.to_vec() } else { mutated(dice, hello(), 5) };
+        let greeting = if dice.one_in(8) { READY.to_vec() } else { mutated_hello(dice) };
         let mut answer = answer_to(&greeting);
         if !send(dice, &socket, &greeting, &mut answer)? {
             return Ok(()); // the kernel refused it
@@ -67,7 +67,7 @@ impl ToServer {
             return Ok(());
         }
         let second = match dice.below(4) {
-            0 => mutated(dice, hello(), 5),
+            0 => mutated_hello(dice),
             1 => mutated(dice, READY.to_vec(), 2),
             _ => READY.to_vec(),
         };
@@ -120,18 +120,27 @@ fn answer_to(bytes: &[u8]) -> Answer {
     match bytes {
         [] => Answer::Gone,
         [1, b'W', b'W', b'H', b'I', ..] if (13..=4096).contains(&bytes.len()) => {
-            let versions = u16::from_le_bytes([bytes[5], bytes[6]])..=u16::from_le_bytes([bytes[7], bytes[8]]);
-            if !versions.contains(&1) {
-                return Answer::End(3); // what follows has another version's meaning
-            }
-            if bytes.len() < 34 || bytes[31] >= FORMS || bytes[32] >= ENCODINGS {
+            let (low, high) = (u16::from_le_bytes([bytes[5], bytes[6]]), u16::from_le_bytes([bytes[7], bytes[8]]));
+            // Where the name begins: in the form of the lowest version.
+            let name_at = match (low, high) {
+                (0 | 1, 1..) => 34,
+                (2, 2..) => 70,
+                _ => return Answer::End(3), // what follows has another version's meaning
+            };
+            if bytes.len() < name_at || bytes[31] >= FORMS || bytes[32] >= ENCODINGS {
                 return Answer::End(VIOLATION);
             }
-            let (len, name) = (usize::from(bytes[33]), &bytes[34..]);
-            if !(1..=128).contains(&len) || name.len() != len || std::str::from_utf8(name).is_err() {
+            let (len, rest) = (usize::from(bytes[33]), &bytes[name_at..]);
+            let is_whole = rest.len() == len || rest.len() > len && low == 2;
+            if !(1..=128).contains(&len) || !is_whole || std::str::from_utf8(&rest[..len]).is_err() {
                 return Answer::End(VIOLATION);
             }
-            if number(9) != 1 {
+            let (name, layout) = (&rest[..len], number(9));
+            let is_understood = match name_at {
+                34 => layout == 1,
+                _ => number(34) <= 2 && layout >= 2 && bytes[46..54] == [0; 8],
+            };
+            if !is_understood {
                 return Answer::End(3);
             }
             if name != b"bytes" || bytes[21..33] != [0; 12] {
@@ -144,6 +153,11 @@ fn answer_to(bytes: &[u8]) -> Answer {
         }
         _ => Answer::End(VIOLATION),
     }
+}
+
+fn mutated_hello(dice: &mut Dice<'_>) -> Vec<u8> {
+    let greeting = if dice.one_in(4) { hello_of_version_1() } else { hello() };
+    mutated(dice, greeting, 5)
 }
 
 /// Sends it, now and then with descriptors. `false` when the kernel does not let that through.
@@ -225,6 +239,8 @@ enum Outcome {
     OnceMore,
     /// There is no place just now: it comes again until there is, or its time is over.
     Again,
+    /// The server does not speak version 2: it comes again, in the form of version 1.
+    Older,
 }
 
 impl ToClient {
@@ -256,14 +272,20 @@ impl ToClient {
     /// One client, and its welcomes until one of them is its last. The error says what was wrong.
     pub fn play(&mut self, dice: &mut Dice<'_>) -> Result<(), String> {
         self.begin.send(()).map_err(|_| "the client panicked")?;
-        let mut has_been_lost = false;
+        let (mut has_been_lost, mut is_older) = (false, false);
         let expected = loop {
             let socket = self.accept()?;
-            wire::receive(&socket)
-                .filter(|greeting| greeting.bytes == hello())
-                .ok_or("the client's greeting is odd")?;
-            match welcome(dice, socket)? {
+            let mut greeting = wire::receive(&socket).ok_or("the client does not greet")?.bytes;
+            if !is_older {
+                greeting.get_mut(HELLO_CLOCK).ok_or("the client's greeting is short")?.fill(0);
+            }
+            if greeting != if is_older { hello_of_version_1() } else { hello() } {
+                return Err("the client's greeting is odd".into());
+            }
+            match welcome(dice, socket, is_older)? {
                 Outcome::Again => {}
+                Outcome::Older if !is_older => is_older = true,
+                Outcome::Older => break Outcome::Error,
                 Outcome::OnceMore if !has_been_lost => has_been_lost = true,
                 Outcome::OnceMore => break Outcome::Error,
                 expected => break expected,
@@ -307,22 +329,37 @@ fn try_out(path: &std::path::Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn welcome(dice: &mut Dice<'_>, socket: OwnedFd) -> Result<Outcome, String> {
+fn welcome(dice: &mut Dice<'_>, socket: OwnedFd, is_older: bool) -> Result<Outcome, String> {
     let mut offer = Offer::new(SLOTS as usize, CAPACITY.into());
+    if is_older {
+        offer = offer.of_version_1();
+    }
     let mut outcome = Outcome::Violation;
     match dice.below(10) {
         0 => outcome = Outcome::Session,
         1 => {
             let bit = dice.below(8 * offer.welcome.len());
             offer.welcome[bit / 8] ^= 1 << (bit % 8);
+            if (24..28).contains(&(bit / 8)) {
+                outcome = Outcome::Session; // flags: another clock, or what a later version says
+            }
         }
-        2 => offer.welcome.extend(vec![0; dice.of(&[1, 7, 4096, 8000])]),
+        2 => {
+            offer.welcome.extend(vec![0; dice.of(&[1, 7, 4096, 8000])]);
+            if !is_older && offer.welcome.len() <= 4096 {
+                outcome = Outcome::Session;
+            }
+        }
         3 => offer.welcome.truncate(1 + dice.below(offer.welcome.len() - 1)),
         4 => {
             let (kind, reason) = (dice.of(&[0, 1, 2, 4, 5, 6, 7, 255]), dice.below(8) as u8);
             offer.welcome =
                 [kind, reason].into_iter().chain((0..dice.below(3000)).map(|_| dice.word() as u8)).collect();
-            outcome = if matches!(kind, 4 | 5) && reason == LATER { Outcome::Again } else { Outcome::Error };
+            outcome = match (kind, reason) {
+                (4 | 5, LATER) => Outcome::Again,
+                (4, VERSION) => Outcome::Older,
+                _ => Outcome::Error,
+            };
         }
         5 => offer.flip(dice.below(64) as u64, 1 << dice.below(8)),
         6 => offer.seals = dice.of(&[SealFlags::empty(), SealFlags::SHRINK, SealFlags::GROW, SealFlags::SEAL]),

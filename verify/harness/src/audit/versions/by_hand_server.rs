@@ -15,8 +15,12 @@ use wigwag_testing::{Ground, eventually, wire};
 
 use super::{Findings, HEADER, WELCOME};
 
-/// HELLO of a client that wants two slots of 100 bytes.
-const HELLO: [u8; 39] = *b"\x01WWHI\x01\0\x01\0\x01\0\0\0\x02\0\0\0\x64\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05bytes";
+/// HELLO of a client that wants two slots of 100 bytes, up to what its clock shows.
+const HELLO: [u8; 54] = *b"\x01WWHI\x02\0\x02\0\x02\0\0\0\x02\0\0\0\x64\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05\
+    \x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+/// The same in the form of version 1.
+const HELLO_OF_VERSION_1: [u8; 39] =
+    *b"\x01WWHI\x01\0\x01\0\x01\0\0\0\x02\0\0\0\x64\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05bytes";
 const TURN: u64 = 4096;
 const HEAD: u64 = 4104;
 const INLINE: u64 = 4112;
@@ -94,10 +98,15 @@ fn listener(path: &Path) -> OwnedFd {
 
 /// Lets the library's client connect to a server by hand, which does `serve` meanwhile; then `use_it` has the client.
 fn with_client<T>(serve: impl FnOnce(ByHand) + Send, use_it: impl FnOnce(wigwag::Result<Client>) -> T) -> T {
+    with_clients(|listener| serve(ByHand::accept(listener)), use_it)
+}
+
+/// As [`with_client`], of a server that accepts as often as it wants.
+fn with_clients<T>(serve: impl FnOnce(&OwnedFd) + Send, use_it: impl FnOnce(wigwag::Result<Client>) -> T) -> T {
     let ground = Ground::new();
     let listener = listener(&ground.socket());
     std::thread::scope(|scope| {
-        scope.spawn(move || serve(ByHand::accept(&listener)));
+        scope.spawn(move || serve(&listener));
         use_it(Client::builder().slots(2).capacity(100).connect(ground.socket()))
     })
 }
@@ -105,7 +114,7 @@ fn with_client<T>(serve: impl FnOnce(ByHand) + Send, use_it: impl FnOnce(wigwag:
 /// Servers that announce or use other versions. Returns how many.
 fn servers_of_other_versions(found: &mut Findings) -> usize {
     let mut count = 0;
-    for protocol in [0, 2, 0xff] {
+    for protocol in [0, 1, 3, 0xff] {
         let welcome = |hand: ByHand| {
             let mut welcome = WELCOME;
             welcome[2] = protocol;
@@ -118,7 +127,7 @@ fn servers_of_other_versions(found: &mut Findings) -> usize {
             format!("a server that chose protocol {protocol}, not offered: {error:?}")
         });
     }
-    for layout in [0, 2, 0xff] {
+    for layout in [0, 1, 3, 0xff] {
         let lies = |hand: ByHand| {
             let mut header = HEADER;
             header[8] = layout;
@@ -127,25 +136,85 @@ fn servers_of_other_versions(found: &mut Findings) -> usize {
             wire::receive(&hand.socket);
         };
         let error = with_client(lies, |client| client.err());
-        let names = [format!("layout_version: {layout},"), "layout_version: 1,".to_owned()];
+        let names = [format!("layout_version: {layout},"), "layout_version: 2,".to_owned()];
         let names_both = error.as_ref().is_some_and(|error| {
             error.kind() == ErrorKind::Violation && names.iter().all(|name| error.to_string().contains(name))
         });
         count += found.check(names_both, || format!("a server with a segment of layout {layout}: {error:?}"));
     }
-    let why = b"\x04\x03the server speaks protocol 2 with layout 2, the client protocols 1 to 1 with layout 1";
-    let error = with_client(|hand| hand.say(why), |client| client.err());
-    let says_it = error.as_ref().is_some_and(|error| {
-        error.kind() == ErrorKind::VersionMismatch && error.to_string().contains("protocol 2 with layout 2")
+    for (offset, byte) in [(20, 1), (20, 3), (28, 1), (35, 0x80)] {
+        let chooses = |hand: ByHand| {
+            let mut welcome = WELCOME;
+            welcome[offset] = byte;
+            hand.write(0, &HEADER);
+            hand.say(&welcome);
+            wire::receive(&hand.socket);
+        };
+        let error = with_client(chooses, |client| client.err());
+        count += found.check(error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Violation), || {
+            format!("a server that chose {byte} at {offset}, not offered: {error:?}")
+        });
+    }
+    count + a_server_of_version_1(found) + a_server_of_no_version(found)
+}
+
+/// A server of version 1 refuses a greeting of version 2, and gets one of its own.
+fn a_server_of_version_1(found: &mut Findings) -> usize {
+    let (mut greetings, mut welcome, mut header) = (Vec::new(), WELCOME[..20].to_vec(), HEADER);
+    (welcome[2], header[8]) = (1, 1);
+    let is_answered = with_clients(
+        |listener| {
+            let hand = ByHand::accept(listener);
+            hand.say(b"\x04\x03the server speaks protocol 1 with layout 1, the client protocols 2 to 2 with layout 2");
+            greetings.push(hand.hello.clone());
+            let hand = ByHand::accept(listener);
+            greetings.push(hand.hello.clone());
+            hand.write(0, &header);
+            hand.say(&welcome);
+            wire::receive(&hand.socket);
+            hand.wait(1);
+            // Kinds of version 2 are violations here.
+            hand.answer(1, 0x2_0000_0003, b"xyz");
+            hand.wait(2);
+            hand.answer(2, 0xb_0000_0009, b"\x01\0\0\0\0\0\0\0?");
+            wire::receive(&hand.socket);
+            let client_line: [u8; 64] = hand.read(1024);
+            assert_eq!(client_line[16..], [0; 48], "nothing of version 2 is written");
+        },
+        |client| {
+            let client = client.map_err(|error| format!("{error:?}"))?;
+            let first = client.call(b"abc").map(|reply| reply.to_vec());
+            Ok::<_, String>((first, client.call(b"?").map(drop)))
+        },
+    );
+    let is_right = is_answered.as_ref().is_ok_and(|(first, second)| {
+        first.as_ref().is_ok_and(|reply| reply == b"xyz")
+            && second.as_ref().is_err_and(|error| error.kind() == ErrorKind::Violation)
     });
-    count + found.check(says_it, || format!("a refusal by a server of version 2: {error:?}"))
+    found.check(is_right, || format!("a session with a server of version 1: {is_answered:?}"))
+        + found.golden("HELLO", &greetings[0][..54], &HELLO)
+        + found.golden("HELLO of version 1", &greetings[1], &HELLO_OF_VERSION_1)
+}
+
+/// A server that speaks neither: its second refusal is told.
+fn a_server_of_no_version(found: &mut Findings) -> usize {
+    let why = b"\x04\x03the server speaks protocols 8 to 9 with layouts 7 to 9";
+    let refuse = |listener: &OwnedFd| (0..2).for_each(|_| ByHand::accept(listener).say(why));
+    let error = with_clients(refuse, |client| client.err());
+    let says_it = error.as_ref().is_some_and(|error| {
+        error.kind() == ErrorKind::VersionMismatch && error.to_string().contains("protocols 8 to 9")
+    });
+    found.check(says_it, || format!("a refusal by a server of later versions: {error:?}"))
 }
 
 /// What the library's client says and writes, byte by byte. Returns how many things were compared.
 fn golden_bytes_of_the_client(found: &mut Findings) -> usize {
     let mut count = 0;
     let serve = |hand: ByHand| {
-        count += found.golden("HELLO", &hand.hello, &HELLO);
+        count += found.golden("HELLO", &hand.hello[..54], &HELLO);
+        count += found.golden("the contract's name", &hand.hello[70..], b"bytes");
+        let shown = u64::from_le_bytes(hand.hello[54..62].try_into().expect("eight bytes"));
+        count += found.check(shown > 0, || "the client's clock shows nothing".into());
         hand.write(0, &HEADER);
         hand.write(WAITING, &[1, 0, 0, 0]);
         hand.say(&WELCOME);
@@ -167,20 +236,34 @@ fn golden_bytes_of_the_client(found: &mut Findings) -> usize {
         count += found.golden("its payload", &hand.read::<100>(BODY), &[7; 100]);
         count += found.check(hand.read::<8>(DEADLINE) != [0; 8], || "there is no deadline".into());
         hand.answer(2, 0x3_0000_0002, b"no");
-        // A farewell, while a request is under way.
+        // Answers of version 2: an error of the library, and what a later version may say.
         hand.wait(3);
-        hand.say(b"\x05\x05good night");
+        hand.answer(3, 0xb_0000_000f, b"\x04\0\0\0\0\0\0\0further");
+        hand.wait(4);
+        hand.answer(4, 0x80_0000_0005, b"later");
+        hand.say(b"\xc8nothing to this version");
+        // A farewell of a server that moves, while a request is under way that a handler has begun.
+        hand.wait(5);
+        hand.write(HEAD, &[1, 0, 0, 0, 10, 0, 0, 0]);
+        hand.write(WAITING + 12, &[1, 0, 0, 0]);
+        hand.say(b"\x05\x08good night");
     };
     let answers = with_client(serve, |client| {
         let client = client.map_err(|error| format!("{error:?}"))?;
         let first = client.call(b"abc").map(|reply| reply.to_vec());
         let second = client.call_timeout(&[7; 100], Duration::from_secs(20)).map(|reply| reply.to_vec());
-        let third = client.call(b"?").map(|reply| reply.to_vec());
-        Ok::<_, String>((first, second, third))
+        let others = [(); 3].map(|()| client.call(b"?").map(|reply| reply.to_vec()));
+        Ok::<_, String>((first, second, others))
     });
-    let is_right = answers.as_ref().is_ok_and(|(first, second, third)| {
+    let is_right = answers.as_ref().is_ok_and(|(first, second, [far, later, third])| {
         first.as_ref().is_ok_and(|reply| reply == b"xyz")
             && second.as_ref().is_err_and(|error| error.kind() == ErrorKind::HandlerFailed && error.to_string() == "no")
+            && far.as_ref().is_err_and(|error| {
+                error.kind() == ErrorKind::ServerClosed { maybe_executed: false } && error.to_string() == "further"
+            })
+            && later
+                .as_ref()
+                .is_err_and(|error| error.kind() == ErrorKind::Unanswered && error.to_string().contains("later"))
             && third.as_ref().is_err_and(|error| {
                 error.kind() == ErrorKind::ServerClosed { maybe_executed: true }
                     && error.to_string().contains("good night")
