@@ -386,7 +386,7 @@ fn threads(threads: &[ThreadView]) -> Option<Table> {
     if threads.is_empty() {
         return None;
     }
-    let mut table = Table::new(["thread", "does", "session", "slot", "for at most", "sleeps"]);
+    let mut table = Table::new(["thread", "does", "session", "slot", "for at most", "sleeps", "wakes in"]);
     for thread in threads {
         table.push([
             thread.index.to_string(),
@@ -395,6 +395,7 @@ fn threads(threads: &[ThreadView]) -> Option<Table> {
             or_dash(thread.slot),
             or_dash(thread.serving_for_s.map(|seconds| duration(seconds * 1e9))),
             count(thread.sleeps),
+            or_dash(thread.wake_latency_us.map(|us| duration(us * 1e3))),
         ]);
     }
     Some(table)

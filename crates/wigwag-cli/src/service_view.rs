@@ -118,6 +118,8 @@ pub struct ThreadView {
     pub index: usize,
     pub state: &'static str,
     pub sleeps: u64,
+    /// Learned; `None` at first.
+    pub wake_latency_us: Option<f64>,
     pub session: Option<u64>,
     pub slot: Option<u32>,
     pub serving_for_s: Option<f64>,
@@ -347,6 +349,7 @@ fn thread(thread: &Thread) -> ThreadView {
         index: thread.index,
         state: "unknown",
         sleeps: thread.sleeps,
+        wake_latency_us: thread.wake_latency.map(|latency| latency.as_secs_f64() * 1e6),
         session: None,
         slot: None,
         serving_for_s: None,

@@ -94,6 +94,9 @@ pub struct Thread {
     pub state: ThreadState,
     /// Times it slept.
     pub sleeps: u64,
+    /// How long it takes from a ring until this thread runs, as it has learned from its last wake-ups: what it spins
+    /// for a quick client follows from that. `None` before the first ring of a client of the same user.
+    pub wake_latency: Option<Duration>,
 }
 
 /// What a serving thread does.
@@ -250,7 +253,9 @@ impl Snapshot {
                 (THREAD_ASLEEP, None) => ThreadState::Asleep,
                 _ => continue,
             };
-            threads.push(Thread { index, state, sleeps: record.sleeps.value() });
+            let latency_ns = record.wake_latency_ns.value();
+            let wake_latency = (latency_ns != 0).then(|| Duration::from_nanos(latency_ns));
+            threads.push(Thread { index, state, sleeps: record.sleeps.value(), wake_latency });
         }
         let kept = tables.kept.iter().filter_map(|record| {
             let since_ns = record.since_ns.value();

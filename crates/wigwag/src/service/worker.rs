@@ -16,12 +16,13 @@ use crate::service::shared::{Command, Mailbox, Redelivery, ServiceShared, Worker
 use crate::session::protocol::Reason;
 use crate::statistics::{SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, THREAD_ASLEEP, THREAD_AWAKE, THREAD_NONE};
 use crate::sync::Ordering;
-use crate::sys::cpu;
 use crate::sys::epoll::{Events, Interest, Poller};
+use crate::sys::{clock, cpu};
 use crate::wait::deadline::Deadline;
 use crate::wait::placement::SLEEPS_PER_AFFINITY;
 use crate::wait::policy::{PollMode, Wait};
 use crate::wait::runtime_guard;
+use crate::wait::wake_latency::WakeLatency;
 
 mod accounting;
 mod drain;
@@ -74,6 +75,9 @@ pub enum Until {
     Quiet,
 }
 
+/// No ring comes after it.
+const NOT_ASLEEP: u64 = u64::MAX;
+
 /// One serving thread's state.
 pub struct Worker<I> {
     shared: Arc<ServiceShared>,
@@ -92,6 +96,9 @@ pub struct Worker<I> {
     /// A processor (`n + 1`) to be left to the client of a session that has just become hot; 0 for none.
     leave: u32,
     sleeps: u32,
+    wake_latency: WakeLatency,
+    /// Since when this thread has slept; [`NOT_ASLEEP`] once it is known what woke it.
+    slept_ns: u64,
     entries: Vec<Option<Box<PolledSession<I>>>>,
     index_of: HashMap<u64, usize>,
     /// Sessions to look at, in turn: the hot ones, and the cold ones that rang and are not armed again yet.
@@ -142,6 +149,8 @@ impl<I: Intake> Worker<I> {
             found_cold: 0,
             leave: 0,
             sleeps: 0,
+            wake_latency: WakeLatency::default(),
+            slept_ns: NOT_ASLEEP,
             entries: Vec::new(),
             index_of: HashMap::new(),
             active: Vec::new(),
@@ -448,6 +457,7 @@ impl<I: Intake> Worker<I> {
                     return Ok(None);
                 }
                 self.mailbox.record.state.set(THREAD_ASLEEP); // until `listen`
+                self.slept_ns = clock::now_ns();
                 Ok(Some(Next::Nothing))
             }
         }
@@ -469,7 +479,12 @@ impl<I: Intake> Worker<I> {
         }
         self.mailbox.record.sleeps.add(1);
         self.mailbox.record.state.set(THREAD_ASLEEP);
-        self.hear(deadline)?;
+        if deadline != Deadline::Now {
+            self.slept_ns = clock::now_ns();
+        }
+        let heard = self.hear(deadline);
+        self.slept_ns = NOT_ASLEEP;
+        heard?;
         self.mailbox.record.state.set(THREAD_AWAKE);
         self.countdown = self.stride;
         self.checked_at = Instant::now();
@@ -520,7 +535,12 @@ impl<I: Intake> Worker<I> {
         // Relaxed: hints; a lie wastes one spin budget.
         let think_ns = entry.session.segment.client_line().think_ns.load(Ordering::Relaxed);
         let one_processor = entry.shares_processor(self.only_processor);
-        if entry.poll_mode.rang(self.wait, think_ns, one_processor) {
+        if let Some(rang_ns) = entry.rang_ns()
+            && self.wake_latency.woken(std::mem::replace(&mut self.slept_ns, NOT_ASLEEP), rang_ns, clock::now_ns())
+        {
+            self.mailbox.record.wake_latency_ns.set(self.wake_latency.estimate_ns().into());
+        }
+        if entry.poll_mode.rang(self.wait, &self.wake_latency, think_ns, one_processor) {
             self.leave = entry.become_hot(self.may_move);
         } else {
             entry.publish_processor(cpu::current());
@@ -536,7 +556,7 @@ impl<I: Intake> Worker<I> {
             return; // that is the one it rang for
         }
         let one_processor = entry.shares_processor(self.only_processor);
-        if entry.poll_mode.found(self.wait, one_processor) {
+        if entry.poll_mode.found(self.wait, &self.wake_latency, one_processor) {
             self.leave = entry.become_hot(self.may_move);
         }
     }
@@ -576,21 +596,28 @@ impl<I: Intake> Worker<I> {
 
     fn cool_the_silent(&mut self, now: Instant) {
         let mut processor = None;
-        let mut is_any_hot = false;
+        let (mut is_any_hot, mut is_polled_in_vain) = (false, false);
         for &index in &self.active {
             let Some(Some(entry)) = self.entries.get_mut(index) else { continue };
             match entry.idle_since {
                 None => entry.idle_since = Some(now),
-                Some(since) if entry.poll_mode.is_polled() && now.duration_since(since) >= entry.idle_max() => {
+                Some(since)
+                    if entry.poll_mode.is_polled()
+                        && now.duration_since(since) >= entry.idle_max(&self.wake_latency) =>
+                {
                     entry.poll_mode.cool();
                     entry.counters().served.cooled.add(1);
                     entry.counters().pace.state.set(SESSION_LOOKED_AT);
                     self.has_cooled = true;
                     processor = Some(entry.client_processor());
                 }
+                Some(_) if entry.poll_mode.is_polled() => is_polled_in_vain = true,
                 Some(_) => {}
             }
             is_any_hot |= entry.poll_mode.is_polled();
+        }
+        if is_polled_in_vain {
+            self.wake_latency.waited();
         }
         // The last hot session cooled: from now on this thread is woken, which is ten times as quick on the client's
         // own processor as across two.

@@ -29,6 +29,7 @@ use crate::wait::placement::{self, MoveLimit, SLEEPS_PER_AFFINITY};
 use crate::wait::policy::{SpinBudget, THINK_UNKNOWN, Wait};
 use crate::wait::runtime_guard;
 use crate::wait::waiter::{self, SPINS_BEFORE_CLOCK};
+use crate::wait::wake_latency::WakeLatency;
 
 /// One session, as the side that called has it. Dropping it ends the session.
 pub struct Connection {
@@ -42,6 +43,7 @@ pub struct Connection {
     /// When the last reply came, if the clock had to be read anyway.
     last_reply_at: Cell<Option<Instant>>,
     spin_budget: RefCell<SpinBudget>,
+    wake_latency: RefCell<WakeLatency>,
     /// Whether spinning can pay at all: not for [`Wait::Park`], and not on the one processor that both sides are pinned
     /// to.
     may_ever_spin: Cell<bool>,
@@ -87,6 +89,7 @@ impl Connection {
             one_way: Cell::new(false),
             last_reply_at: Cell::new(None),
             spin_budget: RefCell::default(),
+            wake_latency: RefCell::default(),
             may_ever_spin: Cell::new(true),
             may_spin: Cell::new(true),
             move_limit: RefCell::default(),
@@ -399,7 +402,7 @@ impl Connection {
             return Ok(false);
         }
         let is_arriving = self.spin_budget.borrow().is_arrival_expected();
-        let budget = self.spin_budget.borrow_mut().next();
+        let budget = self.spin_budget.borrow_mut().next(&self.wake_latency.borrow());
         if budget.is_zero() {
             return Ok(false);
         }
@@ -410,6 +413,7 @@ impl Connection {
         if has_come {
             count(&self.spins_paid);
             self.spin_budget.borrow_mut().paid();
+            self.wake_latency.borrow_mut().waited();
         } else {
             count(&self.spins_in_vain);
             self.spin_budget.borrow_mut().failed();
@@ -446,7 +450,25 @@ impl Connection {
         }
         count(&self.sleeps);
         runtime_guard::is_about_to_sleep("waiting for a reply or a slot");
-        self.hear(deadline)
+        let slept_ns = clock::now_ns();
+        let heard = self.hear(deadline);
+        if self.learns() {
+            let rang_ns = self.segment().server_line().rang_ns.load(Ordering::Relaxed); // any number will do
+            self.wake_latency.borrow_mut().woken(slept_ns, rang_ns, clock::now_ns());
+        }
+        heard
+    }
+
+    /// Whether the server says when it rang, and is believed: only one of the same user has a say in how long this side
+    /// spins.
+    fn learns(&self) -> bool {
+        self.established.agreement.has_ring_times() && self.established.client_bell.is_some()
+    }
+
+    /// The most that spinning for a reply is worth.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn spin_budget(&self) -> Duration {
+        self.wake_latency.borrow().spin_budget()
     }
 
     /// Takes in what has come by now: rings, socket events, the server's end.

@@ -199,7 +199,9 @@ pub struct ThreadRecord {
     pub sleeps: Word,
     /// 0: nobody serves; 1: awake; 2: asleep until a doorbell rings.
     pub state: Word,
-    _reserved: [Word; 4],
+    /// How long it takes to wake this thread, as it has learned; 0: not known.
+    pub wake_latency_ns: Word,
+    _reserved: [Word; 3],
 }
 
 /// A request that was taken to be answered later, on whatever thread. Claimed by the thread that takes it, freed by the

@@ -17,13 +17,14 @@ use crate::statistics::{Counters, SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLL
 use crate::stream::endpoint::Endpoint;
 use crate::stream::half::Direction;
 use crate::sync;
-use crate::sys::cpu;
 use crate::sys::epoll::Events;
+use crate::sys::{clock, cpu};
 use crate::wait::deadline::Deadline;
 use crate::wait::placement::{self, SLEEPS_PER_AFFINITY};
-use crate::wait::policy::{POLL_IDLE_MAX, PollMode, SpinBudget, WAKE_ALLOWANCE, Wait};
+use crate::wait::policy::{PollMode, SpinBudget, WAKE_ALLOWANCE, Wait};
 use crate::wait::runtime_guard;
 use crate::wait::waiter::{self, SPINS_BEFORE_CLOCK};
+use crate::wait::wake_latency::WakeLatency;
 
 /// What one direction knows of waiting.
 pub struct WaitState {
@@ -31,6 +32,7 @@ pub struct WaitState {
     events: Events,
     spin_budget: SpinBudget,
     poll_mode: PollMode,
+    wake_latency: WakeLatency,
     sleeps: u32,
     may_ever_spin: bool,
     may_spin: bool,
@@ -44,6 +46,7 @@ impl WaitState {
             events: Events::with_capacity(4),
             spin_budget: SpinBudget::default(),
             poll_mode: PollMode::default(),
+            wake_latency: WakeLatency::default(),
             sleeps: 0,
             may_ever_spin: true,
             may_spin: true,
@@ -126,7 +129,11 @@ impl WaitState {
             endpoint.own_line().processor.store(cpu::current(), Ordering::Relaxed); // a hint
             self.note_reader(endpoint, SESSION_ARMED);
             runtime_guard::is_about_to_sleep("reading from a stream, or writing to one");
+            let slept_ns = clock::now_ns();
             let heard = self.hear(endpoint, deadline);
+            if let Some(rang_ns) = endpoint.peer_rang_ns() {
+                self.wake_latency.woken(slept_ns, rang_ns, clock::now_ns());
+            }
             self.note_reader(endpoint, SESSION_LOOKED_AT);
             heard?;
             has_slept = true;
@@ -143,9 +150,10 @@ impl WaitState {
         let is_polled = if has_slept {
             self.count(endpoint, |served| &served.woken);
             let theirs = endpoint.peer_line().think_ns.load(Ordering::Relaxed); // a hint
-            self.poll_mode.rang(endpoint.wait(), theirs.max(endpoint.think_ns()), one_processor)
+            let think_ns = theirs.max(endpoint.think_ns());
+            self.poll_mode.rang(endpoint.wait(), &self.wake_latency, think_ns, one_processor)
         } else {
-            self.poll_mode.found(endpoint.wait(), one_processor)
+            self.poll_mode.found(endpoint.wait(), &self.wake_latency, one_processor)
         };
         if is_polled && !was_hot {
             self.count(endpoint, |served| &served.heated);
@@ -181,12 +189,13 @@ impl WaitState {
             }
         }
         let budget = match (is_polled, has_rung) {
-            (true, true) => POLL_IDLE_MAX + WAKE_ALLOWANCE,
-            (true, false) => POLL_IDLE_MAX,
-            _ => self.spin_budget.next(),
+            (true, true) => self.wake_latency.idle_max() + WAKE_ALLOWANCE,
+            (true, false) => self.wake_latency.idle_max(),
+            _ => self.spin_budget.next(&self.wake_latency),
         };
         if waiter::spin_for(budget, look)? {
             self.spin_budget.paid();
+            self.wake_latency.waited();
             return Ok(true);
         }
         if is_polled {

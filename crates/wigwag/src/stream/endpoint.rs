@@ -419,6 +419,13 @@ impl Endpoint {
         self.segment.end_line(self.side.other())
     }
 
+    /// When the other end says that it rang last; only one of the same user has a say in how long this one spins.
+    pub fn peer_rang_ns(&self) -> Option<u64> {
+        let is_believed = self.is_trusted && self.agreement.has_ring_times();
+        // Relaxed: any number will do.
+        is_believed.then(|| self.peer_line().rang_ns.load(Ordering::Relaxed))
+    }
+
     /// Takes in what a poller told.
     pub fn take_in(&self, events: &Events) {
         for ready in events.iter() {

@@ -9,3 +9,4 @@ pub mod runtime_guard;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod spin_backoff;
 pub mod waiter;
+pub mod wake_latency;

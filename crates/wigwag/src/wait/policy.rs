@@ -14,6 +14,8 @@
 
 use std::time::Duration;
 
+use crate::wait::wake_latency::WakeLatency;
+
 /// How a side waits for the other.
 ///
 /// ```
@@ -33,17 +35,11 @@ pub enum Wait {
     Park,
 }
 
-/// Below this think time a client is quick: waking for it costs more than spinning until it comes back.
-pub const QUICK_NS: u32 = 30_000;
 /// So many quick wakes in a row make a session hot.
 pub const QUICK_WAKES_TO_HOT: u8 = 4;
-/// A session that is polled and has no request for so long is armed.
-pub const POLL_IDLE_MAX: Duration = Duration::from_micros(40);
 /// Added for the time that a wake-up takes: for a client that has to be woken first, or whose processor the server has
 /// just left.
 pub const WAKE_ALLOWANCE: Duration = Duration::from_micros(120);
-/// The most a client spins for one reply: about one sleep and wake-up across cores.
-pub const SPIN_BUDGET: Duration = Duration::from_micros(50);
 /// A think time that is long or not known.
 pub const THINK_UNKNOWN: u32 = u32::MAX;
 
@@ -61,10 +57,10 @@ impl PollMode {
         self.hot
     }
 
-    /// The session rang. `think_ns` is the client's own word; a lie wastes at most [`POLL_IDLE_MAX`] a time. Returns
-    /// whether the session is hot now.
-    pub fn rang(&mut self, wait: Wait, think_ns: u32, one_processor: bool) -> bool {
-        self.quick_wakes = if think_ns < QUICK_NS { self.quick_wakes.saturating_add(1) } else { 0 };
+    /// The session rang. `think_ns` is the client's own word; a lie wastes at most [`WakeLatency::idle_max`] a time.
+    /// Returns whether the session is hot now.
+    pub fn rang(&mut self, wait: Wait, latency: &WakeLatency, think_ns: u32, one_processor: bool) -> bool {
+        self.quick_wakes = if think_ns < latency.quick_ns() { self.quick_wakes.saturating_add(1) } else { 0 };
         self.hot = match wait {
             Wait::Spin => true,
             Wait::Park => false,
@@ -75,11 +71,11 @@ impl PollMode {
 
     /// A request was there before the server slept again, so nobody had to ring: the client is quick. Returns whether
     /// the session is hot now.
-    pub fn found(&mut self, wait: Wait, one_processor: bool) -> bool {
-        self.rang(wait, 0, one_processor)
+    pub fn found(&mut self, wait: Wait, latency: &WakeLatency, one_processor: bool) -> bool {
+        self.rang(wait, latency, 0, one_processor)
     }
 
-    /// The session was polled in vain for as long as it may be: [`POLL_IDLE_MAX`], and [`WAKE_ALLOWANCE`] where a
+    /// The session was polled in vain for as long as it may be: [`WakeLatency::idle_max`], and [`WAKE_ALLOWANCE`] where a
     /// wake-up is under way.
     pub fn cool(&mut self) {
         self.hot = false;
@@ -95,7 +91,7 @@ impl PollMode {
 /// Client's side: how long to spin for a reply of a server that is awake.
 ///
 /// A spin that did not pay halves the next one; five in a row, and only every sixteenth call still tries, in case the
-/// server became quicker. One that pays gives back the whole [`SPIN_BUDGET`].
+/// server became quicker. One that pays gives back the whole [`WakeLatency::spin_budget`].
 #[derive(Clone, Debug, Default)]
 pub struct SpinBudget {
     failures: u8,
@@ -119,19 +115,19 @@ impl SpinBudget {
     }
 
     /// How long to spin for the next reply; zero means to sleep at once.
-    pub fn next(&mut self) -> Duration {
+    pub fn next(&mut self, latency: &WakeLatency) -> Duration {
         if std::mem::take(&mut self.is_arrival_expected) {
-            return SPIN_BUDGET + WAKE_ALLOWANCE;
+            return latency.spin_budget() + WAKE_ALLOWANCE;
         }
         if self.failures < FAILURES_TO_GIVE_UP {
-            return SPIN_BUDGET / (1 << self.failures);
+            return latency.spin_budget() / (1 << self.failures);
         }
         self.skipped += 1;
         if self.skipped < CALLS_BETWEEN_TRIES {
             return Duration::ZERO;
         }
         self.skipped = 0;
-        SPIN_BUDGET
+        latency.spin_budget()
     }
 
     /// The reply came while spinning.
@@ -150,14 +146,14 @@ impl SpinBudget {
 mod tests {
     use super::*;
 
-    /// Replays a client that pauses for `pauses_us` between its calls against a server that needs 300 ns a call, and
-    /// returns how many calls found the server polling.
-    fn replay(pauses_us: &[u32]) -> usize {
-        let mut poll_mode = PollMode::default();
+    /// Replays a client that pauses for `pauses_us` between its calls against a server that needs 300 ns a call, on a
+    /// machine where a wake-up takes so long, and returns how many calls found the server polling.
+    fn replay_on(wake_us: u64, pauses_us: &[u32]) -> usize {
+        let (mut poll_mode, mut latency) = (PollMode::default(), WakeLatency::default());
         let mut polled = 0;
         let mut last_was_cold = true;
         for &pause_us in pauses_us {
-            if poll_mode.is_polled() && u128::from(pause_us) > POLL_IDLE_MAX.as_micros() {
+            if poll_mode.is_polled() && u128::from(pause_us) > latency.idle_max().as_micros() {
                 poll_mode.cool();
                 last_was_cold = false; // the client read no clock while the server was hot
             }
@@ -165,11 +161,26 @@ mod tests {
                 polled += 1;
                 continue;
             }
+            latency.woken(1, 1_000, 1_000 + wake_us * 1_000);
             let think_ns = if last_was_cold { pause_us * 1000 } else { THINK_UNKNOWN };
-            poll_mode.rang(Wait::Adaptive, think_ns, false);
+            poll_mode.rang(Wait::Adaptive, &latency, think_ns, false);
             last_was_cold = true;
         }
         polled
+    }
+
+    /// On a machine as all were taken for before they were asked.
+    fn replay(pauses_us: &[u32]) -> usize {
+        replay_on(33, pauses_us)
+    }
+
+    #[test]
+    fn where_a_wake_up_is_dear_longer_pauses_are_polled_through_and_where_it_is_cheap_only_short_ones() {
+        for (wake_us, quick_us, slow_us) in [(3, 3, 4), (33, 40, 42), (60, 74, 76), (150, 186, 190)] {
+            assert_eq!(replay_on(wake_us, &[0; 100]), 96, "a closed loop is hot on every machine");
+            assert_eq!(replay_on(wake_us, &[quick_us; 100]), 96, "{quick_us} us where a wake-up takes {wake_us} us");
+            assert_eq!(replay_on(wake_us, &[slow_us; 100]), 0, "{slow_us} us where a wake-up takes {wake_us} us");
+        }
     }
 
     #[test]
@@ -204,47 +215,47 @@ mod tests {
     fn who_shares_one_processor_is_never_hot() {
         let mut poll_mode = PollMode::default();
         for _ in 0..100 {
-            assert!(!poll_mode.rang(Wait::Adaptive, 0, true));
+            assert!(!poll_mode.rang(Wait::Adaptive, &WakeLatency::default(), 0, true));
         }
     }
 
     #[test]
     fn spin_is_always_hot_and_park_never() {
-        assert!(PollMode::default().rang(Wait::Spin, THINK_UNKNOWN, true));
+        assert!(PollMode::default().rang(Wait::Spin, &WakeLatency::default(), THINK_UNKNOWN, true));
         let mut poll_mode = PollMode::default();
         for _ in 0..100 {
-            assert!(!poll_mode.rang(Wait::Park, 0, false));
+            assert!(!poll_mode.rang(Wait::Park, &WakeLatency::default(), 0, false));
         }
     }
 
     #[test]
     fn a_server_on_its_way_is_waited_for_once() {
-        let mut budget = SpinBudget::default();
+        let (mut budget, latency) = (SpinBudget::default(), WakeLatency::default());
         for _ in 0..FAILURES_TO_GIVE_UP {
             budget.failed();
         }
         budget.expect_arrival();
         assert!(budget.is_arrival_expected());
-        assert_eq!(budget.next(), SPIN_BUDGET + WAKE_ALLOWANCE);
+        assert_eq!(budget.next(&latency), latency.spin_budget() + WAKE_ALLOWANCE);
         assert!(!budget.is_arrival_expected());
-        assert_eq!(budget.next(), Duration::ZERO);
+        assert_eq!(budget.next(&latency), Duration::ZERO);
     }
 
     #[test]
     fn spins_that_do_not_pay_are_given_up_and_tried_again_now_and_then() {
-        let mut budget = SpinBudget::default();
+        let (mut budget, latency) = (SpinBudget::default(), WakeLatency::default());
         let mut total = Duration::ZERO;
         for _ in 0..1000 {
-            let spin = budget.next();
+            let spin = budget.next(&latency);
             if !spin.is_zero() {
                 total += spin;
                 budget.failed();
             }
         }
         // Two budgets of learning, then one in sixteen calls.
-        assert!(total < SPIN_BUDGET * (2 + 1000 / 16), "{total:?}");
-        assert!(total > SPIN_BUDGET * (1000 / 16 - 2), "{total:?}");
+        assert!(total < latency.spin_budget() * (2 + 1000 / 16), "{total:?}");
+        assert!(total > latency.spin_budget() * (1000 / 16 - 2), "{total:?}");
         budget.paid();
-        assert_eq!(budget.next(), SPIN_BUDGET);
+        assert_eq!(budget.next(&latency), latency.spin_budget());
     }
 }

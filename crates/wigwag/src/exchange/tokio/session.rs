@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -22,7 +22,6 @@ use crate::session::protocol::Reason;
 use crate::sync;
 use crate::sys::async_fd::{Watched, watch};
 use crate::sys::fork::ForkGuard;
-use crate::wait::policy::SPIN_BUDGET;
 use crate::wait::readiness::poll_ring;
 use crate::wait::spin_backoff::SpinBackoff;
 
@@ -160,10 +159,11 @@ impl Session {
         let passed = self.with_state(0, |state| {
             let State { caller, asleep, spin_backoff, .. } = state;
             let is_worth_it = asleep.is_empty() && caller.connection.is_worth_spinning();
-            (is_worth_it && spin_backoff.may_spin()).then(|| PassedSlot::new(caller.line(slot)))
+            (is_worth_it && spin_backoff.may_spin())
+                .then(|| (PassedSlot::new(caller.line(slot)), caller.connection.spin_budget()))
         });
-        let Some(passed) = passed else { return };
-        let has_paid = spin_for(&passed);
+        let Some((passed, budget)) = passed else { return };
+        let has_paid = spin_for(&passed, budget);
         self.with_state(0, |state| if has_paid { state.spin_backoff.succeeded() } else { state.spin_backoff.failed() });
     }
 
@@ -299,7 +299,7 @@ impl Session {
 const SPINS_PER_CLOCK: u32 = 128;
 
 /// For at most as long as a wake-up takes. Not under the lock.
-fn spin_for(passed: &PassedSlot) -> bool {
+fn spin_for(passed: &PassedSlot, budget: Duration) -> bool {
     let mut begin = None;
     loop {
         for _ in 0..SPINS_PER_CLOCK {
@@ -308,7 +308,7 @@ fn spin_for(passed: &PassedSlot) -> bool {
             }
             std::hint::spin_loop();
         }
-        if begin.get_or_insert_with(Instant::now).elapsed() > SPIN_BUDGET {
+        if begin.get_or_insert_with(Instant::now).elapsed() > budget {
             return false;
         }
     }

@@ -19,7 +19,8 @@ use crate::statistics::SESSION_POLLED;
 use crate::sync::Ordering;
 use crate::sys::cpu;
 use crate::wait::placement;
-use crate::wait::policy::{POLL_IDLE_MAX, PollMode, WAKE_ALLOWANCE};
+use crate::wait::policy::{PollMode, WAKE_ALLOWANCE};
+use crate::wait::wake_latency::WakeLatency;
 
 /// One session as the thread that serves it has it.
 pub struct PolledSession<I> {
@@ -109,8 +110,15 @@ impl<I: Intake> PolledSession<I> {
     }
 
     /// How long this session may be silent before it cools.
-    pub fn idle_max(&self) -> Duration {
-        if self.is_client_waking { POLL_IDLE_MAX + WAKE_ALLOWANCE } else { POLL_IDLE_MAX }
+    pub fn idle_max(&self, latency: &WakeLatency) -> Duration {
+        if self.is_client_waking { latency.idle_max() + WAKE_ALLOWANCE } else { latency.idle_max() }
+    }
+
+    /// When the client says that it rang last; only one of the same user has a say in how long this thread polls.
+    pub fn rang_ns(&self) -> Option<u64> {
+        let is_believed = self.session.trust == Trust::SameUser && self.session.agreement.has_ring_times();
+        // Relaxed: any number will do.
+        is_believed.then(|| self.session.segment.client_line().rang_ns.load(Ordering::Relaxed))
     }
 
     /// The processor the client rang from last; only a client of the same user has a say in where this thread runs.
