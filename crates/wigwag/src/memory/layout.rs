@@ -569,7 +569,8 @@ mod documented {
         );
         assert_fields(
             "End line",
-            places!(EndLine: waits_for_data: 4, waits_for_room: 4, think_ns: 4, only_processor: 4, processor: 4, rang_ns: 8),
+            places!(EndLine: waits_for_data: 4, waits_for_room: 4, think_ns: 4, only_processor: 4, processor: 4,
+                rang_ns: 8),
         );
         let geometry = Geometry::new(RINGS, RING_MIN).unwrap();
         assert!(geometry.has_rings() && geometry.bodies_offset == 8192, "docs/layout.md, `A stream's segment`");

@@ -158,9 +158,9 @@ impl Limits {
             None => format!("layout {}", hello.layout_version),
         };
         format!(
-            "the server speaks protocols {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION} with layouts {LAYOUT_VERSION_MIN} \
-             to {LAYOUT_VERSION}, the client protocols {} to {} with {layouts}: build both with the same version of \
-             wigwag",
+            "the server speaks protocols {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION} with layouts \
+             {LAYOUT_VERSION_MIN} to {LAYOUT_VERSION}, the client protocols {} to {} with {layouts}: build both with \
+             the same version of wigwag",
             hello.protocol_min, hello.protocol_max
         )
     }

@@ -20,8 +20,8 @@ pub fn time_namespace() -> Option<u64> {
     statat(CWD, "/proc/self/ns/time", AtFlags::empty()).ok().map(|stat| stat.st_ino)
 }
 
-/// How far the clock that another process reads is ahead of this one's, in nanoseconds: they differ if one of the two is
-/// in a time namespace. 0 if that cannot be told.
+/// How far the clock that another process reads is ahead of this one's, in nanoseconds: they differ if one of the two
+/// is in a time namespace. 0 if that cannot be told.
 pub fn clock_ahead_ns(number: u32) -> i64 {
     let offset =
         |process: &str| monotonic_offset_ns(&std::fs::read_to_string(format!("/proc/{process}/timens_offsets")).ok()?);

@@ -75,8 +75,8 @@ impl PollMode {
         self.rang(wait, latency, 0, one_processor)
     }
 
-    /// The session was polled in vain for as long as it may be: [`WakeLatency::idle_max`], and [`WAKE_ALLOWANCE`] where a
-    /// wake-up is under way.
+    /// The session was polled in vain for as long as it may be: [`WakeLatency::idle_max`], and [`WAKE_ALLOWANCE`] where
+    /// a wake-up is under way.
     pub fn cool(&mut self) {
         self.hot = false;
         self.quick_wakes = 0;

@@ -1,9 +1,9 @@
 //! How long a wake-up takes here, learned from those that happened, as a state machine without clock or memory.
 //!
-//! Spinning pays while it takes less time than a wake-up. That is 3 us on bare metal and 60 us on a virtual machine that
-//! has to leave for its host, and less again where both sides share a processor, so no constant is right. Whoever rings
-//! leaves the time in the shared memory; whoever is woken subtracts. The estimate is the median of the last eight, and
-//! all lengths of spinning follow from it.
+//! Spinning pays while it takes less time than a wake-up. That is 3 us on bare metal and 60 us on a virtual machine
+//! that has to leave for its host, and less again where both sides share a processor, so no constant is right. Whoever
+//! rings leaves the time in the shared memory; whoever is woken subtracts. The estimate is the median of the last
+//! eight, and all lengths of spinning follow from it.
 //!
 //! A side that never sleeps learns nothing. So an estimate that is too high, and keeps its side from sleeping, would
 //! stay: with each 1,024 waits in which the side spun it is halved, until the side sleeps once and knows better.
@@ -38,8 +38,8 @@ impl Default for WakeLatency {
 }
 
 impl WakeLatency {
-    /// This side slept from `slept_ns` on, was rung for at `rang_ns`, and runs `now_ns`. What the other side says of its
-    /// ring may be anything. Whether that was a sample.
+    /// This side slept from `slept_ns` on, was rung for at `rang_ns`, and runs at `now_ns`. What the other side says of
+    /// its ring may be anything. Whether that was a sample.
     pub fn woken(&mut self, slept_ns: u64, rang_ns: u64, now_ns: u64) -> bool {
         let Some(took_ns) = now_ns.checked_sub(rang_ns).filter(|took| SAMPLE_NS.contains(took)) else { return false };
         if rang_ns < slept_ns {
