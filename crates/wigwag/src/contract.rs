@@ -303,4 +303,14 @@ mod tests {
             assert_eq!(check(len).unwrap_err().kind(), ErrorKind::InvalidConfiguration, "{len}");
         }
     }
+
+    #[test]
+    #[cfg(feature = "serde")]
+    fn an_encoding_is_part_of_a_contract_and_must_be_built_in() {
+        let orders = Contract::named("orders", 2).in_encoding(Encoding::Postcard);
+        assert_eq!(orders.to_string(), "orders version 2 in postcard");
+        assert_ne!(orders.hash(), Contract::named("orders", 2).hash());
+        assert_eq!(orders.check().is_ok(), cfg!(feature = "postcard"));
+        Contract::named("orders", 2).check().unwrap();
+    }
 }

@@ -349,6 +349,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_builder_asks_for_must_be_possible() {
+        for (slots, capacity) in [(None, None), (Some(1), Some(0)), (Some(SLOTS_MAX), Some(CAPACITY_MAX))] {
+            check_geometry(slots, capacity).unwrap();
+        }
+        for (slots, capacity, value) in [
+            (Some(0), None, 0),
+            (Some(SLOTS_MAX + 1), Some(1), SLOTS_MAX + 1),
+            (None, Some(CAPACITY_MAX + 1), CAPACITY_MAX + 1),
+        ] {
+            let error = check_geometry(slots, capacity).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+            assert!(error.to_string().contains(&value.to_string()), "{error}");
+        }
+        for form in [Form::Exchange, Form::Queue, Form::Stream] {
+            assert!(Geometry::new(RINGS, RING_MIN).unwrap().suits(form));
+            assert_eq!(Geometry::new(3, 100).unwrap().suits(form), !form.has_rings());
+        }
+    }
+
+    #[test]
     fn golden_bytes_of_the_header() {
         let header = Geometry::new(2, 100).unwrap().header(&Contract::bytes(), 1);
         let bytes = header.as_bytes();

@@ -143,13 +143,16 @@ impl Expected {
 /// The sequence after `sequence`, in its 56 bits.
 #[inline(always)]
 pub fn next_sequence(sequence: u64) -> u64 {
+    injected_sequence(sequence).unwrap_or(sequence.wrapping_add(1) & (u64::MAX >> SEQUENCE_SHIFT))
+}
+
+/// The injected faults of a sequence that does not wrap, or does so too soon.
+#[inline(always)]
+fn injected_sequence(sequence: u64) -> Option<u64> {
     if faults::is(Fault::WideSequence) {
-        return sequence + 1;
+        return Some(sequence + 1);
     }
-    if faults::is(Fault::NarrowSequence) {
-        return (sequence + 1) & u64::from(u32::MAX);
-    }
-    sequence.wrapping_add(1) & (u64::MAX >> SEQUENCE_SHIFT)
+    faults::is(Fault::NarrowSequence).then(|| (sequence + 1) & u64::from(u32::MAX))
 }
 
 /// Reads the word. Acquire: partner of the passes below; what the other side wrote before it passed is visible after.

@@ -22,6 +22,7 @@ const VALIDATORS: &[&str] = &[
     "memory/slot",
     "contract",
     "form",
+    "session/agreement",
     "session/protocol",
     "service/admission",
     "session/name",
@@ -49,7 +50,8 @@ pub fn try_it(trial: &Trial) -> anyhow::Result<Outcome> {
     for file in VALIDATORS.iter().map(|file| format!("crates/wigwag/src/{file}.rs")) {
         anyhow::ensure!(root.join(&file).exists(), "{file} is not there: nothing of it would be tried");
     }
-    let mut options = vec!["--package=wigwag".to_owned()];
+    // What is not built with these features is not in the validators, so nothing is changed that no test could notice.
+    let mut options = vec!["--package=wigwag".to_owned(), "--features=serde,postcard".to_owned()];
     options.extend(VALIDATORS.iter().map(|file| format!("--file=crates/wigwag/src/{file}.rs")));
     // Quick to build, as each mutant is.
     options.push("--cargo-arg=--config=profile.dev.package.wigwag.opt-level=0".to_owned());
