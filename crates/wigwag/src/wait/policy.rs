@@ -175,8 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn where_a_wake_up_is_dear_longer_pauses_are_polled_through_and_where_it_is_cheap_only_short_ones() {
-        for (wake_us, quick_us, slow_us) in [(3, 3, 4), (33, 40, 42), (60, 74, 76), (150, 186, 190)] {
+    fn where_a_wake_up_is_dear_longer_pauses_are_polled_through() {
+        for (wake_us, quick_us, slow_us) in [(3, 29, 31), (33, 40, 42), (60, 74, 76), (150, 186, 190)] {
             assert_eq!(replay_on(wake_us, &[0; 100]), 96, "a closed loop is hot on every machine");
             assert_eq!(replay_on(wake_us, &[quick_us; 100]), 96, "{quick_us} us where a wake-up takes {wake_us} us");
             assert_eq!(replay_on(wake_us, &[slow_us; 100]), 0, "{slow_us} us where a wake-up takes {wake_us} us");
