@@ -1,13 +1,15 @@
-//! Work on Wigwag itself: `cargo xtask ci | prove | compare | release`.
+//! Work on Wigwag itself: `cargo xtask ci | prove | previous | compare | release`.
 //!
 //! ```text
 //! main     the command line; the proof and the comparison are programs of their own, which take over from here
 //! ci       the steps that must pass before a change is taken
+//! previous the program of this tree with that of the previous protocol version
 //! release  what can be checked before a release, and what is left to do by hand
 //! step     a step: commands, one after the other, and what came of each
 //! ```
 
 mod ci;
+mod previous;
 mod release;
 mod step;
 
@@ -34,6 +36,9 @@ enum Task {
     /// Show that nothing is lost when processes are killed, stopped or lie; its own --help has more
     #[command(disable_help_flag = true)]
     Prove(Forwarded),
+    /// Show that the program of this tree works with that of the previous protocol version, both ways
+    #[command(after_help = previous::EXAMPLES)]
+    Previous(previous::Arguments),
     /// Measure the same work through other libraries, in a workspace of its own
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare {
@@ -62,6 +67,7 @@ Examples:
   cargo xtask ci --list              what the steps are
   cargo xtask prove                  the proof, 25 minutes
   cargo xtask prove --only G3        one of its goals
+  cargo xtask previous               with the program of the previous version, half a minute once built
   cargo xtask compare --quick        other libraries, 3 minutes once built
   cargo xtask release                the checklist of a release";
 
@@ -77,6 +83,7 @@ fn main() -> ExitCode {
         Task::Prove(more) => {
             become_cargo(&["run", "--quiet", "--package=wigwag-proof", "--bin=prove"], "", &["prove"], more)
         }
+        Task::Previous(arguments) => previous::run(&arguments),
         Task::Compare { zenoh, more } => {
             let features: &[&str] = if zenoh { &["run", "--features=zenoh"] } else { &["run"] };
             become_cargo(features, "bench/compare", &[], more)
