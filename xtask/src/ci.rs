@@ -30,7 +30,7 @@ Every step runs even when one before it failed.
 It exits with 0 when all passed, with 1 when one did not, with 2 on wrong usage.";
 
 /// All steps; the tests come last, because they take longest.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step { name: "format", about: "rustfmt changes nothing", commands: format },
     Step { name: "lints", about: "clippy has nothing to say", commands: lints },
     Step { name: "features", about: "the library compiles with every set of its features", commands: features },
@@ -39,6 +39,7 @@ const STEPS: [Step; 9] = [
     Step { name: "models", about: "the lock-free structures under loom", commands: models },
     Step { name: "grpc", about: "gRPC over streams", commands: grpc },
     Step { name: "faults", about: "the proof finds every injected fault", commands: faults },
+    Step { name: "previous", about: "it works with the program of the previous version", commands: previous },
     Step { name: "tests", about: "all of the workspace", commands: tests },
 ];
 
@@ -140,6 +141,11 @@ fn grpc() -> anyhow::Result<Vec<Command>> {
 fn faults() -> anyhow::Result<Vec<Command>> {
     let command = limited(1800, &["test", "-p", "wigwag-proof", "--test", "faults"]);
     Ok(vec![with_flags(command, "--cfg wigwag_faults", "faults")])
+}
+
+/// Both programs are built for it. Where the history lacks the previous version it says so, and is over.
+fn previous() -> anyhow::Result<Vec<Command>> {
+    Ok(vec![limited(1800, &["xtask", "previous"])])
 }
 
 fn tests() -> anyhow::Result<Vec<Command>> {
