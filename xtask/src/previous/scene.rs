@@ -51,6 +51,8 @@ pub struct Scene<'a> {
     directory: TempDir,
     deadline: Instant,
     processes: RefCell<Vec<u32>>,
+    /// What each command complained about so far.
+    complaints: RefCell<Vec<(String, Bytes)>>,
     sayings: RefCell<Sayings>,
 }
 
@@ -59,8 +61,9 @@ impl<'a> Scene<'a> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("wigwag-previous-").permissions(Permissions::from_mode(0o700));
         let directory = builder.tempdir().context("there can be no directory for a job")?;
-        let (processes, sayings) = (RefCell::default(), RefCell::default());
-        Ok(Scene { server, client, directory, deadline: Instant::now() + LIMIT, processes, sayings })
+        let deadline = Instant::now() + LIMIT;
+        let (processes, complaints, sayings) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Ok(Scene { server, client, directory, deadline, processes, complaints, sayings })
     }
 
     pub fn path(&self) -> &Path {
@@ -106,6 +109,7 @@ impl<'a> Scene<'a> {
         self.processes.borrow_mut().push(child.id());
         let (mut stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let complained = collect(child.stderr.take());
+        self.complaints.borrow_mut().push((shown.clone(), Arc::clone(&complained.bytes)));
         if let Input::Bytes(bytes) = input {
             let stdin = stdin.take();
             // Whoever does not read it all says so by its exit code.
@@ -145,10 +149,17 @@ impl<'a> Scene<'a> {
     /// Waits for a condition, within the time of the job.
     pub fn until(&self, what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
         while !is_so()? {
-            ensure!(Instant::now() < self.deadline, "{what}: not within {LIMIT:?}");
+            ensure!(Instant::now() < self.deadline, "{what}: not within {LIMIT:?}{}", self.complaints());
             std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
+    }
+
+    /// What its programs complained about: mostly it says why something has not come.
+    fn complaints(&self) -> String {
+        let complaints = self.complaints.borrow();
+        let said = complaints.iter().map(|(shown, bytes)| (shown, text(bytes))).filter(|(_, said)| !said.is_empty());
+        said.map(|(shown, said)| format!("\n`{shown}` said: {said:?}")).collect()
     }
 
     /// A pipe with a name, in the directory where programs run.
@@ -193,9 +204,16 @@ pub enum Input {
     Open,
 }
 
+/// What a thread reads, for others to look at.
+type Bytes = Arc<Mutex<Vec<u8>>>;
+
+fn text(bytes: &Bytes) -> String {
+    String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+}
+
 /// What has come so far, and who reads more.
 struct Collected {
-    bytes: Arc<Mutex<Vec<u8>>>,
+    bytes: Bytes,
     reading: JoinHandle<()>,
 }
 
@@ -254,11 +272,6 @@ impl Running {
         self.printed.as_ref().map(Collected::so_far).unwrap_or_default()
     }
 
-    /// What it has complained about so far.
-    pub fn complained(&self) -> String {
-        String::from_utf8_lossy(&self.complained.so_far()).into_owned()
-    }
-
     /// Writes to its standard input.
     pub fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let stdin = self.stdin.as_mut().with_context(|| format!("`{}` has no open input", self.shown))?;
@@ -290,7 +303,11 @@ impl Running {
                 break status;
             }
             if Instant::now() > self.deadline {
-                bail!("`{}` does not end: not within {LIMIT:?}; it said: {:?}", self.shown, self.complained());
+                bail!(
+                    "`{}` does not end: not within {LIMIT:?}; it said: {:?}",
+                    self.shown,
+                    text(&self.complained.bytes)
+                );
             }
             std::thread::sleep(LOOK_EVERY);
         };
