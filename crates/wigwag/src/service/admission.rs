@@ -34,6 +34,13 @@ impl Access {
         if named || (!self.groups.is_empty() && groups().iter().any(|group| self.groups.contains(group))) {
             return Ok(Trust::OtherUser);
         }
+        if !is_known {
+            return Err(format!(
+                "user {} stands for all whom the server's user namespace does not know, and no list lets them in, \
+                 only a server that admits everyone (ServerBuilder::allow_everyone)",
+                peer.uid
+            ));
+        }
         Err(format!(
             "user {} is not among those whom the server, of user {own_uid}, lets in (ServerBuilder::allow_user)",
             peer.uid
@@ -271,7 +278,8 @@ mod tests {
         assert_eq!(ask(&Access { everyone: true, ..Access::default() }, 1), Some(Trust::OtherUser));
         // Whom the kernel cannot name is not the server's own user, even where the server itself is nobody.
         let unmapped = Credentials { uid: 65534, gid: 65534, pid: 1 };
-        assert!(nobody.admit(65534, 65534, &unmapped, Vec::new).is_err());
+        let why = nobody.admit(65534, 65534, &unmapped, Vec::new).unwrap_err();
+        assert!(why.contains("no list lets them in"), "{why}");
         // Root gets no rights here that the policy does not give.
         let root = Credentials { uid: 0, gid: 0, pid: 1 };
         assert!(nobody.admit(1, 65534, &root, Vec::new).is_err());
