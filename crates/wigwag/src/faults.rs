@@ -78,6 +78,12 @@ faults! {
     UnreadMessage = "unread-message";
     /// The server does not look at the versions of a greeting.
     UncheckedVersion = "unchecked-version";
+    /// The server grants a session without a feature that its client requires.
+    UncheckedFeatures = "unchecked-features";
+    /// All clocks are taken to show the same.
+    OneClock = "one-clock";
+    /// What version 2 has is also written into a session of version 1.
+    MixedVersions = "mixed-versions";
     /// A permit that somebody waits for is not given back.
     LostPermit = "lost-permit";
     /// A permit is taken by a look and a store, in two steps.

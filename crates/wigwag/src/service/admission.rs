@@ -92,7 +92,7 @@ impl Limits {
             hello.extension.map_or_else(Default::default, |hello| (hello.features, hello.required));
         let features = Features::OFFERED.and(offered);
         let missing = required.missing_in(features);
-        if !missing.is_empty() {
+        if !missing.is_empty() && !faults::is(Fault::UncheckedFeatures) {
             return Err((
                 Reason::Version,
                 format!(
