@@ -424,6 +424,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_lives_in_another_place_of_this_user_is_taken() {
+        let _guard = wigwag_testing::no_process_starts(); // a child would have the lock for a moment
+        let (here, there) = (private_directory(), private_directory());
+        let mut place = own_place(here.path().to_owned());
+        place.choice.as_mut().expect("it is a name").others.push(there.path().to_owned());
+        place.check_elsewhere().unwrap();
+        let claim = own_place(there.path().to_owned()).claim(&Access::default()).unwrap();
+        assert_eq!(place.check_elsewhere().unwrap_err().kind(), ErrorKind::NameTaken);
+        drop(claim);
+        place.check_elsewhere().unwrap();
+    }
+
+    #[test]
     fn a_name_is_claimed_once_and_leaves_nothing_behind() {
         let directory = private_directory();
         let place = ServiceName::find(directory.path().join("here").as_os_str()).unwrap();

@@ -480,6 +480,7 @@ pub fn identity_of(file: impl AsFd) -> Result<Identity> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::mknodat;
     use wigwag_testing::no_process_starts;
 
     use super::*;
@@ -601,6 +602,34 @@ mod tests {
         assert_eq!(opened.set_mode(OsStr::new("gone"), 0o600).unwrap_err().kind(), ErrorKind::Io);
         opened.remove(OsStr::new("socket"));
         assert_eq!(look("socket").unwrap(), Found::Nothing);
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_has_left() {
+        let directory = private_directory();
+        let (before, after) = (directory.path().join("before"), directory.path().join("after"));
+        std::fs::create_dir(&before).unwrap();
+        let opened = Directory::open(&before, &[own_uid()]).unwrap();
+        assert!(!opened.has_left(&before) && opened.has_left(&after));
+        std::fs::rename(&before, &after).unwrap();
+        assert!(opened.has_left(&before) && !opened.has_left(&after));
+    }
+
+    #[test]
+    fn an_observer_opens_a_file_and_nothing_else() {
+        let directory = private_directory();
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        let open = |name: &str| PlainFile::open(&opened, OsStr::new(name)).unwrap();
+        std::fs::write(directory.path().join("file"), "data").unwrap();
+        let file = open("file").expect("it is a file");
+        assert_eq!(rustix::io::fcntl_getfd(&file).unwrap(), rustix::io::FdFlags::CLOEXEC);
+        std::fs::create_dir(directory.path().join("directory")).unwrap();
+        symlink("file", directory.path().join("link")).unwrap();
+        // To open a pipe that nobody writes to would wait.
+        mknodat(&opened, "pipe", FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for name in ["directory", "link", "pipe", "nothing"] {
+            assert!(open(name).is_none(), "{name}");
+        }
     }
 
     #[test]

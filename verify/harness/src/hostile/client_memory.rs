@@ -123,16 +123,36 @@ impl Session {
         let room = match (kind, in_body) {
             (2, true) => capacity,
             (2, false) => capacity.min(48),
-            (3..=5, true) => 1024,
+            (3..=5 | 11 | 128..=255, true) => 1024,
             _ => 48,
         };
         match kind {
-            2..=5 if len > room || turn >> 8 != call.sequence => Verdict::Violation,
+            2..=5 | 11 | 128..=255 if len > room || turn >> 8 != call.sequence => Verdict::Violation,
+            11 if len < 8 => Verdict::Violation,
+            11 => Verdict::Error(self.passed_on(call.slot, in_body)),
+            128..=255 => Verdict::Error(ErrorKind::Unanswered),
             2 => Verdict::Reply(len, in_body),
             3 => Verdict::Error(ErrorKind::HandlerFailed),
             4 => Verdict::Error(ErrorKind::HandlerPanicked),
             5 => Verdict::Error(ErrorKind::Unanswered),
             _ => Verdict::Violation,
+        }
+    }
+
+    /// The error that lies in a slot as one that the server passes on.
+    fn passed_on(&self, slot: usize, in_body: bool) -> ErrorKind {
+        let start = self.raw.payload(slot, in_body);
+        let [number, maybe_executed] = [0, 1].map(|at| self.raw.byte(start + at).load(Ordering::Relaxed));
+        let maybe_executed = maybe_executed != 0;
+        match number {
+            1 => ErrorKind::NotRunning,
+            3 => ErrorKind::TimedOut { maybe_executed },
+            4 => ErrorKind::ServerClosed { maybe_executed },
+            5 => ErrorKind::Refused,
+            6 => ErrorKind::Busy,
+            7 => ErrorKind::Full,
+            8 => ErrorKind::Unanswered,
+            _ => ErrorKind::PeerDied { maybe_executed },
         }
     }
 
@@ -144,7 +164,8 @@ impl Session {
             // A reply by the rules, mostly.
             0..=99 => {
                 let in_body = dice.one_in(2);
-                let kind = dice.of(&[REPLY, REPLY, REPLY, REPLY, 3 << 32, 4 << 32, 5 << 32]);
+                let failures = [3, 4, 5, 11, 128, 200].map(|kind| kind << 32);
+                let kind = if dice.one_in(2) { REPLY } else { dice.of(&failures) };
                 let room = match (kind, in_body) {
                     (REPLY, true) => capacity,
                     (REPLY, false) => capacity.min(48),
