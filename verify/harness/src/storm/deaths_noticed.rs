@@ -7,6 +7,9 @@
 //! take part run at a realtime priority, so that the figure is of the death and not of how busy the machine is; the
 //! figure says so.
 //!
+//! How long the kernel itself takes to end a process is measured at each kill: until it hands it to its parent. Where that
+//! alone takes more than 100 us, the median is allowed 100 us more than that, and else 200 us.
+//!
 //! It is measured twice: with all on one processor, and spread over all, where each wake-up of an idle processor
 //! counts, which is a property of the machine (in a virtual one, of its host): of that, only p99 and the maximum are
 //! judged.
@@ -69,6 +72,9 @@ impl Kind {
     }
 }
 
+/// What the median may be beyond the kernel's own time, where that is long.
+const BEYOND_THE_KERNEL_NS: u64 = 100_000;
+
 /// What is allowed of p50, p99 and the maximum, in nanoseconds, on a machine that has nothing else to do.
 fn bounds_ns(kind: Kind) -> [u64; 3] {
     match kind {
@@ -111,10 +117,18 @@ fn measure(
     let (_watch, mut deaths, _waiting) = (start("storm_watch"), start("storm_deaths"), start("storm_waiting"));
     for (who, note) in [("client", Note::Gone), ("server", Note::Told)] {
         for &(kind, count) in kinds {
-            let quantiles = Quantiles::of(storm(&world, &mut deaths, who, kind, count, note, trial.seed));
-            figures.push(format!("{who} {}: {} kills {quantiles}", kind.name(), quantiles.count));
+            let [noticed, reaped] = storm(&world, &mut deaths, who, kind, count, note, trial.seed);
+            let (quantiles, reaped) = (Quantiles::of(noticed), Quantiles::of(reaped));
+            let reaped_us = reaped.p50_ns / 1000;
+            figures.push(format!(
+                "{who} {}: {} kills {quantiles} (kernel {reaped_us} us)",
+                kind.name(),
+                quantiles.count
+            ));
             let reached = [quantiles.p50_ns, quantiles.p99_ns, quantiles.max_ns];
-            for ((what, bound_ns), ns) in ["p50", "p99", "max"].into_iter().zip(bounds_ns(kind)).zip(reached) {
+            let [p50_ns, p99_ns, max_ns] = bounds_ns(kind);
+            let bounds = [p50_ns.max(reaped.p50_ns + BEYOND_THE_KERNEL_NS), p99_ns, max_ns];
+            for ((what, bound_ns), ns) in ["p50", "p99", "max"].into_iter().zip(bounds).zip(reached) {
                 // The tests of a whole workspace run beside this one at that scale: only what never comes is a finding.
                 if trial.scale != Scale::Test && ns > bound_ns {
                     let (name, us, most) = (kind.name(), ns / 1000, bound_ns / 1000);
@@ -133,9 +147,17 @@ fn measure(
     world.board.single(Single::Urgent).load(Ordering::Relaxed) == 3
 }
 
-/// So many deaths of a kind; how long each took to be noticed.
-fn storm(world: &World, deaths: &mut Process, who: &str, kind: Kind, count: u64, note: Note, seed: u64) -> Vec<u64> {
-    let (mut done, mut times) = (0, Vec::new());
+/// So many deaths of a kind; how long each took to be noticed, and to be the kernel's.
+fn storm(
+    world: &World,
+    deaths: &mut Process,
+    who: &str,
+    kind: Kind,
+    count: u64,
+    note: Note,
+    seed: u64,
+) -> [Vec<u64>; 2] {
+    let (mut done, mut times) = (0, [Vec::new(), Vec::new()]);
     // A large victim takes a second to grow on a slow machine.
     let most = if kind == Kind::Large { 5 } else { ROUND };
     while done < count && world.complaints().is_empty() {
@@ -143,7 +165,7 @@ fn storm(world: &World, deaths: &mut Process, who: &str, kind: Kind, count: u64,
         deaths.tell(format!("{who} {} {round} {}", kind.name(), wigwag_testing::word(seed, done)));
         deaths.expect("done");
         let mut notes = world.board.take_notes();
-        times.append(&mut notes[note as usize]);
+        times.iter_mut().zip([note, Note::Reaped]).for_each(|(times, note)| times.append(&mut notes[note as usize]));
         done += round;
     }
     times
@@ -217,6 +239,7 @@ fn kill_client(world: &World, holders: &Holders, kind: Kind, dice: &mut Dice) ->
         std::thread::sleep(Duration::from_micros(300) + dice.up_to_us(1000)); // all are asleep by now
         let begin = now_ns();
         victim.kill().map_err(|how| format!("a client {how}"))?;
+        world.board.note(Note::Reaped, now_ns() - begin);
         if comes_true(NEVER, || gone.load(Ordering::Acquire) > gone_before) {
             let gone_at = world.board.single(Single::GoneAt).load(Ordering::Acquire);
             world.board.note(Note::Gone, gone_at.saturating_sub(begin));
@@ -252,6 +275,7 @@ fn kill_server(world: &World, holders: &Holders, kind: Kind, dice: &mut Dice) ->
         std::thread::sleep(Duration::from_micros(300) + dice.up_to_us(1000));
         let begin = now_ns();
         victim.kill().map_err(|how| format!("a server {how}"))?;
+        world.board.note(Note::Reaped, now_ns() - begin);
         if comes_true(NEVER, || told.load(Ordering::Acquire) > told_before) {
             let told_at = world.board.single(Single::ToldAt).load(Ordering::Acquire);
             world.board.note(Note::Told, told_at.saturating_sub(begin));

@@ -112,10 +112,12 @@ pub enum Note {
     Back,
     /// From a client's death to the end of its session.
     Gone,
+    /// From a kill to when the kernel was done with the process, for its parent.
+    Reaped,
 }
 
 /// Kinds of notes.
-pub const NOTES: usize = 4;
+pub const NOTES: usize = 5;
 const NOTE_SHIFT: u32 = 56;
 
 /// Words that there is one of.
