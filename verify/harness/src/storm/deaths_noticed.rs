@@ -7,8 +7,8 @@
 //! take part run at a realtime priority, so that the figure is of the death and not of how busy the machine is; the
 //! figure says so.
 //!
-//! How long the kernel itself takes to end a process is measured at each kill: until it hands it to its parent. Where that
-//! alone takes more than 100 us, the median is allowed 100 us more than that, and else 200 us.
+//! How long the kernel itself takes to end a process is measured at each kill: until it hands it to its parent. Where
+//! that alone takes more than 100 us, the median is allowed 100 us more than that, and else 200 us.
 //!
 //! It is measured twice: with all on one processor, and spread over all, where each wake-up of an idle processor
 //! counts, which is a property of the machine (in a virtual one, of its host): of that, only p99 and the maximum are

@@ -152,7 +152,7 @@ fn rounds(trial: &Trial, kills: u64, stage: &mut Stage, sum: &mut Sum) -> Result
         if !stage.world.complaints().is_empty() {
             break;
         }
-        let [told, ours, back, _] = stage.world.board.take_notes();
+        let [told, ours, back, ..] = stage.world.board.take_notes();
         sum.ours_ns.extend(ours);
         sum.told_ns.extend(told);
         sum.back_ns.extend(back);
