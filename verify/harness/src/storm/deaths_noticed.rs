@@ -7,8 +7,8 @@
 //! take part run at a realtime priority, so that the figure is of the death and not of how busy the machine is; the
 //! figure says so.
 //!
-//! How long the kernel itself takes to end a process is measured at each kill: until it hands it to its parent. Where
-//! that alone takes more than 100 us, the median is allowed 100 us more than that, and else 200 us.
+//! How long the kernel itself takes to end a process is measured at each kill of a client: until it hands it to its
+//! parent. Where that alone takes more than 100 us, a median is allowed 100 us more than that, and else 200 us.
 //!
 //! It is measured twice: with all on one processor, and spread over all, where each wake-up of an idle processor
 //! counts, which is a property of the machine (in a virtual one, of its host): of that, only p99 and the maximum are
@@ -115,19 +115,20 @@ fn measure(
         process
     };
     let (_watch, mut deaths, _waiting) = (start("storm_watch"), start("storm_deaths"), start("storm_waiting"));
+    let mut kernel_ns = 0;
     for (who, note) in [("client", Note::Gone), ("server", Note::Told)] {
         for &(kind, count) in kinds {
             let [noticed, reaped] = storm(&world, &mut deaths, who, kind, count, note, trial.seed);
-            let (quantiles, reaped) = (Quantiles::of(noticed), Quantiles::of(reaped));
-            let reaped_us = reaped.p50_ns / 1000;
-            figures.push(format!(
-                "{who} {}: {} kills {quantiles} (kernel {reaped_us} us)",
-                kind.name(),
-                quantiles.count
-            ));
+            let quantiles = Quantiles::of(noticed);
+            // A server's end takes the kernel milliseconds that nobody waits for: it closes the watch of the name.
+            if who == "client" && matches!(kind, Kind::Plain | Kind::Spread) {
+                kernel_ns = Quantiles::of(reaped).p50_ns;
+                figures.push(format!("the kernel ends a client within {} us (p50)", kernel_ns / 1000));
+            }
+            figures.push(format!("{who} {}: {} kills {quantiles}", kind.name(), quantiles.count));
             let reached = [quantiles.p50_ns, quantiles.p99_ns, quantiles.max_ns];
             let [p50_ns, p99_ns, max_ns] = bounds_ns(kind);
-            let bounds = [p50_ns.max(reaped.p50_ns + BEYOND_THE_KERNEL_NS), p99_ns, max_ns];
+            let bounds = [p50_ns.max(kernel_ns + BEYOND_THE_KERNEL_NS), p99_ns, max_ns];
             for ((what, bound_ns), ns) in ["p50", "p99", "max"].into_iter().zip(bounds).zip(reached) {
                 // The tests of a whole workspace run beside this one at that scale: only what never comes is a finding.
                 if trial.scale != Scale::Test && ns > bound_ns {
