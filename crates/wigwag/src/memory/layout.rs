@@ -221,7 +221,7 @@ pub enum Kind {
     Acknowledged = 9,
     /// A request that a handler sees or has seen.
     Begun = 10,
-    /// An error that is not the handler's: [`crate::exchange::error_reply`].
+    /// An error that is not the handler's: eight bytes, then its text (docs/layout.md, "Head").
     Errored = 11,
     /// An answer of a later version, which is none that is known here; the payload is a text.
     Foreign = 128,
