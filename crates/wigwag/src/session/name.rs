@@ -364,6 +364,14 @@ mod tests {
     }
 
     #[test]
+    fn the_cure_for_a_server_that_is_not_there_can_be_typed() {
+        for (name, cure) in [("here", "`wigwag serve here --do echo`"), ("-h", "`wigwag serve --do echo -- -h`")] {
+            let sentence = ServiceName::find(OsStr::new(name)).unwrap().not_running("nothing is there").to_string();
+            assert!(sentence.contains(cure), "{sentence}");
+        }
+    }
+
+    #[test]
     fn a_directory_that_is_not_there_is_told_to_each_side_in_its_own_words() {
         let directory = private_directory();
         let place = ServiceName::find(directory.path().join("gone/here").as_os_str()).unwrap();

@@ -328,6 +328,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_is_emptied_from_where_it_is_to_be_kept_to() {
+        let memory = create_sealed("wigwag", 4096).unwrap();
+        assert_eq!(empty_file(&memory, 0, 0).unwrap_err().raw_os_error(), Some(libc::EPERM), "its size is sealed");
+        let file = rustix::fs::memfd_create("file", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::io::pwrite(&file, b"kept and not kept", 0).unwrap();
+        empty_file(&file, 4, 6).unwrap();
+        let mut bytes = [1; 8];
+        assert_eq!(rustix::io::pread(&file, &mut bytes, 0).unwrap(), 6);
+        assert_eq!(bytes[..6], *b"kept\0\0");
+    }
+
+    #[test]
     fn a_segment_cannot_change_its_size_nor_be_mapped_again_once_sealed() {
         let memory = create_sealed("wigwag", 8192).unwrap();
         assert!(ftruncate(&memory, 4096).is_err());
