@@ -442,6 +442,9 @@ impl ControlThread {
     /// Counts a session that is granted, and gives it a record.
     fn begin_session(&self, id: u64, handshake: &Handshake, offer: &Offer) -> SessionEntry {
         trace::session_begins(id, handshake.peer.uid, handshake.peer.pid);
+        if !offer.agreement.has_same_clock {
+            trace::clocks_differ(handshake.peer.pid);
+        }
         self.record().accepted.add(1);
         self.shared.statistics.begin_session(&handshake.newcomer(id, offer))
     }

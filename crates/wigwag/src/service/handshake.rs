@@ -37,7 +37,6 @@ use crate::sys::epoll::Poller;
 use crate::sys::eventfd::Bell;
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX};
 use crate::sys::{clock, memory, process};
-use crate::trace;
 
 /// A client that is not a session yet. It has cost us one descriptor; four more and memory only once it said HELLO
 /// well.
@@ -62,7 +61,8 @@ pub struct Offer {
     pub segment: Segment,
     /// Opened before the client is welcomed: without a descriptor for it there is no session.
     pub pidfd: Option<OwnedFd>,
-    agreement: Agreement,
+    /// What the session will have agreed on.
+    pub agreement: Agreement,
     server_bell: Bell,
     client_bell: Option<Bell>,
     charged: QuotaGrant,
@@ -127,9 +127,6 @@ impl Handshake {
             None => Agreement { protocol, has_same_clock: true },
             Some(theirs) => Agreement { protocol, has_same_clock: ClockReading::now().agrees_with(theirs) },
         };
-        if !agreement.has_same_clock {
-            trace::clocks_differ(self.peer.pid);
-        }
         let (memory, theirs) = self.create_memory(geometry, &mut charged)?;
         let segment = Segment::map_for(contract.form, &*memory, geometry).map_err(failed)?;
         segment.write_header(&geometry.header(contract, protocol.layout_version()));
