@@ -97,7 +97,8 @@ fn an_error_is_passed_on_as_what_it_is_and_to_version_1_as_the_handler_s() {
     let ground = Ground::new();
     let mut server = Server::bind(ground.socket()).unwrap();
     let far = ground.path("far");
-    std::thread::scope(|scope| {
+    // Looked at behind the scope: a thread that serves would wait for ever for a test that has failed.
+    let (told, heads, other) = std::thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..3 {
                 server.recv().unwrap().fail_as(&error(&far));
@@ -106,20 +107,21 @@ fn an_error_is_passed_on_as_what_it_is_and_to_version_1_as_the_handler_s() {
         });
         let client = Client::connect(ground.socket()).unwrap();
         let told = client.call(b"?").unwrap_err();
-        assert_eq!((told.kind(), told.to_string()), (ErrorKind::NotRunning, error(&far).to_string()));
-        assert_eq!(client.stats().calls, 1);
-        for (greeting, kind, prefix) in [(hello(), ERRORED, 8), (hello_of_version_1(), FAILED, 0)] {
+        let heads = [hello(), hello_of_version_1()].map(|greeting| {
             let raw = connect_saying(&ground.socket(), greeting);
             raw.pass(0, 0x101, REQUEST);
             raw.wait(0);
-            let head = raw.head(0).load(Ordering::Acquire);
-            assert_eq!(head >> 32 & 0xff, kind);
-            assert_eq!(head as u32 as usize, prefix + error(&far).to_string().len());
-        }
-        // A kind that says nothing of a call is the handler's error.
-        let told = client.call(b"?").unwrap_err();
-        assert_eq!(told.kind(), ErrorKind::HandlerFailed);
+            raw.head(0).load(Ordering::Acquire)
+        });
+        (told, heads, client.call(b"?").unwrap_err())
     });
+    assert_eq!((told.kind(), told.to_string()), (ErrorKind::NotRunning, error(&far).to_string()));
+    for (head, kind, prefix) in [(heads[0], ERRORED, 8), (heads[1], FAILED, 0)] {
+        assert_eq!(head >> 32 & 0xff, kind);
+        assert_eq!(head as u32 as usize, prefix + error(&far).to_string().len());
+    }
+    // A kind that says nothing of a call is the handler's error.
+    assert_eq!(other.kind(), ErrorKind::HandlerFailed);
 }
 
 #[derive(Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
@@ -170,21 +172,26 @@ fn a_deadline_of_another_clock_is_none() {
     }
 }
 
+/// Takes a client in, and says whether the clocks show the same.
+fn serve_with_clock(server: &RawServer, form: u8, has_same_clock: bool) -> Raw {
+    let socket = server.accept();
+    let _ = wire::receive(&socket).unwrap();
+    let mut offer = Offer::in_form(4, 5000, form);
+    offer.welcome[24] = u8::from(has_same_clock);
+    let raw = offer.send(socket).unwrap();
+    if form == EXCHANGE {
+        raw.waiting().store(1, Ordering::SeqCst); // it sleeps, so that the client rings
+    }
+    raw
+}
+
 #[test]
 fn a_client_writes_no_time_for_a_server_of_another_clock() {
     for has_same_clock in [true, false] {
         let ground = Ground::new();
         let server = RawServer::bind(&ground.socket());
         std::thread::scope(|scope| {
-            let serving = scope.spawn(|| {
-                let socket = server.accept();
-                let _ = wire::receive(&socket).unwrap();
-                let mut offer = Offer::new(4, 5000);
-                offer.welcome[24] = u8::from(has_same_clock);
-                let raw = offer.send(socket).unwrap();
-                raw.half(1152).store(1, Ordering::SeqCst); // it sleeps, so that the client rings
-                raw
-            });
+            let serving = scope.spawn(|| serve_with_clock(&server, EXCHANGE, has_same_clock));
             let client = Client::connect(ground.socket()).unwrap();
             let raw = serving.join().unwrap();
             let begin = Instant::now();
@@ -198,8 +205,41 @@ fn a_client_writes_no_time_for_a_server_of_another_clock() {
                 raw.word(1280).load(Ordering::Relaxed) != 0,      // since when it sleeps
             ];
             assert_eq!(written, [has_same_clock; 4]);
+
+            let serving = scope.spawn(|| serve_with_clock(&server, QUEUE, has_same_clock));
+            let mut sender = Sender::builder().slots(4).capacity(5000).connect(ground.socket()).unwrap();
+            let raw = serving.join().unwrap();
+            sender.send(b"message").unwrap();
+            assert_eq!(raw.deadline(0).load(Ordering::Relaxed) != 0, has_same_clock, "when it was committed");
         });
     }
+}
+
+#[test]
+fn how_long_a_wake_up_takes_is_learned_where_the_client_says_when_it_rang() {
+    let ground = Ground::new();
+    let mut server = Server::bind(ground.socket()).unwrap();
+    let stop = server.shutdown_handle();
+    let serving = std::thread::spawn(move || server.serve(|_| ()));
+    let latency = || Observer::open(ground.socket()).unwrap().snapshot().unwrap().threads[0].wake_latency;
+    // A client of version 1 says nothing, and what it writes there all the same is not believed.
+    let old = connect_saying(&ground.socket(), hello_of_version_1());
+    for sequence in 1..=20 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        old.word(1024 + 16).store(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64, Ordering::Relaxed);
+        old.call(0, sequence, b"?");
+        std::thread::sleep(Duration::from_millis(1)); // it sleeps meanwhile
+    }
+    let before = latency();
+    let client = Client::builder().wait(wigwag::Wait::Park).connect(ground.socket()).unwrap();
+    eventually("a wake-up is measured", || {
+        client.call(b"?").unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+        latency().is_some()
+    });
+    stop.shutdown();
+    serving.join().unwrap().unwrap();
+    assert_eq!(before, None);
 }
 
 /// In a time namespace of its own: it calls, sends, and looks at the server.
