@@ -1,7 +1,7 @@
 //! What the control thread and the serving threads share: messages one way, commands the other, and counters.
 
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
@@ -76,6 +76,8 @@ pub struct Mailbox {
     pub bell: Bell,
     /// What the serving thread says of itself: written by it alone.
     pub record: ThreadEntry,
+    /// The sessions that are assigned to it and whose clients are there: changed under the lock of the mailboxes.
+    assigned: AtomicUsize,
 }
 
 /// What lies in a mailbox.
@@ -112,7 +114,13 @@ pub struct Redelivery {
 
 impl Mailbox {
     fn new(record: ThreadEntry) -> Result<Arc<Mailbox>> {
-        Ok(Arc::new(Mailbox { messages: Mutex::default(), wake_flag: WakeFlag::lowered(), bell: Bell::new()?, record }))
+        Ok(Arc::new(Mailbox {
+            messages: Mutex::default(),
+            wake_flag: WakeFlag::lowered(),
+            bell: Bell::new()?,
+            record,
+            assigned: AtomicUsize::new(0),
+        }))
     }
 
     /// Puts a message in; gives it back if nobody would read it.
@@ -196,6 +204,8 @@ impl ServiceShared {
                 WorkerMessage::AddSession(session) => {
                     let index = number % current.len();
                     session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the mailboxes
+                    current[0].assigned.fetch_sub(1, Ordering::Relaxed); // as above
+                    current[index].assigned.fetch_add(1, Ordering::Relaxed); // as above
                     index
                 }
                 _ => 0,
@@ -207,17 +217,26 @@ impl ServiceShared {
         }
     }
 
-    /// Gives a session to the serving thread whose turn it is.
+    /// Assigns a session to the serving thread that has the fewest. The number of the session would not do: those that
+    /// are turned away take numbers, too, such as every client that asks an older server in its own version first.
     pub fn deal(&self, session: &Arc<Session>) {
         let mailboxes = sync::lock(&self.mailboxes);
-        let first = session.id as usize % mailboxes.len();
-        for index in (first..mailboxes.len()).chain(0..first) {
+        let mut by_load: Vec<usize> = (0..mailboxes.len()).collect();
+        by_load.sort_by_key(|&index| mailboxes[index].assigned.load(Ordering::Relaxed)); // under the lock
+        let mut is_taken = false;
+        for index in by_load {
             session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the mailboxes
-            if mailboxes[index].post(WorkerMessage::AddSession(Arc::clone(session))).is_none() {
-                return;
+            is_taken = mailboxes[index].post(WorkerMessage::AddSession(Arc::clone(session))).is_none();
+            if is_taken {
+                break;
             }
         }
-        session.end(Reason::Shutdown, "no thread is left that serves".into());
+        // Counted even if nobody took it, since `forget` will take one off.
+        let index = session.mailbox.load(Ordering::Relaxed) as usize; // under the lock of the mailboxes
+        mailboxes[index].assigned.fetch_add(1, Ordering::Relaxed); // under the lock of the mailboxes
+        if !is_taken {
+            session.end(Reason::Shutdown, "no thread is left that serves".into());
+        }
     }
 
     /// The thread of this mailbox cannot go on. Returns the sessions that it has not taken yet; no other is assigned to
@@ -242,6 +261,7 @@ impl ServiceShared {
         let unread = {
             let mailboxes = sync::lock(&self.mailboxes);
             let mailbox = &mailboxes[session.mailbox.load(Ordering::Relaxed) as usize];
+            mailbox.assigned.fetch_sub(1, Ordering::Relaxed); // under the lock of the mailboxes
             let unread = mailbox.cancel(session.id);
             if unread.is_none() {
                 let _ = mailbox.post(WorkerMessage::RemoveSession(session.id));
@@ -253,6 +273,11 @@ impl ServiceShared {
 
     /// Tells the serving thread of a session that its sender is gone.
     pub fn orphan(&self, session: &Session) {
+        {
+            let mailboxes = sync::lock(&self.mailboxes);
+            let index = session.mailbox.load(Ordering::Relaxed) as usize; // under the lock of the mailboxes
+            mailboxes[index].assigned.fetch_sub(1, Ordering::Relaxed); // under the lock of the mailboxes
+        }
         self.post(session, WorkerMessage::Drain(session.id));
     }
 

@@ -34,7 +34,7 @@ const fn job(name: &'static str, about: &'static str, run: fn(&Scene) -> anyhow:
 /// All jobs.
 pub const ALL: [Job; 21] = [
     job("call", "replies of 0 bytes to 1 MiB, thousands of calls, each way of waiting", call::replies),
-    job("call-commands", "clients side by side at two threads; a handler's error", call::commands),
+    job("call-commands", "clients side by side at several threads; a handler's error", call::commands),
     job("call-timeout", "a call that is given up, and the next one", call::timeout),
     job(
         "call-server-killed",
