@@ -13,6 +13,8 @@ use crate::work;
 const SOCKET: &str = "wigwag.sock";
 /// What a server and a client state when nobody asks for more.
 const SLOTS: usize = 16;
+/// What a server allows by itself; a case may need more.
+const CAPACITY: usize = 1 << 20;
 /// An idle session is made as small as it can be.
 const IDLE_CAPACITY: usize = 64;
 
@@ -26,6 +28,7 @@ pub fn bind(directory: &Path, case: &Case) -> anyhow::Result<Server> {
     let sessions = case.sessions + 8;
     let builder = Server::builder()
         .slots(case.in_flight.max(SLOTS))
+        .capacity(case.size.max(CAPACITY))
         .wait(case.wait.into())
         .max_sessions(sessions)
         .max_sessions_per_user(sessions);

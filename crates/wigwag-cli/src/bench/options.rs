@@ -11,7 +11,7 @@ use wigwag_bench::case::{Contender, Load, WaitMode};
 use wigwag_bench::placement::Pin;
 
 /// Largest payload that the bench measures.
-const SIZE_MAX: u64 = 1 << 20;
+const SIZE_MAX: u64 = 64 << 20;
 
 /// Measure the exchange beside raw memory and the kernel's services
 ///
@@ -22,6 +22,7 @@ const SIZE_MAX: u64 = 1 << 20;
 #[command(after_help = "Examples:
   wigwag bench
   wigwag bench --size 48,4KiB,1MiB --only limit,raw,wigwag,unix --wait spin
+  wigwag bench --size 64KiB,1MiB,64MiB --only wigwag,unix --pin two,none --wait adaptive,spin
   wigwag bench --rate 1000 --pin none --only wigwag,unix --json rows.jsonl
   wigwag bench --burst 64 --pause 10ms --pin none --only wigwag,unix
   wigwag bench --size 8,48,256,1KiB,4KiB,64KiB,1MiB --html report.html
@@ -30,7 +31,7 @@ const SIZE_MAX: u64 = 1 << 20;
   wigwag bench --goal P3
   wigwag bench --goal all")]
 pub struct BenchArgs {
-    /// Payload sizes: bytes, or with KiB or MiB behind the number (8 B to 1 MiB)
+    /// Payload sizes: bytes, or with KiB or MiB behind the number (8 B to 64 MiB)
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "48", value_parser = parse_size)]
     pub size: Vec<usize>,
 
@@ -147,7 +148,7 @@ impl BenchArgs {
 fn parse_size(text: &str) -> Result<usize, String> {
     match parse_bytes(text)? {
         bytes @ 8..=SIZE_MAX => Ok(bytes as usize),
-        _ => Err(format!("'{text}' is not between 8 B and 1 MiB")),
+        _ => Err(format!("'{text}' is not between 8 B and 64 MiB")),
     }
 }
 
@@ -191,10 +192,11 @@ mod tests {
         assert_eq!(parse_size("48"), Ok(48));
         assert_eq!(parse_size("4KiB"), Ok(4096));
         assert_eq!(parse_size("1m"), Ok(1 << 20));
+        assert_eq!(parse_size("64MiB"), Ok(64 << 20));
         assert!(parse_size("7").unwrap_err().contains("8 B"));
         assert_eq!(parse_bytes("10GiB"), Ok(10 << 30));
         assert!(parse_bytes("0").is_err() && parse_bytes("99999999999GiB").is_err());
-        assert!(parse_size("2MiB").is_err() && parse_size("4 cows").is_err() && parse_size("").is_err());
+        assert!(parse_size("65MiB").is_err() && parse_size("4 cows").is_err() && parse_size("").is_err());
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub enum Goal {
     P12,
     /// Calls between tasks on tokio
     P13,
+    /// 64 KiB to 4 MiB, default waiting beside busy waiting
+    P15,
     /// What statistics cost a call
     S1,
     /// Messages one way, beside a message queue and a datagram socket
@@ -89,7 +91,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    const EACH: [Goal; 17] = [
+    const EACH: [Goal; 18] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -105,6 +107,7 @@ impl Goal {
         Goal::P11,
         Goal::P12,
         Goal::P13,
+        Goal::P15,
         Goal::S1,
         Goal::Q1,
     ];
@@ -126,6 +129,7 @@ impl Goal {
             Goal::P11 => streams::beside_sockets(attempt),
             Goal::P12 => permits::taking(attempt),
             Goal::P13 => tasks::exchanges(attempt),
+            Goal::P15 => sizes::waiting(attempt),
             Goal::S1 => closed::statistics(attempt),
             Goal::Q1 => messages::one_way(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
@@ -241,7 +245,7 @@ mod tests {
     #[test]
     fn every_goal_has_the_name_of_the_design() {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
-        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 S1 Q1");
+        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 S1 Q1");
         for goal in Goal::EACH {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));
