@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use wigwag::tokio::{Stream, StreamListener};
-use wigwag::{Error, ErrorKind};
+use wigwag::{Error, ErrorKind, Wait};
 use wigwag_testing::{Ground, LIMIT, Process, RawServer, role, wire, word};
 
 /// Runs the same on both runtimes, and fails where one never ends.
@@ -306,9 +306,12 @@ fn nothing_is_lost_that_comes_while_a_task_goes_to_sleep() {
 }
 
 #[test]
-fn who_waits_is_woken_once_and_nothing_wakes_it_before() {
+fn who_parks_is_woken_once_and_nothing_wakes_it_before() {
     on_both(|| async {
-        let (mut connecting, mut accepted) = pair().await;
+        let ground = Ground::new();
+        let listener = StreamListener::builder().wait(Wait::Park).bind_async(ground.socket()).unwrap();
+        let (accepted, connecting) = tokio::join!(listener.accept(), Stream::connect(ground.socket()));
+        let (mut accepted, mut connecting) = (accepted.unwrap(), connecting.unwrap());
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
         let mut context = Context::from_waker(&waker);
@@ -324,6 +327,37 @@ fn who_waits_is_woken_once_and_nothing_wakes_it_before() {
         assert!(Pin::new(&mut accepted).poll_read(&mut context, &mut bytes).is_ready());
         assert_eq!(bytes.filled(), b"now");
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    });
+}
+
+/// A task that waits is polled again while its runtime has nothing else to do, and then no more.
+#[test]
+fn who_waits_looks_again_for_a_moment_and_then_sleeps() {
+    on_both(|| async {
+        let (mut connecting, mut accepted) = pair().await;
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&polls);
+        let reader = tokio::spawn(async move {
+            let mut memory = [0; 8];
+            let mut bytes = ReadBuf::new(&mut memory);
+            std::future::poll_fn(|context| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                Pin::new(&mut accepted).poll_read(context, &mut bytes)
+            })
+            .await
+            .unwrap();
+            bytes.filled().to_vec()
+        });
+        // Once the number stays, it sleeps.
+        let mut before = usize::MAX;
+        while polls.load(Ordering::SeqCst) != before {
+            before = polls.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(before > 1, "it did not look again");
+        connecting.write_all(b"now").await.unwrap();
+        assert_eq!(reader.await.unwrap(), b"now");
+        assert_eq!(polls.load(Ordering::SeqCst), before + 1, "who sleeps is woken once");
     });
 }
 

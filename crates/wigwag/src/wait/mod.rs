@@ -8,5 +8,7 @@ pub mod readiness;
 pub mod runtime_guard;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod spin_backoff;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub mod task_waiter;
 pub mod waiter;
 pub mod wake_latency;

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::session::peer::Peer;
 use crate::stream::split;
 use crate::stream::tokio::watch::Watch;
+use crate::wait::task_waiter::{TaskWaiter, look_again};
 
 /// The reading half of a [`Stream`](crate::stream::tokio::stream::Stream): [`AsyncRead`] and [`AsyncBufRead`]. Dropping
 /// it shuts the stream for reading.
@@ -34,6 +35,7 @@ use crate::stream::tokio::watch::Watch;
 pub struct ReadHalf {
     reading: split::ReadHalf,
     watch: Arc<Watch>,
+    waiter: TaskWaiter,
 }
 
 /// The writing half of a [`Stream`](crate::stream::tokio::stream::Stream): [`AsyncWrite`]. Dropping it, or its
@@ -68,7 +70,10 @@ pub(super) type Halves = (split::ReadHalf, split::WriteHalf);
 /// Both halves of a stream, in the reactor; on an error they are given back.
 pub(super) fn halves((reading, writing): Halves) -> std::result::Result<(ReadHalf, WriteHalf), Box<(Error, Halves)>> {
     match Watch::new(reading.endpoint()) {
-        Ok(watch) => Ok((ReadHalf { reading, watch: Arc::clone(&watch) }, WriteHalf { writing, watch })),
+        Ok(watch) => Ok((
+            ReadHalf { reading, watch: Arc::clone(&watch), waiter: TaskWaiter::default() },
+            WriteHalf { writing, watch },
+        )),
         Err(error) => Err(Box::new((error, (reading, writing)))),
     }
 }
@@ -79,11 +84,19 @@ impl ReadHalf {
         // Cooperative budget: a reader that always finds bytes must still let other tasks run.
         let budget = ready!(coop::poll_proceed(context));
         while !self.reading.is_readable()? {
+            let endpoint = self.reading.endpoint();
+            if !endpoint.is_over() && self.waiter.looks_again(endpoint.wait(), !endpoint.shares_processor()) {
+                look_again(context);
+                return Poll::Pending;
+            }
+            self.waiter.announced();
             self.watch.reader.register(context.waker()); // before it says that it waits
             if self.reading.announce_read()? {
                 return Poll::Pending;
             }
         }
+        let endpoint = self.reading.endpoint();
+        self.waiter.found(|| endpoint.peer_rang_ns());
         budget.made_progress();
         Poll::Ready(Ok(()))
     }
