@@ -4,10 +4,12 @@
 //! ```text
 //! measure          requests per second and latency of both, taking turns
 //! service  client  a few resources; who asks for them
+//! runtime          one of tokio's runtimes
 //! carrier          a Unix socket or a Wigwag stream
 //! ```
 
 pub mod carrier;
 pub mod client;
 pub mod measure;
+pub mod runtime;
 pub mod service;

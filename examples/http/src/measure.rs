@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::carrier::Carrier;
 use crate::client::Client;
+use crate::runtime::Runtime;
 use crate::service::pattern;
 
 /// A server in a process of its own. It ends with this.
@@ -21,10 +22,10 @@ pub struct Server {
 
 impl Server {
     /// Starts the program that is `http-over-wigwag`, and waits until it listens.
-    pub fn start(program: &Path, carrier: Carrier, directory: &Path) -> anyhow::Result<Server> {
+    pub fn start(program: &Path, carrier: Carrier, runtime: Runtime, directory: &Path) -> anyhow::Result<Server> {
         let path = directory.join(carrier.name());
         let mut child = Command::new(program)
-            .args(["serve", "--over", carrier.name()])
+            .args(["serve", "--over", carrier.name(), "--runtime", runtime.name()])
             .arg(&path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -65,18 +66,22 @@ struct Work {
     sent: usize,
     /// Bytes that come back.
     got: usize,
+    /// Goal P17: the least rate, as a multiple of the Unix socket's.
+    goal: f64,
 }
 
 const WORKS: [Work; 4] = [
-    Work { name: "GET, 13 B", uri: "/", sent: 0, got: 13 },
-    Work { name: "GET, 64 KiB", uri: "/bytes/65536", sent: 0, got: 64 << 10 },
-    Work { name: "POST, 64 KiB there and back", uri: "/echo", sent: 64 << 10, got: 64 << 10 },
-    Work { name: "POST, 1 MiB there and back", uri: "/echo", sent: 1 << 20, got: 1 << 20 },
+    Work { name: "GET, 13 B", uri: "/", sent: 0, got: 13, goal: 2.0 },
+    Work { name: "GET, 64 KiB", uri: "/bytes/65536", sent: 0, got: 64 << 10, goal: 1.5 },
+    Work { name: "POST, 64 KiB there and back", uri: "/echo", sent: 64 << 10, got: 64 << 10, goal: 1.3 },
+    Work { name: "POST, 1 MiB there and back", uri: "/echo", sent: 1 << 20, got: 1 << 20, goal: 2.5 },
 ];
 
 /// One work over one carrier.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Row {
+    /// What ran the tasks of both sides.
+    pub runtime: Runtime,
     /// What was asked for.
     pub work: &'static str,
     /// What carried it.
@@ -91,56 +96,99 @@ pub struct Row {
     pub p99_ns: u64,
     /// The median over the rounds of the rate divided by the Unix socket's in the same round.
     pub times_unix: f64,
+    /// Processor time of both sides, in nanoseconds.
+    pub processor_ns_per_request: f64,
+    /// The median over the rounds of that, divided by the Unix socket's in the same round.
+    pub processor_times_unix: f64,
 }
 
-/// Measures all works over both carriers for about so many seconds, in so many rounds.
-pub async fn run(program: &Path, seconds: f64, rounds: usize) -> anyhow::Result<Vec<Row>> {
+/// What keeps goal P17 from being met: a sentence for each.
+pub fn missed(rows: &[Row]) -> Vec<String> {
+    let mut missed = Vec::new();
+    for row in rows.iter().filter(|row| row.carrier == Carrier::Wigwag) {
+        let goal = WORKS.iter().find(|work| work.name == row.work).map_or(f64::INFINITY, |work| work.goal);
+        let what = format!("{}, {}", row.work, row.runtime.name());
+        if row.times_unix < goal {
+            missed.push(format!("{what}: {:.2} times the Unix socket's rate, and the goal is {goal}", row.times_unix));
+        }
+        if row.processor_times_unix > 1.0 {
+            missed.push(format!("{what}: {:.2} times its processor time, and the goal is 1", row.processor_times_unix));
+        }
+    }
+    missed
+}
+
+/// Measures all works over both carriers for about so many seconds, in so many rounds. This task is a client of that
+/// runtime.
+pub async fn run(program: &Path, runtime: Runtime, seconds: f64, rounds: usize) -> anyhow::Result<Vec<Row>> {
     ensure!(seconds > 0.0 && seconds <= 3600.0, "--seconds {seconds} is not between 0 and 3600");
     ensure!(rounds > 0, "--rounds 0 measures nothing");
     let directory = private_directory()?;
     let mut rows = Vec::new();
     let slice = Duration::from_secs_f64(seconds / (rounds * WORKS.len() * Carrier::BOTH.len()) as f64);
     for work in WORKS {
-        let mut latencies = [Vec::new(), Vec::new()];
-        let mut rates = [Vec::new(), Vec::new()];
+        let mut measured = [Vec::new(), Vec::new()];
         for round in 0..rounds {
             let mut order = [0, 1];
             order.rotate_left(round % 2);
             for which in order {
                 // New processes each time, so that no luck of placement lasts.
-                let server = Server::start(program, Carrier::BOTH[which], directory.path())?;
+                let server = Server::start(program, Carrier::BOTH[which], runtime, directory.path())?;
                 let mut client = Client::connect(Carrier::BOTH[which], server.path()).await?;
-                ask(&mut client, work, slice / 10).await?;
-                let (times, rate) = ask(&mut client, work, slice).await?;
-                latencies[which].extend(times);
-                rates[which].push(rate);
+                ask(&mut client, &server, work, slice / 10).await?;
+                measured[which].push(ask(&mut client, &server, work, slice).await?);
                 drop(server);
                 let _ = std::fs::remove_file(directory.path().join(Carrier::BOTH[which].name()));
             }
         }
+        let ratio = |which: usize, figure: fn(&Measured) -> f64| {
+            median(measured[which].iter().zip(&measured[1]).map(|(one, unix)| figure(one) / figure(unix)).collect())
+        };
         for (which, carrier) in Carrier::BOTH.into_iter().enumerate() {
-            let times = &mut latencies[which];
+            let mut times: Vec<u64> = measured[which].iter().flat_map(|round| &round.times).copied().collect();
             times.sort_unstable();
             let at = |percent: usize| times[(times.len() - 1) * percent / 100];
-            let ratios = rates[which].iter().zip(&rates[1]).map(|(one, unix)| one / unix).collect();
+            let whole = |figure: fn(&Measured) -> f64| median(measured[which].iter().map(figure).collect());
             rows.push(Row {
+                runtime,
                 work: work.name,
                 carrier,
                 requests: times.len(),
-                requests_per_second: median(rates[which].clone()),
+                requests_per_second: whole(Measured::rate),
                 p50_ns: at(50),
                 p99_ns: at(99),
-                times_unix: median(ratios),
+                times_unix: ratio(which, Measured::rate),
+                processor_ns_per_request: whole(Measured::processor_ns),
+                processor_times_unix: ratio(which, Measured::processor_ns),
             });
         }
     }
     Ok(rows)
 }
 
-/// One request after the other; the times of each, and how many in a second.
-async fn ask(client: &mut Client, work: Work, time: Duration) -> anyhow::Result<(Vec<u64>, f64)> {
+/// Some requests, one after the other.
+struct Measured {
+    /// How long each took, in nanoseconds.
+    times: Vec<u64>,
+    seconds: f64,
+    processor_ns: u64,
+}
+
+impl Measured {
+    fn rate(&self) -> f64 {
+        self.times.len() as f64 / self.seconds
+    }
+
+    fn processor_ns(&self) -> f64 {
+        self.processor_ns as f64 / self.times.len() as f64
+    }
+}
+
+async fn ask(client: &mut Client, server: &Server, work: Work, time: Duration) -> anyhow::Result<Measured> {
     let body = Bytes::from(pattern(work.sent));
-    let (begin, mut times) = (Instant::now(), Vec::new());
+    let processor_ns =
+        || Ok::<_, std::io::Error>(processor_ns("self")? + processor_ns(&server.child.id().to_string())?);
+    let (before_ns, begin, mut times) = (processor_ns()?, Instant::now(), Vec::new());
     while times.is_empty() || begin.elapsed() < time {
         let start = Instant::now();
         let came = match work.sent {
@@ -150,8 +198,18 @@ async fn ask(client: &mut Client, work: Work, time: Duration) -> anyhow::Result<
         times.push(start.elapsed().as_nanos() as u64);
         ensure!(came.len() == work.got, "{}: {} bytes came where {} were right", work.name, came.len(), work.got);
     }
-    let rate = times.len() as f64 / begin.elapsed().as_secs_f64();
-    Ok((times, rate))
+    let seconds = begin.elapsed().as_secs_f64();
+    Ok(Measured { times, seconds, processor_ns: processor_ns()? - before_ns })
+}
+
+/// What a process's threads have used, in nanoseconds: proc(5), `schedstat`.
+fn processor_ns(process: &str) -> std::io::Result<u64> {
+    let mut sum = 0;
+    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default(); // it has just ended
+        sum += text.split(' ').next().and_then(|used| used.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(sum)
 }
 
 /// A directory that only this user can write to.

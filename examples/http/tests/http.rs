@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode, Version};
 use wigwag_http::carrier::Carrier;
 use wigwag_http::client::{Client, whole};
 use wigwag_http::measure::{Server, private_directory};
+use wigwag_http::runtime::Runtime;
 use wigwag_http::service::{CHUNK, pattern};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_http-over-wigwag");
@@ -21,7 +22,7 @@ fn over_both(test: impl AsyncFn(Carrier, Server)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for carrier in Carrier::BOTH {
         let directory = private_directory().unwrap();
-        let server = Server::start(Path::new(PROGRAM), carrier, directory.path()).unwrap();
+        let server = Server::start(Path::new(PROGRAM), carrier, Runtime::CurrentThread, directory.path()).unwrap();
         runtime.block_on(async { tokio::time::timeout(LIMIT, test(carrier, server)).await.expect("a hang") });
     }
 }
@@ -120,8 +121,9 @@ fn both_carriers_are_measured() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(rows.len(), 8);
+    assert_eq!(rows.len(), 16, "two runtimes, four works, two carriers");
     for row in &rows {
         assert!(row["requests"].as_u64().unwrap() > 0 && row["requests_per_second"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["processor_ns_per_request"].as_f64().unwrap() > 0.0, "{row}");
     }
 }
