@@ -137,12 +137,24 @@ impl Producer {
         self.consumed != self.produced
     }
 
+    /// Where the byte goes that comes after `count` more, which are not handed over yet.
+    #[inline(always)]
+    pub fn position_after(&self, count: usize) -> usize {
+        (self.produced.wrapping_add(count as u64) & (self.capacity - 1)) as usize
+    }
+
     /// Hands `count` bytes over, at most as many as there is room for. Whether the consumer must be rung for.
     #[inline(always)]
     pub fn publish(&mut self, words: &Words<'_>, count: usize) -> bool {
+        self.append(words, count);
+        Waiting(words.waits_for_data).claim()
+    }
+
+    /// As [`publish`](Producer::publish), and a consumer that sleeps is left asleep: a `publish` must follow.
+    #[inline(always)]
+    pub fn append(&mut self, words: &Words<'_>, count: usize) {
         self.produced = self.produced.wrapping_add(count as u64) & COUNT_MASK;
         words.produced.fetch_add((count as u64) << 1, Ordering::SeqCst); // first half of Dekker's pattern
-        Waiting(words.waits_for_data).claim()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The writing direction of one end of a stream.
 
-use std::io;
+use std::{io, iter};
 
 use crate::error::{Error, ErrorKind};
 use crate::faults::{self, Fault};
@@ -28,6 +28,8 @@ pub struct Writer {
 
 /// Most bytes that are lent at a time for a peer that is not trusted.
 const COPY_MAX: usize = 16 << 10;
+/// Bytes of one write that are worth to wake a reader for, before the rest is there.
+const WAKE_STEP: usize = 128 << 10;
 /// Writes to a ring that is not read between two looks whether the other end lives.
 const WRITES_PER_LIFE_SIGN: u32 = 64;
 
@@ -143,7 +145,7 @@ impl Writer {
             return Ok(endpoint.check_fork().map(|()| 0)?);
         }
         let room = self.room(endpoint, from.len())?;
-        Ok(self.put(endpoint, room, from))
+        Ok(self.put(endpoint, room.min(from.len()), iter::once(from)))
     }
 
     /// Writes as much as there is room for, or `None`: the ring is full.
@@ -152,7 +154,7 @@ impl Writer {
             return Ok(endpoint.check_fork().map(|()| Some(0))?);
         }
         let room = self.try_room_beside_the_dead(endpoint, from.len())?;
-        Ok(room.map(|room| self.put(endpoint, room, from)))
+        Ok(room.map(|room| self.put(endpoint, room.min(from.len()), iter::once(from))))
     }
 
     /// Writes from several buffers; waits until there is room for the first byte.
@@ -171,38 +173,47 @@ impl Writer {
         buffers: &[io::IoSlice<'_>],
     ) -> io::Result<Option<usize>> {
         endpoint.check_fork()?;
-        let mut total = 0;
-        for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
-            let count = match self.try_room_beside_the_dead(endpoint, buffer.len()) {
-                Ok(Some(room)) => self.put(endpoint, room, buffer),
-                Ok(None) if total == 0 => return Ok(None),
-                Err(error) if total == 0 => return Err(error),
-                // What there is room for already, and no more: an error comes with the next call.
-                _ => break,
-            };
-            total += count;
-            if count < buffer.len() {
-                break;
-            }
+        let wanted = buffers.iter().fold(0, |sum: usize, buffer| sum.saturating_add(buffer.len()));
+        if wanted == 0 {
+            return Ok(Some(0));
         }
-        Ok(Some(total))
+        let room = self.try_room_beside_the_dead(endpoint, wanted)?;
+        let parts = buffers.iter().map(|buffer| &**buffer);
+        Ok(room.map(|room| self.put(endpoint, room.min(wanted), parts)))
     }
 
-    /// Copies what there is room for, in steps: the other end may begin while the rest is copied.
+    /// Copies the first `count` bytes of some buffers, for which there is room, in steps: the other end may begin while
+    /// the rest is copied. Buffers that belong together, such as a head and a body, are in one step, so that a reader
+    /// does not come for the head alone. One that sleeps is rung for once it is worth it: if it came for the first step,
+    /// it would go to sleep again before the next one.
     #[inline(always)]
-    fn put(&mut self, endpoint: &Endpoint, room: usize, from: &[u8]) -> usize {
-        let count = room.min(from.len());
+    fn put<'a>(&mut self, endpoint: &Endpoint, count: usize, buffers: impl Iterator<Item = &'a [u8]>) -> usize {
         self.lent = 0;
-        for part in from[..count].chunks(step_of(endpoint)) {
-            let position = self.ring.position();
-            if faults::is(Fault::EarlyBytes) {
-                self.publish(endpoint, part.len());
-                faults::widen_window();
-                endpoint.segment().copy_to_ring(endpoint.side(), position, part);
-                continue;
+        let step = step_of(endpoint);
+        let (mut done, mut copied, mut left_asleep) = (0, 0, 0);
+        for mut rest in buffers {
+            while !rest.is_empty() && done < count {
+                let (part, behind) = rest.split_at(rest.len().min(count - done).min(step - copied));
+                let position = self.ring.position_after(copied);
+                if faults::is(Fault::EarlyBytes) {
+                    self.publish(endpoint, part.len());
+                    faults::widen_window();
+                    endpoint.segment().copy_to_ring(endpoint.side(), position, part);
+                } else {
+                    endpoint.segment().copy_to_ring(endpoint.side(), position, part);
+                    copied += part.len();
+                }
+                rest = behind;
+                done += part.len();
+                if done == count || left_asleep + copied >= WAKE_STEP {
+                    self.publish(endpoint, std::mem::take(&mut copied));
+                    left_asleep = 0;
+                } else if copied == step {
+                    self.ring.append(&endpoint.outgoing(), copied);
+                    endpoint.count_written(copied);
+                    left_asleep += std::mem::take(&mut copied);
+                }
             }
-            endpoint.segment().copy_to_ring(endpoint.side(), position, part);
-            self.publish(endpoint, part.len());
         }
         count
     }
