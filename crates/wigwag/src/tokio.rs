@@ -30,11 +30,13 @@
 //! fourth time, and so on). It goes on all the same. Leave such calls to
 //! [`spawn_blocking`](::tokio::task::spawn_blocking), where nothing is said.
 //!
-//! # PollingBackoff
+//! # Waiting
 //! For a reply that may be nearer than a wake-up, and for the next request of a quick client, the task's thread spins
 //! for up to some 50 microseconds, like a blocking one, as long as that pays; what was in vain puts off the next try,
-//! twice as long each time. [`Wait::Park`](crate::Wait::Park) never spins; [`Wait::Spin`](crate::Wait::Spin) is no
-//! different from the default here, because a thread of a runtime must not be kept.
+//! twice as long each time. A stream's reader does not spin: it asks to be polled again once the runtime has nothing
+//! else to do, for about as long as a wake-up takes. [`Wait::Park`](crate::Wait::Park) does neither;
+//! [`Wait::Spin`](crate::Wait::Spin) is no different from the default here, because a thread of a runtime must not be
+//! kept.
 //!
 //! [tokio]: https://tokio.rs
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, ErrorKind as Io, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -699,6 +699,85 @@ fn accepting() {
             std::thread::spawn(move || std::io::copy(&mut reading, &mut writing));
         }
     });
+}
+
+/// Plays an end that sleeps again at once, however often it is rung for: how often that was while `operation` ran, and
+/// what had been done each time, as the ring word says.
+fn rings_during(raw: &Raw, waits: usize, done: usize, operation: impl FnOnce()) -> Vec<u64> {
+    let (waits, done) = (raw.half(waits), raw.word(done));
+    let (is_there, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    waits.store(1, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| {
+            let all = (0..rustix::thread::CpuSet::MAX_CPU).fold(rustix::thread::CpuSet::new(), |mut all, processor| {
+                all.set(processor);
+                all
+            });
+            rustix::thread::sched_setaffinity(None, &all).unwrap(); // the operation's thread may have but one
+            let mut rings = Vec::new();
+            is_there.store(true, Ordering::SeqCst);
+            loop {
+                let was_last = is_over.load(Ordering::SeqCst);
+                if waits.load(Ordering::SeqCst) == 0 {
+                    rings.push(done.load(Ordering::SeqCst) >> 1);
+                    waits.store(1, Ordering::SeqCst);
+                }
+                if was_last {
+                    return rings;
+                }
+            }
+        });
+        while !is_there.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        operation();
+        is_over.store(true, Ordering::SeqCst);
+        sleeper.join().unwrap()
+    })
+}
+
+#[test]
+fn who_sleeps_is_rung_for_once_it_is_worth_it() {
+    const WAITS_FOR_DATA: usize = 1024;
+    const WAITS_FOR_ROOM: usize = 1028;
+    const PROCESSOR: usize = 1040;
+    let [produced_there, consumed_there, produced_back, consumed_back] = [4096, 4224, 4352, 4480];
+    let ground = Ground::new();
+    let listener = StreamListener::builder().ring_bytes(1 << 20).bind(ground.socket()).unwrap();
+    let raw = Raw::connect_stream(&ground.socket());
+    let mut stream = listener.accept().unwrap();
+    let (head, body) = ([1; 63], vec![2; 100_000]);
+    let whole = (head.len() + body.len()) as u64;
+    // A head and a body are one message, and so is a body that takes several steps to copy.
+    let rings = rings_during(&raw, WAITS_FOR_DATA, produced_back, || {
+        let count = stream.write_vectored(&[IoSlice::new(&head), IoSlice::new(&body)]).unwrap();
+        assert_eq!(count as u64, whole);
+    });
+    assert_eq!(rings, [whole]);
+    raw.word(consumed_back).store(whole << 1, Ordering::SeqCst);
+    raw.word(produced_there).store(300_000 << 1, Ordering::SeqCst);
+    let rings = rings_during(&raw, WAITS_FOR_ROOM, consumed_there, || {
+        assert_eq!(stream.read(&mut [0; 100_000]).unwrap(), 100_000);
+    });
+    assert_eq!(rings, [100_000]);
+    // What takes long to copy may be told of before it is done, but not on the one processor that both are on.
+    let thread = std::thread::spawn(move || {
+        let here = rustix::thread::sched_getcpu();
+        let mut only = rustix::thread::CpuSet::new();
+        only.set(here);
+        rustix::thread::sched_setaffinity(None, &only).unwrap();
+        let large = vec![3; 900_000];
+        let mut consumed = whole;
+        for shares_processor in [false, true] {
+            raw.half(PROCESSOR).store(if shares_processor { here as u32 + 1 } else { 0 }, Ordering::SeqCst);
+            let rings = rings_during(&raw, WAITS_FOR_DATA, produced_back, || stream.write_all(&large).unwrap());
+            consumed += 900_000;
+            assert_eq!(rings.last(), Some(&consumed));
+            assert!(rings.len() == 1 || !shares_processor, "{rings:?}");
+            raw.word(consumed_back).store(consumed << 1, Ordering::SeqCst);
+        }
+    });
+    thread.join().unwrap();
 }
 
 // ---- lies and forks -------------------------------------------------------------------------------------------------

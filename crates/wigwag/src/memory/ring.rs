@@ -119,7 +119,7 @@ impl Producer {
     /// Bytes that can be written, by the consumer's word of just now.
     #[inline]
     pub fn look(&mut self, words: &Words<'_>) -> Result<usize, ImpossibleCount> {
-        let word = words.consumed.load(Ordering::Acquire); // partner: `Consumer::release`
+        let word = words.consumed.load(Ordering::Acquire); // partner: `Consumer::give_back`
         self.consumed = check(word >> 1, self.consumed, distance(self.consumed, self.produced))?;
         self.is_reader_gone |= word & CLOSED != 0;
         Ok((self.capacity - distance(self.consumed, self.produced).min(self.capacity)) as usize)
@@ -208,7 +208,7 @@ impl Consumer {
         if self.is_at_end {
             return Ok(0);
         }
-        let word = words.produced.load(Ordering::Acquire); // partner: `Producer::publish`
+        let word = words.produced.load(Ordering::Acquire); // partner: `Producer::append`
         let most_more = self.capacity - distance(self.consumed, self.produced);
         self.produced = check(word >> 1, self.produced, most_more)?;
         let available = distance(self.consumed, self.produced);
@@ -226,8 +226,7 @@ impl Consumer {
     /// Gives `count` bytes back, at most as many as are available. Whether the producer must be rung for.
     #[inline(always)]
     pub fn release(&mut self, words: &Words<'_>, count: usize) -> bool {
-        self.consumed = self.consumed.wrapping_add(count as u64) & COUNT_MASK;
-        words.consumed.fetch_add((count as u64) << 1, Ordering::SeqCst); // first half of Dekker's pattern
+        self.give_back(words, count);
         // A producer sleeps only when nothing was free. What it wrote before that may be more than is known here: then
         // this is an overestimate, and it is woken early.
         let free = self.capacity - distance(self.consumed, self.produced).min(self.capacity);
@@ -235,6 +234,13 @@ impl Consumer {
             return false;
         }
         free >= self.capacity / ROOM_WORTH_A_WAKE && Waiting(words.waits_for_room).claim()
+    }
+
+    /// As [`release`](Consumer::release), and a producer that sleeps is left asleep: a `release` must follow.
+    #[inline(always)]
+    pub fn give_back(&mut self, words: &Words<'_>, count: usize) {
+        self.consumed = self.consumed.wrapping_add(count as u64) & COUNT_MASK;
+        words.consumed.fetch_add((count as u64) << 1, Ordering::SeqCst); // first half of Dekker's pattern
     }
 }
 

@@ -404,6 +404,11 @@ impl Endpoint {
         self.think_ns.load(Ordering::Relaxed)
     }
 
+    /// Whether the other end was on this processor when it rang or went to sleep last.
+    pub fn shares_processor(&self) -> bool {
+        self.peer_line().processor.load(Ordering::Relaxed) == cpu::current() // a hint
+    }
+
     /// How its owner wants it to wait.
     pub fn wait(&self) -> Wait {
         self.wait
@@ -530,6 +535,7 @@ impl Endpoint {
         mut look: impl FnMut() -> std::result::Result<bool, ImpossibleCount>,
     ) -> io::Result<bool> {
         self.check_fork()?;
+        self.own_line().processor.store(cpu::current(), Ordering::Relaxed); // a hint
         Waiting(waiting).announce();
         let is_over = self.is_over();
         let is_there = look().map_err(|lie| self.condemn(lie))? || self.is_shut(direction);

@@ -158,14 +158,32 @@ impl Reader {
     #[cfg(all(feature = "tokio", not(loom)))]
     pub fn read_with(&mut self, endpoint: &Endpoint, most: usize, mut put: impl FnMut(&[u8])) -> io::Result<()> {
         let mut left = self.fill(endpoint)?.len().min(most);
+        let mut left_asleep = 0;
         while left > 0 {
             let part = self.fill(endpoint)?;
             let len = left.min(part.len()).min(step_of(endpoint));
             put(&part[..len]);
-            self.consume(endpoint, len);
             left -= len;
+            if endpoint.is_trusted() && left > 0 {
+                self.step(endpoint, len, &mut left_asleep);
+            } else {
+                self.consume(endpoint, len);
+            }
         }
         Ok(())
+    }
+
+    /// Gives back what was just read, of a read that goes on. A writer that sleeps is rung for once it is worth it: if
+    /// it came for each step, it would sleep again in between.
+    #[inline(always)]
+    fn step(&mut self, endpoint: &Endpoint, len: usize, left_asleep: &mut usize) {
+        *left_asleep += len;
+        if *left_asleep >= WAKE_STEP && !endpoint.shares_processor() {
+            *left_asleep = 0;
+            return self.release(endpoint, len);
+        }
+        self.ring.give_back(&endpoint.incoming(), len);
+        endpoint.count_read(len);
     }
 
     /// Reads into several buffers; waits for the first byte.
@@ -199,7 +217,7 @@ impl Reader {
     fn take(&mut self, endpoint: &Endpoint, available: usize, into: &mut [u8]) -> usize {
         let count = available.min(into.len());
         let step = step_of(endpoint);
-        let mut done = 0;
+        let (mut done, mut left_asleep) = (0, 0);
         while done < count {
             let part = &mut into[done..count.min(done + step)];
             endpoint.segment().copy_from_ring(
@@ -210,7 +228,11 @@ impl Reader {
             );
             done += part.len();
             let len = part.len();
-            self.release(endpoint, len);
+            if done < count {
+                self.step(endpoint, len, &mut left_asleep);
+            } else {
+                self.release(endpoint, len);
+            }
         }
         count
     }
@@ -279,6 +301,9 @@ impl Reader {
     }
 }
 
+/// Bytes of one write, or of one read, that are worth to wake the other end for before the rest is done, if it has
+/// another processor: on this one it would only be in the way.
+pub const WAKE_STEP: usize = 128 << 10;
 /// A first-level cache holds as much, about: what was just copied is still there for whoever made it or is to use it.
 const STEP_MAX: usize = 32 << 10;
 

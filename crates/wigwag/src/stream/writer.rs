@@ -9,7 +9,7 @@ use crate::memory::ring::Producer;
 use crate::stream::blocking::WaitState;
 use crate::stream::endpoint::Endpoint;
 use crate::stream::half::Direction;
-use crate::stream::reader::step_of;
+use crate::stream::reader::{WAKE_STEP, step_of};
 
 /// What only the writing side knows.
 pub struct Writer {
@@ -28,8 +28,6 @@ pub struct Writer {
 
 /// Most bytes that are lent at a time for a peer that is not trusted.
 const COPY_MAX: usize = 16 << 10;
-/// Bytes of one write that are worth to wake a reader for, before the rest is there.
-const WAKE_STEP: usize = 128 << 10;
 /// Writes to a ring that is not read between two looks whether the other end lives.
 const WRITES_PER_LIFE_SIGN: u32 = 64;
 
@@ -205,7 +203,7 @@ impl Writer {
                 }
                 rest = behind;
                 done += part.len();
-                if done == count || left_asleep + copied >= WAKE_STEP {
+                if done == count || left_asleep + copied >= WAKE_STEP && !endpoint.shares_processor() {
                     self.publish(endpoint, std::mem::take(&mut copied));
                     left_asleep = 0;
                 } else if copied == step {

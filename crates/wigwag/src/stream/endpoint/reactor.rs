@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::stream::endpoint::{CloseReason, Endpoint, Reason};
 use crate::stream::half::Direction;
-use crate::sys::cpu;
 use crate::sys::epoll::Events;
 
 impl Endpoint {
@@ -38,11 +37,6 @@ impl Endpoint {
     pub fn is_waiting_for_room(&self) -> bool {
         // Relaxed: as above.
         self.outgoing().waits_for_room.load(Ordering::Relaxed) != 0 && !self.is_shut(Direction::Writing)
-    }
-
-    /// Whether the other end was on this processor when it rang last.
-    pub fn shares_processor(&self) -> bool {
-        self.peer_line().processor.load(Ordering::Relaxed) == cpu::current() // a hint
     }
 
     /// The runtime by which this end would be woken is gone.
