@@ -1,7 +1,7 @@
 //! What the control thread and the serving threads share: messages one way, commands the other, and counters.
 
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
@@ -23,8 +23,8 @@ use crate::wait::policy::Wait;
 /// What the serving threads and the control thread share.
 #[derive(Debug)]
 pub struct ServiceShared {
-    /// The serving threads' message boxes.
-    mailboxes: Mutex<Vec<Arc<Mailbox>>>,
+    /// The serving threads.
+    threads: Mutex<Vec<ServingThread>>,
     /// Set once, by a shutdown: the control thread makes no new session from then on.
     shutdown: AtomicBool,
     /// Set once, by the control thread: there will be no new session, so the serving threads finish what they have.
@@ -66,6 +66,14 @@ pub enum Command {
     Watch(u64),
 }
 
+/// A serving thread, as the control thread sees it.
+#[derive(Debug)]
+struct ServingThread {
+    mailbox: Arc<Mailbox>,
+    /// The sessions that are assigned to it and whose clients are there.
+    sessions: usize,
+}
+
 /// The message box of one serving thread.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -76,8 +84,6 @@ pub struct Mailbox {
     pub bell: Bell,
     /// What the serving thread says of itself: written by it alone.
     pub record: ThreadEntry,
-    /// The sessions that are assigned to it and whose clients are there: changed under the lock of the mailboxes.
-    assigned: AtomicUsize,
 }
 
 /// What lies in a mailbox.
@@ -114,13 +120,7 @@ pub struct Redelivery {
 
 impl Mailbox {
     fn new(record: ThreadEntry) -> Result<Arc<Mailbox>> {
-        Ok(Arc::new(Mailbox {
-            messages: Mutex::default(),
-            wake_flag: WakeFlag::lowered(),
-            bell: Bell::new()?,
-            record,
-            assigned: AtomicUsize::new(0),
-        }))
+        Ok(Arc::new(Mailbox { messages: Mutex::default(), wake_flag: WakeFlag::lowered(), bell: Bell::new()?, record }))
     }
 
     /// Puts a message in; gives it back if nobody would read it.
@@ -165,7 +165,7 @@ impl ServiceShared {
         let statistics = statistics_of(launch)?;
         launch.claim.announce(statistics.memory());
         Ok(Arc::new(ServiceShared {
-            mailboxes: Mutex::new(vec![Mailbox::new(statistics.thread(0))?]),
+            threads: Mutex::new(vec![ServingThread { mailbox: Mailbox::new(statistics.thread(0))?, sessions: 0 }]),
             shutdown: AtomicBool::new(false),
             is_complete: AtomicBool::new(false),
             commands: Mutex::default(),
@@ -181,7 +181,7 @@ impl ServiceShared {
 
     /// The mailboxes of all serving threads.
     pub fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
-        sync::lock(&self.mailboxes).clone()
+        sync::lock(&self.threads).iter().map(|thread| Arc::clone(&thread.mailbox)).collect()
     }
 
     /// Makes mailboxes for `count` serving threads in all; no session goes to the new ones before
@@ -196,54 +196,53 @@ impl ServiceShared {
 
     /// Publishes the mailboxes, and assigns the sessions that no thread has taken yet.
     pub fn open(&self, mailboxes: Vec<Arc<Mailbox>>) {
-        let mut current = sync::lock(&self.mailboxes);
-        *current = mailboxes;
-        let waiting = std::mem::take(&mut sync::lock(&current[0].messages).unread);
+        let mut threads = sync::lock(&self.threads);
+        let there = threads.len(); // they are the first of `mailboxes`
+        threads.extend(mailboxes.into_iter().skip(there).map(|mailbox| ServingThread { mailbox, sessions: 0 }));
+        let waiting = std::mem::take(&mut sync::lock(&threads[0].mailbox.messages).unread);
         for (number, message) in waiting.into_iter().enumerate() {
             let index = match &message {
                 WorkerMessage::AddSession(session) => {
-                    let index = number % current.len();
-                    session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the mailboxes
-                    current[0].assigned.fetch_sub(1, Ordering::Relaxed); // as above
-                    current[index].assigned.fetch_add(1, Ordering::Relaxed); // as above
+                    let index = number % threads.len();
+                    session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the threads
+                    threads[0].sessions -= 1;
+                    threads[index].sessions += 1;
                     index
                 }
                 _ => 0,
             };
-            let _ = current[index].post(message); // none of them is closed before it serves
+            let _ = threads[index].mailbox.post(message); // none of them is closed before it serves
         }
         if self.is_complete() {
-            current.iter().for_each(|mailbox| mailbox.raise_flag()); // the new ones have not been told
+            threads.iter().for_each(|thread| thread.mailbox.raise_flag()); // the new ones have not been told
         }
     }
 
     /// Assigns a session to the serving thread that has the fewest. The number of the session would not do: those that
     /// are turned away take numbers, too, such as every client that asks an older server in its own version first.
     pub fn deal(&self, session: &Arc<Session>) {
-        let mailboxes = sync::lock(&self.mailboxes);
-        let mut by_load: Vec<usize> = (0..mailboxes.len()).collect();
-        by_load.sort_by_key(|&index| mailboxes[index].assigned.load(Ordering::Relaxed)); // under the lock
-        let mut is_taken = false;
-        for index in by_load {
-            session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the mailboxes
-            is_taken = mailboxes[index].post(WorkerMessage::AddSession(Arc::clone(session))).is_none();
+        let mut threads = sync::lock(&self.threads);
+        let mut by_load: Vec<usize> = (0..threads.len()).collect();
+        by_load.sort_by_key(|&index| threads[index].sessions);
+        for (tried, index) in by_load.into_iter().enumerate() {
+            session.mailbox.store(index as u64, Ordering::Relaxed); // under the lock of the threads
+            let is_taken = threads[index].mailbox.post(WorkerMessage::AddSession(Arc::clone(session))).is_none();
+            let is_last = tried + 1 == threads.len();
+            if is_taken || is_last {
+                threads[index].sessions += 1; // until `forget` or `orphan`, which also come if nobody took it
+            }
             if is_taken {
-                break;
+                return;
             }
         }
-        // Counted even if nobody took it, since `forget` will take one off.
-        let index = session.mailbox.load(Ordering::Relaxed) as usize; // under the lock of the mailboxes
-        mailboxes[index].assigned.fetch_add(1, Ordering::Relaxed); // under the lock of the mailboxes
-        if !is_taken {
-            session.end(Reason::Shutdown, "no thread is left that serves".into());
-        }
+        session.end(Reason::Shutdown, "no thread is left that serves".into());
     }
 
     /// The thread of this mailbox cannot go on. Returns the sessions that it has not taken yet; no other is assigned to
     /// it.
     pub fn close_mailbox(&self, mailbox: &Mailbox) -> Vec<Arc<Session>> {
         let unread = {
-            let _ports = sync::lock(&self.mailboxes);
+            let _threads = sync::lock(&self.threads); // so that nobody posts meanwhile
             let mut messages = sync::lock(&mailbox.messages);
             messages.is_closed = true;
             std::mem::take(&mut messages.unread)
@@ -258,40 +257,36 @@ impl ServiceShared {
     /// Tells the serving thread of a session that it is over; a message it has not read is taken back instead, so that
     /// clients who come and go while a handler runs leave nothing behind.
     pub fn forget(&self, session: &Session) {
-        let unread = {
-            let mailboxes = sync::lock(&self.mailboxes);
-            let mailbox = &mailboxes[session.mailbox.load(Ordering::Relaxed) as usize];
-            mailbox.assigned.fetch_sub(1, Ordering::Relaxed); // under the lock of the mailboxes
-            let unread = mailbox.cancel(session.id);
+        let unread = self.with_thread_of(session, |thread| {
+            thread.sessions -= 1;
+            let unread = thread.mailbox.cancel(session.id);
             if unread.is_none() {
-                let _ = mailbox.post(WorkerMessage::RemoveSession(session.id));
+                let _ = thread.mailbox.post(WorkerMessage::RemoveSession(session.id));
             }
             unread
-        };
+        });
         drop(unread); // may be the last owner of the memory: not under the lock
     }
 
     /// Tells the serving thread of a session that its sender is gone.
     pub fn orphan(&self, session: &Session) {
-        {
-            let mailboxes = sync::lock(&self.mailboxes);
-            let index = session.mailbox.load(Ordering::Relaxed) as usize; // under the lock of the mailboxes
-            mailboxes[index].assigned.fetch_sub(1, Ordering::Relaxed); // under the lock of the mailboxes
-        }
-        self.post(session, WorkerMessage::Drain(session.id));
+        let unread = self.with_thread_of(session, |thread| {
+            thread.sessions -= 1;
+            thread.mailbox.post(WorkerMessage::Drain(session.id))
+        });
+        drop(unread); // not under the lock, as above
+    }
+
+    /// Does something with the serving thread of a session, which stays that of the session meanwhile.
+    fn with_thread_of<R>(&self, session: &Session, with: impl FnOnce(&mut ServingThread) -> R) -> R {
+        let mut threads = sync::lock(&self.threads);
+        with(&mut threads[session.mailbox.load(Ordering::Relaxed) as usize]) // under the lock of the threads
     }
 
     /// Hands a message to the serving thread of its session once more.
     pub fn redeliver(&self, again: Redelivery) {
         let session = Arc::clone(&again.session);
-        self.post(&session, WorkerMessage::Redeliver(again));
-    }
-
-    fn post(&self, session: &Session, message: WorkerMessage) {
-        let unread = {
-            let mailboxes = sync::lock(&self.mailboxes);
-            mailboxes[session.mailbox.load(Ordering::Relaxed) as usize].post(message) // under the lock of the mailboxes
-        };
+        let unread = self.with_thread_of(&session, |thread| thread.mailbox.post(WorkerMessage::Redeliver(again)));
         drop(unread); // a message stays with its sender then; not under the lock, as above
     }
 

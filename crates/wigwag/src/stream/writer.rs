@@ -182,8 +182,8 @@ impl Writer {
 
     /// Copies the first `count` bytes of some buffers, for which there is room, in steps: the other end may begin while
     /// the rest is copied. Buffers that belong together, such as a head and a body, are in one step, so that a reader
-    /// does not come for the head alone. One that sleeps is rung for once it is worth it: if it came for the first step,
-    /// it would go to sleep again before the next one.
+    /// does not come for the head alone. One that sleeps is rung for once it is worth it: if it came for the first
+    /// step, it would go to sleep again before the next one.
     #[inline(always)]
     fn put<'a>(&mut self, endpoint: &Endpoint, count: usize, buffers: impl Iterator<Item = &'a [u8]>) -> usize {
         self.lent = 0;

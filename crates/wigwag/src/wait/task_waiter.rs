@@ -1,9 +1,9 @@
-//! How a task waits before it leaves the waiting to its reactor: it looks again while its runtime would otherwise sleep.
+//! How a task waits before it leaves that to its reactor: it looks again while its runtime would otherwise sleep.
 //!
-//! To be woken costs a task as much as a thread, but a task must not spin: its thread is that of others, too. So it asks
-//! the runtime to be polled once more after all tasks that are ready (`tokio::task::yield_now`). The runtime does that
-//! instead of going to sleep, and looks at its reactor in between, so nobody else waits longer for it. Meanwhile the
-//! other side need not ring.
+//! To be woken costs a task as much as a thread, but a task must not spin: its thread is that of others, too. So it
+//! asks the runtime to be polled once more after all tasks that are ready (`tokio::task::yield_now`). The runtime does
+//! that instead of going to sleep, and looks at its reactor in between, so nobody else waits longer for it. Meanwhile
+//! the other side need not ring.
 //!
 //! How long it looks follows the rules for a client's spin, [`SpinBudget`]: about as long as a wake-up takes, as
 //! [`WakeLatency`] learns it, less after each time in vain, and soon only now and then. Where other tasks keep the

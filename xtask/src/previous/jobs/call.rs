@@ -42,9 +42,9 @@ fn has_served(server: Running, served: usize) -> anyhow::Result<()> {
 }
 
 pub fn commands(scene: &Scene) -> anyhow::Result<()> {
-    // The two commands wait for each other: one thread alone would never answer. A session belongs to a thread. Version 1
-    // chooses it by the number of the connection, and a newer client takes two numbers: of the first four no two have the
-    // same of five threads.
+    // The two commands wait for each other: one thread alone would never answer. A session belongs to a thread. Version
+    // 1 chooses it by the number of the connection, and a newer client takes two numbers: of the first four no two have
+    // the same of five threads.
     let meet = "name=$(cat); : > \"$name\"; until [ -e one ] && [ -e two ]; do sleep 0.01; done; echo \"$name\" met";
     let server = scene.serve(scene.server, "meet", &["--exec", meet, "--threads", "5", "--slots", "2"])?;
     let names = ["one", "two"];
