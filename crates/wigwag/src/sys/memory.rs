@@ -63,20 +63,23 @@ pub fn reserve(file: impl AsFd, size: usize) -> Result<()> {
     check_file_size(size)?;
     match crate::sys::retry(|| rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size as u64)) {
         Ok(()) => Ok(()),
-        // A file system that cannot: what is read is written again, page by page, and so comes to be there.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            let mut page = [0; 4096];
-            for offset in (0..size).step_by(page.len()) {
-                let len = page.len().min(size - offset);
-                if !read_exact(&file, offset as u64, &mut page[..len]) {
-                    return Err(Error::io("read a file", Errno::IO));
-                }
-                write_exact(&file, &page[..len], offset as u64)?;
-            }
-            Ok(())
-        }
+        // The file system cannot do so.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_again(&file, size),
         Err(error) => Err(Error::io(format_args!("reserve {size} bytes of a file"), error)),
     }
+}
+
+/// Reads the first `size` bytes of a file and writes them again, page by page, so that none of them is a hole any more.
+fn write_again(file: impl AsFd, size: usize) -> Result<()> {
+    let mut page = [0; 4096];
+    for offset in (0..size).step_by(page.len()) {
+        let len = page.len().min(size - offset);
+        if !read_exact(&file, offset as u64, &mut page[..len]) {
+            return Err(Error::io("read a file", Errno::IO));
+        }
+        write_exact(&file, &page[..len], offset as u64)?;
+    }
+    Ok(())
 }
 
 /// Writes all of `bytes` into a file.
@@ -340,6 +343,61 @@ mod tests {
     }
 
     #[test]
+    fn what_is_reserved_is_there_as_it_was_also_where_the_file_system_cannot_do_so() {
+        const SIZE: usize = 2 * 4096 + 100;
+        let ways: [fn(&OwnedFd, usize) -> Result<()>; 2] =
+            [|file, size| reserve(file, size), |file, size| write_again(file, size)];
+        for way in ways {
+            let file = memfd_create("file", MemfdFlags::CLOEXEC).unwrap();
+            ftruncate(&file, SIZE as u64).unwrap();
+            rustix::io::pwrite(&file, b"kept", 5000).unwrap();
+            assert!(fstat(&file).unwrap().st_blocks < 3 * 8, "there are holes");
+            way(&file, SIZE).unwrap();
+            let stat = fstat(&file).unwrap();
+            assert!(stat.st_blocks >= 3 * 8 && stat.st_size == SIZE as i64, "three pages of eight sectors");
+            let mut bytes = vec![0; SIZE];
+            assert!(read_exact(&file, 0, &mut bytes));
+            assert_eq!(bytes[5000..5004], *b"kept");
+            assert_eq!(bytes.iter().filter(|byte| **byte != 0).count(), 4);
+        }
+        let short = memfd_create("file", MemfdFlags::CLOEXEC).unwrap();
+        assert!(write_again(&short, 1).is_err(), "there is nothing to write again");
+    }
+
+    #[test]
+    fn bytes_are_written_to_the_last_or_it_is_an_error() {
+        let memory = create_sealed("wigwag", 4096).unwrap();
+        write_exact(&memory, b"last", 4092).unwrap();
+        // The kernel writes the first byte and then comes to the end, which is sealed: as on a disk that is full.
+        let error = write_exact(&memory, b"!?", 4095).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+        let mut bytes = [0; 4];
+        assert!(read_exact(&memory, 4092, &mut bytes) && bytes == *b"las!");
+    }
+
+    #[test]
+    fn what_there_is_of_a_file_is_read_as_far_as_there_is_room() {
+        let file = memfd_create("file", MemfdFlags::CLOEXEC).unwrap();
+        let mut bytes = [0; 8];
+        assert_eq!(read_some(&file, &mut bytes), 0);
+        rustix::io::pwrite(&file, b"1 2\n", 0).unwrap();
+        assert_eq!(read_some(&file, &mut bytes), 4);
+        assert_eq!(bytes, *b"1 2\n\0\0\0\0");
+        assert_eq!(read_some(&file, &mut bytes[..3]), 3);
+    }
+
+    #[test]
+    fn what_is_opened_anew_can_be_mapped_to_be_written_and_is_not_inherited() {
+        let memory = create_sealed("wigwag", 4096).unwrap();
+        let (ours, theirs) = open_twice(&memory).unwrap();
+        for opened in [ours, theirs] {
+            assert_eq!(rustix::io::fcntl_getfd(&opened).unwrap(), rustix::io::FdFlags::CLOEXEC);
+            assert_eq!(inode(&opened), inode(&memory));
+            Mapping::new(&opened, 4096, 4096).unwrap();
+        }
+    }
+
+    #[test]
     fn a_segment_cannot_change_its_size_nor_be_mapped_again_once_sealed() {
         let memory = create_sealed("wigwag", 8192).unwrap();
         assert!(ftruncate(&memory, 4096).is_err());
@@ -494,6 +552,11 @@ mod tests {
             create_sealed("wigwag", 8192).unwrap();
             let error = create_sealed("wigwag", 8193).unwrap_err();
             assert!(error.to_string().contains("limit of 8192 bytes: raise"), "{error}");
+            let file = memfd_create("file", MemfdFlags::CLOEXEC).unwrap();
+            write_exact(&file, b"12", 8190).unwrap();
+            for above in [write_exact(&file, b"3", 8192), empty_file(&file, 0, 8193), reserve(&file, 8193)] {
+                assert!(above.unwrap_err().to_string().contains("limit of 8192 bytes: raise"));
+            }
             return;
         }
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
