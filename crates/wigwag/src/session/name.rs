@@ -369,6 +369,16 @@ mod tests {
             let sentence = ServiceName::find(OsStr::new(name)).unwrap().not_running("nothing is there").to_string();
             assert!(sentence.contains(cure), "{sentence}");
         }
+        let of_a_queue = ServiceName::find(OsStr::new("here")).unwrap().of_form(Form::Queue);
+        let sentence = of_a_queue.not_running("nothing is there").to_string();
+        assert!(sentence.contains("Receiver::bind(\"here\")"), "what is looked for says what to start: {sentence}");
+    }
+
+    #[test]
+    fn a_file_of_a_name_has_an_ending_and_a_path_is_the_file_itself() {
+        let file = |name: &str| ServiceName::find(OsStr::new(name)).unwrap().file(".semaphore");
+        assert_eq!(file("here"), "here.semaphore");
+        assert_eq!(file("/tmp/here"), "here");
     }
 
     #[test]
@@ -410,10 +420,26 @@ mod tests {
         assert!(told(61).contains("x...` contains"));
     }
 
+    fn own_choice(path: PathBuf) -> DirectoryChoice {
+        DirectoryChoice { path, rule: Rule::Temporary, others: Vec::new() }
+    }
+
     /// A place in a directory that is ours to make.
     fn own_place(directory: PathBuf) -> ServiceName {
-        let choice = DirectoryChoice { path: directory.clone(), rule: Rule::Temporary, others: Vec::new() };
-        ServiceName { choice: Some(choice), directory, ..ServiceName::find(OsStr::new("here")).unwrap() }
+        let choice = Some(own_choice(directory.clone()));
+        ServiceName { choice, directory, ..ServiceName::find(OsStr::new("here")).unwrap() }
+    }
+
+    #[test]
+    fn an_observer_makes_no_directory_and_looks_into_none_that_is_not_safe() {
+        let directory = private_directory();
+        let choice = own_choice(directory.path().join("wigwag"));
+        assert!(open_runtime_directory(&choice).unwrap().is_none());
+        std::fs::create_dir(&choice.path).expect("nothing was made");
+        std::fs::set_permissions(&choice.path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(open_runtime_directory(&choice).unwrap().is_some());
+        std::fs::set_permissions(&choice.path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(open_runtime_directory(&choice).unwrap_err().kind(), ErrorKind::DirectoryUnsafe);
     }
 
     #[test]
@@ -442,6 +468,56 @@ mod tests {
         assert_eq!(place.check_elsewhere().unwrap_err().kind(), ErrorKind::NameTaken);
         drop(claim);
         place.check_elsewhere().unwrap();
+    }
+
+    #[test]
+    fn a_client_goes_where_its_server_is_and_to_its_own_place_first() {
+        let _guard = wigwag_testing::no_process_starts(); // a child would have the lock for a moment
+        let own_uid = rustix::process::geteuid().as_raw();
+        let (here, there) = (private_directory(), private_directory());
+        let mut place = own_place(here.path().to_owned());
+        place.choice.as_mut().expect("it is a name").others.push(there.path().to_owned());
+        let led_to = || place.address(own_uid).map(|(directory, _)| directory.real_path().unwrap());
+        let of = |directory: &tempfile::TempDir| directory.path().canonicalize().unwrap();
+        let mut claim = own_place(there.path().to_owned()).claim(&Access::default()).unwrap();
+        let _listener = claim.listen().unwrap();
+        assert_eq!(led_to().unwrap(), of(&there));
+        let sentence = place.address(own_uid + 1).unwrap_err().to_string();
+        let socket = shown(&there.path().join("here.sock")).to_string();
+        assert!(sentence.contains(&socket), "what is told is of the socket that was found: {sentence}");
+        let mut own_claim = own_place(here.path().to_owned()).claim(&Access::default()).unwrap();
+        let _own_listener = own_claim.listen().unwrap();
+        assert_eq!(led_to().unwrap(), of(&here));
+        drop((claim, own_claim));
+        assert_eq!(led_to().unwrap_err().kind(), ErrorKind::NotRunning);
+    }
+
+    /// The environment decides, and it cannot be changed within a test: this one starts itself again.
+    #[test]
+    fn a_server_in_the_place_of_another_environment_is_told_of() {
+        const GROUND: &str = "WIGWAG_TEST_PLACES";
+        if let Some(ground) = std::env::var_os(GROUND).map(PathBuf::from) {
+            let name = format!("test-{}", std::process::id());
+            let place = ServiceName::find(OsStr::new(&name)).unwrap();
+            let told = || place.not_running("nothing is there").to_string();
+            assert!(told().contains("start one with"), "{}", told());
+            let elsewhere = own_place(ground.join("stated/wigwag"));
+            let lock = OsString::from(format!("{name}.lock"));
+            let _claim = ServiceName { lock, ..elsewhere }.claim(&Access::default()).unwrap();
+            let other = shown(&ground.join("stated/wigwag")).to_string();
+            assert!(told().contains(&format!("but one does in {other}")), "{}", told());
+            return;
+        }
+        let ground = private_directory();
+        std::fs::create_dir(ground.path().join("stated")).unwrap();
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let test = "session::name::tests::a_server_in_the_place_of_another_environment_is_told_of";
+        again.args(["--exact", test]).env(GROUND, ground.path());
+        again.env("WIGWAG_DIRECTORY", ground.path().join("named")).env("XDG_RUNTIME_DIR", ground.path().join("stated"));
+        let _guard = wigwag_testing::process_starts();
+        let output = again.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
     }
 
     #[test]
