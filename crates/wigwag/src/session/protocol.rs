@@ -311,7 +311,7 @@ impl FromServer {
                 out.extend(welcome.segment_size.to_le_bytes());
                 if let Some(extension) = &welcome.extension {
                     out.extend(extension.layout_version.to_le_bytes());
-                    out.extend((u32::from(extension.has_same_clock) * SAME_CLOCK).to_le_bytes());
+                    out.extend(if extension.has_same_clock { SAME_CLOCK } else { 0 }.to_le_bytes());
                     out.extend(extension.features.0.to_le_bytes());
                 }
                 out
@@ -519,6 +519,21 @@ mod tests {
             assert_eq!(FromServer::decode(&bytes, protocol), Ok(message));
             bytes[1] = 2;
             assert!(FromServer::decode(&bytes, protocol).is_err());
+        }
+    }
+
+    #[test]
+    fn clocks_are_the_same_where_the_flag_says_so_and_other_flags_are_a_later_version_s() {
+        let with = |has_same_clock| {
+            let mut welcome = welcome(Protocol::V2);
+            welcome.extension.as_mut().expect("of version 2").has_same_clock = has_same_clock;
+            FromServer::Welcome(welcome)
+        };
+        for (flags, has_same_clock) in [(0, false), (1, true), (2, false), (3, true)] {
+            let mut bytes = with(has_same_clock).encode();
+            assert_eq!(bytes[24], flags & 1);
+            bytes[24] = flags;
+            assert_eq!(FromServer::decode(&bytes, Protocol::V2), Ok(with(has_same_clock)), "{flags}");
         }
     }
 
