@@ -99,13 +99,18 @@ impl Directory {
     /// lives: a shared `flock` says that it is in use. It costs no descriptor more. Where it cannot be had, this
     /// changes nothing.
     pub fn in_use(self) -> Directory {
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        match openat(&self.fd, ".", flags, Mode::empty()) {
+        match self.readable() {
             Ok(readable) if flock(&readable, FlockOperation::NonBlockingLockShared).is_ok() => {
                 Directory { fd: readable, path: self.path }
             }
             _ => self,
         }
+    }
+
+    /// The directory once more, to be read. `.` is a directory for certain, and no flag says that something is to be
+    /// read, so neither stands here.
+    fn readable(&self) -> rustix::io::Result<OwnedFd> {
+        openat(&self.fd, ".", OFlags::CLOEXEC, Mode::empty())
     }
 
     fn stat(&self) -> Result<rustix::fs::Stat> {
@@ -234,8 +239,7 @@ impl Directory {
 
     /// The names in it; none if they cannot be read.
     pub fn names(&self) -> Vec<OsString> {
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let opened = openat(&self.fd, ".", flags, Mode::empty()).and_then(Dir::new);
+        let opened = self.readable().and_then(Dir::new);
         let names = opened.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name().to_bytes().to_vec()));
         names.filter(|name| name != b"." && name != b"..").map(OsString::from_vec).collect()
     }
@@ -485,7 +489,7 @@ mod tests {
 
     use super::*;
     use std::os::fd::AsRawFd;
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
     fn own_uid() -> u32 {
         rustix::process::geteuid().as_raw()
@@ -499,6 +503,33 @@ mod tests {
 
     fn set_mode(path: &Path, mode: u32) {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn mode_of(path: &Path) -> u32 {
+        std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    fn is_closed_on_exec(file: impl AsFd) -> bool {
+        rustix::io::fcntl_getfd(file).unwrap() == rustix::io::FdFlags::CLOEXEC
+    }
+
+    /// Who is not above the modes of files: this user, or another one for root.
+    fn plain_uid() -> u32 {
+        if own_uid() == 0 { 60_123 } else { own_uid() }
+    }
+
+    /// Does something as that user. The kernel keeps users by thread, so no other test notices.
+    fn as_plain_user(what: impl FnOnce() + Send) {
+        let uid = plain_uid();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let user = rustix::thread::Uid::from_raw(uid);
+                if uid != own_uid() {
+                    rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+                }
+                what();
+            });
+        });
     }
 
     #[test]
@@ -515,6 +546,7 @@ mod tests {
         }
         assert!(is_to_be_had(&own.join("missing"), own_uid()), "it can be made");
         assert!(!is_to_be_had(&own.join("missing/below"), own_uid()), "there is nothing to make it in");
+        as_plain_user(|| assert!(!is_to_be_had(Path::new("/missing"), plain_uid()), "only root can make it"));
     }
 
     #[test]
@@ -584,6 +616,159 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_a_umask_made_useless_gets_its_mode_back_and_no_other_does() {
+        let _guard = no_process_starts();
+        let directory = private_directory();
+        let made = |name: &str, mode: u32| {
+            let path = directory.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            set_mode(&path, mode);
+            path
+        };
+        for (mode, expected) in [(0o500, 0o700), (0, 0o700), (0o2700, 0o2700), (0o550, 0o550), (0o755, 0o755)] {
+            let path = made(&format!("{mode:o}"), mode);
+            Directory::open_or_create(&path, own_uid()).unwrap();
+            assert_eq!(mode_of(&path), expected, "{mode:o}");
+        }
+        if own_uid() != 0 {
+            return; // only root's directory is anybody's
+        }
+        let path = made("of root", 0o500);
+        Directory::open_or_create(&path, 60_123).unwrap();
+        assert_eq!(mode_of(&path), 0o500, "it is another user's");
+    }
+
+    #[test]
+    fn a_directory_in_use_is_locked_for_as_long_as_it_is_kept() {
+        let _guard = no_process_starts();
+        let directory = private_directory();
+        let open = || Directory::open(directory.path(), &[own_uid()]).unwrap();
+        let remover = std::fs::File::open(directory.path()).unwrap();
+        let lock = || flock(&remover, FlockOperation::NonBlockingLockExclusive);
+        let (one, other) = (open().in_use(), open().in_use());
+        assert!(is_closed_on_exec(&one));
+        for used in [one, other] {
+            assert_eq!(lock(), Err(Errno::WOULDBLOCK));
+            drop(used);
+        }
+        lock().unwrap();
+        let opened = open();
+        let fd = opened.as_fd().as_raw_fd();
+        assert_eq!(opened.in_use().as_fd().as_raw_fd(), fd, "it is being removed: nothing changes");
+    }
+
+    #[test]
+    fn the_path_of_a_directory_is_known_wherever_it_is_moved_until_it_is_gone() {
+        let directory = private_directory();
+        let ground = directory.path().canonicalize().unwrap();
+        let (before, after) = (ground.join("before"), ground.join("after"));
+        std::fs::create_dir(&before).unwrap();
+        let opened = Directory::open(&before, &[own_uid()]).unwrap();
+        assert_eq!(opened.real_path().as_ref(), Some(&before));
+        std::fs::rename(&before, &after).unwrap();
+        assert_eq!(opened.real_path().as_ref(), Some(&after));
+        std::fs::remove_dir(&after).unwrap();
+        assert_eq!(opened.real_path(), None);
+        // What the kernel says of a directory that is gone can be the path of another one.
+        std::fs::create_dir(ground.join("after (deleted)")).unwrap();
+        assert_eq!(opened.real_path(), None);
+    }
+
+    #[test]
+    fn a_file_of_ours_that_cannot_be_opened_gets_its_mode_and_another_one_does_not() {
+        let _guard = no_process_starts();
+        let directory = private_directory();
+        let path = |name: &str| directory.path().join(name);
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        for (name, mode) in [("useless", 0), ("shared", 0o044), ("foreign", 0o600)] {
+            std::fs::write(path(name), "data").unwrap();
+            set_mode(&path(name), mode);
+        }
+        mknodat(&opened, "pipe", FileType::Fifo, Mode::empty(), 0).unwrap();
+        for name in [".", "useless", "shared", "pipe"] {
+            chown(path(name), Some(plain_uid()), None).unwrap();
+        }
+        let is_root = own_uid() == 0;
+        let make = |name: &str| opened.make_file(OsStr::new(name)).map(|(_, is_new)| is_new);
+        as_plain_user(|| {
+            assert!(!make("useless").unwrap());
+            for name in ["shared", "pipe"] {
+                let error = make(name).unwrap_err();
+                assert!(error.to_string().contains("may not do so"), "{error}");
+            }
+            if is_root {
+                let error = make("foreign").unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::PathInvalid);
+                assert!(error.to_string().contains("belongs to user 0"), "{error}");
+            }
+        });
+        assert_eq!(["useless", "shared", "pipe", "foreign"].map(|name| mode_of(&path(name))), [0o600, 0o044, 0, 0o600]);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_in_a_directory_is_told_with_the_directory_and_the_cure() {
+        let directory = private_directory();
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        let place = shown(directory.path()).to_string();
+        for (error, cure) in [
+            (Errno::NOSPC, "(df -h, df -i)"),
+            (Errno::DQUOT, "(quota)"),
+            (Errno::ROFS, "use a directory on another one"),
+            (Errno::ACCESS, "`chmod 700`"),
+            (Errno::PERM, "`chmod 700`"),
+        ] {
+            let sentence = opened.failed("make a file", error).to_string();
+            assert!(sentence.contains(&place) && sentence.contains(cure), "{sentence}");
+        }
+        let sentence = opened.failed("make a file", Errno::IO).to_string();
+        assert!(!sentence.contains(&place), "nothing is known of it: {sentence}");
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_opened_to_be_written_and_is_told_by_its_path_otherwise() {
+        let _guard = no_process_starts();
+        let directory = private_directory();
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        std::fs::write(directory.path().join("file"), "data").unwrap();
+        let file = opened.open_for_writing(OsStr::new("file")).unwrap();
+        assert!(is_closed_on_exec(&file));
+        rustix::io::pwrite(&file, b"D", 0).unwrap();
+        assert_eq!(std::fs::read_to_string(directory.path().join("file")).unwrap(), "Data");
+        symlink("file", directory.path().join("link")).unwrap();
+        for name in ["link", "nothing"] {
+            let sentence = opened.open_for_writing(OsStr::new(name)).unwrap_err().to_string();
+            assert!(sentence.contains(&shown(&directory.path().join(name)).to_string()), "{sentence}");
+        }
+        assert!(!directory.path().join("nothing").exists());
+    }
+
+    #[test]
+    fn a_file_is_opened_again_only_if_it_is_the_same() {
+        let _guard = no_process_starts();
+        let directory = private_directory();
+        let path = directory.path().join("file");
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        let (file, _) = opened.make_file(OsStr::new("file")).unwrap();
+        let reopen = || opened.reopen(OsStr::new("file"), &file);
+        let again = reopen().unwrap().expect("it is the same");
+        assert!(is_closed_on_exec(&again));
+        rustix::io::pwrite(&again, b"data", 0).unwrap();
+        let stat = std::fs::metadata(&path).unwrap();
+        assert_eq!(identity_of(&again).unwrap(), (stat.dev(), stat.ino()));
+        assert_eq!(opened.identity(OsStr::new("file")).unwrap(), Some((stat.dev(), stat.ino())));
+        let observed = PlainFile::open(&opened, OsStr::new("file")).unwrap().unwrap();
+        assert_eq!(observed.identity().unwrap(), (stat.dev(), stat.ino()));
+        std::fs::remove_file(&path).unwrap();
+        assert!(reopen().unwrap().is_none(), "it is gone");
+        assert_eq!(opened.identity(OsStr::new("file")).unwrap(), None);
+        std::fs::write(&path, "").unwrap();
+        assert!(reopen().unwrap().is_none(), "another one has the name");
+        std::fs::remove_file(&path).unwrap();
+        symlink("elsewhere", &path).unwrap();
+        assert_eq!(reopen().unwrap_err().kind(), ErrorKind::Io, "a link is not followed");
+    }
+
+    #[test]
     fn what_stands_there_is_told() {
         let _guard = no_process_starts();
         let directory = private_directory();
@@ -595,13 +780,21 @@ mod tests {
         symlink("socket", directory.path().join("link")).unwrap();
         assert_eq!(look("link").unwrap(), Found::Other);
         assert_eq!(look(&"x".repeat(300)).unwrap_err().kind(), ErrorKind::Io);
-        assert!(opened.names().contains(&"socket".into()));
+        let mut names = opened.names();
+        names.sort();
+        assert_eq!(names, ["link", "socket"], "the directory itself and the one above are none");
         opened.set_mode(OsStr::new("socket"), 0o640).unwrap();
         let mode = std::fs::metadata(directory.path().join("socket")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         assert_eq!(opened.set_mode(OsStr::new("gone"), 0o600).unwrap_err().kind(), ErrorKind::Io);
         opened.remove(OsStr::new("socket"));
         assert_eq!(look("socket").unwrap(), Found::Nothing);
+        for _ in 0..2 {
+            opened.try_remove(OsStr::new("link")).unwrap();
+            assert_eq!(look("link").unwrap(), Found::Nothing);
+        }
+        std::fs::create_dir(directory.path().join("directory")).unwrap();
+        assert_eq!(opened.try_remove(OsStr::new("directory")).unwrap_err().kind(), ErrorKind::Io);
     }
 
     #[test]
@@ -667,5 +860,26 @@ mod tests {
         // A link is not followed: the lock would be on somebody else's file.
         symlink("lock", directory.path().join("link")).unwrap();
         assert_eq!(NameLock::try_take(&opened, OsStr::new("link")).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(NameLock::look(&opened, OsStr::new("link")).unwrap_err().kind(), ErrorKind::Io);
+        assert!(is_closed_on_exec(NameLock::look(&opened, name).unwrap().unwrap()));
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_as_long_as_it_was_said() {
+        let _guard = no_process_starts();
+        let directory = private_directory();
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        let name = OsStr::new("lock");
+        let held = NameLock::try_take(&opened, name).unwrap().unwrap();
+        let (begin, timeout) = (Instant::now(), Duration::from_millis(20));
+        assert!(NameLock::take_within(&opened, name, timeout).unwrap().is_none());
+        assert!(begin.elapsed() >= timeout);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(2));
+                drop(held);
+            });
+            assert!(NameLock::take_within(&opened, name, Duration::from_secs(10)).unwrap().is_some());
+        });
     }
 }
