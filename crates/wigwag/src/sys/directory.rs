@@ -485,6 +485,7 @@ pub fn identity_of(file: impl AsFd) -> Result<Identity> {
 #[cfg(test)]
 mod tests {
     use rustix::fs::mknodat;
+    use rustix::process::DumpableBehavior;
     use wigwag_testing::no_process_starts;
 
     use super::*;
@@ -526,6 +527,8 @@ mod tests {
                 let user = rustix::thread::Uid::from_raw(uid);
                 if uid != own_uid() {
                     rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+                    // With the user the kernel takes this away, and from the whole process.
+                    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap();
                 }
                 what();
             });
