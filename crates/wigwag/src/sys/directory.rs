@@ -514,6 +514,11 @@ mod tests {
         rustix::io::fcntl_getfd(file).unwrap() == rustix::io::FdFlags::CLOEXEC
     }
 
+    /// Whether a device, or a file that another program has a lease on, made nobody wait who opened it.
+    fn is_opened_without_waiting(file: impl AsFd) -> bool {
+        rustix::fs::fcntl_getfl(file).unwrap().contains(OFlags::NONBLOCK)
+    }
+
     /// Who is not above the modes of files: this user, or another one for root.
     fn plain_uid() -> u32 {
         if own_uid() == 0 { 60_123 } else { own_uid() }
@@ -734,7 +739,7 @@ mod tests {
         let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
         std::fs::write(directory.path().join("file"), "data").unwrap();
         let file = opened.open_for_writing(OsStr::new("file")).unwrap();
-        assert!(is_closed_on_exec(&file));
+        assert!(is_closed_on_exec(&file) && is_opened_without_waiting(&file));
         rustix::io::pwrite(&file, b"D", 0).unwrap();
         assert_eq!(std::fs::read_to_string(directory.path().join("file")).unwrap(), "Data");
         symlink("file", directory.path().join("link")).unwrap();
@@ -751,7 +756,8 @@ mod tests {
         let directory = private_directory();
         let path = directory.path().join("file");
         let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
-        let (file, _) = opened.make_file(OsStr::new("file")).unwrap();
+        let (file, is_new) = opened.make_file(OsStr::new("file")).unwrap();
+        assert!(is_new && is_closed_on_exec(&file) && is_opened_without_waiting(&file));
         let reopen = || opened.reopen(OsStr::new("file"), &file);
         let again = reopen().unwrap().expect("it is the same");
         assert!(is_closed_on_exec(&again));
