@@ -28,7 +28,7 @@ use crate::exchange::error_reply;
 use crate::exchange::free_slots::FreeSlots;
 use crate::exchange::owned_loan::OwnedLoan;
 use crate::faults::{self, Fault};
-use crate::memory::layout::{Descriptor, INLINE_CAPACITY, Kind};
+use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
 use crate::memory::segment::Line;
 use crate::memory::slot::{self, Turn};
 use crate::session::close_reason::CloseReason;
@@ -200,7 +200,7 @@ impl Caller {
         if let Some(at) = deadline {
             segment.deadline(slot).store(clock::instant_to_ns(at), Ordering::Relaxed); // published by the turn
         }
-        let head = Descriptor {
+        let head = Head {
             len: len as u32,
             kind: Kind::Request,
             in_body: len > INLINE_CAPACITY,
@@ -211,31 +211,31 @@ impl Caller {
         count(&self.counters.calls);
     }
 
-    /// Checks the reply to request `sequence` in a slot that came back with `turn`: its descriptor, by which the slot
+    /// Checks the reply to request `sequence` in a slot that came back with `turn`: its head, by which the slot
     /// becomes [a loan with the reply](OwnedLoan::with_reply). On an error the slot is free again.
     #[inline(always)]
-    pub fn accept(&self, slot: usize, line: &Line, sequence: u64, turn: Turn) -> Result<Descriptor> {
+    pub fn accept(&self, slot: usize, line: &Line, sequence: u64, turn: Turn) -> Result<Head> {
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = line.head.load(Ordering::Relaxed);
-        let mut head = Descriptor::of_kind(word, Kind::Reply, self.capacity());
+        let mut head = Head::of_kind(word, Kind::Reply, self.capacity());
         if turn.sequence() != sequence {
             head = None;
         }
         if faults::is(Fault::UncheckedReply) {
-            head = Descriptor::parse(word).filter(|head| head.kind == Kind::Reply);
+            head = Head::parse(word).filter(|head| head.kind == Kind::Reply);
         }
         let Some(head) = head else { return Err(self.not_a_reply(slot, turn, word)) };
         let again = faults::is(Fault::ReplyDoubleFetch).then(|| {
             faults::widen_window();
             line.head.load(Ordering::Relaxed)
         });
-        Ok(again.and_then(Descriptor::parse).unwrap_or(head))
+        Ok(again.and_then(Head::parse).unwrap_or(head))
     }
 
     #[cold]
     fn not_a_reply(&self, slot: usize, turn: Turn, word: u64) -> Error {
         let segment = self.connection.segment();
-        let error = match Descriptor::parse(word) {
+        let error = match Head::parse(word) {
             Some(head)
                 if head.kind.is_failure(self.connection.protocol().layout_version())
                     && head.fits(self.capacity())

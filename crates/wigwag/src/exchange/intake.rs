@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::exchange::request::Request;
 use crate::faults::{self, Fault};
 use crate::form::Form;
-use crate::memory::layout::{Descriptor, Kind};
+use crate::memory::layout::{Head, Kind};
 use crate::memory::slot::Turn;
 use crate::service::intake::{Intake, Opened};
 use crate::service::session::Session;
@@ -28,17 +28,17 @@ impl CallIntake {
     }
 
     #[inline(always)]
-    fn checked(session: &Session, slot: usize) -> Option<Descriptor> {
+    fn checked(session: &Session, slot: usize) -> Option<Head> {
         let line = session.segment.line(slot);
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = line.head.load(Ordering::Relaxed);
-        let mut head = Descriptor::of_kind(word, Kind::Request, session.segment.geometry().capacity);
+        let mut head = Head::of_kind(word, Kind::Request, session.segment.geometry().capacity);
         if faults::is(Fault::UncheckedLength) {
-            head = Descriptor::parse(word).filter(|head| head.kind == Kind::Request);
+            head = Head::parse(word).filter(|head| head.kind == Kind::Request);
         }
         if faults::is(Fault::DoubleFetch) && head.is_some() {
             faults::widen_window();
-            head = Descriptor::parse(line.head.load(Ordering::Relaxed)).or(head);
+            head = Head::parse(line.head.load(Ordering::Relaxed)).or(head);
         }
         head
     }

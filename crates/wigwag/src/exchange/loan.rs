@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::call_error::CallError;
 use crate::exchange::caller::Caller;
 use crate::exchange::owned_loan::OwnedLoan;
-use crate::memory::layout::Descriptor;
+use crate::memory::layout::Head;
 use crate::memory::segment::Line;
 use crate::memory::slot::{self, Turn};
 use crate::sys::clock;
@@ -463,7 +463,7 @@ pub struct Reply<'c> {
 
 impl<'c> Reply<'c> {
     #[inline(always)]
-    fn new(caller: &'c Caller, slot: usize, line: &Line, head: Descriptor) -> Reply<'c> {
+    fn new(caller: &'c Caller, slot: usize, line: &Line, head: Head) -> Reply<'c> {
         Reply { caller, owned: OwnedLoan::with_reply(caller.connection.segment(), slot, line, head) }
     }
 

@@ -6,12 +6,12 @@
 //! ```text
 //! client                                         server
 //! slot = free_slots.take()                       loop {
-//! write the payload, then the descriptor           turn = slot.turn                      poll_last_session, scan
+//! write the payload, then the head                 turn = slot.turn                      poll_last_session, scan
 //! turn.swap(SERVER | sequence + 1)    ---->        if turn is SERVER with the expected sequence {
-//! if server.waiting { notify the server }            descriptor = read once, checked     intake
+//! if server.waiting { notify the server }            head = read once, checked           intake
 //! loop { until turn is the client's }                handler(&mut payload)               Request
-//!     spin, announce, look again, sleep              write the descriptor
-//! descriptor = read once, checked     <----          old = turn.swap(CLIENT | sequence)
+//!     spin, announce, look again, sleep              write the head
+//! head = read once, checked           <----          old = turn.swap(CLIENT | sequence)
 //! read the reply in place                            if old has WAKE { notify the client }
 //! free_slots.put(slot)                           } }
 //! ```

@@ -6,7 +6,7 @@
 use std::mem;
 use std::ops::{Deref, DerefMut};
 
-use crate::memory::layout::{Descriptor, INLINE_CAPACITY};
+use crate::memory::layout::{Head, INLINE_CAPACITY};
 use crate::memory::payload::PayloadBytesMut;
 use crate::memory::prefetch;
 use crate::memory::segment::{Line, LineRef, Segment};
@@ -30,9 +30,9 @@ impl OwnedLoan {
         OwnedLoan { slot, payload: PayloadBytesMut::of_line(segment, slot, line, len > INLINE_CAPACITY, len) }
     }
 
-    /// A slot that came back with a reply, whose descriptor was checked.
+    /// A slot that came back with a reply, whose head was checked.
     #[inline(always)]
-    pub fn with_reply(segment: &Segment, slot: usize, line: &Line, head: Descriptor) -> OwnedLoan {
+    pub fn with_reply(segment: &Segment, slot: usize, line: &Line, head: Head) -> OwnedLoan {
         let payload = PayloadBytesMut::of_line(segment, slot, line, head.in_body, head.len as usize);
         if head.in_body {
             prefetch::arrived(&payload);

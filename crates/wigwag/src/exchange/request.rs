@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result, beginning_of};
 use crate::exchange::error_reply;
 use crate::faults::{self, Fault};
 use crate::memory::bounce_buffer::BounceBuffer;
-use crate::memory::layout::{Descriptor, ERROR_TEXT_CAPACITY, INLINE_CAPACITY, Kind};
+use crate::memory::layout::{ERROR_TEXT_CAPACITY, Head, INLINE_CAPACITY, Kind};
 use crate::memory::payload::PayloadBytesMut;
 use crate::memory::prefetch;
 use crate::memory::segment::{Line, LineRef};
@@ -156,9 +156,9 @@ impl Request {
     }
 
     /// Takes a slot whose turn word said "server" with a new `sequence`, and whose head was checked with
-    /// [`Descriptor::fits`]. `false` when it could not be, and has been answered with an error.
+    /// [`Head::fits`]. `false` when it could not be, and has been answered with an error.
     #[inline(always)]
-    pub(crate) fn open(&mut self, slot: usize, line: &Line, sequence: u64, head: Descriptor) -> bool {
+    pub(crate) fn open(&mut self, slot: usize, line: &Line, sequence: u64, head: Head) -> bool {
         debug_assert!(!self.open);
         self.line = LineRef::of(line);
         self.slot = slot;
@@ -181,7 +181,7 @@ impl Request {
 
     /// Copies the payload of a client of another user. `false` when that failed, and the request has been answered so.
     #[cold]
-    fn copy_out(&mut self, head: Descriptor) -> bool {
+    fn copy_out(&mut self, head: Head) -> bool {
         if let Err(why) = self.copy.take(&self.session.segment, self.session.memory.as_deref(), self.slot, head) {
             self.answer_with_text(Kind::Failed, &format!("the server {why} the request"));
             return false;
@@ -561,7 +561,7 @@ impl Request {
         }
         let is_cut = faults::is(Fault::ShortReply) && self.in_body && kind == Kind::Reply;
         let len = len as u32 - u32::from(is_cut);
-        let head = Descriptor { len, kind, in_body: self.in_body, has_deadline: false };
+        let head = Head { len, kind, in_body: self.in_body, has_deadline: false };
         self.open = false; // with the turn, the bytes are the client's
         let rang = self.session.pass_back(self.line(), self.slot, self.sequence, head);
         Answered { passed: true, rang, failed: kind != Kind::Reply, len }

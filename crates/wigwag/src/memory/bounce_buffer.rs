@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::memory::layout::Descriptor;
+use crate::memory::layout::Head;
 use crate::memory::segment::Segment;
 use crate::sys;
 use zerocopy::IntoBytes;
@@ -42,7 +42,7 @@ impl BounceBuffer {
         segment: &Segment,
         memory: Option<&OwnedFd>,
         slot: usize,
-        head: Descriptor,
+        head: Head,
     ) -> Result<(), &'static str> {
         if !self.resize(head.len as usize) {
             return Err("has no memory for a copy of");

@@ -184,9 +184,9 @@ pub fn check_ring_pages(bytes: usize, page: usize) -> Result<(), String> {
     ))
 }
 
-/// What a slot line's second word says: a length and a kind, packed so that one load reads both.
+/// A slot line's head, its second word: a length and a kind, packed so that one load reads both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Descriptor {
+pub struct Head {
     /// Length of the payload in bytes.
     pub len: u32,
     /// What the payload is.
@@ -251,7 +251,7 @@ impl Kind {
 const IN_BODY: u32 = 1 << 8;
 const HAS_DEADLINE: u32 = 1 << 9;
 
-impl Descriptor {
+impl Head {
     /// The word in memory.
     #[inline(always)]
     pub fn pack(self) -> u64 {
@@ -261,7 +261,7 @@ impl Descriptor {
 
     /// Parses a word that was read once; `None` when it has a kind or a flag that this version does not know.
     #[inline(always)]
-    pub fn parse(word: u64) -> Option<Descriptor> {
+    pub fn parse(word: u64) -> Option<Head> {
         let high = (word >> 32) as u32;
         let kind = match high & !(IN_BODY | HAS_DEADLINE) {
             1 => Kind::Request,
@@ -278,25 +278,16 @@ impl Descriptor {
             FOREIGN..=0xff => Kind::Foreign,
             _ => return None,
         };
-        Some(Descriptor {
-            len: word as u32,
-            kind,
-            in_body: high & IN_BODY != 0,
-            has_deadline: high & HAS_DEADLINE != 0,
-        })
+        Some(Head { len: word as u32, kind, in_body: high & IN_BODY != 0, has_deadline: high & HAS_DEADLINE != 0 })
     }
 
-    /// A word that was read once, if it is of this kind, request or reply, and fits: [`Descriptor::parse`] and
-    /// [`Descriptor::fits`] in a few instructions, for the path of every call.
+    /// A word that was read once, if it is of this kind, request or reply, and fits: [`Head::parse`] and
+    /// [`Head::fits`] in a few instructions, for the path of every call.
     #[inline(always)]
-    pub fn of_kind(word: u64, kind: Kind, capacity: usize) -> Option<Descriptor> {
+    pub fn of_kind(word: u64, kind: Kind, capacity: usize) -> Option<Head> {
         let flags = (word >> 32) as u32 ^ kind as u32;
-        let head = Descriptor {
-            len: word as u32,
-            kind,
-            in_body: flags & IN_BODY != 0,
-            has_deadline: flags & HAS_DEADLINE != 0,
-        };
+        let head =
+            Head { len: word as u32, kind, in_body: flags & IN_BODY != 0, has_deadline: flags & HAS_DEADLINE != 0 };
         let room = if head.in_body { capacity } else { INLINE_CAPACITY.min(capacity) };
         (flags & !(IN_BODY | HAS_DEADLINE) == 0 && head.len as usize <= room).then_some(head)
     }
@@ -401,13 +392,13 @@ mod tests {
         let sent = [Kind::Message, Kind::Redelivered, Kind::Delivered, Kind::Acknowledged];
         for kind in asked.into_iter().chain(sent).chain([Kind::Begun, Kind::Errored]) {
             for (in_body, has_deadline) in [(false, false), (true, false), (false, true), (true, true)] {
-                let head = Descriptor { len: 0x0102_0304, kind, in_body, has_deadline };
-                assert_eq!(Descriptor::parse(head.pack()), Some(head));
+                let head = Head { len: 0x0102_0304, kind, in_body, has_deadline };
+                assert_eq!(Head::parse(head.pack()), Some(head));
             }
         }
         for high in (0u64..=0xffff).chain([1 << 16, 1 << 31]) {
             let number = high & !0x300;
-            let kind = Descriptor::parse(high << 32).map(|head| head.kind);
+            let kind = Head::parse(high << 32).map(|head| head.kind);
             assert_eq!(kind.is_some(), (1..=11).contains(&number) || (128..=255).contains(&number), "{high:#x}");
             assert_eq!(kind == Some(Kind::Foreign), (128..=255).contains(&number), "{high:#x}");
         }
@@ -420,8 +411,8 @@ mod tests {
                 let word = flags << 32 | len;
                 for capacity in [0, 8, 47, 48, 49, 100, 1024, CAPACITY_MAX] {
                     for kind in [Kind::Request, Kind::Reply, Kind::Message, Kind::Redelivered] {
-                        let long = Descriptor::parse(word).filter(|head| head.kind == kind && head.fits(capacity));
-                        assert_eq!(Descriptor::of_kind(word, kind, capacity), long, "{word:#x} with {capacity}");
+                        let long = Head::parse(word).filter(|head| head.kind == kind && head.fits(capacity));
+                        assert_eq!(Head::of_kind(word, kind, capacity), long, "{word:#x} with {capacity}");
                     }
                 }
             }
@@ -430,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_payload_fits_or_does_not() {
-        let head = |kind, len, in_body| Descriptor { len, kind, in_body, has_deadline: false };
+        let head = |kind, len, in_body| Head { len, kind, in_body, has_deadline: false };
         assert!(head(Kind::Request, 48, false).fits(100));
         assert!(!head(Kind::Request, 49, false).fits(100));
         assert!(!head(Kind::Request, 48, false).fits(40));
@@ -644,7 +635,7 @@ mod documented {
         slot::pass_to_client(&word, 1);
         assert_eq!(value(), 1 << sequence.trailing_zeros());
 
-        let plain = Descriptor { len: u32::MAX, kind: Kind::Request, in_body: false, has_deadline: false };
+        let plain = Head { len: u32::MAX, kind: Kind::Request, in_body: false, has_deadline: false };
         let shift = bits("Head", "kind").trailing_zeros();
         let kinds = [
             ("Request", Kind::Request),
@@ -672,14 +663,14 @@ mod documented {
         let documented: Vec<_> = kinds.iter().map(|(name, kind)| (*name, *kind as u64)).chain(errors).collect();
         expect_values("Head", &documented);
         for (_, kind) in kinds {
-            assert_eq!(Descriptor { kind, ..plain }.pack(), bits("Head", "len") | (kind as u64) << shift);
+            assert_eq!(Head { kind, ..plain }.pack(), bits("Head", "len") | (kind as u64) << shift);
         }
-        assert_eq!(Descriptor { in_body: true, ..plain }.pack() ^ plain.pack(), bits("Head", "IN_BODY"));
-        assert_eq!(Descriptor { has_deadline: true, ..plain }.pack() ^ plain.pack(), bits("Head", "HAS_DEADLINE"));
+        assert_eq!(Head { in_body: true, ..plain }.pack() ^ plain.pack(), bits("Head", "IN_BODY"));
+        assert_eq!(Head { has_deadline: true, ..plain }.pack() ^ plain.pack(), bits("Head", "HAS_DEADLINE"));
         for bit in 0..64 {
             // Descriptors travel in no session yet.
             let zero = (bits("Head", "zero") | bits("Head", "descriptors")) & 1 << bit;
-            assert!(zero == 0 || Descriptor::parse(plain.pack() | zero).is_none(), "bit {bit}");
+            assert!(zero == 0 || Head::parse(plain.pack() | zero).is_none(), "bit {bit}");
         }
     }
 

@@ -9,9 +9,9 @@
 //!
 //! | lent by | has the bytes by | from | until | what keeps the memory |
 //! |---|---|---|---|---|
-//! | `OwnedLoan` | L1 | the slot was free, or came back with a checked descriptor | it is passed or released | what is kept beside it: a borrow of the client (`Loan`, `Reply`), or the session of the tasks |
+//! | `OwnedLoan` | L1 | the slot was free, or came back with a checked head | it is passed or released | what is kept beside it: a borrow of the client (`Loan`, `Reply`), or the session of the tasks |
 //! | `MessageLoan` | D1 | the sender has room | it is committed or dropped | a borrow of the sender |
-//! | `Request` | Q1 | the turn came with a checked descriptor | it is answered | its session |
+//! | `Request` | Q1 | the turn came with a checked head | it is answered | its session |
 //! | `Message` | R1 | as above | it is acknowledged or given back | its session |
 //! | `Reader`, `Writer` | B1 | the counters were checked | bytes are consumed, or committed | borrows of direction and endpoint |
 //!

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::form::Form;
 use crate::memory::layout::{
-    CLIENT_LINE_OFFSET, Descriptor, Geometry, Kind, LINE_SIZE, LINES_OFFSET, RING_WORD_STRIDE, RING_WORDS_OFFSET,
+    CLIENT_LINE_OFFSET, Geometry, Head, Kind, LINE_SIZE, LINES_OFFSET, RING_WORD_STRIDE, RING_WORDS_OFFSET,
     SERVER_LINE_OFFSET, SLEEPS_OFFSET, SLEEPS_SLOTS,
 };
 use crate::memory::slot::Turn;
@@ -81,7 +81,7 @@ impl Backlog {
             let turn = Turn::of(line[0]);
             // Without WAKE the word is of a former call.
             let slept_ns = sleeps.get(index).copied().filter(|since| turn.wants_wake() && *since != 0);
-            Slot { turn, kind: Descriptor::parse(line[1]).map(|head| head.kind), slept_ns }
+            Slot { turn, kind: Head::parse(line[1]).map(|head| head.kind), slept_ns }
         });
         let slots: Vec<Slot> = slots.collect();
         if form.has_commit_times() {

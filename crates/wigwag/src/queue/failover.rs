@@ -2,7 +2,7 @@
 //! over. The senders wait for the search.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::layout::{Descriptor, INLINE_CAPACITY, Kind};
+use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
 use crate::memory::slot;
 use crate::options::ConnectOptions;
 use crate::queue::outbox::Outbox;
@@ -62,8 +62,7 @@ impl Producer {
                 continue;
             }
             // Only what the last receiver cannot have had goes out as new.
-            let was_untouched =
-                turn.is_server() && matches!(Descriptor::parse(word), Some(Descriptor { kind: Kind::Message, .. }));
+            let was_untouched = turn.is_server() && matches!(Head::parse(word), Some(Head { kind: Kind::Message, .. }));
             let is_redelivered = record.is_redelivered || !was_untouched;
             let in_body = record.len > INLINE_CAPACITY;
             bytes.resize(record.len, 0);
@@ -76,7 +75,7 @@ impl Producer {
             let record = self.outbox.push(record.len, is_redelivered, slot::next_sequence);
             segment.committed(record.slot).store(committed, Ordering::Relaxed); // published by the turn
             let kind = if is_redelivered { Kind::Redelivered } else { Kind::Message };
-            let head = Descriptor { len: record.len as u32, kind, in_body, has_deadline: false };
+            let head = Head { len: record.len as u32, kind, in_body, has_deadline: false };
             self.connection.pass_silently(segment.line(record.slot), head, record.sequence);
             self.counters.redelivered += u64::from(is_redelivered);
         }

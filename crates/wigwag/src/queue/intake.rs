@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::form::Form;
-use crate::memory::layout::{Descriptor, Kind};
+use crate::memory::layout::{Head, Kind};
 use crate::memory::slot::Turn;
 use crate::queue::message::{Location, Message};
 use crate::service::intake::{Intake, Opened};
@@ -37,8 +37,8 @@ impl Intake for MessageIntake {
         let capacity = session.segment.geometry().capacity;
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = session.segment.line(slot).head.load(Ordering::Relaxed);
-        let head = Descriptor::of_kind(word, Kind::Message, capacity);
-        let head = head.or_else(|| Descriptor::of_kind(word, Kind::Redelivered, capacity));
+        let head = Head::of_kind(word, Kind::Message, capacity);
+        let head = head.or_else(|| Head::of_kind(word, Kind::Redelivered, capacity));
         let Some(head) = head.filter(|head| !head.has_deadline) else { return Opened::Violation };
         self.0 = Location::new(slot, head);
         if !Message::make_ready(session, self.0) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::faults::{self, Fault};
 use crate::memory::bounce_buffer::BounceBuffer;
-use crate::memory::layout::{Descriptor, Kind};
+use crate::memory::layout::{Head, Kind};
 use crate::memory::payload::PayloadBytes;
 use crate::memory::prefetch;
 use crate::service::session::Session;
@@ -34,7 +34,7 @@ impl Location {
 
     /// Of the message in `slot`, below 2^16, with a head of kind [`Kind::Message`] or [`Kind::Redelivered`].
     #[inline(always)]
-    pub fn new(slot: usize, head: Descriptor) -> Location {
+    pub fn new(slot: usize, head: Head) -> Location {
         let flags = (u64::from(head.in_body) * IN_BODY) | (u64::from(head.kind == Kind::Redelivered) * REDELIVERED);
         Location(u64::from(head.len) | (slot as u64) << SLOT_SHIFT | flags)
     }
@@ -56,8 +56,8 @@ impl Location {
 
     /// A head that says where it lies and how long it is.
     #[inline(always)]
-    fn head(self, kind: Kind) -> Descriptor {
-        Descriptor { len: self.len() as u32, kind, in_body: self.has(IN_BODY), has_deadline: false }
+    fn head(self, kind: Kind) -> Head {
+        Head { len: self.len() as u32, kind, in_body: self.has(IN_BODY), has_deadline: false }
     }
 }
 
@@ -139,7 +139,7 @@ impl Message {
     fn acknowledge(&self) {
         let slot = self.place.slot();
         self.forget_copy();
-        let head = Descriptor { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false };
+        let head = Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false };
         let line = self.session.segment.line(slot);
         self.session.pass_back(line, slot, self.session.taken_of_queue(slot), head);
         self.session.record.counters().kept.calls.add_shared(1);

@@ -4,9 +4,9 @@
 //! ```text
 //! sender                                         receiver
 //! wait until the next slot of the ring is free   loop {
-//! write the message, then the descriptor           turn = next slot's turn
+//! write the message, then the head                 turn = next slot's turn
 //! outbox.note(slot, length)                        if turn is SERVER with the expected sequence {
-//! turn.swap(SERVER | sequence + 1)    ---->          mark the descriptor Delivered
+//! turn.swap(SERVER | sequence + 1)    ---->          mark the head Delivered
 //! if receiver.waiting { notify it }                  hand out (session, location)        Delivery
 //!                                                    acknowledge:  turn.swap(CLIENT)
 //! later: slots whose turn came back   <----          give back:    front of the redeliveries

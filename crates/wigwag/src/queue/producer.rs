@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::layout::{Descriptor, INLINE_CAPACITY, Kind};
+use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
 use crate::memory::segment::Line;
 use crate::memory::slot;
 use crate::options::ConnectOptions;
@@ -198,8 +198,7 @@ impl Producer {
     #[inline(always)]
     pub(super) fn push(&mut self, len: usize) {
         let record = self.outbox.push(len, false, slot::next_sequence);
-        let head =
-            Descriptor { len: len as u32, kind: Kind::Message, in_body: len > INLINE_CAPACITY, has_deadline: false };
+        let head = Head { len: len as u32, kind: Kind::Message, in_body: len > INLINE_CAPACITY, has_deadline: false };
         let segment = self.connection.segment();
         // For observers; the tick was read when room was made. Published by the turn.
         if self.connection.has_same_clock() {
@@ -343,7 +342,7 @@ pub(super) fn connection(options: &ConnectOptions, established: Established) -> 
 /// Whether a head says that a message is done with.
 #[inline(always)]
 pub(super) fn is_acknowledgement(word: u64) -> bool {
-    word == Descriptor { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false }.pack()
+    word == Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false }.pack()
 }
 
 #[cold]

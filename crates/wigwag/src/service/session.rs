@@ -8,7 +8,7 @@ use crate::contract::Encoding;
 use crate::error::Result;
 use crate::form::Form;
 use crate::memory::bounce_buffer::BounceBuffer;
-use crate::memory::layout::Descriptor;
+use crate::memory::layout::Head;
 use crate::memory::segment::{Line, Segment};
 use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
@@ -146,7 +146,7 @@ impl Session {
     /// Passes the turn of a slot back, with what the head says, and wakes the client if it asked for that. Whether it
     /// did.
     #[inline(always)]
-    pub fn pass_back(&self, line: &Line, slot: usize, sequence: u64, head: Descriptor) -> bool {
+    pub fn pass_back(&self, line: &Line, slot: usize, sequence: u64, head: Head) -> bool {
         line.head.store(head.pack(), Ordering::Relaxed); // published by the turn
         self.set_answered(slot, sequence);
         let replaced = slot::pass_to_client(&line.turn, sequence);

@@ -115,7 +115,7 @@ pub struct Redelivery {
     /// Where in its memory it lies.
     pub slot: usize,
     /// Its head as it was checked.
-    pub head: layout::Descriptor,
+    pub head: layout::Head,
 }
 
 impl Mailbox {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, PeerDeath, Result};
 use crate::faults::{self, Fault};
 use crate::memory::doorbell::Waiting;
-use crate::memory::layout::{Descriptor, Geometry, Kind};
+use crate::memory::layout::{Geometry, Head, Kind};
 use crate::memory::segment::{Line, Segment};
 use crate::memory::slot::{self, Turn};
 use crate::session::agreement::Protocol;
@@ -170,7 +170,7 @@ impl Connection {
 
     /// Passes a slot to the server as request `sequence`, and rings if it sleeps.
     #[inline(always)]
-    pub fn pass_turn(&self, line: &Line, head: Descriptor, sequence: u64) {
+    pub fn pass_turn(&self, line: &Line, head: Head, sequence: u64) {
         self.pass_silently(line, head, sequence);
         self.ring_if_asleep();
     }
@@ -178,7 +178,7 @@ impl Connection {
     /// Passes a slot to the server as request `sequence`. Somebody has to [ring](Connection::ring_if_asleep) after the
     /// last one.
     #[inline(always)]
-    pub fn pass_silently(&self, line: &Line, head: Descriptor, sequence: u64) {
+    pub fn pass_silently(&self, line: &Line, head: Head, sequence: u64) {
         line.head.store(head.pack(), Ordering::Relaxed); // published by the turn
         slot::pass_to_server(&line.turn, sequence);
     }
@@ -553,7 +553,7 @@ impl Connection {
     fn is_untaken(&self, line: &Line) -> bool {
         // Acquire, partner: `Segment::close`. The marks are there, then.
         let is_closed = self.segment().server_line().closed.load(Ordering::Acquire) != 0;
-        let head = Descriptor::parse(line.head.load(Ordering::Relaxed));
+        let head = Head::parse(line.head.load(Ordering::Relaxed));
         is_closed && head.is_some_and(|head| head.kind == Kind::Request) && !self.is_ready(line)
     }
 

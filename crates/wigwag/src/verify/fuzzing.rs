@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::memory::layout::{Descriptor, ERROR_TEXT_CAPACITY, INLINE_CAPACITY, Kind};
+use crate::memory::layout::{ERROR_TEXT_CAPACITY, Head, INLINE_CAPACITY, Kind};
 use crate::memory::slot::{self, Expected};
 use crate::session::agreement::Protocol;
 use crate::session::name::ServiceName;
@@ -56,7 +56,7 @@ pub fn words(bytes: &[u8]) {
         u64::from_le_bytes(word)
     };
     let (capacity, head, turn, steps) = ((word(0) as usize) & ((1 << 30) - 1), word(1), word(2), word(3) % 64);
-    if let Some(parsed) = Descriptor::parse(head) {
+    if let Some(parsed) = Head::parse(head) {
         assert!(parsed.pack() == head || parsed.kind == Kind::Foreign);
         let text = !parsed.kind.is_users();
         let room = match (parsed.in_body, text) {

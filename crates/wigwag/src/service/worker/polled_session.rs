@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::faults::{self, Fault};
 use crate::memory::doorbell::Waiting;
-use crate::memory::layout::{Descriptor, Kind};
+use crate::memory::layout::{Head, Kind};
 use crate::memory::prefetch;
 use crate::memory::slot::{self, Expected};
 use crate::service::intake::{Intake, Opened};
@@ -204,8 +204,8 @@ impl<I: Intake> PolledSession<I> {
             }
             let head = &self.session.segment.line(slot).head;
             let word = head.load(Ordering::Relaxed); // of a slot that is the server's
-            if let Some(taken) = Descriptor::parse(word).filter(|head| head.kind == Kind::Request) {
-                let marked = Descriptor { kind: Kind::Delivered, ..taken }.pack();
+            if let Some(taken) = Head::parse(word).filter(|head| head.kind == Kind::Request) {
+                let marked = Head { kind: Kind::Delivered, ..taken }.pack();
                 let _ = head.compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed); // or it is answered
             }
         }
