@@ -95,8 +95,12 @@ pub enum ErrorKind {
         /// The most the session allows, in bytes.
         capacity: usize,
     },
-    /// All slots are out and waiting was not asked for, or would never end.
+    /// All slots are out and waiting was not asked for, or would never end; or as many descriptors are under way as may
+    /// be.
     Full,
+    /// What was asked for takes both sides of the session, and they have not agreed on it, as on
+    /// [descriptors](crate::ConnectOptions::descriptors).
+    NotAgreed,
     /// The time allowed ran out.
     TimedOut {
         /// Whether the server may have executed the request, or may still do so.
@@ -337,6 +341,7 @@ impl From<Error> for std::io::Error {
             ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. } => Io::BrokenPipe,
             ErrorKind::NameInvalid | ErrorKind::PathInvalid | ErrorKind::InvalidConfiguration => Io::InvalidInput,
             ErrorKind::CapacityExceeded { .. } => Io::InvalidInput,
+            ErrorKind::NotAgreed => Io::Unsupported,
             ErrorKind::Violation | ErrorKind::VersionMismatch | ErrorKind::ContractMismatch | ErrorKind::Encoding => {
                 Io::InvalidData
             }

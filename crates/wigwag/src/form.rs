@@ -63,6 +63,14 @@ impl Form {
         }
     }
 
+    /// Whether descriptors can travel with what is passed.
+    pub(crate) fn carries_descriptors(self) -> bool {
+        match self {
+            Form::Exchange => true,
+            Form::Queue | Form::Stream => false,
+        }
+    }
+
     /// What the side that takes the name is built with, for sentences that name a cure.
     pub(crate) fn builder_name(self) -> &'static str {
         match self {

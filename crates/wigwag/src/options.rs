@@ -39,6 +39,7 @@ pub struct ConnectOptions {
     pub(crate) timeout: Duration,
     pub(crate) server_timeout: Duration,
     pub(crate) wait: Wait,
+    pub(crate) descriptors: bool,
 }
 
 impl Default for ConnectOptions {
@@ -51,6 +52,7 @@ impl Default for ConnectOptions {
             timeout: Duration::from_secs(5),
             server_timeout: Duration::ZERO,
             wait: Wait::default(),
+            descriptors: false,
         }
     }
 }
@@ -138,6 +140,21 @@ impl ConnectOptions {
         self
     }
 
+    /// Whether file descriptors may travel with requests and replies, default no. They do if the server is built with
+    /// the same ([`ListenOptions::descriptors`]); a server that is not, or is of an earlier version, serves all the
+    /// same, and only to attach one fails there.
+    ///
+    /// Together with [`server_user`](ConnectOptions::server_user) it lets a server of that user send descriptors here,
+    /// and reads those that are sent there. Queues and streams carry none and do not look at it.
+    ///
+    /// ```
+    /// let options = wigwag::ConnectOptions::default().descriptors(true);
+    /// ```
+    pub fn descriptors(mut self, may_travel: bool) -> Self {
+        self.descriptors = may_travel;
+        self
+    }
+
     pub(crate) fn in_form(mut self, form: Form) -> ConnectOptions {
         if form.has_rings() {
             self.slots = Some(form.default_slots());
@@ -178,6 +195,7 @@ pub struct ListenOptions {
     pub(crate) contract: Contract,
     pub(crate) wait: Wait,
     pub(crate) backlog: usize,
+    pub(crate) descriptors: bool,
 }
 
 impl Default for ListenOptions {
@@ -188,6 +206,7 @@ impl Default for ListenOptions {
             contract: Contract::bytes(),
             wait: Wait::default(),
             backlog: 128,
+            descriptors: false,
         }
     }
 }
@@ -244,6 +263,18 @@ impl ListenOptions {
         self
     }
 
+    /// Whether file descriptors may travel with requests and replies, default no. They do in the sessions of clients
+    /// that ask for the same ([`ConnectOptions::descriptors`]), and of other users only where
+    /// [`Access::allow_descriptors`] says so. Receivers and listeners carry none and do not look at it.
+    ///
+    /// ```
+    /// let options = wigwag::ListenOptions::default().descriptors(true);
+    /// ```
+    pub fn descriptors(mut self, may_travel: bool) -> Self {
+        self.descriptors = may_travel;
+        self
+    }
+
     pub(crate) fn in_form(mut self, form: Form) -> ListenOptions {
         self.contract = self.contract.in_form(form);
         self
@@ -284,6 +315,8 @@ pub struct Access {
     pub(crate) groups: Vec<u32>,
     /// Everybody on the machine.
     pub(crate) everyone: bool,
+    /// Descriptors may come from all of these, and go to them.
+    pub(crate) descriptors: bool,
 }
 
 impl Access {
@@ -314,6 +347,22 @@ impl Access {
     /// ```
     pub fn allow_everyone(mut self) -> Self {
         self.everyone = true;
+        self
+    }
+
+    /// Lets descriptors travel to and from other users as well, where descriptors travel at all
+    /// ([`ListenOptions::descriptors`]); the default is the own user only.
+    ///
+    /// A descriptor of another user is whatever that user chose: reading it may wait for ever, and its position and
+    /// flags may change at any time. While this process has as many descriptors as it may have, one that does not fit
+    /// is closed by the kernel on the thread that receives, which may take as long as its sender chose.
+    ///
+    /// ```
+    /// let access = wigwag::Access::default().allow_user(1001).allow_descriptors();
+    /// let options = wigwag::ListenOptions::default().access(access).descriptors(true);
+    /// ```
+    pub fn allow_descriptors(mut self) -> Self {
+        self.descriptors = true;
         self
     }
 }

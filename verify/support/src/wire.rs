@@ -117,7 +117,7 @@ fn look(socket: &impl AsFd, flags: RecvFlags) -> Option<Message> {
 
 fn once(socket: &impl AsFd, flags: RecvFlags) -> Option<Message> {
     let mut bytes = vec![0; 8192];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(32))];
     let mut control = match flags.contains(RecvFlags::PEEK) {
         true => RecvAncillaryBuffer::default(), // a look would copy the descriptors
         false => RecvAncillaryBuffer::new(&mut space),

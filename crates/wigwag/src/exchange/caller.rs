@@ -19,14 +19,16 @@
 //! request's sequence at hand, because between filling and passing each instruction counts.
 
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
+
+use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape;
 use crate::exchange::error_reply;
 use crate::exchange::free_slots::FreeSlots;
-use crate::exchange::owned_loan::OwnedLoan;
+use crate::exchange::owned_loan::{self, OwnedLoan};
 use crate::faults::{self, Fault};
 use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
 use crate::memory::segment::Line;
@@ -39,6 +41,10 @@ use crate::stats::ClientStats;
 use crate::sync::Ordering;
 use crate::sys::clock;
 use crate::wait::policy::Wait;
+
+/// Of a slot's last sequence, beyond its 56 bits: descriptors have travelled with that request. So no reply has it,
+/// each takes the longer way, and the usual way has nothing to look at.
+const CARRIES: u64 = 1 << 63;
 
 /// One session of a client, with the private knowledge of its slots. Dropping it ends the session.
 pub struct Caller {
@@ -151,7 +157,14 @@ impl Caller {
     /// Takes back the slots of abandoned calls that the server is done with.
     #[cold]
     pub fn reclaim(&self) {
-        if self.free.reclaim(|slot| self.connection.is_ready(self.line(slot))) {
+        let is_done = |slot| {
+            let is_done = self.connection.is_ready(self.line(slot));
+            if is_done {
+                self.let_go_of_reply(slot);
+            }
+            is_done
+        };
+        if self.free.reclaim(is_done) {
             self.publish_depth();
         }
     }
@@ -176,25 +189,43 @@ impl Caller {
         slot::next_sequence(self.sequences[slot].get())
     }
 
-    /// The sequence of the last request in a slot.
+    /// The sequence of the last request in a slot, for [`accept`](Caller::accept).
     #[inline(always)]
     pub fn last_sequence(&self, slot: usize) -> u64 {
         self.sequences[slot].get()
     }
 
-    /// Before a pass: an error if the memory is not there, or the server is known to be gone.
+    /// Before a pass: an error if the memory is not there, or the server is known to be gone. What is attached to the
+    /// slot is sent: how many descriptors that were, for the pass, which comes next.
     #[inline(always)]
-    pub fn check_before_pass(&self) -> Result<()> {
+    pub fn check_before_pass(&self, slot: usize, sequence: u64) -> Result<u32> {
         if self.connection.is_forked() {
             return Err(Error::forked());
         }
-        self.connection.check_before_pass()
+        if self.connection.must_look_before_pass() {
+            return self.prepare_pass(slot, sequence);
+        }
+        Ok(0)
+    }
+
+    #[cold]
+    fn prepare_pass(&self, slot: usize, sequence: u64) -> Result<u32> {
+        self.connection.look_before_pass()?;
+        self.connection.send_descriptors(slot, sequence)
     }
 
     /// Passes a slot to the server as request `sequence`, the slot's next, and rings if it sleeps. `deadline` is for
-    /// the server to see.
+    /// the server to see; `descriptors` were sent just before. Returns the sequence for [`accept`](Caller::accept).
     #[inline(always)]
-    pub fn pass(&self, slot: usize, line: &Line, sequence: u64, len: usize, deadline: Option<Instant>) {
+    pub fn pass(
+        &self,
+        slot: usize,
+        line: &Line,
+        sequence: u64,
+        len: usize,
+        deadline: Option<Instant>,
+        descriptors: u32,
+    ) -> u64 {
         let segment = self.connection.segment();
         let deadline = deadline.filter(|_| self.connection.has_same_clock());
         if let Some(at) = deadline {
@@ -205,10 +236,13 @@ impl Caller {
             kind: Kind::Request,
             in_body: len > INLINE_CAPACITY,
             has_deadline: deadline.is_some(),
+            descriptors,
         };
         self.connection.pass_turn(line, head, sequence);
-        self.sequences[slot].set(sequence); // noted after the pass, when there is time
+        let marked = sequence | (u64::from(descriptors != 0) * CARRIES);
+        self.sequences[slot].set(marked); // noted after the pass, when there is time
         count(&self.counters.calls);
+        marked
     }
 
     /// Checks the reply to request `sequence` in a slot that came back with `turn`: its head, by which the slot
@@ -224,12 +258,48 @@ impl Caller {
         if faults::is(Fault::UncheckedReply) {
             head = Head::parse(word).filter(|head| head.kind == Kind::Reply);
         }
-        let Some(head) = head else { return Err(self.not_a_reply(slot, turn, word)) };
+        let Some(head) = head else { return self.accept_otherwise(slot, turn, word) };
         let again = faults::is(Fault::ReplyDoubleFetch).then(|| {
             faults::widen_window();
             line.head.load(Ordering::Relaxed)
         });
         Ok(again.and_then(Head::parse).unwrap_or(head))
+    }
+
+    /// As [`Caller::accept`], where the request or the reply has descriptors; or it is no reply.
+    #[cold]
+    fn accept_otherwise(&self, slot: usize, turn: Turn, word: u64) -> Result<Head> {
+        self.settle(slot);
+        let sequence = self.last_sequence(slot);
+        let head = Head::parse(word).filter(|head| head.kind == Kind::Reply && head.fits(self.capacity()));
+        let Some(head) = head.filter(|_| turn.sequence() == sequence) else {
+            return Err(self.not_a_reply(slot, turn, word));
+        };
+        if head.descriptors == 0 {
+            return Ok(head);
+        }
+        let error = match self.connection.find_descriptors(slot, sequence, head.descriptors) {
+            Ok(true) => return Ok(head),
+            Ok(false) => Error::io("receive the descriptors of a reply, which are lost", Errno::MFILE),
+            Err(why) => self.violation(why),
+        };
+        self.release(slot);
+        Err(error)
+    }
+
+    /// A slot is back: what travelled with its request is the server's now, and the duplicates are closed.
+    fn settle(&self, slot: usize) {
+        let sequence = &self.sequences[slot];
+        if sequence.get() & CARRIES != 0 {
+            sequence.set(sequence.get() & !CARRIES);
+            self.connection.settle_descriptors(slot);
+        }
+    }
+
+    #[cold]
+    fn violation(&self, why: String) -> Error {
+        self.connection.end(CloseReason::Farewell(Reason::Violation, why.clone()));
+        Error::new(ErrorKind::Violation, format!("the server broke the protocol: {why}"))
     }
 
     #[cold]
@@ -239,6 +309,7 @@ impl Caller {
             Some(head)
                 if head.kind.is_failure(self.connection.protocol().layout_version())
                     && head.fits(self.capacity())
+                    && head.descriptors == 0
                     && turn.sequence() == self.sequences[slot].get() =>
             {
                 let mut bytes = vec![0; head.len as usize];
@@ -263,20 +334,53 @@ impl Caller {
             }
             _ => None,
         };
-        let error = error.unwrap_or_else(|| {
-            let why = format!("slot {slot} came back with {turn:?} and head {word:#x}");
-            self.connection.end(CloseReason::Farewell(Reason::Violation, why.clone()));
-            Error::new(ErrorKind::Violation, format!("the server broke the protocol: {why}"))
-        });
+        let error =
+            error.unwrap_or_else(|| self.violation(format!("slot {slot} came back with {turn:?} and head {word:#x}")));
         self.release(slot);
         error
     }
 
-    /// A slot comes back unsent, or its reply is done with.
+    /// A slot comes back unsent, or its reply is done with: its number [with its mark](OwnedLoan::marked_slot).
     #[inline(always)]
-    pub fn release(&self, slot: usize) {
+    pub fn release(&self, marked_slot: usize) {
+        if self.free.give_back(marked_slot) {
+            self.after_release(marked_slot);
+        }
+    }
+
+    /// The depth became smaller, or the slot has descriptors and was not given back.
+    #[cold]
+    fn after_release(&self, marked_slot: usize) {
+        let slot = owned_loan::unmarked(marked_slot);
+        if slot == marked_slot {
+            return self.publish_depth();
+        }
+        self.drop_descriptors(slot);
         if self.free.give_back(slot) {
             self.publish_depth();
+        }
+    }
+
+    /// Attaches a duplicate of a descriptor to a loan, to be sent when it is passed.
+    #[cold]
+    pub fn attach(&self, loan: &mut OwnedLoan, descriptor: BorrowedFd<'_>) -> Result<()> {
+        self.connection.attach(loan.slot(), descriptor)?;
+        loan.mark();
+        Ok(())
+    }
+
+    /// The descriptors that came with the reply in a slot, once.
+    #[cold]
+    pub fn take_descriptors(&self, slot: usize) -> Vec<OwnedFd> {
+        self.connection.take_descriptors(slot).map_or_else(Vec::new, |mut descriptors| descriptors.take())
+    }
+
+    /// Nobody wants any more what is attached to a slot, or came with its reply.
+    #[cold]
+    pub fn drop_descriptors(&self, slot: usize) {
+        if !self.connection.is_forked() {
+            self.connection.settle_descriptors(slot);
+            drop(self.connection.take_descriptors(slot));
         }
     }
 
@@ -300,13 +404,36 @@ impl Caller {
             return;
         }
         count(&self.counters.abandoned);
+        if self.last_sequence(slot) & CARRIES != 0 {
+            self.connection.give_up_descriptors(slot);
+        }
         if slot::abandon(&self.line(slot).turn).is_server() {
             self.connection.ring_for_abandonment();
             if !faults::is(Fault::ForgottenSlot) {
                 self.free.abandon(slot);
             }
         } else {
+            self.let_go_of_reply(slot);
             self.release(slot);
+        }
+    }
+
+    /// The reply in a slot that is back will not be accepted: what has travelled with it is closed.
+    #[cold]
+    fn let_go_of_reply(&self, slot: usize) {
+        self.settle(slot);
+        if !self.connection.has_descriptors() {
+            return;
+        }
+        let line = self.line(slot);
+        let sequence = slot::load(&line.turn).sequence();
+        // Relaxed: acquired with the turn.
+        let head = Head::parse(line.head.load(Ordering::Relaxed));
+        if let Some(Head { descriptors: count @ 1.., .. }) = head {
+            match self.connection.find_descriptors(slot, sequence, count) {
+                Ok(_) => drop(self.connection.take_descriptors(slot)),
+                Err(why) => drop(self.violation(why)),
+            }
         }
     }
 
@@ -354,9 +481,10 @@ impl Caller {
 
     /// Passes a slot to the server, best after [`OwnedLoan::written`]. On an error it is still the client's.
     pub fn send(&self, loan: &OwnedLoan, deadline: Option<Instant>) -> Result<()> {
-        self.check_before_pass()?;
         let slot = loan.slot();
-        self.pass(slot, self.line(slot), self.next_sequence(slot), loan.len(), deadline);
+        let sequence = self.next_sequence(slot);
+        let descriptors = self.check_before_pass(slot, sequence)?;
+        self.pass(slot, self.line(slot), sequence, loan.len(), deadline, descriptors);
         Ok(())
     }
 

@@ -68,10 +68,12 @@ impl FreeSlots {
         Some(slot)
     }
 
-    /// Gives a slot back. `true` when the depth became smaller, and the server should be told.
+    /// Gives a slot back. `true` when the depth became smaller, and the server should be told. `true` as well for a
+    /// number beyond all slots, such as one with a mark: nothing is given back then.
     #[inline(always)]
     pub fn give_back(&self, slot: usize) -> bool {
-        self.below[slot].set(self.top.get());
+        let Some(below) = self.below.get(slot) else { return true };
+        below.set(self.top.get());
         self.top.set(slot as u32);
         let out = self.out.get() - 1;
         self.out.set(out);

@@ -9,7 +9,7 @@ use crate::form::Form;
 use crate::memory::layout::{Head, Kind};
 use crate::memory::slot::Turn;
 use crate::service::intake::{Intake, Opened};
-use crate::service::session::Session;
+use crate::service::session::{Carried, Session};
 use crate::service::shared::Redelivery;
 use crate::service::worker::{Next, Until, Worker};
 use crate::sync::Ordering;
@@ -28,7 +28,7 @@ impl CallIntake {
     }
 
     #[inline(always)]
-    fn checked(session: &Session, slot: usize) -> Option<Head> {
+    fn checked(session: &Session, slot: usize) -> std::result::Result<Head, u64> {
         let line = session.segment.line(slot);
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = line.head.load(Ordering::Relaxed);
@@ -40,7 +40,41 @@ impl CallIntake {
             faults::widen_window();
             head = Head::parse(line.head.load(Ordering::Relaxed)).or(head);
         }
-        head
+        head.ok_or(word)
+    }
+
+    /// Opens a request with descriptors, or what is none.
+    #[cold]
+    fn open_with_descriptors(&mut self, session: &Arc<Session>, slot: usize, turn: Turn, word: u64) -> Opened {
+        let capacity = session.segment.geometry().capacity;
+        let head = Head::parse(word).filter(|head| head.kind == Kind::Request && head.fits(capacity));
+        let Some(head @ Head { descriptors: 1.., .. }) = head else { return Opened::Violation };
+        let carried = match session.take_descriptors(slot, turn.sequence(), head.descriptors) {
+            Carried::All(descriptors) => Some(descriptors),
+            Carried::Lost => None,
+            Carried::Refused => return Opened::Refused,
+        };
+        let opened = self.open_request(session, slot, turn, head);
+        match carried {
+            _ if opened != Opened::Found => {}
+            Some(descriptors) => self.0.carry(descriptors),
+            None => {
+                self.0.answer_without_descriptors(head.descriptors);
+                return Opened::Answered;
+            }
+        }
+        opened
+    }
+
+    #[inline(always)]
+    fn open_request(&mut self, session: &Arc<Session>, slot: usize, turn: Turn, head: Head) -> Opened {
+        if !Arc::ptr_eq(self.0.session(), session) || self.0.is_open() {
+            replace(&mut self.0, session);
+        }
+        match self.0.open(slot, session.segment.line(slot), turn.sequence(), head) {
+            true => Opened::Found,
+            false => Opened::Answered,
+        }
     }
 }
 
@@ -60,13 +94,9 @@ impl Intake for CallIntake {
 
     #[inline(always)]
     fn open(&mut self, session: &Arc<Session>, slot: usize, turn: Turn) -> Opened {
-        let Some(head) = CallIntake::checked(session, slot) else { return Opened::Violation };
-        if !Arc::ptr_eq(self.0.session(), session) || self.0.is_open() {
-            replace(&mut self.0, session);
-        }
-        match self.0.open(slot, session.segment.line(slot), turn.sequence(), head) {
-            true => Opened::Found,
-            false => Opened::Answered,
+        match CallIntake::checked(session, slot) {
+            Ok(head) => self.open_request(session, slot, turn, head),
+            Err(word) => self.open_with_descriptors(session, slot, turn, word),
         }
     }
 

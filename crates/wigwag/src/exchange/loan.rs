@@ -4,6 +4,7 @@
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -68,8 +69,7 @@ impl<'c> Loan<'c> {
     /// ```
     #[inline(always)] // else loan and reply go through memory, there and back
     pub fn call(self) -> Result<Reply<'c>> {
-        let sequence = self.sequence;
-        let (caller, slot, line) = self.pass(None)?;
+        let (caller, slot, line, sequence) = self.pass(None)?;
         finish(caller, slot, line, sequence, None)
     }
 
@@ -107,8 +107,7 @@ impl<'c> Loan<'c> {
     }
 
     pub(crate) fn call_until(self, deadline: Option<Instant>) -> Result<Reply<'c>> {
-        let sequence = self.sequence;
-        let (caller, slot, line) = self.pass(deadline)?;
+        let (caller, slot, line, sequence) = self.pass(deadline)?;
         finish(caller, slot, line, sequence, deadline)
     }
 
@@ -182,7 +181,7 @@ impl<'c> Loan<'c> {
     #[inline]
     pub fn send(self) -> Result<Pending<'c>> {
         let len = self.owned.len();
-        let (caller, slot, line) = self.pass(None)?;
+        let (caller, slot, line, _) = self.pass(None)?;
         Ok(Pending { caller, slot, line, len, is_taken: false })
     }
 
@@ -198,18 +197,59 @@ impl<'c> Loan<'c> {
     /// ```
     pub fn send_timeout(self, timeout: Duration) -> Result<Pending<'c>> {
         let len = self.owned.len();
-        let (caller, slot, line) = self.pass(clock::deadline_after(timeout))?;
+        let (caller, slot, line, _) = self.pass(clock::deadline_after(timeout))?;
         Ok(Pending { caller, slot, line, len, is_taken: false })
     }
 
+    /// Attaches a file descriptor: the server gets one of its own to the same open file
+    /// ([`Request::take_descriptors`](crate::Request::take_descriptors)), in the order in which they were attached.
+    ///
+    /// What is attached is a duplicate, which is closed when the reply is there or the call is given up; yours stays
+    /// yours. A loan that is not sent sends none. The descriptors are with the server once the request is, so a server
+    /// that dies or is restarted has them or never will: nobody sends them again.
+    ///
+    /// # Errors
+    /// [`NotAgreed`](ErrorKind::NotAgreed) unless both sides have [asked](crate::ClientBuilder::descriptors) for
+    /// descriptors, as of a server that speaks protocol 1. [`Full`](ErrorKind::Full): 16 are attached already; or 64 of
+    /// this session, or a quarter of `ulimit -n` of this process, are attached or with servers that have not answered.
+    /// [`Io`](ErrorKind::Io) if it cannot be duplicated, [`Forked`](ErrorKind::Forked). The loan is as it was, and can
+    /// be sent.
+    ///
+    /// The call itself may then also end with [`Full`](ErrorKind::Full), and was not executed: the kernel takes no more
+    /// descriptors of this user, or the server has as many as it may have.
+    ///
+    /// ```
+    /// # use std::io::Read;
+    /// # let name = &wigwag_testing::temporary_name("l").path;
+    /// let mut server = wigwag::Server::builder().descriptors(true).bind(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve(|request| {
+    ///     for descriptor in request.take_descriptors() {
+    ///         println!("{:?}", std::fs::File::from(descriptor).metadata());
+    ///     }
+    /// })
+    /// # );
+    /// let client = wigwag::Client::builder().descriptors(true).connect(name)?;
+    /// let file = std::fs::File::open("/proc/self/exe").unwrap();
+    /// let mut loan = client.loan(0)?;
+    /// loan.attach(&file)?;
+    /// loan.call()?;
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn attach(&mut self, descriptor: impl AsFd) -> Result<()> {
+        self.caller.attach(&mut self.owned, descriptor.as_fd())
+    }
+
     #[inline(always)]
-    fn pass(self, deadline: Option<Instant>) -> Result<(&'c Caller, usize, &'c Line)> {
-        self.caller.check_before_pass()?;
+    fn pass(self, deadline: Option<Instant>) -> Result<(&'c Caller, usize, &'c Line, u64)> {
+        let slot = self.owned.slot();
+        let descriptors = self.caller.check_before_pass(slot, self.sequence)?;
         self.owned.written();
         let this = ManuallyDrop::new(self); // the slot is the server's from here on
-        let slot = this.owned.slot();
-        this.caller.pass(slot, this.line, this.sequence, this.owned.len(), deadline);
-        Ok((this.caller, slot, this.line))
+        let sequence = this.caller.pass(slot, this.line, this.sequence, this.owned.len(), deadline, descriptors);
+        Ok((this.caller, slot, this.line, sequence))
     }
 }
 
@@ -254,7 +294,7 @@ impl DerefMut for Loan<'_> {
 impl Drop for Loan<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.caller.release(self.owned.slot());
+        self.caller.release(self.owned.marked_slot());
     }
 }
 
@@ -467,6 +507,38 @@ impl<'c> Reply<'c> {
         Reply { caller, owned: OwnedLoan::with_reply(caller.connection.segment(), slot, line, head) }
     }
 
+    /// The file descriptors that the server [attached](crate::Request::attach) to its reply, in its order: once, and
+    /// none the next time. They are closed on `exec`. Those that nobody takes are closed when the reply is dropped, or
+    /// made the next request, by a thread of their own, because closing them may take as long as the server has chosen.
+    ///
+    /// There are none unless both sides have [asked](crate::ClientBuilder::descriptors) for descriptors. A call whose
+    /// reply had some that this process has no room for (`ulimit -n`) has ended with [`Io`](ErrorKind::Io): it was
+    /// executed, and they are lost. A server that died after it replied makes no difference.
+    ///
+    /// ```
+    /// # use std::io::Read;
+    /// # let name = &wigwag_testing::temporary_name("l").path;
+    /// let mut server = wigwag::Server::builder().descriptors(true).bind(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve(|request| request.attach(std::fs::File::open("/proc/self/comm").unwrap()))
+    /// # );
+    /// let client = wigwag::Client::builder().descriptors(true).connect(name)?;
+    /// let mut reply = client.call(b"open it")?;
+    /// let mut file = std::fs::File::from(reply.take_descriptors().remove(0));
+    /// let mut text = String::new();
+    /// file.read_to_string(&mut text).unwrap();
+    /// assert!(reply.take_descriptors().is_empty());
+    /// # drop(reply); stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        if self.caller.connection.is_forked() {
+            return Vec::new();
+        }
+        self.caller.take_descriptors(self.owned.slot())
+    }
+
     /// Makes the reply the next request, of `len` bytes, without copying: what is in it stays where it is, unless the
     /// new length moves it between line and body (48 bytes).
     ///
@@ -494,6 +566,9 @@ impl<'c> Reply<'c> {
         }
         let mut this = ManuallyDrop::new(self);
         let (caller, mut owned) = (this.caller, this.owned.take());
+        if owned.is_marked() {
+            caller.drop_descriptors(owned.slot());
+        }
         owned.resize(caller.connection.segment(), caller.line(owned.slot()), len);
         Ok(Loan::new(caller, owned))
     }
@@ -518,7 +593,7 @@ impl DerefMut for Reply<'_> {
 impl Drop for Reply<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.caller.release(self.owned.slot());
+        self.caller.release(self.owned.marked_slot());
     }
 }
 

@@ -19,15 +19,27 @@ use crate::memory::slot;
 /// dropping it gives nothing back.
 #[derive(Debug)]
 pub struct OwnedLoan {
-    slot: usize,
+    /// The slot, with [`MARK`] if it has descriptors.
+    marked_slot: usize,
     payload: PayloadBytesMut,
+}
+
+/// Of a slot's number, as it is given back: descriptors are attached to the loan, or have come with the reply, and must
+/// not be forgotten. A number with it is beyond all slots, so that giving back costs the others no look at it.
+const MARK: usize = 1 << 31;
+
+/// The slot's number without its mark.
+#[inline(always)]
+pub fn unmarked(marked_slot: usize) -> usize {
+    marked_slot & !MARK
 }
 
 impl OwnedLoan {
     /// A slot that is the client's, for `len` bytes.
     #[inline(always)]
     pub fn new(segment: &Segment, slot: usize, line: &Line, len: usize) -> OwnedLoan {
-        OwnedLoan { slot, payload: PayloadBytesMut::of_line(segment, slot, line, len > INLINE_CAPACITY, len) }
+        let payload = PayloadBytesMut::of_line(segment, slot, line, len > INLINE_CAPACITY, len);
+        OwnedLoan { marked_slot: slot, payload }
     }
 
     /// A slot that came back with a reply, whose head was checked.
@@ -37,13 +49,30 @@ impl OwnedLoan {
         if head.in_body {
             prefetch::arrived(&payload);
         }
-        OwnedLoan { slot, payload }
+        let mark = usize::from(head.descriptors != 0) * MARK;
+        OwnedLoan { marked_slot: slot | mark, payload }
     }
 
     /// Which slot.
     #[inline(always)]
     pub fn slot(&self) -> usize {
-        self.slot
+        unmarked(self.marked_slot)
+    }
+
+    /// As what it is given back.
+    #[inline(always)]
+    pub fn marked_slot(&self) -> usize {
+        self.marked_slot
+    }
+
+    /// Whether it has descriptors, or has had some.
+    pub fn is_marked(&self) -> bool {
+        self.marked_slot != self.slot()
+    }
+
+    /// Descriptors are attached to it.
+    pub fn mark(&mut self) {
+        self.marked_slot |= MARK;
     }
 
     /// How many bytes.
@@ -61,18 +90,19 @@ impl OwnedLoan {
     }
 
     /// The same slot for another request of a length that is within the capacity; the bytes stay, up to the shorter
-    /// length.
+    /// length. A mark stays.
     #[inline]
     pub fn resize(&mut self, segment: &Segment, line: &Line, len: usize) {
-        let mut resized = OwnedLoan::new(segment, self.slot, line, len);
+        let mut resized = OwnedLoan::new(segment, self.slot(), line, len);
         resized.payload.take_over(&self.payload);
+        resized.marked_slot = self.marked_slot;
         *self = resized;
     }
 
     /// Moves it out of something that will not be dropped. What stays behind shows no bytes.
     #[inline(always)]
     pub fn take(&mut self) -> OwnedLoan {
-        OwnedLoan { slot: self.slot, payload: mem::take(&mut self.payload) }
+        OwnedLoan { marked_slot: self.marked_slot, payload: mem::take(&mut self.payload) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -18,14 +19,16 @@ use crate::memory::prefetch;
 use crate::memory::segment::{Line, LineRef};
 use crate::memory::slot;
 use crate::service::abandonment::Ticket;
-use crate::service::session::Session;
+use crate::service::session::{Session, SessionDescriptors};
 use crate::service::worker::Answered;
 use crate::session::agreement::Protocol;
+use crate::session::descriptors::{self, PeerDescriptors, UnderWay};
 use crate::session::peer::Peer;
 use crate::session::peer::Trust;
 use crate::statistics::KeptEntry;
 use crate::sync::Ordering;
 use crate::sys::clock;
+use crate::sys::socket::DESCRIPTORS_MAX;
 
 /// One request, to be changed in place and answered.
 ///
@@ -64,8 +67,34 @@ pub struct Request {
     open: bool,
     /// Private copy for a client of another user, kept from request to request.
     copy: BounceBuffer,
+    /// Whether answering takes the longer way: the client is of another user, or descriptors travel.
+    is_special: bool,
+    /// There if descriptors travel with the request or the reply.
+    travelling: Option<Box<Travelling>>,
     /// Once it is out of its thread's hands: what observers see of it, and how long it was.
     kept: Option<Kept>,
+}
+
+/// The descriptors of a request that nobody has taken, and those that are attached to the reply. None of them is closed
+/// here: the client may have chosen how long that takes, also of those that a handler sends back.
+struct Travelling {
+    arrived: PeerDescriptors,
+    attached: PeerDescriptors,
+    under_way: Arc<UnderWay>,
+}
+
+impl Travelling {
+    /// What is attached is under way, and no longer held.
+    fn were_sent(&mut self) {
+        let sent = self.attached.take();
+        self.arrived.extend(sent); // to be closed as those are
+    }
+}
+
+impl Drop for Travelling {
+    fn drop(&mut self) {
+        self.under_way.give_back(self.attached.len());
+    }
 }
 
 struct Kept {
@@ -142,6 +171,8 @@ impl Request {
     /// A request that stands for nothing yet; [`Request::open`] makes it one.
     pub(crate) fn closed(session: Arc<Session>) -> Request {
         Request {
+            is_special: session.trust == Trust::OtherUser,
+            travelling: None,
             session,
             payload: PayloadBytesMut::default(),
             line: LineRef::NONE,
@@ -188,6 +219,37 @@ impl Request {
         }
         self.payload = PayloadBytesMut::of_copy(&mut self.copy);
         true
+    }
+
+    /// The request has descriptors.
+    #[cold]
+    pub(crate) fn carry(&mut self, arrived: PeerDescriptors) {
+        if let Some(travelling) = self.travelling() {
+            travelling.arrived = arrived;
+        }
+    }
+
+    /// What travels with it, if anything may.
+    fn travelling(&mut self) -> Option<&mut Travelling> {
+        let SessionDescriptors { inbox, under_way } = self.session.descriptors.as_deref()?;
+        self.is_special = true;
+        Some(self.travelling.get_or_insert_with(|| {
+            let none = || PeerDescriptors::new(Vec::new(), inbox.background());
+            Box::new(Travelling { arrived: none(), attached: none(), under_way: Arc::clone(under_way) })
+        }))
+    }
+
+    /// The request's descriptors are lost, because this process may have no more: it is not executed.
+    #[cold]
+    pub(crate) fn answer_without_descriptors(&mut self, count: u32) {
+        let error = Error::new(
+            ErrorKind::Full,
+            format!(
+                "the server has as many descriptors as it may have (`ulimit -n`), so that not all {count} of this \
+                 request arrived; it was not executed"
+            ),
+        );
+        self.answer_with_bytes(Kind::Errored, &error_reply::encode(&error).unwrap_or_default());
     }
 
     /// Takes the request out, and leaves one that stands for nothing.
@@ -400,6 +462,87 @@ impl Request {
         Peer::of(peer)
     }
 
+    /// The file descriptors that the client [attached](crate::Loan::attach) to its request, in its order: once, and
+    /// none the next time. They are closed on `exec`. Those that nobody takes are closed when the request is answered,
+    /// by a thread of their own, because closing them may take as long as the client has chosen.
+    ///
+    /// There are none unless both sides have [asked](crate::ServerBuilder::descriptors) for descriptors. They stay
+    /// valid when the client dies or gives the call up: what was taken is the handler's.
+    ///
+    /// What they are is for the handler to find out: any program may have anything attached, such as a pipe from which
+    /// a read never returns. A request with some that this process has no room for (`ulimit -n`) comes to no handler;
+    /// its client is told.
+    ///
+    /// ```
+    /// # use std::io::Write;
+    /// # let name = &wigwag_testing::temporary_name("log").path;
+    /// let mut server = wigwag::Server::builder().descriptors(true).bind(name)?;
+    /// let client = wigwag::Client::builder().descriptors(true).connect(name)?;
+    /// let (mut reading, writing) = std::io::pipe().unwrap();
+    /// let mut loan = client.loan(0)?;
+    /// loan.attach(writing)?;
+    /// let pending = loan.send()?;
+    /// let mut request = server.recv()?;
+    /// for descriptor in request.take_descriptors() {
+    ///     std::fs::File::from(descriptor).write_all(b"from the server").unwrap();
+    /// }
+    /// request.reply();
+    /// pending.wait()?;
+    /// assert_eq!(std::io::read_to_string(reading).unwrap(), "from the server");
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        if self.is_inherited() {
+            return Vec::new();
+        }
+        self.travelling.as_mut().map_or_else(Vec::new, |travelling| travelling.arrived.take())
+    }
+
+    /// Attaches a file descriptor to the reply: the client gets one of its own to the same open file
+    /// ([`Reply::take_descriptors`](crate::Reply::take_descriptors)), in the order in which they were attached.
+    ///
+    /// What is attached is a duplicate, which is closed once it was sent; yours stays yours. None is sent if the
+    /// request fails or is dropped, or if the client has given the call up by then. A client that dies before it has
+    /// read them takes them with it.
+    ///
+    /// # Errors
+    /// [`NotAgreed`](ErrorKind::NotAgreed) unless both sides have [asked](crate::ServerBuilder::descriptors) for
+    /// descriptors. [`Full`](ErrorKind::Full): 16 are attached already; or 64 of this session, or a quarter of
+    /// `ulimit -n` of this process, are attached or in replies that clients have not read. [`Io`](ErrorKind::Io) if it
+    /// cannot be duplicated, [`Forked`](ErrorKind::Forked). Nothing has changed then.
+    ///
+    /// If the kernel does not take them when the reply is sent, the client gets [`Full`](ErrorKind::Full) instead of
+    /// the reply.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("open").path;
+    /// let mut server = wigwag::Server::builder().descriptors(true).bind(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve(|request| {
+    ///     let file = std::fs::File::open("/proc/self/comm").map_err(|error| error.to_string())?;
+    ///     request.attach(&file).map_err(|error| error.to_string())
+    /// })
+    /// # );
+    /// # let client = wigwag::Client::builder().descriptors(true).connect(name)?;
+    /// # assert_eq!(client.call(b"comm")?.take_descriptors().len(), 1);
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn attach(&mut self, descriptor: impl AsFd) -> Result<()> {
+        if self.is_inherited() {
+            return Err(Error::forked());
+        }
+        let Some(travelling) = self.travelling() else { return Err(descriptors::not_agreed()) };
+        if travelling.attached.len() >= DESCRIPTORS_MAX {
+            return Err(descriptors::too_many());
+        }
+        let duplicate = descriptors::duplicate(descriptor.as_fd())?;
+        travelling.under_way.reserve()?;
+        travelling.attached.push(duplicate);
+        Ok(())
+    }
+
     /// Answers: the payload as it is now is the reply.
     ///
     /// ```no_run
@@ -505,12 +648,46 @@ impl Request {
         if !self.open || self.is_inherited() {
             return Answered::NOTHING;
         }
-        if self.session.trust == Trust::OtherUser {
+        let mut descriptors = 0;
+        if self.is_special {
+            match self.prepare_answer() {
+                Ok(sent) => descriptors = sent,
+                Err(error) => return self.answer_with_error(&error),
+            }
+        } else if self.in_body {
+            prefetch::written(self);
+        }
+        self.pass(Kind::Reply, self.payload.len(), descriptors)
+    }
+
+    /// What has to be done before the turn is passed, but for most requests. How many descriptors were sent.
+    #[cold]
+    fn prepare_answer(&mut self) -> Result<u32> {
+        let is_other_user = self.session.trust == Trust::OtherUser;
+        self.is_special = is_other_user;
+        let mut sent = 0;
+        if let Some(mut travelling) = self.travelling.take() {
+            let count = travelling.attached.len();
+            // A client that has given the call up does not want them.
+            if count > 0 && !self.is_abandoned() {
+                self.session.send_descriptors(self.slot, self.sequence, &travelling.attached)?;
+                sent = count as u32;
+                travelling.were_sent();
+            }
+        }
+        if is_other_user {
             self.copy_in();
         } else if self.in_body {
             prefetch::written(self);
         }
-        self.pass(Kind::Reply, self.payload.len())
+        Ok(sent)
+    }
+
+    /// The reply's descriptors could not be sent.
+    #[cold]
+    fn answer_with_error(&mut self, error: &Error) -> Answered {
+        let error = Error::new(ErrorKind::Full, format!("the server has executed the request, and {error}"));
+        self.answer_with_bytes(Kind::Errored, &error_reply::encode(&error).unwrap_or_default())
     }
 
     /// The slot's line, which `session` keeps mapped; only of a request that is or was just open.
@@ -548,20 +725,22 @@ impl Request {
         if !self.open || self.is_inherited() {
             return Answered::NOTHING;
         }
+        self.travelling = None;
+        self.is_special = self.session.trust == Trust::OtherUser;
         self.in_body = bytes.len() > INLINE_CAPACITY;
         self.session.segment.copy_in(self.slot, self.in_body, bytes);
-        self.pass(kind, bytes.len())
+        self.pass(kind, bytes.len(), 0)
     }
 
     #[inline(always)]
-    fn pass(&mut self, kind: Kind, len: usize) -> Answered {
+    fn pass(&mut self, kind: Kind, len: usize, descriptors: u32) -> Answered {
         if faults::is(Fault::EarlyTurn) {
             slot::pass_to_client(&self.line().turn, self.sequence);
             faults::widen_window();
         }
         let is_cut = faults::is(Fault::ShortReply) && self.in_body && kind == Kind::Reply;
         let len = len as u32 - u32::from(is_cut);
-        let head = Head { len, kind, in_body: self.in_body, has_deadline: false };
+        let head = Head { len, kind, in_body: self.in_body, has_deadline: false, descriptors };
         self.open = false; // with the turn, the bytes are the client's
         let rang = self.session.pass_back(self.line(), self.slot, self.sequence, head);
         Answered { passed: true, rang, failed: kind != Kind::Reply, len }

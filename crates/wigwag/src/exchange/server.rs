@@ -120,9 +120,9 @@ impl Server {
         outcome.and_then(|()| shared.check_name())
     }
 
-    /// Serves on `threads` threads until [`ShutdownHandle::shutdown`]. Each session belongs to one of them,
-    /// that which had the fewest when it came. A child that a handler forks must not come back from it: it has none of
-    /// the other threads to end with, and is ended there, with code 1.
+    /// Serves on `threads` threads until [`ShutdownHandle::shutdown`]. Each session belongs to one of them: to that
+    /// which had the fewest when it came. A child that a handler forks must not come back from it: it has none of the
+    /// other threads to end with, and is ended there, with code 1.
     ///
     /// # Errors
     /// As [`serve`](Server::serve), of whichever thread; [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) for
@@ -589,6 +589,17 @@ impl ServerBuilder {
     /// ```
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.options.limits = self.options.limits.capacity(bytes);
+        self
+    }
+
+    /// Whether file descriptors may travel with requests and replies, default no:
+    /// [`ListenOptions::descriptors`] says more.
+    ///
+    /// ```
+    /// let builder = wigwag::Server::builder().descriptors(true);
+    /// ```
+    pub fn descriptors(mut self, may_travel: bool) -> Self {
+        self.options = self.options.descriptors(may_travel);
         self
     }
 

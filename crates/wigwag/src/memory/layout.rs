@@ -18,6 +18,7 @@ pub use crate::contract::CAPACITY_MAX;
 use crate::contract::Contract;
 use crate::error::{self, Error, ErrorKind};
 use crate::form::Form;
+use crate::sys::socket::DESCRIPTORS_MAX;
 
 /// First eight bytes of every segment: "WIGWAG" and two bytes that no text file has.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"WIGWAG\x00\xf5");
@@ -195,6 +196,8 @@ pub struct Head {
     pub in_body: bool,
     /// Whether the slot's deadline word holds a deadline (requests only).
     pub has_deadline: bool,
+    /// How many file descriptors travel with the payload: at most [`DESCRIPTORS_MAX`].
+    pub descriptors: u32,
 }
 
 /// What a payload is.
@@ -250,20 +253,24 @@ impl Kind {
 
 const IN_BODY: u32 = 1 << 8;
 const HAS_DEADLINE: u32 = 1 << 9;
+const DESCRIPTORS_SHIFT: u32 = 10;
+const DESCRIPTORS: u32 = 0b1_1111 << DESCRIPTORS_SHIFT;
+const _: () = assert!(DESCRIPTORS_MAX as u32 <= DESCRIPTORS >> DESCRIPTORS_SHIFT);
 
 impl Head {
     /// The word in memory.
     #[inline(always)]
     pub fn pack(self) -> u64 {
         let flags = (u32::from(self.in_body) * IN_BODY) | (u32::from(self.has_deadline) * HAS_DEADLINE);
-        u64::from(self.len) | u64::from(self.kind as u32 | flags) << 32
+        u64::from(self.len) | u64::from(self.kind as u32 | flags | self.descriptors << DESCRIPTORS_SHIFT) << 32
     }
 
-    /// Parses a word that was read once; `None` when it has a kind or a flag that this version does not know.
+    /// Parses a word that was read once; `None` when it has a kind, a flag or a number of descriptors that this version
+    /// does not know. Whether descriptors may travel is for the caller to know.
     #[inline(always)]
     pub fn parse(word: u64) -> Option<Head> {
         let high = (word >> 32) as u32;
-        let kind = match high & !(IN_BODY | HAS_DEADLINE) {
+        let kind = match high & !(IN_BODY | HAS_DEADLINE | DESCRIPTORS) {
             1 => Kind::Request,
             2 => Kind::Reply,
             3 => Kind::Failed,
@@ -278,16 +285,29 @@ impl Head {
             FOREIGN..=0xff => Kind::Foreign,
             _ => return None,
         };
-        Some(Head { len: word as u32, kind, in_body: high & IN_BODY != 0, has_deadline: high & HAS_DEADLINE != 0 })
+        let head = Head {
+            len: word as u32,
+            kind,
+            in_body: high & IN_BODY != 0,
+            has_deadline: high & HAS_DEADLINE != 0,
+            descriptors: (high & DESCRIPTORS) >> DESCRIPTORS_SHIFT,
+        };
+        (head.descriptors as usize <= DESCRIPTORS_MAX).then_some(head)
     }
 
     /// A word that was read once, if it is of this kind, request or reply, and fits: [`Head::parse`] and
-    /// [`Head::fits`] in a few instructions, for the path of every call.
+    /// [`Head::fits`] in a few instructions, for the path of every call. `None` as well for one with descriptors, which
+    /// takes a longer way.
     #[inline(always)]
     pub fn of_kind(word: u64, kind: Kind, capacity: usize) -> Option<Head> {
         let flags = (word >> 32) as u32 ^ kind as u32;
-        let head =
-            Head { len: word as u32, kind, in_body: flags & IN_BODY != 0, has_deadline: flags & HAS_DEADLINE != 0 };
+        let head = Head {
+            len: word as u32,
+            kind,
+            in_body: flags & IN_BODY != 0,
+            has_deadline: flags & HAS_DEADLINE != 0,
+            descriptors: 0,
+        };
         let room = if head.in_body { capacity } else { INLINE_CAPACITY.min(capacity) };
         (flags & !(IN_BODY | HAS_DEADLINE) == 0 && head.len as usize <= room).then_some(head)
     }
@@ -392,15 +412,20 @@ mod tests {
         let sent = [Kind::Message, Kind::Redelivered, Kind::Delivered, Kind::Acknowledged];
         for kind in asked.into_iter().chain(sent).chain([Kind::Begun, Kind::Errored]) {
             for (in_body, has_deadline) in [(false, false), (true, false), (false, true), (true, true)] {
-                let head = Head { len: 0x0102_0304, kind, in_body, has_deadline };
-                assert_eq!(Head::parse(head.pack()), Some(head));
+                for descriptors in [0, 1, DESCRIPTORS_MAX as u32] {
+                    let head = Head { len: 0x0102_0304, kind, in_body, has_deadline, descriptors };
+                    assert_eq!(Head::parse(head.pack()), Some(head));
+                }
+                let head = Head { len: 1, kind, in_body, has_deadline, descriptors: DESCRIPTORS_MAX as u32 + 1 };
+                assert_eq!(Head::parse(head.pack()), None, "more than {DESCRIPTORS_MAX} descriptors");
             }
         }
         for high in (0u64..=0xffff).chain([1 << 16, 1 << 31]) {
-            let number = high & !0x300;
+            let (number, descriptors) = (high & !0x7f00, high >> 10 & 31);
             let kind = Head::parse(high << 32).map(|head| head.kind);
-            assert_eq!(kind.is_some(), (1..=11).contains(&number) || (128..=255).contains(&number), "{high:#x}");
-            assert_eq!(kind == Some(Kind::Foreign), (128..=255).contains(&number), "{high:#x}");
+            let is_known = (1..=11).contains(&number) || (128..=255).contains(&number);
+            assert_eq!(kind.is_some(), is_known && descriptors <= 16, "{high:#x}");
+            assert_eq!(kind == Some(Kind::Foreign), (128..=255).contains(&number) && descriptors <= 16, "{high:#x}");
         }
     }
 
@@ -412,6 +437,7 @@ mod tests {
                 for capacity in [0, 8, 47, 48, 49, 100, 1024, CAPACITY_MAX] {
                     for kind in [Kind::Request, Kind::Reply, Kind::Message, Kind::Redelivered] {
                         let long = Head::parse(word).filter(|head| head.kind == kind && head.fits(capacity));
+                        let long = long.filter(|head| head.descriptors == 0); // those take the longer way
                         assert_eq!(Head::of_kind(word, kind, capacity), long, "{word:#x} with {capacity}");
                     }
                 }
@@ -421,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_payload_fits_or_does_not() {
-        let head = |kind, len, in_body| Head { len, kind, in_body, has_deadline: false };
+        let head = |kind, len, in_body| Head { len, kind, in_body, has_deadline: false, descriptors: 0 };
         assert!(head(Kind::Request, 48, false).fits(100));
         assert!(!head(Kind::Request, 49, false).fits(100));
         assert!(!head(Kind::Request, 48, false).fits(40));
@@ -461,7 +487,9 @@ mod documented {
     use crate::memory::segment::{ClientLine, EndLine, ServerLine};
     use crate::memory::slot;
     use crate::session::agreement::{ClockReading, Features, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
-    use crate::session::protocol::{FromClient, FromServer, Hello, HelloExtension, Reason, Welcome, WelcomeExtension};
+    use crate::session::protocol::{
+        DescriptorMessage, FromClient, FromServer, Hello, HelloExtension, Reason, Welcome, WelcomeExtension,
+    };
     use crate::sync::AtomicU64;
 
     const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/layout.md"));
@@ -635,7 +663,7 @@ mod documented {
         slot::pass_to_client(&word, 1);
         assert_eq!(value(), 1 << sequence.trailing_zeros());
 
-        let plain = Head { len: u32::MAX, kind: Kind::Request, in_body: false, has_deadline: false };
+        let plain = Head { len: u32::MAX, kind: Kind::Request, in_body: false, has_deadline: false, descriptors: 0 };
         let shift = bits("Head", "kind").trailing_zeros();
         let kinds = [
             ("Request", Kind::Request),
@@ -667,9 +695,14 @@ mod documented {
         }
         assert_eq!(Head { in_body: true, ..plain }.pack() ^ plain.pack(), bits("Head", "IN_BODY"));
         assert_eq!(Head { has_deadline: true, ..plain }.pack() ^ plain.pack(), bits("Head", "HAS_DEADLINE"));
+        let descriptors = bits("Head", "descriptors");
+        for count in 0..=DESCRIPTORS_MAX as u32 {
+            let carried = Head { descriptors: count, ..plain }.pack() ^ plain.pack();
+            assert_eq!(carried, u64::from(count) << descriptors.trailing_zeros());
+            assert_eq!(carried & !descriptors, 0);
+        }
         for bit in 0..64 {
-            // Descriptors travel in no session yet.
-            let zero = (bits("Head", "zero") | bits("Head", "descriptors")) & 1 << bit;
+            let zero = bits("Head", "zero") & 1 << bit;
             assert!(zero == 0 || Head::parse(plain.pack() | zero).is_none(), "bit {bit}");
         }
     }
@@ -799,6 +832,14 @@ mod documented {
         let farewell = FromServer::Farewell(Reason::Shutdown, "why".into());
         assert_message("FAREWELL", &farewell.encode(), &[("kind", &[5]), ("reason", &[5]), ("text", b"why")]);
         assert_message("BELL", &FromServer::Bell.encode(), &[("kind", &[6])]);
+        let message = DescriptorMessage { count: 0x0b, slot: 0x0102, sequence: 0x1112_1314_1516_1718 };
+        let fields: [(&str, &[u8]); 4] = [
+            ("kind", &[7]),
+            ("count", &[0x0b]),
+            ("slot", &[0x02, 0x01]),
+            ("sequence", &0x1112_1314_1516_1718_u64.to_le_bytes()),
+        ];
+        assert_message("DESCRIPTORS", &message.encode(), &fields);
         expect_values(
             "Reasons",
             &[

@@ -75,7 +75,7 @@ impl Producer {
             let record = self.outbox.push(record.len, is_redelivered, slot::next_sequence);
             segment.committed(record.slot).store(committed, Ordering::Relaxed); // published by the turn
             let kind = if is_redelivered { Kind::Redelivered } else { Kind::Message };
-            let head = Head { len: record.len as u32, kind, in_body, has_deadline: false };
+            let head = Head { len: record.len as u32, kind, in_body, has_deadline: false, descriptors: 0 };
             self.connection.pass_silently(segment.line(record.slot), head, record.sequence);
             self.counters.redelivered += u64::from(is_redelivered);
         }

@@ -57,7 +57,7 @@ impl Location {
     /// A head that says where it lies and how long it is.
     #[inline(always)]
     fn head(self, kind: Kind) -> Head {
-        Head { len: self.len() as u32, kind, in_body: self.has(IN_BODY), has_deadline: false }
+        Head { len: self.len() as u32, kind, in_body: self.has(IN_BODY), has_deadline: false, descriptors: 0 }
     }
 }
 
@@ -139,7 +139,7 @@ impl Message {
     fn acknowledge(&self) {
         let slot = self.place.slot();
         self.forget_copy();
-        let head = Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false };
+        let head = Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false, descriptors: 0 };
         let line = self.session.segment.line(slot);
         self.session.pass_back(line, slot, self.session.taken_of_queue(slot), head);
         self.session.record.counters().kept.calls.add_shared(1);

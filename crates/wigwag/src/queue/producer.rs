@@ -198,7 +198,13 @@ impl Producer {
     #[inline(always)]
     pub(super) fn push(&mut self, len: usize) {
         let record = self.outbox.push(len, false, slot::next_sequence);
-        let head = Head { len: len as u32, kind: Kind::Message, in_body: len > INLINE_CAPACITY, has_deadline: false };
+        let head = Head {
+            len: len as u32,
+            kind: Kind::Message,
+            in_body: len > INLINE_CAPACITY,
+            has_deadline: false,
+            descriptors: 0,
+        };
         let segment = self.connection.segment();
         // For observers; the tick was read when room was made. Published by the turn.
         if self.connection.has_same_clock() {
@@ -342,7 +348,7 @@ pub(super) fn connection(options: &ConnectOptions, established: Established) -> 
 /// Whether a head says that a message is done with.
 #[inline(always)]
 pub(super) fn is_acknowledgement(word: u64) -> bool {
-    word == Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false }.pack()
+    word == Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false, descriptors: 0 }.pack()
 }
 
 #[cold]

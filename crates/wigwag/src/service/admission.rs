@@ -3,7 +3,7 @@
 use crate::contract::Contract;
 use crate::faults::{self, Fault};
 use crate::memory::layout::{Geometry, LAYOUT_VERSION, LAYOUT_VERSION_MIN, RING_MIN, RINGS};
-use crate::options::{Access, Limits};
+use crate::options::{Access, Limits, ListenOptions};
 use crate::session::agreement::{ClockReading, Features, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Protocol};
 use crate::session::peer::Trust;
 use crate::session::protocol::{Hello, Reason, SERVERS_CHOICE};
@@ -48,6 +48,20 @@ impl Access {
     }
 }
 
+impl ListenOptions {
+    /// What a client that is trusted so far is offered.
+    pub(crate) fn offered(&self, trust: Trust) -> Features {
+        let is_allowed = match trust {
+            Trust::SameUser => true,
+            Trust::OtherUser => self.access.descriptors,
+        };
+        match self.descriptors && is_allowed && self.contract.form.carries_descriptors() {
+            true => Features::DESCRIPTORS,
+            false => Features::NONE,
+        }
+    }
+}
+
 /// What is in use when a client connects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
@@ -76,11 +90,12 @@ pub struct Grant {
 pub type Refused = (Reason, String);
 
 impl Limits {
-    /// Decides on the wishes of a client that is let in. No memory has been made for it yet.
+    /// Decides on the wishes of a client that is let in and offered these features. No memory has been made for it yet.
     pub(crate) fn grant(
         &self,
         hello: &Hello,
         contract: &Contract,
+        offered: Features,
         trust: Trust,
         usage: Usage,
     ) -> Result<Grant, Refused> {
@@ -88,9 +103,8 @@ impl Limits {
         let builder = contract.form.builder_name();
         let protocol = hello.protocol().or_else(|| faults::is(Fault::UncheckedVersion).then_some(Protocol::V1));
         let Some(protocol) = protocol else { return Err((Reason::Version, Self::not_understood(hello))) };
-        let (offered, required) =
-            hello.extension.map_or_else(Default::default, |hello| (hello.features, hello.required));
-        let features = Features::OFFERED.and(offered);
+        let (theirs, required) = hello.extension.map_or_else(Default::default, |it| (it.features, it.required));
+        let features = offered.and(theirs);
         let missing = required.missing_in(features);
         if !missing.is_empty() && !faults::is(Fault::UncheckedFeatures) {
             return Err((
@@ -179,7 +193,7 @@ mod tests {
     use crate::session::protocol::HelloExtension;
 
     fn hello() -> Hello {
-        Hello::new(Protocol::V2, None, None, Contract::bytes())
+        Hello::new(Protocol::V2, None, None, Contract::bytes(), Features::DESCRIPTORS)
     }
 
     fn required(features: Features) -> Hello {
@@ -198,17 +212,38 @@ mod tests {
             bytes_total: 150_000,
             ..Limits::default()
         };
-        limits.grant(hello, &Contract::bytes(), Trust::SameUser, usage)
+        limits.grant(hello, &Contract::bytes(), Features::NONE, Trust::SameUser, usage)
     }
 
     #[test]
     fn a_modest_wish_is_granted() {
         for (protocol, has_clock) in [(Protocol::V1, false), (Protocol::V2, true)] {
-            let hello = Hello::new(protocol, Some(2), None, Contract::bytes());
+            let hello = Hello::new(protocol, Some(2), None, Contract::bytes(), Features::DESCRIPTORS);
             let granted = grant(&hello, Usage::default()).unwrap();
             assert_eq!((granted.geometry.slots, granted.geometry.capacity), (2, 10_000));
             assert_eq!((granted.protocol, granted.client_clock.is_some()), (protocol, has_clock));
             assert!(granted.features.is_empty());
+        }
+    }
+
+    #[test]
+    fn descriptors_travel_if_both_ask_and_with_other_users_if_the_policy_says_so() {
+        let options = ListenOptions::default();
+        let asked = options.clone().descriptors(true);
+        let allowed = asked.clone().access(Access::default().allow_everyone().allow_descriptors());
+        for (options, own, other) in [(&options, false, false), (&asked, true, false), (&allowed, true, true)] {
+            for (trust, travel) in [(Trust::SameUser, own), (Trust::OtherUser, other)] {
+                assert_eq!(options.offered(trust).has(Features::DESCRIPTORS), travel, "{options:?} {trust:?}");
+            }
+        }
+        let stream = allowed.in_form(crate::form::Form::Stream);
+        assert!(stream.offered(Trust::SameUser).is_empty());
+        for (theirs, both) in [(Features::NONE, Features::NONE), (Features::DESCRIPTORS, Features::DESCRIPTORS)] {
+            let hello = Hello::new(Protocol::V2, None, None, Contract::bytes(), theirs);
+            let usage = Usage::default();
+            let granted =
+                Limits::default().grant(&hello, &Contract::bytes(), Features::DESCRIPTORS, Trust::SameUser, usage);
+            assert_eq!(granted.unwrap().features, both);
         }
     }
 
@@ -225,7 +260,9 @@ mod tests {
         };
         let ask = |limits: Limits, used: usize| {
             let usage = Usage { bytes: used, ..Usage::default() };
-            limits.grant(&hello(), &Contract::bytes(), Trust::SameUser, usage).map(|granted| granted.geometry)
+            limits
+                .grant(&hello(), &Contract::bytes(), Features::NONE, Trust::SameUser, usage)
+                .map(|granted| granted.geometry)
         };
         assert_eq!(ask(limits(size, 3 * size), 2 * size), Ok(geometry));
         assert!(ask(limits(size - 1, 3 * size), 0).is_err());

@@ -25,6 +25,7 @@ use crate::service::name_claim::{Aftermath, NameClaim};
 use crate::service::session::Session;
 use crate::service::shared::{Command, ServiceShared};
 use crate::session::background::{PeerSocket, bury};
+use crate::session::descriptors::Drained;
 use crate::session::peer::Trust;
 use crate::session::protocol::{FromServer, Hello, Reason};
 use crate::statistics::{ControlRecord, SessionEntry};
@@ -55,6 +56,7 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
         handshakes: Handshakes::default(),
         unread_welcomes: UnreadWelcomes::new(),
         look_at_kept: None,
+        look_at_inboxes: None,
         sessions: HashMap::new(),
         last_id: 0,
         accept_again_at: None,
@@ -100,6 +102,8 @@ const KEY_KINDS: u64 = 5;
 const ACCEPTS_PER_TURN: usize = 32;
 /// The first and the longest pause between two looks at memory that clients keep beyond their sessions.
 const KEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// How long descriptors may lie in an inbox before it is looked at whether they belong to a request that is to come.
+const INBOX_PAUSE: Duration = Duration::from_secs(1);
 /// How long nobody is accepted when the process has no descriptor left even to refuse with.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a name that was lost, and that nobody has, is left alone before it is tried again.
@@ -118,6 +122,8 @@ struct ControlThread {
     unread_welcomes: UnreadWelcomes,
     /// Memory of sessions that are over is looked after then, and after that pause once more.
     look_at_kept: Option<(Instant, Duration)>,
+    /// Descriptors that belong to no request which came are looked for then.
+    look_at_inboxes: Option<Instant>,
     sessions: HashMap<u64, WatchedSession>,
     last_id: u64,
     /// Kept open to have one descriptor for refusing when all others are gone.
@@ -183,7 +189,8 @@ impl ControlThread {
             _ => None,
         };
         let handshake = self.handshakes.nearest_deadline().into_iter();
-        handshake.chain(self.accept_again_at).chain(name_again).chain(self.look_at_kept.map(|(at, _)| at)).min()
+        let looks = self.look_at_inboxes.into_iter().chain(self.look_at_kept.map(|(at, _)| at));
+        handshake.chain(self.accept_again_at).chain(name_again).chain(looks).min()
     }
 
     fn handle(&mut self, ready: Ready) {
@@ -391,8 +398,10 @@ impl ControlThread {
     /// Grants a client what it asks for, within the limits, and welcomes it.
     fn offer(&mut self, handshake: &Handshake, hello: &Hello) -> std::result::Result<Offer, Refused> {
         let uid = handshake.peer.uid;
-        let grant =
-            || self.options.limits.grant(hello, &self.options.contract, handshake.trust, self.shared.quota.usage(uid));
+        let grant = || {
+            let (trust, usage) = (handshake.trust, self.shared.quota.usage(uid));
+            self.options.limits.grant(hello, &self.options.contract, self.options.offered(trust), trust, usage)
+        };
         let granted = match grant() {
             Err(_) if self.shared.quota.has_kept() => {
                 self.give_back_kept();
@@ -465,6 +474,17 @@ impl ControlThread {
     /// A living session's socket has something: the end, or what a client must not send.
     fn listen_to(&mut self, id: u64, hung_up: bool) {
         let Some(live) = self.sessions.get(&id) else { return };
+        if let Some(travelling) = &live.session.descriptors {
+            let drained = live.session.drain_descriptors(&travelling.inbox);
+            if !travelling.inbox.is_empty() && self.look_at_inboxes.is_none() {
+                self.look_at_inboxes = Some(Instant::now() + INBOX_PAUSE);
+            }
+            return match drained {
+                Drained::Open if !hung_up => {}
+                Drained::Open | Drained::Gone => self.end(id, None),
+                Drained::Refused(why) => self.end(id, Some((Reason::Violation, &why))),
+            };
+        }
         let mut buffer = [0u8; MESSAGE_MAX];
         match live.session.socket.receive(&mut buffer) {
             Ok(received) if received.len == 0 => self.end(id, None),
@@ -504,6 +524,10 @@ impl ControlThread {
         });
         self.poller.remove(&session.server_bell); // if a handler waits for its caller to give up
         session.abandonment.end();
+        if let Some(travelling) = &session.descriptors {
+            travelling.under_way.end();
+            travelling.inbox.clear(); // a request that nobody has taken is lost with its session
+        }
         match (farewell, session.form.on_peer_gone()) {
             (None, OnPeerGone::Drain) => self.shared.orphan(session),
             (None, OnPeerGone::Reclaim) | (Some(_), _) => self.shared.forget(session),
@@ -521,6 +545,9 @@ impl ControlThread {
             }
         }
         self.look_after_kept(now);
+        if self.look_at_inboxes.is_some_and(|at| at <= now) {
+            self.look_after_inboxes(now);
+        }
         if self.accept_again_at.is_some_and(|at| at <= now) {
             self.accept_again_at = None;
             self.reserve = spare_descriptor();
@@ -599,6 +626,18 @@ impl ControlThread {
             let pause = self.look_at_kept.map_or(KEPT_PAUSES.0, |(_, pause)| (2 * pause).min(KEPT_PAUSES.1));
             (now + pause, pause)
         });
+    }
+
+    /// Ends sessions that have sent descriptors for a request which came without, and so took none.
+    #[cold]
+    fn look_after_inboxes(&mut self, now: Instant) {
+        let waiting = |live: &&WatchedSession| {
+            let travelling = live.session.descriptors.as_ref();
+            travelling.is_some_and(|travelling| !travelling.inbox.is_empty())
+        };
+        let ids: Vec<u64> = self.sessions.values().filter(waiting).map(|live| live.session.id).collect();
+        self.look_at_inboxes = (!ids.is_empty()).then(|| now + INBOX_PAUSE);
+        ids.into_iter().for_each(|id| self.listen_to(id, false));
     }
 
     fn count_refusal(&self) {

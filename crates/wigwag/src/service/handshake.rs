@@ -26,10 +26,11 @@ use crate::service::abandonment::Abandonment;
 use crate::service::accept_queue::PendingStream;
 use crate::service::admission::{Grant, Refused};
 use crate::service::quota::QuotaGrant;
-use crate::service::session::Session;
+use crate::service::session::{Session, SessionDescriptors};
 use crate::service::shared::ServiceShared;
 use crate::session::agreement::{Agreement, ClockReading, Protocol};
 use crate::session::background::PeerSocket;
+use crate::session::descriptors::{self, CountsUntil, Inbox, UnderWay};
 use crate::session::peer::Trust;
 use crate::session::protocol::{FromClient, FromServer, Hello, Reason, Welcome, WelcomeExtension};
 use crate::statistics::{Newcomer, SessionEntry};
@@ -124,9 +125,14 @@ impl Handshake {
     pub fn welcome(&self, grant: Grant, contract: &Contract, mut charged: QuotaGrant) -> Result<Offer, Refused> {
         let Grant { geometry, protocol, features, client_clock } = grant;
         let agreement = match client_clock {
-            None => Agreement { protocol, has_same_clock: true },
-            Some(theirs) => Agreement { protocol, has_same_clock: ClockReading::now().agrees_with(theirs) },
+            None => Agreement { protocol, has_same_clock: true, features },
+            Some(theirs) => Agreement { protocol, has_same_clock: ClockReading::now().agrees_with(theirs), features },
         };
+        if agreement.has_descriptors() {
+            // Before the client is told: the first may come as soon as it has been.
+            let admitted = self.socket.admit_descriptors();
+            admitted.map_err(|error| failed(Error::io("let descriptors in", error)))?;
+        }
         let (memory, theirs) = self.create_memory(geometry, &mut charged)?;
         let segment = Segment::map_for(contract.form, &*memory, geometry).map_err(failed)?;
         segment.write_header(&geometry.header(contract, protocol.layout_version()));
@@ -225,13 +231,19 @@ impl Handshake {
             Trust::OtherUser => (Some(offer.memory), None),
             Trust::SameUser => (None, is_kept(trust, &peer).then_some(offer.memory)),
         };
+        let socket = Arc::new(socket);
+        let descriptors = offer.agreement.has_descriptors().then(|| {
+            let inbox = Inbox::new(slots, descriptors::PER_SESSION, &shared.background);
+            Box::new(SessionDescriptors { inbox, under_way: UnderWay::new(&socket, CountsUntil::Read) })
+        });
         let has_copies = trust == Trust::OtherUser && contract.form.keeps_copies_of_other_users();
         let session = Arc::new(Session {
             id,
             segment: offer.segment,
             memory,
             _shown: shown,
-            socket: Arc::new(socket),
+            socket,
+            descriptors,
             server_bell: offer.server_bell,
             client_bell: offer.client_bell,
             form: contract.form,
@@ -427,9 +439,10 @@ fn is_passing(code: i32) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::session::agreement::Features;
 
     fn hello() -> FromClient {
-        FromClient::Hello(Hello::new(Protocol::V1, Some(1), Some(1), Contract::bytes()))
+        FromClient::Hello(Hello::new(Protocol::V1, Some(1), Some(1), Contract::bytes(), Features::NONE))
     }
 
     /// The action, and whether there is an offer still.

@@ -16,6 +16,7 @@ use crate::service::quota::QuotaGrant;
 use crate::service::shared::{Command, ServiceShared};
 use crate::session::agreement::Agreement;
 use crate::session::background::PeerSocket;
+use crate::session::descriptors::{self, Drained, Found, Inbox, PeerDescriptors, UnderWay};
 use crate::session::peer::Trust;
 use crate::session::protocol::{FromServer, Reason};
 use crate::statistics::SessionEntry;
@@ -41,6 +42,8 @@ pub struct Session {
     pub _shown: Option<Arc<OwnedFd>>,
     /// The control socket, also the sign of life.
     pub socket: Arc<PeerSocket>,
+    /// There if descriptors may travel.
+    pub descriptors: Option<Box<SessionDescriptors>>,
     /// Rung by the client.
     pub server_bell: Bell,
     /// Rung by the server; clients of other users get a message instead, see [`Session::ring_client`].
@@ -75,7 +78,74 @@ pub struct Session {
     pub shared: Weak<ServiceShared>,
 }
 
+/// The descriptors of a session in which they may travel.
+#[derive(Debug)]
+pub struct SessionDescriptors {
+    /// Those of requests that no thread has taken yet.
+    pub inbox: Inbox,
+    /// Those of replies.
+    pub under_way: Arc<UnderWay>,
+}
+
+/// What comes with a request.
+pub enum Carried {
+    /// So many as its head says.
+    All(PeerDescriptors),
+    /// This process may have no more, and some were lost: the request is answered so.
+    Lost,
+    /// The session ends for a reason that was told.
+    Refused,
+}
+
 impl Session {
+    /// Takes what came with request `sequence` of a slot, whose turn was seen and whose head says that `count`
+    /// descriptors travel with it.
+    #[cold]
+    pub fn take_descriptors(&self, slot: usize, sequence: u64, count: u32) -> Carried {
+        let what = format!("request {sequence} of slot {slot} has {count} descriptors");
+        let Some(SessionDescriptors { inbox, .. }) = self.descriptors.as_deref() else {
+            self.condemn(format!("{what}, which do not travel in this session"));
+            return Carried::Refused;
+        };
+        let mut found = inbox.take(slot, sequence, count as usize);
+        if matches!(found, Found::Nothing) {
+            // The message was sent before the turn was passed, which has been seen: it is here now, or never will be.
+            if let Drained::Refused(why) = self.drain_descriptors(inbox) {
+                self.condemn(why);
+                return Carried::Refused;
+            }
+            found = inbox.take(slot, sequence, count as usize);
+        }
+        match found {
+            Found::Whole(descriptors) => return Carried::All(descriptors),
+            Found::Cut => return Carried::Lost,
+            Found::Miscounted(sent) => self.condemn(format!("{what}, and {sent} were sent")),
+            Found::Nothing => self.condemn(format!("{what}, and no message came with them")),
+        }
+        Carried::Refused
+    }
+
+    /// Takes in what the client has sent.
+    pub fn drain_descriptors(&self, inbox: &Inbox) -> Drained {
+        // Acquire, as in `is_answered`. A client sends the next request's once it has seen the last one's reply.
+        let due = |slot: usize| slot::next_sequence(self.answered[slot].load(Ordering::Acquire));
+        inbox.drain(&self.socket, due)
+    }
+
+    /// Sends descriptors that travel with the reply to request `sequence` of a slot, directly before it is passed back.
+    #[cold]
+    pub fn send_descriptors(&self, slot: usize, sequence: u64, descriptors: &PeerDescriptors) -> Result<()> {
+        let Some(travelling) = &self.descriptors else { return Err(descriptors::not_agreed()) };
+        travelling.under_way.send(slot, sequence, &descriptors.borrowed(), |send| match self.trust {
+            Trust::SameUser => send(),
+            Trust::OtherUser => {
+                let mut sent = Ok(());
+                self.charged.wakes().wake(|| sent = send());
+                sent
+            }
+        })
+    }
+
     /// Wakes the client.
     ///
     /// A process that shares an eventfd can make a write to it block (fill the counter, clear O_NONBLOCK), so a client

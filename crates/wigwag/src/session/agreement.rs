@@ -67,8 +67,7 @@ impl Protocol {
 pub struct Features(pub u64);
 
 impl Features {
-    /// File descriptors may travel with requests, replies and messages.
-    #[cfg_attr(not(test), expect(dead_code, reason = "reserved: no side offers it yet"))]
+    /// File descriptors may travel with requests, replies and messages. A side offers it if it was asked for.
     pub const DESCRIPTORS: Features = Features(1);
     /// The server writes `Begun` before a handler sees a request.
     #[cfg_attr(not(test), expect(dead_code, reason = "reserved: no side offers it yet"))]
@@ -76,8 +75,8 @@ impl Features {
     /// A FAREWELL may say `Moved`.
     #[cfg_attr(not(test), expect(dead_code, reason = "reserved: no side offers it yet"))]
     pub const MOVED: Features = Features(1 << 2);
-    /// What this version offers.
-    pub const OFFERED: Features = Features(0);
+    /// None.
+    pub const NONE: Features = Features(0);
 
     /// What both have.
     pub fn and(self, other: Features) -> Features {
@@ -87,6 +86,11 @@ impl Features {
     /// What of these the other does not have.
     pub fn missing_in(self, other: Features) -> Features {
         Features(self.0 & !other.0)
+    }
+
+    /// Whether all of the other are among these.
+    pub fn has(self, other: Features) -> bool {
+        other.missing_in(self).is_empty()
     }
 
     /// Whether there is none.
@@ -143,11 +147,18 @@ pub struct Agreement {
     pub protocol: Protocol,
     /// Whether times in the shared memory mean the same to both sides.
     pub has_same_clock: bool,
+    /// What both can, and have asked for.
+    pub features: Features,
 }
 
 impl Agreement {
     /// A session of version 1, in which nobody knows of the other's clock.
-    pub const V1: Agreement = Agreement { protocol: Protocol::V1, has_same_clock: true };
+    pub const V1: Agreement = Agreement { protocol: Protocol::V1, has_same_clock: true, features: Features::NONE };
+
+    /// Whether descriptors may travel.
+    pub fn has_descriptors(self) -> bool {
+        self.features.has(Features::DESCRIPTORS)
+    }
 
     /// Whether the times of rings are written and read.
     pub fn has_ring_times(self) -> bool {
@@ -187,7 +198,8 @@ mod tests {
         assert_eq!(Features(0b110).missing_in(Features(0b011)), Features(0b100));
         assert!(Features(0b110).missing_in(Features(u64::MAX)).is_empty());
         assert_eq!(Features(1 | 1 << 63).to_string(), "0, 63");
-        assert!(Features::OFFERED.is_empty());
+        assert!(Features::NONE.is_empty());
+        assert!(Features(0b110).has(Features(0b100)) && !Features(0b110).has(Features(0b101)));
     }
 
     #[test]
@@ -215,7 +227,8 @@ mod tests {
         for (protocol, has_same_clock, has_ring_times) in
             [(Protocol::V1, true, false), (Protocol::V2, false, false), (Protocol::V2, true, true)]
         {
-            assert_eq!(Agreement { protocol, has_same_clock }.has_ring_times(), has_ring_times);
+            let agreement = Agreement { protocol, has_same_clock, features: Features::NONE };
+            assert_eq!(agreement.has_ring_times(), has_ring_times);
         }
         assert!(Agreement::V1.has_same_clock && !Agreement::V1.has_ring_times());
     }

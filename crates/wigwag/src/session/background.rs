@@ -67,6 +67,15 @@ impl Background {
         state.threads += usize::from(thread.is_ok());
     }
 
+    /// Closes what a peer has sent, which may take as long as the peer has chosen, as on a file system that does not
+    /// answer. In a forked child, which has none of the threads, it is closed here and now: another thread may have
+    /// held the lock.
+    pub fn close(self: &Arc<Background>, descriptors: Vec<OwnedFd>) {
+        if !descriptors.is_empty() && !self.fork.is_forked() {
+            self.run(move || drop(descriptors));
+        }
+    }
+
     /// Whether so many jobs wait or are under way that newcomers must wait as well.
     pub fn are_many(&self) -> bool {
         let state = self.lock();
@@ -126,6 +135,8 @@ pub struct PeerSocket {
     /// There until it is dropped.
     socket: Option<OwnedFd>,
     background: Option<Arc<Background>>,
+    /// Whether descriptors may come with messages although the kernel could refuse them: that was agreed on.
+    admits_descriptors: AtomicBool,
     /// Whether its peer is to be woken by an background job that has not begun.
     is_being_rung: AtomicBool,
 }
@@ -136,8 +147,30 @@ impl PeerSocket {
         PeerSocket {
             socket: Some(socket),
             background: Some(Arc::clone(background)),
+            admits_descriptors: AtomicBool::new(false),
             is_being_rung: AtomicBool::new(false),
         }
+    }
+
+    /// From now on descriptors may come with messages. Whoever reads them reads with
+    /// [`receive_with_descriptors`](PeerSocket::receive_with_descriptors).
+    pub fn admit_descriptors(&self) -> rustix::io::Result<()> {
+        socket::admit_descriptors(self)?;
+        // Relaxed: one thread has the socket until the session is made, and is given on with it.
+        self.admits_descriptors.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether what lies here unread may have descriptors with it.
+    fn may_meet_descriptors(&self) -> bool {
+        // Relaxed: as in `admit_descriptors`.
+        let is_agreed = self.admits_descriptors.load(Ordering::Relaxed);
+        self.background.as_ref().is_some_and(|background| is_agreed || background.may_meet_descriptors)
+    }
+
+    /// Receives one message without waiting, with the descriptors that have come with it.
+    pub fn receive_with_descriptors(&self, buffer: &mut [u8]) -> rustix::io::Result<Received> {
+        socket::receive_with_descriptors(self, buffer)
     }
 
     /// The next who waits to be accepted at a listener that was hung up. Where there is no descriptor for that one,
@@ -160,9 +193,9 @@ impl PeerSocket {
     /// Receives one message without waiting; BADMSG, and the message stays there, for one that has descriptors which
     /// the kernel did not refuse.
     pub fn receive(&self, buffer: &mut [u8]) -> rustix::io::Result<Received> {
-        match &self.background {
-            Some(background) if background.may_meet_descriptors => socket::receive_bare(self, buffer),
-            _ => socket::receive(self, buffer),
+        match self.may_meet_descriptors() {
+            true => socket::receive_bare(self, buffer),
+            false => socket::receive(self, buffer),
         }
     }
 
@@ -182,7 +215,12 @@ impl PeerSocket {
 /// One that this process connected: its peer is trusted as far as that goes.
 impl From<OwnedFd> for PeerSocket {
     fn from(socket: OwnedFd) -> PeerSocket {
-        PeerSocket { socket: Some(socket), background: None, is_being_rung: AtomicBool::new(false) }
+        PeerSocket {
+            socket: Some(socket),
+            background: None,
+            admits_descriptors: AtomicBool::new(false),
+            is_being_rung: AtomicBool::new(false),
+        }
     }
 }
 
@@ -194,9 +232,10 @@ impl AsFd for PeerSocket {
 
 impl Drop for PeerSocket {
     fn drop(&mut self) {
+        let may_meet_descriptors = self.may_meet_descriptors();
         let (Some(socket), Some(background)) = (self.socket.take(), self.background.take()) else { return };
         // A child's copy is not the last.
-        if !background.may_meet_descriptors || background.fork.is_forked() {
+        if !may_meet_descriptors || background.fork.is_forked() {
             return;
         }
         socket::hang_up(&socket); // nothing more comes

@@ -2,7 +2,8 @@
 
 use crate::session::agreement::Protocol;
 use crate::session::background::PeerSocket;
-use crate::session::protocol::{FromServer, Reason};
+use crate::session::descriptors::Inbox;
+use crate::session::protocol::{DescriptorMessage, FromServer, Reason};
 use crate::sys::epoll::Poller;
 use crate::sys::socket::MESSAGE_MAX;
 
@@ -44,26 +45,45 @@ pub struct SocketEvents {
     pub rang: bool,
     /// The session is over.
     pub ended: Option<CloseReason>,
+    /// More is there to be read.
+    pub has_more: bool,
 }
 
 impl SocketEvents {
     /// Reads the messages of a socket, without waiting for any. What may be left is told once more by the poller that
-    /// the socket is in: a reactor, which that one is in, has been told of it already.
-    pub fn read(socket: &PeerSocket, poller: &Poller, sender: Sender) -> SocketEvents {
+    /// the socket is in: a reactor, which that one is in, has been told of it already. `inbox`: where descriptors go,
+    /// if they may travel.
+    pub fn read(socket: &PeerSocket, poller: &Poller, sender: Sender, inbox: Option<&Inbox>) -> SocketEvents {
         let mut events = SocketEvents::default();
-        let is_all = events.read_some(socket, sender);
-        if !is_all && let Err(error) = poller.tell_again(socket, KEY_SOCKET) {
+        events.has_more = !events.read_some(socket, sender, inbox);
+        if events.has_more
+            && let Err(error) = poller.tell_again(socket, KEY_SOCKET)
+        {
             events.ended = Some(CloseReason::Farewell(Reason::Shutdown, error.to_string()));
         }
         events
     }
 
     /// Whether nothing is left, or nothing that counts.
-    fn read_some(&mut self, socket: &PeerSocket, sender: Sender) -> bool {
+    fn read_some(&mut self, socket: &PeerSocket, sender: Sender, inbox: Option<&Inbox>) -> bool {
         let mut buffer = [0u8; MESSAGE_MAX];
         for _ in 0..MESSAGES_AT_A_TIME {
-            let ended = match socket.receive(&mut buffer) {
+            let received = match inbox {
+                Some(_) => socket.receive_with_descriptors(&mut buffer),
+                None => socket.receive(&mut buffer),
+            };
+            let ended = match received {
                 Err(rustix::io::Errno::AGAIN) => return true,
+                Ok(received)
+                    if inbox.is_some()
+                        && (DescriptorMessage::is_meant(&buffer[..received.len]) || !received.fds.is_empty()) =>
+                {
+                    let len = received.len;
+                    match inbox.map_or(Ok(()), |inbox| inbox.deliver(&buffer[..len], received)) {
+                        Ok(()) => continue,
+                        Err(why) => CloseReason::Farewell(Reason::Violation, why),
+                    }
+                }
                 Ok(received) if received.len > 0 => {
                     match FromServer::decode(&buffer[..received.len], sender.protocol) {
                         Ok(FromServer::Bell) => {

@@ -6,6 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -16,8 +17,8 @@ use crate::faults::{self, Fault};
 use crate::memory::layout::Geometry;
 use crate::memory::segment::Segment;
 use crate::options::ConnectOptions;
-use crate::session::agreement::{Agreement, Protocol};
-use crate::session::background::PeerSocket;
+use crate::session::agreement::{Agreement, Features, Protocol};
+use crate::session::background::{Background, PeerSocket};
 pub use crate::session::close_reason::KEY_SOCKET;
 use crate::session::name::ServiceName;
 use crate::session::protocol::{FromClient, FromServer, Hello, Reason, Welcome};
@@ -34,7 +35,9 @@ pub struct Established {
     /// The shared memory.
     pub segment: Segment,
     /// The control socket, also the sign of life.
-    pub socket: PeerSocket,
+    pub socket: Arc<PeerSocket>,
+    /// What may take long, of what the server sent; there if descriptors may travel.
+    pub background: Option<Arc<Background>>,
     /// Rung by the client.
     pub server_bell: Bell,
     /// Where the client sleeps: its bell, the socket and the server's pidfd are in it.
@@ -319,7 +322,8 @@ impl ClientHandshake {
 
     fn greet(&mut self, door: Door, socket: OwnedFd, peer: Credentials) -> std::result::Result<Option<Progress>, Stop> {
         let ConnectOptions { slots, capacity, contract, .. } = &self.options;
-        let hello = FromClient::Hello(Hello::new(self.greeting, *slots, *capacity, contract.clone()));
+        let offered = self.offered();
+        let hello = FromClient::Hello(Hello::new(self.greeting, *slots, *capacity, contract.clone(), offered));
         // PIPE and CONNRESET are no errors yet: a server that refused at once has left its reason to be read.
         let is_gone = match socket::send(&socket, &hello.encode(), &[]) {
             Ok(()) => false,
@@ -333,6 +337,14 @@ impl ClientHandshake {
         let place = door.place;
         self.stage = Stage::Greeted(Box::new(Greeted { place, socket, peer, pidfd, is_gone }));
         Ok(None)
+    }
+
+    /// What the server is offered.
+    fn offered(&self) -> Features {
+        match self.options.descriptors && self.options.contract.form.carries_descriptors() {
+            true => Features::DESCRIPTORS,
+            false => Features::NONE,
+        }
     }
 
     /// The answer, if it is there.
@@ -390,7 +402,7 @@ impl ClientHandshake {
     }
 
     fn establish(&mut self, welcome: &Welcome, received: Received) -> std::result::Result<Option<Progress>, Stop> {
-        let agreement = welcome.agreement(self.greeting).map_err(violation)?;
+        let agreement = welcome.agreement(self.greeting, self.offered()).map_err(violation)?;
         let (segment, server_bell, client_bell, memory) = map(&self.options, agreement, welcome, received)?;
         let poller = self.poller.as_ref().ok_or_else(over)?;
         if let Some(bell) = &client_bell {
@@ -419,17 +431,34 @@ impl ClientHandshake {
         if !agreement.has_same_clock {
             trace::clocks_differ(peer.pid);
         }
-        // Nothing comes with a message from here on; an older kernel drops what does.
-        let _ = socket::refuse_descriptors(&socket);
+        let background = agreement.has_descriptors().then(|| Background::new(true));
+        let socket = match &background {
+            Some(background) => PeerSocket::accepted(socket, background),
+            None => {
+                // Nothing comes with a message from here on; an older kernel drops what does.
+                let _ = socket::refuse_descriptors(&socket);
+                PeerSocket::from(socket)
+            }
+        };
         #[cfg(all(feature = "tokio", not(loom)))]
         if let Some(timer) = self.timer.take() {
             poller.remove(&timer);
         }
         let poller = self.poller.take().ok_or_else(over)?;
-        let socket = PeerSocket::from(socket);
+        let socket = Arc::new(socket);
         let memory = (peer.uid == rustix::process::geteuid().as_raw()).then_some(memory);
-        let established =
-            Established { segment, socket, server_bell, poller, client_bell, pidfd, peer, agreement, memory };
+        let established = Established {
+            segment,
+            socket,
+            background,
+            server_bell,
+            poller,
+            client_bell,
+            pidfd,
+            peer,
+            agreement,
+            memory,
+        };
         Ok(Some(Progress::Attached(Box::new(established))))
     }
 

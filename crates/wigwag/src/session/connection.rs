@@ -17,6 +17,7 @@ pub use crate::session::close_reason::CloseReason;
 use crate::session::close_reason::KEY_SOCKET;
 use crate::session::close_reason::{Sender, SocketEvents};
 use crate::session::connect::{Established, KEY_BELL};
+use crate::session::descriptors::{self, CallerDescriptors, Found, PeerDescriptors};
 use crate::session::protocol::Reason;
 use crate::sync::Ordering;
 use crate::sys::epoll::Events;
@@ -58,6 +59,10 @@ pub struct Connection {
     peer_death: Cell<Option<PeerDeath>>,
     /// Whether `ended` says something.
     is_over: Cell<bool>,
+    /// Whether something is to be done before the next pass: the session is over, or a slot has descriptors to send.
+    must_look: Cell<bool>,
+    /// There if descriptors may travel.
+    descriptors: Option<Box<CallerDescriptors>>,
     /// Looks of those who poll; see [`Connection::seems_alive`].
     polls: Cell<u32>,
     doorbells_rung: Cell<u64>,
@@ -74,6 +79,8 @@ pub fn count(counter: &Cell<u64>) {
 
 /// Looks in vain of someone who polls, between two looks whether the server lives.
 const POLLS_PER_LIFE_SIGN: u32 = 256;
+/// Looks at what a server says, of 64 messages each, for the one that a reply's descriptors came with.
+const FLOODS_MAX: usize = 64;
 /// Since the last reply, before a sleeping server is looked at: a closed loop of calls that wake it does not look each
 /// time.
 const SILENCE_TO_LOOK: Duration = Duration::from_micros(100);
@@ -81,6 +88,9 @@ const SILENCE_TO_LOOK: Duration = Duration::from_micros(100);
 impl Connection {
     /// The session of an attachment.
     pub fn new(established: Established, wait: Wait) -> Connection {
+        let slots = established.segment.geometry().slots;
+        let of_background = |background| CallerDescriptors::new(&established.socket, slots, background);
+        let descriptors = established.background.as_ref().map(of_background).map(Box::new);
         let connection = Connection {
             established,
             wait,
@@ -98,6 +108,8 @@ impl Connection {
             began: Instant::now(),
             peer_death: Cell::new(None),
             is_over: Cell::new(false),
+            must_look: Cell::new(false),
+            descriptors,
             polls: Cell::new(0),
             doorbells_rung: Cell::new(0),
             sleeps: Cell::new(0),
@@ -212,22 +224,97 @@ impl Connection {
         self.established.server_bell.ring();
     }
 
-    /// Before a pass: errors if the server is known to be gone, so that what is not passed is known not to have been
-    /// executed.
+    /// Whether a pass needs [`Connection::look_before_pass`] before it, and [`Connection::send_descriptors`] after
+    /// that.
     ///
-    /// While the server is awake that is the end that was noticed already. One that sleeps, and has been silent for a
-    /// while, may have been killed since: there is time for a look, which is a small part of what it costs to wake a
-    /// server.
+    /// While the server is awake that is so once its end was noticed. One that sleeps, and has been silent for a while,
+    /// may have been killed since: there is time for a look, which is a small part of what it costs to wake a server.
     #[inline(always)]
-    pub fn check_before_pass(&self) -> Result<()> {
-        if self.is_over.get() || Waiting(&self.established.segment.server_line().waiting).is_announced() {
-            return self.look_before_pass();
+    pub fn must_look_before_pass(&self) -> bool {
+        self.must_look.get() || Waiting(&self.established.segment.server_line().waiting).is_announced()
+    }
+
+    /// Whether descriptors may travel.
+    pub fn has_descriptors(&self) -> bool {
+        self.descriptors.is_some()
+    }
+
+    /// Attaches a duplicate to a slot, to be sent before its next pass.
+    #[cold]
+    pub fn attach(&self, slot: usize, descriptor: BorrowedFd<'_>) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::forked());
         }
+        let Some(travelling) = &self.descriptors else { return Err(descriptors::not_agreed()) };
+        travelling.attach(slot, descriptor)?;
+        self.must_look.set(true);
         Ok(())
     }
 
+    /// Sends what is attached to a slot, directly before it is passed as request `sequence`. How many there are.
     #[cold]
-    fn look_before_pass(&self) -> Result<()> {
+    pub fn send_descriptors(&self, slot: usize, sequence: u64) -> Result<u32> {
+        let Some(travelling) = &self.descriptors else { return Ok(0) };
+        let sent = travelling.send(slot, sequence);
+        self.must_look.set(self.is_over.get() || travelling.has_unsent());
+        // A server that is gone is a better reason than a socket that takes nothing.
+        sent.map_err(|error| self.look().and_then(|()| self.check_alive(false)).err().unwrap_or(error))
+    }
+
+    /// The call in a slot is given up: what it carried is closed here.
+    #[cold]
+    pub fn give_up_descriptors(&self, slot: usize) {
+        self.descriptors.iter().for_each(|travelling| travelling.give_up(slot));
+    }
+
+    /// A slot is back, or was not sent.
+    #[cold]
+    pub fn settle_descriptors(&self, slot: usize) {
+        self.descriptors.iter().for_each(|travelling| travelling.settle(slot));
+    }
+
+    /// The descriptors of the reply that lies in a slot, once they have been [found](Connection::find_descriptors).
+    #[cold]
+    pub fn take_descriptors(&self, slot: usize) -> Option<PeerDescriptors> {
+        self.descriptors.as_ref()?.take_arrived(slot)
+    }
+
+    /// Finds the descriptors of a reply whose head says that `count` came with it. `Ok(false)`: this process may have
+    /// no more, and some were lost.
+    ///
+    /// # Errors
+    /// How the server broke the protocol.
+    #[cold]
+    pub fn find_descriptors(&self, slot: usize, sequence: u64, count: u32) -> std::result::Result<bool, String> {
+        let Some(travelling) = &self.descriptors else {
+            return Err(format!("the reply in slot {slot} has {count} descriptors, which do not travel here"));
+        };
+        // The message was sent before the turn was passed, which has been seen: it is here or in the socket. A server
+        // that floods is not listened to for ever.
+        for look in 0..=FLOODS_MAX {
+            match travelling.inbox.take(slot, sequence, count as usize) {
+                Found::Whole(descriptors) => {
+                    travelling.arrive(slot, descriptors);
+                    return Ok(true);
+                }
+                Found::Cut => return Ok(false),
+                Found::Miscounted(sent) => {
+                    return Err(format!("the reply in slot {slot} has {count} descriptors, and {sent} were sent"));
+                }
+                Found::Nothing if look == FLOODS_MAX => break,
+                Found::Nothing => {}
+            }
+            self.read_socket_events();
+            if let Some(CloseReason::Farewell(Reason::Violation, why)) = &*self.ended.borrow() {
+                return Err(why.clone());
+            }
+        }
+        Err(format!("the reply in slot {slot} has {count} descriptors, and no message came with them"))
+    }
+
+    /// Errors if the server is known to be gone, so that what is not passed is known not to have been executed.
+    #[cold]
+    pub fn look_before_pass(&self) -> Result<()> {
         let is_long_ago = self.last_reply_at.get().is_none_or(|at| at.elapsed() >= SILENCE_TO_LOOK);
         if !self.is_over.get() && is_long_ago {
             self.hear(Deadline::Now)?;
@@ -494,12 +581,14 @@ impl Connection {
     fn read_socket_events(&self) {
         let Established { socket, poller, agreement, .. } = &self.established;
         let server = Sender { protocol: agreement.protocol, is_server: true };
-        if let Some(how) = SocketEvents::read(socket, poller, server).ended {
+        let inbox = self.descriptors.as_ref().map(|travelling| &travelling.inbox);
+        if let Some(how) = SocketEvents::read(socket, poller, server, inbox).ended {
             self.end(how);
         }
     }
 
     pub fn end(&self, how: CloseReason) {
+        self.must_look.set(true);
         if !self.is_over.replace(true) {
             self.peer_death.set(Some(self.examine()));
             if how == CloseReason::Died {
@@ -587,6 +676,7 @@ impl Drop for Connection {
         if !self.fork.is_forked() {
             // A forked child may hold the socket open: the server is told all the same.
             socket::hang_up(&self.established.socket);
+            self.descriptors.iter().for_each(|travelling| travelling.end());
         }
     }
 }

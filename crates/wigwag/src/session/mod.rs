@@ -8,6 +8,7 @@ pub mod connect;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod connect_async;
 pub mod connection;
+pub mod descriptors;
 pub mod name;
 pub mod peer;
 pub mod protocol;

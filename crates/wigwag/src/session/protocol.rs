@@ -8,6 +8,8 @@
 //!   READY                               ---> seals the memory for good; the session lives
 //!           <--- FAREWELL reason             when the server ends the session
 //!           <--- BELL                        to clients of other users, instead of an eventfd
+//!   DESCRIPTORS                         ---> with descriptors for a request, where that was agreed on
+//!           <--- DESCRIPTORS                 with descriptors for a reply, likewise
 //! ```
 //!
 //! Integers are little-endian. The first byte is the kind. Every length is checked before it is used; what does not
@@ -58,8 +60,14 @@ pub struct HelloExtension {
 }
 
 impl Hello {
-    /// A greeting in the form of that version, of a client that requires no feature.
-    pub fn new(protocol: Protocol, slots: Option<usize>, capacity: Option<usize>, contract: Contract) -> Hello {
+    /// A greeting in the form of that version, of a client that offers these features and requires none.
+    pub fn new(
+        protocol: Protocol,
+        slots: Option<usize>,
+        capacity: Option<usize>,
+        contract: Contract,
+        features: Features,
+    ) -> Hello {
         let wish = |wish: Option<usize>| wish.map_or(SERVERS_CHOICE, |number| number as u32); // builders keep it small
         Hello {
             protocol_min: protocol as u16,
@@ -75,8 +83,8 @@ impl Hello {
                 Protocol::V1 => None,
                 Protocol::V2 => Some(HelloExtension {
                     layout_min: protocol.layout_version(),
-                    features: Features::OFFERED,
-                    required: Features::default(),
+                    features,
+                    required: Features::NONE,
                     clock: ClockReading::now(),
                 }),
             },
@@ -123,9 +131,9 @@ pub struct WelcomeExtension {
 const SAME_CLOCK: u32 = 1;
 
 impl Welcome {
-    /// What is agreed on, by a client that greeted in the form of that version; the error says what a server must not
-    /// have chosen.
-    pub fn agreement(&self, greeted: Protocol) -> Result<Agreement, &'static str> {
+    /// What is agreed on, by a client that greeted in the form of that version and offered these features; the error
+    /// says what a server must not have chosen.
+    pub fn agreement(&self, greeted: Protocol, offered: Features) -> Result<Agreement, &'static str> {
         if self.protocol != greeted as u16 {
             return Err("it chose a protocol version that was not offered");
         }
@@ -133,10 +141,10 @@ impl Welcome {
         if extension.layout_version != greeted.layout_version() {
             return Err("it chose a layout version that was not offered");
         }
-        if !extension.features.missing_in(Features::OFFERED).is_empty() {
+        if !extension.features.missing_in(offered).is_empty() {
             return Err("it chose a feature that was not offered");
         }
-        Ok(Agreement { protocol: greeted, has_same_clock: extension.has_same_clock })
+        Ok(Agreement { protocol: greeted, has_same_clock: extension.has_same_clock, features: extension.features })
     }
 }
 
@@ -181,6 +189,44 @@ impl Reason {
     }
 }
 
+/// Descriptors that travel with a request or a reply: the message that they come with, from either side, before the
+/// turn is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorMessage {
+    /// How many they are.
+    pub count: u8,
+    /// The slot of the request or the reply.
+    pub slot: u16,
+    /// Its sequence.
+    pub sequence: u64,
+}
+
+impl DescriptorMessage {
+    /// The bytes of the message.
+    pub fn encode(self) -> Vec<u8> {
+        let mut out = vec![KIND_DESCRIPTORS, self.count];
+        out.extend(self.slot.to_le_bytes());
+        out.extend(self.sequence.to_le_bytes());
+        out
+    }
+
+    /// Whether a message means to be one of these, well formed or not.
+    pub fn is_meant(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&KIND_DESCRIPTORS)
+    }
+
+    /// Parses the message; `None`: it is another one, or none at all.
+    pub fn decode(bytes: &[u8]) -> Option<DescriptorMessage> {
+        let mut reader = Reader(bytes);
+        if reader.u8() != Ok(KIND_DESCRIPTORS) {
+            return None;
+        }
+        let message =
+            DescriptorMessage { count: reader.u8().ok()?, slot: reader.u16().ok()?, sequence: reader.u64().ok()? };
+        reader.end(message).ok()
+    }
+}
+
 /// A message from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromServer {
@@ -211,6 +257,7 @@ const KIND_WELCOME: u8 = 3;
 const KIND_REFUSAL: u8 = 4;
 const KIND_FAREWELL: u8 = 5;
 const KIND_BELL: u8 = 6;
+const KIND_DESCRIPTORS: u8 = 7;
 
 impl FromClient {
     /// The bytes of the message.
@@ -429,7 +476,7 @@ mod tests {
     const BOTH: [Protocol; 2] = [Protocol::V1, Protocol::V2];
 
     fn hello(protocol: Protocol) -> Hello {
-        Hello::new(protocol, Some(7), None, Contract::named("pictures", 4))
+        Hello::new(protocol, Some(7), None, Contract::named("pictures", 4), Features::DESCRIPTORS)
     }
 
     fn welcome(protocol: Protocol) -> Welcome {
@@ -512,6 +559,20 @@ mod tests {
     }
 
     #[test]
+    fn descriptors_are_announced_by_a_message_of_one_length() {
+        let message = DescriptorMessage { count: 16, slot: 4095, sequence: u64::MAX >> 8 };
+        let bytes = message.encode();
+        assert_eq!(DescriptorMessage::decode(&bytes), Some(message));
+        for len in 0..bytes.len() {
+            assert_eq!(DescriptorMessage::decode(&bytes[..len]), None, "{len}");
+        }
+        assert_eq!(DescriptorMessage::decode(&[&bytes[..], b"x"].concat()), None);
+        for kind in (0..=255).filter(|kind| *kind != KIND_DESCRIPTORS) {
+            assert_eq!(DescriptorMessage::decode(&[&[kind], &bytes[1..]].concat()), None, "{kind}");
+        }
+    }
+
+    #[test]
     fn a_flag_is_yes_or_no() {
         for protocol in BOTH {
             let message = FromServer::Welcome(Welcome { has_client_bell: false, ..welcome(protocol) });
@@ -539,16 +600,17 @@ mod tests {
 
     #[test]
     fn a_server_chooses_what_was_offered() {
+        let offered = Features(1 << 1);
         let agreement = |change: &dyn Fn(&mut Welcome), greeted| {
             let mut welcome = welcome(greeted);
             change(&mut welcome);
-            welcome.agreement(greeted)
+            welcome.agreement(greeted, offered)
         };
         let extended = |change: &dyn Fn(&mut WelcomeExtension)| {
             agreement(&|welcome| change(welcome.extension.as_mut().expect("of version 2")), Protocol::V2)
         };
         assert_eq!(agreement(&|_| {}, Protocol::V1), Ok(Agreement::V1));
-        let agreed = Agreement { protocol: Protocol::V2, has_same_clock: true };
+        let agreed = Agreement { protocol: Protocol::V2, has_same_clock: true, features: Features::NONE };
         assert_eq!(agreement(&|_| {}, Protocol::V2), Ok(agreed));
         let differing = Agreement { has_same_clock: false, ..agreed };
         assert_eq!(extended(&|extension| extension.has_same_clock = false), Ok(differing));
@@ -562,7 +624,9 @@ mod tests {
         for layout in [0, 1, 3] {
             assert!(extended(&|extension| extension.layout_version = layout).is_err(), "{layout}");
         }
-        for bit in [0, 1, 63] {
+        let featured = Agreement { features: offered, ..agreed };
+        assert_eq!(extended(&|extension| extension.features = offered), Ok(featured));
+        for bit in [0, 2, 63] {
             assert!(extended(&|extension| extension.features = Features(1 << bit)).is_err(), "{bit}");
         }
     }

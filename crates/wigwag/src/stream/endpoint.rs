@@ -43,7 +43,7 @@ mod reactor;
 pub struct Endpoint {
     segment: Segment,
     side: Side,
-    socket: PeerSocket,
+    socket: Arc<PeerSocket>,
     /// Kept open for the pollers.
     pidfd: Option<OwnedFd>,
     /// Rung by the other end; `None` if it sends messages instead.
@@ -92,7 +92,7 @@ const KEY_PRIVATE: u64 = KEY_BELL;
 impl Endpoint {
     /// The end that connected.
     pub fn connected(established: Established, wait: Wait) -> Result<Endpoint> {
-        let Established { segment, socket, server_bell, poller, client_bell, pidfd, peer, agreement, memory } =
+        let Established { segment, socket, server_bell, poller, client_bell, pidfd, peer, agreement, memory, .. } =
             established;
         let is_trusted = peer.uid == rustix::process::geteuid().as_raw();
         let memory = memory.map(Arc::new);
@@ -120,7 +120,7 @@ impl Endpoint {
         let (peer, agreement, memory) = (pending.peer, pending.agreement, pending.memory);
         let (record, charged) = (pending.record, pending.charged);
         let charged = Some((record, charged));
-        let side = Side::Accepting;
+        let (side, socket) = (Side::Accepting, Arc::new(socket));
         let end = Parts { segment, side, socket, pidfd, peer, is_trusted, agreement, memory, charged };
         Ok(Endpoint::new(end, (Some(server_bell), client_bell, private_bell), (poller, writing), wait))
     }
@@ -462,7 +462,7 @@ impl Endpoint {
 
     fn read_socket_events(&self) {
         let sender = Sender { protocol: self.agreement.protocol, is_server: self.side == Side::Connecting };
-        let events = SocketEvents::read(&self.socket, self.reading.poller(), sender);
+        let events = SocketEvents::read(&self.socket, self.reading.poller(), sender, None);
         if events.rang {
             // It may be meant for the other of this end's threads.
             self.nudge();
@@ -553,7 +553,7 @@ impl Endpoint {
 struct Parts {
     segment: Segment,
     side: Side,
-    socket: PeerSocket,
+    socket: Arc<PeerSocket>,
     pidfd: Option<OwnedFd>,
     peer: Credentials,
     is_trusted: bool,

@@ -17,8 +17,12 @@ use crate::error::{Error, Result};
 use crate::faults::{self, Fault};
 use crate::sys::retry;
 
-/// Most descriptors one message carries.
-pub const FDS_MAX: usize = 4;
+/// Most descriptors one message of the handshake carries.
+const HANDSHAKE_FDS: usize = 4;
+/// Most descriptors that travel with one request, reply or message.
+pub const DESCRIPTORS_MAX: usize = 16;
+/// Room for one more than may come: so a peer that sends too many is told apart from a process that may have no more.
+const DESCRIPTORS_ROOM: usize = DESCRIPTORS_MAX + 1;
 /// Longest message of the control protocol.
 pub const MESSAGE_MAX: usize = 4096;
 
@@ -102,7 +106,7 @@ pub fn hang_up(socket: impl AsFd) {
 
 /// Sends one message without waiting, with descriptors.
 pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Errno::INVAL);
@@ -125,7 +129,12 @@ pub struct Received {
 /// Receives one message without waiting. Zero bytes mean that the other end is gone, and that nothing is left of what
 /// it sent.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<Received> {
-    to_the_last(|| take(&socket, buffer), |received| received.len == 0)
+    to_the_last(|| take(&socket, buffer, HANDSHAKE_FDS), |received| received.len == 0)
+}
+
+/// As [`receive`], with room for as many descriptors as may travel with a request, and one more.
+pub fn receive_with_descriptors(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<Received> {
+    to_the_last(|| take(&socket, buffer, DESCRIPTORS_ROOM), |received| received.len == 0 && received.fds.is_empty())
 }
 
 /// A look at a socket that misses nothing of what the other end said before it hung up. The kernel has two ways to say
@@ -151,10 +160,12 @@ fn to_the_last<T>(
     Ok(after_reset().unwrap_or(first))
 }
 
-/// As [`receive`], by one look.
-fn take(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<Received> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
+/// As [`receive`], by one look, with room for so many descriptors, at most [`DESCRIPTORS_ROOM`].
+fn take(socket: impl AsFd, buffer: &mut [u8], room: usize) -> rustix::io::Result<Received> {
+    const SPACES: [usize; 2] =
+        [rustix::cmsg_space!(ScmRights(HANDSHAKE_FDS)), rustix::cmsg_space!(ScmRights(DESCRIPTORS_ROOM))];
+    let mut space = [MaybeUninit::uninit(); SPACES[1]];
+    let mut control = RecvAncillaryBuffer::new(&mut space[..SPACES[usize::from(room > HANDSHAKE_FDS)]]);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let message = retry(|| recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags))?;
     let mut fds = Vec::new();
@@ -187,7 +198,7 @@ pub fn receive_bare(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<
         (_, true) => Err(Errno::BADMSG),
         // It is the end, or the first in the queue, and nobody else takes any out. By one look: behind an empty message
         // there may be one that was not looked at.
-        (_, false) => take(socket, buffer),
+        (_, false) => take(socket, buffer, HANDSHAKE_FDS),
     }
 }
 
@@ -308,15 +319,27 @@ pub fn peer_pidfd_by_socket(socket: impl AsFd) -> rustix::io::Result<OwnedFd> {
 
 /// Refuses descriptors from the other end, where the kernel can (SO_PASSRIGHTS, Linux 6.16).
 pub fn refuse_descriptors(socket: impl AsFd) -> rustix::io::Result<()> {
+    pass_descriptors(socket, false)
+}
+
+/// Lets descriptors in from the other end again. A kernel that cannot refuse them has let them in all the time.
+pub fn admit_descriptors(socket: impl AsFd) -> rustix::io::Result<()> {
+    match pass_descriptors(socket, true) {
+        Err(Errno::NOPROTOOPT) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn pass_descriptors(socket: impl AsFd, passes: bool) -> rustix::io::Result<()> {
     const SO_PASSRIGHTS: libc::c_int = 83;
-    let off: libc::c_int = 0;
-    // SAFETY: the pointer and length describe `off`; the kernel reads it during the call.
+    let value = libc::c_int::from(passes);
+    // SAFETY: the pointer and length describe `value`; the kernel reads it during the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
             SO_PASSRIGHTS,
-            (&raw const off).cast(),
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };

@@ -125,6 +125,34 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether file descriptors may travel with requests and replies, default no:
+    /// [`ConnectOptions::descriptors`] says more.
+    ///
+    /// ```
+    /// # use std::io::Read;
+    /// # let name = &wigwag_testing::temporary_name("d").path;
+    /// let mut server = wigwag::Server::builder().descriptors(true).bind(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve(|request| {
+    ///     let mut file = std::fs::File::from(request.take_descriptors().pop().ok_or("a file is missing")?);
+    ///     let mut text = Vec::new();
+    ///     file.read_to_end(&mut text).map_err(|error| error.to_string())?;
+    ///     request.set_reply(&text).map_err(|error| error.to_string())
+    /// })
+    /// # );
+    /// let client = wigwag::Client::builder().descriptors(true).connect(name)?;
+    /// let mut loan = client.loan(0)?;
+    /// loan.attach(std::fs::File::open("/proc/self/comm").unwrap())?;
+    /// assert!(loan.call()?.ends_with(b"\n"));
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn descriptors(mut self, may_travel: bool) -> Self {
+        self.options = self.options.descriptors(may_travel);
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors

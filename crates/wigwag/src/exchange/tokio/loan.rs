@@ -103,7 +103,7 @@ impl Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         if let Some(session) = &self.session {
-            session.release(self.loan.slot());
+            session.release(self.loan.marked_slot());
         }
     }
 }

@@ -201,12 +201,12 @@ impl Session {
         });
     }
 
-    /// Gives back a slot that is the client's.
-    pub fn release(&self, slot: usize) {
+    /// Gives back a slot that is the client's: its number [with its mark](OwnedLoan::marked_slot).
+    pub fn release(&self, marked_slot: usize) {
         if self.is_forked() {
             return;
         }
-        self.with_caller(|caller| caller.release(slot));
+        self.with_caller(|caller| caller.release(marked_slot));
     }
 
     /// What lies in a slot as its payload; nothing, in a forked child.

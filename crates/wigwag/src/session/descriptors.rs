@@ -1,0 +1,599 @@
+//! File descriptors that travel with requests and replies.
+//!
+//! The memory of a session can hold none, so they come over its socket: one message names slot and sequence, and the
+//! kernel hands the descriptors over with it (SCM_RIGHTS, unix(7)). It is sent before the turn is passed, so whoever
+//! sees the turn, and in the head how many travel, finds the message in the socket or in the [`Inbox`], where another
+//! thread has put it meanwhile.
+//!
+//! ```text
+//! sends                                            receives
+//! UnderWay::reserve, for each                      sees the number in the head
+//! UnderWay::send: the message            ---->     Inbox: drained, and taken out of
+//! passes the turn
+//! ```
+//!
+//! What is under way counts against all processes of the sender's user, and nobody can call it back: [`UnderWay`]
+//! bounds it. What a peer sent may take as long to close as the peer chose: [`PeerDescriptors`] are closed by
+//! background job.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::session::background::{Background, PeerSocket};
+use crate::session::protocol::DescriptorMessage;
+use crate::sync;
+use crate::sys::fork::ForkGuard;
+use crate::sys::process;
+use crate::sys::socket::{self, DESCRIPTORS_MAX, MESSAGE_MAX, Received};
+
+/// Most descriptors that one session has under way, in one direction.
+pub const PER_SESSION: usize = 64;
+/// The part of what this process may have open that all of its sessions have under way at the most.
+const PART_OF_LIMIT: u64 = 4;
+
+/// Descriptors that a peer has sent. Those that nobody takes are closed by background job.
+#[derive(Debug)]
+pub struct PeerDescriptors {
+    descriptors: Vec<OwnedFd>,
+    background: Arc<Background>,
+}
+
+impl PeerDescriptors {
+    /// None so far, or some to be closed so.
+    pub fn new(descriptors: Vec<OwnedFd>, background: &Arc<Background>) -> PeerDescriptors {
+        PeerDescriptors { descriptors, background: Arc::clone(background) }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.descriptors.len()
+    }
+
+    /// One more.
+    pub fn push(&mut self, descriptor: OwnedFd) {
+        self.descriptors.push(descriptor);
+    }
+
+    /// Some more.
+    pub fn extend(&mut self, descriptors: Vec<OwnedFd>) {
+        self.descriptors.extend(descriptors);
+    }
+
+    /// To be sent on.
+    pub fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
+        self.descriptors.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// All of them, for who asked for them.
+    pub fn take(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.descriptors)
+    }
+}
+
+impl Drop for PeerDescriptors {
+    fn drop(&mut self) {
+        self.background.close(std::mem::take(&mut self.descriptors));
+    }
+}
+
+/// What came with one message, to be taken by whoever sees the turn.
+#[derive(Debug)]
+pub struct Parcel {
+    slot: usize,
+    sequence: u64,
+    /// How many were sent.
+    count: usize,
+    /// The kernel has dropped some, because this process may have no more.
+    is_cut: bool,
+    /// Those that came.
+    pub descriptors: PeerDescriptors,
+}
+
+/// What was found for a turn that names a number of descriptors.
+#[derive(Debug)]
+pub enum Found {
+    /// All of them.
+    Whole(PeerDescriptors),
+    /// This process may have no more descriptors, and some were lost.
+    Cut,
+    /// Another number than the head says.
+    Miscounted(usize),
+    /// No message came with them.
+    Nothing,
+}
+
+/// What a look at a socket came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing more is there now.
+    Open,
+    /// The peer is gone.
+    Gone,
+    /// It sent what no session allows.
+    Refused(String),
+}
+
+/// What has come over one session's socket and belongs to turns that nobody has looked at yet. The lock is held for no
+/// close and no wait.
+#[derive(Debug)]
+pub struct Inbox {
+    parcels: Mutex<Vec<Parcel>>,
+    slots: usize,
+    /// So many descriptors may lie here.
+    most: usize,
+    background: Arc<Background>,
+}
+
+impl Inbox {
+    /// Of a session with so many slots; at most `most` descriptors lie here.
+    pub fn new(slots: usize, most: usize, background: &Arc<Background>) -> Inbox {
+        Inbox { parcels: Mutex::default(), slots, most, background: Arc::clone(background) }
+    }
+
+    /// For what is made by others and closed as all here.
+    pub fn background(&self) -> &Arc<Background> {
+        &self.background
+    }
+
+    /// Takes in what the socket has, without waiting. `due`: which sequence the next request of a slot has. A message
+    /// that belongs to no request which is still to come is refused, also one that lay here before.
+    pub fn drain(&self, socket: &PeerSocket, due: impl Fn(usize) -> u64) -> Drained {
+        let mut refused = Vec::new(); // is closed after the lock
+        let mut parcels = sync::lock(&self.parcels);
+        let outcome = loop {
+            let mut buffer = [0u8; MESSAGE_MAX];
+            let received = match socket.receive_with_descriptors(&mut buffer) {
+                Ok(received) if received.len == 0 && received.fds.is_empty() => break Drained::Gone,
+                Ok(received) => received,
+                Err(Errno::AGAIN) => break Drained::Open,
+                Err(_) => break Drained::Gone,
+            };
+            let bytes = &buffer[..received.len];
+            let outcome = self.deliver_into(&mut parcels, bytes, received, &mut refused);
+            if let Err(why) = outcome {
+                break Drained::Refused(why);
+            }
+        };
+        let stray = parcels.iter().find(|parcel| parcel.sequence != due(parcel.slot));
+        let outcome = match stray {
+            Some(stray) if outcome != Drained::Gone => Drained::Refused(format!(
+                "it sent descriptors for request {} of slot {}, where request {} is due",
+                stray.sequence,
+                stray.slot,
+                due(stray.slot)
+            )),
+            _ => outcome,
+        };
+        drop(parcels);
+        self.background.close(refused);
+        outcome
+    }
+
+    /// Takes in one message that was read with all that came with it.
+    pub fn deliver(&self, bytes: &[u8], received: Received) -> std::result::Result<(), String> {
+        let mut refused = Vec::new();
+        let outcome = self.deliver_into(&mut sync::lock(&self.parcels), bytes, received, &mut refused);
+        self.background.close(refused);
+        outcome
+    }
+
+    fn deliver_into(
+        &self,
+        parcels: &mut Vec<Parcel>,
+        bytes: &[u8],
+        received: Received,
+        refused: &mut Vec<OwnedFd>,
+    ) -> std::result::Result<(), String> {
+        let Received { fds, truncated, .. } = received;
+        match self.check(parcels, bytes, fds.len(), truncated) {
+            Ok(message) => {
+                parcels.push(Parcel {
+                    slot: message.slot.into(),
+                    sequence: message.sequence,
+                    count: message.count.into(),
+                    is_cut: truncated,
+                    descriptors: PeerDescriptors::new(fds, &self.background),
+                });
+                Ok(())
+            }
+            Err(why) => {
+                refused.extend(fds);
+                Err(why)
+            }
+        }
+    }
+
+    /// Whether a message with so many descriptors may lie beside those that do.
+    fn check(
+        &self,
+        parcels: &[Parcel],
+        bytes: &[u8],
+        came: usize,
+        is_cut: bool,
+    ) -> std::result::Result<DescriptorMessage, String> {
+        if !DescriptorMessage::is_meant(bytes) {
+            return Err(match came {
+                0 => "it sent a message after the handshake".into(),
+                _ => "it sent descriptors with a message that takes none".into(),
+            });
+        }
+        let message = DescriptorMessage::decode(bytes).ok_or("a message with descriptors has not its 12 bytes")?;
+        let (count, slot) = (usize::from(message.count), usize::from(message.slot));
+        // Of those that were cut off nobody knows how many they were.
+        let is_as_said = came == count || is_cut && came < count;
+        if !(1..=DESCRIPTORS_MAX).contains(&count) || !is_as_said {
+            return Err(format!(
+                "it sent {came} descriptors and said {count}, where 1 to {DESCRIPTORS_MAX} travel with a call"
+            ));
+        }
+        if slot >= self.slots {
+            return Err(format!("it sent descriptors for slot {slot} of {}", self.slots));
+        }
+        if parcels.iter().any(|parcel| parcel.slot == slot) {
+            return Err(format!("it sent descriptors for slot {slot} while others for it lie unread"));
+        }
+        let unread: usize = parcels.iter().map(|parcel| parcel.count).sum();
+        if unread + count > self.most {
+            return Err(format!("it sent {count} descriptors beside {unread}, where {} may be under way", self.most));
+        }
+        Ok(message)
+    }
+
+    /// Takes out what came for a request or a reply whose head says `count`.
+    pub fn take(&self, slot: usize, sequence: u64, count: usize) -> Found {
+        let parcel = {
+            let mut parcels = sync::lock(&self.parcels);
+            let is_it = |parcel: &Parcel| parcel.slot == slot && parcel.sequence == sequence;
+            parcels.iter().position(is_it).map(|index| parcels.swap_remove(index))
+        };
+        match parcel {
+            None => Found::Nothing,
+            Some(parcel) if parcel.count != count => Found::Miscounted(parcel.count),
+            Some(parcel) if parcel.is_cut => Found::Cut,
+            Some(parcel) => Found::Whole(parcel.descriptors),
+        }
+    }
+
+    /// Whether nothing lies here.
+    pub fn is_empty(&self) -> bool {
+        sync::lock(&self.parcels).is_empty()
+    }
+
+    /// Closes all that lies here: nobody will ask for it.
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *sync::lock(&self.parcels));
+        drop(all); // after the lock
+    }
+}
+
+/// The descriptors of a caller, by the slots that they travel with.
+#[derive(Debug)]
+pub struct CallerDescriptors {
+    pub inbox: Inbox,
+    under_way: Arc<UnderWay>,
+    attached: RefCell<Vec<Attached>>,
+    /// Those of replies that have been accepted and not been let go of.
+    arrived: RefCell<Vec<(usize, PeerDescriptors)>>,
+}
+
+/// What a caller has attached to a slot.
+#[derive(Debug)]
+struct Attached {
+    slot: usize,
+    /// The caller's own duplicates, kept until the reply: so the server's are not the last ones, and closing these
+    /// there costs little.
+    descriptors: Vec<OwnedFd>,
+    /// How many were sent, and count until the slot is back.
+    sent: usize,
+}
+
+impl CallerDescriptors {
+    /// Of a session with so many slots.
+    pub fn new(socket: &Arc<PeerSocket>, slots: usize, background: &Arc<Background>) -> CallerDescriptors {
+        CallerDescriptors {
+            // A server may answer all calls at once.
+            inbox: Inbox::new(slots, slots * DESCRIPTORS_MAX, background),
+            under_way: UnderWay::new(socket, CountsUntil::Answered),
+            attached: RefCell::default(),
+            arrived: RefCell::default(),
+        }
+    }
+
+    /// Attaches a duplicate to what will be sent in a slot.
+    pub fn attach(&self, slot: usize, descriptor: BorrowedFd<'_>) -> Result<()> {
+        let mut attached = self.attached.borrow_mut();
+        let index = attached.iter().position(|attached| attached.slot == slot);
+        if index.is_some_and(|index| attached[index].descriptors.len() >= DESCRIPTORS_MAX) {
+            return Err(too_many());
+        }
+        let duplicate = duplicate(descriptor)?;
+        self.under_way.reserve()?;
+        match index {
+            Some(index) => attached[index].descriptors.push(duplicate),
+            None => attached.push(Attached { slot, descriptors: vec![duplicate], sent: 0 }),
+        }
+        Ok(())
+    }
+
+    /// Whether something is attached that was not sent.
+    pub fn has_unsent(&self) -> bool {
+        self.attached.borrow().iter().any(|attached| attached.sent == 0)
+    }
+
+    /// Sends what is attached to a slot, directly before its turn is passed. How many there are.
+    pub fn send(&self, slot: usize, sequence: u64) -> Result<u32> {
+        let mut attached = self.attached.borrow_mut();
+        let Some(attached) = attached.iter_mut().find(|attached| attached.slot == slot) else { return Ok(0) };
+        let descriptors: Vec<BorrowedFd<'_>> = attached.descriptors.iter().map(AsFd::as_fd).collect();
+        self.under_way.send(slot, sequence, &descriptors, |send| send())?;
+        attached.sent = descriptors.len();
+        Ok(descriptors.len() as u32)
+    }
+
+    /// The call in a slot is given up: closes what it carried here. What was sent counts until the slot is back.
+    pub fn give_up(&self, slot: usize) {
+        let closed: Vec<OwnedFd> = {
+            let mut attached = self.attached.borrow_mut();
+            let given_up = attached.iter_mut().filter(|attached| attached.slot == slot);
+            given_up.flat_map(|attached| std::mem::take(&mut attached.descriptors)).collect()
+        };
+        drop(closed);
+    }
+
+    /// A slot is back, or was not sent: nothing is attached to it any more.
+    pub fn settle(&self, slot: usize) {
+        let settled = {
+            let mut attached = self.attached.borrow_mut();
+            let index = attached.iter().position(|attached| attached.slot == slot);
+            index.map(|index| attached.swap_remove(index))
+        };
+        match settled {
+            Some(Attached { sent: 0, descriptors, .. }) => self.under_way.give_back(descriptors.len()),
+            Some(Attached { sent, .. }) => self.under_way.settle(sent),
+            None => {}
+        }
+    }
+
+    /// The descriptors of a reply, for whoever holds the slot.
+    pub fn arrive(&self, slot: usize, descriptors: PeerDescriptors) {
+        self.arrived.borrow_mut().push((slot, descriptors));
+    }
+
+    /// Those of the reply that lies in a slot: to be taken, or to be closed by being dropped.
+    pub fn take_arrived(&self, slot: usize) -> Option<PeerDescriptors> {
+        let mut arrived = self.arrived.borrow_mut();
+        let index = arrived.iter().position(|(of, _)| *of == slot)?;
+        Some(arrived.swap_remove(index).1)
+    }
+
+    /// The session is over, and its socket is hung up.
+    pub fn end(&self) {
+        self.under_way.end();
+    }
+}
+
+/// Another descriptor of the same thing.
+pub fn duplicate(descriptor: BorrowedFd<'_>) -> Result<OwnedFd> {
+    descriptor.try_clone_to_owned().map_err(|error| Error::io("duplicate a descriptor that is attached", error))
+}
+
+/// When what was sent counts no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountsUntil {
+    /// It has been answered: the caller knows.
+    Answered,
+    /// The peer has read it: the kernel knows.
+    Read,
+}
+
+/// The descriptors that one side of a session has under way, and the socket that they go through.
+///
+/// They are counted from the moment in which they are attached. A session that is over leaves what its peer has not
+/// read under way, and is counted until that is read or the peer is gone.
+#[derive(Debug)]
+pub struct UnderWay {
+    socket: Arc<PeerSocket>,
+    until: CountsUntil,
+    counts: Mutex<Counts>,
+    /// A child may have inherited the lock as another thread held it.
+    fork: ForkGuard,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Attached, and not sent.
+    held: usize,
+    sent: usize,
+    /// Whether it is in [`LISTED`].
+    is_listed: bool,
+    /// Whether nothing is sent any more.
+    is_over: bool,
+}
+
+/// Of all sessions of this process. Relaxed throughout: it is a count, and orders nothing.
+static TOTAL: AtomicUsize = AtomicUsize::new(0);
+/// Those that have sent some. Nobody waits for this lock, so that it may be held when a child is forked.
+static LISTED: Mutex<Vec<Arc<UnderWay>>> = Mutex::new(Vec::new());
+
+impl UnderWay {
+    /// None so far.
+    pub fn new(socket: &Arc<PeerSocket>, until: CountsUntil) -> Arc<UnderWay> {
+        Arc::new(UnderWay { socket: Arc::clone(socket), until, counts: Mutex::default(), fork: ForkGuard::new() })
+    }
+
+    /// Room for one more, which is to be sent or [given back](UnderWay::give_back).
+    ///
+    /// # Errors
+    /// [`Full`](ErrorKind::Full).
+    pub fn reserve(&self) -> Result<()> {
+        {
+            let mut counts = sync::lock(&self.counts);
+            if counts.held + counts.sent >= PER_SESSION {
+                self.look(&mut counts);
+            }
+            let (held, sent) = (counts.held, counts.sent);
+            if held + sent >= PER_SESSION {
+                return Err(self.full(format!(
+                    "{sent} descriptors of this session are under way and {held} attached, {PER_SESSION} are the most"
+                )));
+            }
+            counts.held += 1;
+        }
+        let most = process::descriptor_limit().map_or(u64::MAX, |limit| limit / PART_OF_LIMIT);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if TOTAL.fetch_add(1, Ordering::Relaxed) < most {
+            return Ok(());
+        }
+        look_at_all();
+        let total = TOTAL.load(Ordering::Relaxed);
+        if total <= most {
+            return Ok(());
+        }
+        self.give_back(1);
+        Err(self.full(format!(
+            "{} descriptors of this process are attached or under way, a quarter of its `ulimit -n` is the most",
+            total - 1
+        )))
+    }
+
+    fn full(&self, what: String) -> Error {
+        let cure = match self.until {
+            CountsUntil::Answered => "wait for calls that carry some, or give them up",
+            CountsUntil::Read => "the client has to take the replies that it has",
+        };
+        Error::new(ErrorKind::Full, format!("{what}: {cure}"))
+    }
+
+    /// Those that were attached and will not be sent.
+    pub fn give_back(&self, count: usize) {
+        if self.fork.is_forked() {
+            return;
+        }
+        let mut counts = sync::lock(&self.counts);
+        let left = count.min(counts.held); // none, once the session is over
+        counts.held -= left;
+        TOTAL.fetch_sub(left, Ordering::Relaxed);
+    }
+
+    /// Those that were sent have been answered.
+    pub fn settle(&self, count: usize) {
+        let mut counts = sync::lock(&self.counts);
+        let left = count.min(counts.sent);
+        counts.sent -= left;
+        TOTAL.fetch_sub(left, Ordering::Relaxed);
+    }
+
+    /// Sends what was attached, which has room. The turn is passed after this. `sending` does so, and never waits. On
+    /// an error nothing was sent, and the room is still reserved.
+    pub fn send(
+        self: &Arc<UnderWay>,
+        slot: usize,
+        sequence: u64,
+        descriptors: &[BorrowedFd<'_>],
+        sending: impl FnOnce(&mut dyn FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()>,
+    ) -> Result<()> {
+        let count = descriptors.len();
+        let message = DescriptorMessage { count: count as u8, slot: slot as u16, sequence }; // at most 16, and 4096
+        let bytes = message.encode();
+        let mut counts = sync::lock(&self.counts);
+        if counts.is_over {
+            return Err(not_sent(count, Errno::NOTCONN));
+        }
+        sending(&mut || socket::send(&*self.socket, &bytes, descriptors)).map_err(|error| not_sent(count, error))?;
+        counts.held -= count.min(counts.held);
+        counts.sent += count;
+        if !counts.is_listed {
+            list(&mut counts, self);
+        }
+        Ok(())
+    }
+
+    /// What the peer has read counts no more, if that is what is counted.
+    fn look(&self, counts: &mut Counts) {
+        let is_told_by_kernel = self.until == CountsUntil::Read || counts.is_over;
+        if counts.sent > 0 && is_told_by_kernel && !socket::is_unread_by_peer(&*self.socket) {
+            TOTAL.fetch_sub(std::mem::take(&mut counts.sent), Ordering::Relaxed);
+        }
+    }
+
+    /// The session is over, and the socket is hung up.
+    pub fn end(self: &Arc<UnderWay>) {
+        {
+            let mut counts = sync::lock(&self.counts);
+            counts.is_over = true;
+            TOTAL.fetch_sub(std::mem::take(&mut counts.held), Ordering::Relaxed);
+        }
+        look_at_all();
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let counts = sync::get_mut(&mut self.counts);
+        TOTAL.fetch_sub(counts.held + counts.sent, Ordering::Relaxed);
+    }
+}
+
+/// Looks at all sessions that have sent some: those that have none under way any more are let go of.
+fn look_at_all() {
+    let mut done = Vec::new(); // is let go of after the lock
+    let Ok(mut listed) = LISTED.try_lock() else { return };
+    for under_way in std::mem::take(&mut *listed) {
+        let is_done = under_way.counts.try_lock().is_ok_and(|mut counts| {
+            under_way.look(&mut counts);
+            counts.is_listed = counts.sent > 0;
+            !counts.is_listed
+        });
+        if is_done { done.push(under_way) } else { listed.push(under_way) }
+    }
+}
+
+/// Lists one, whose counts the caller has.
+fn list(counts: &mut Counts, one: &Arc<UnderWay>) {
+    look_at_all();
+    if let Ok(mut listed) = LISTED.try_lock() {
+        listed.push(Arc::clone(one));
+        counts.is_listed = true;
+    }
+}
+
+#[cold]
+fn not_sent(count: usize, error: Errno) -> Error {
+    let told = |why: &str| Error::new(ErrorKind::Full, format!("{count} descriptors could not be sent: {why}"));
+    match error {
+        Errno::AGAIN | Errno::NOBUFS => told("the other side has not read what was sent to it before"),
+        Errno::TOOMANYREFS => told(
+            "all processes of this user together have as many under way as one of them may have open: raise `ulimit \
+             -n`, or have those read that are under way",
+        ),
+        error => Error::io(format_args!("send {count} descriptors"), error),
+    }
+}
+
+/// A session in which no descriptors travel.
+#[cold]
+pub fn not_agreed() -> Error {
+    Error::new(
+        ErrorKind::NotAgreed,
+        "descriptors do not travel in this session: both sides have to ask for them before they connect \
+         (ClientBuilder::descriptors, ServerBuilder::descriptors), of different users the server has to allow it \
+         (Access::allow_descriptors), and both have to speak protocol 2",
+    )
+}
+
+/// A call or a reply that has as many as may travel with it.
+#[cold]
+pub fn too_many() -> Error {
+    Error::new(
+        ErrorKind::Full,
+        format!(
+            "{DESCRIPTORS_MAX} descriptors are attached already, the most that travel at a time: send the others with \
+             another call"
+        ),
+    )
+}
