@@ -12,6 +12,7 @@ use super::honest::{Honest, Phase};
 use crate::crowd::baseline::{comes_back, percentile};
 use crate::crowd::server::CrowdServer;
 use crate::outcome::Outcome;
+use crate::processors::on_another;
 use crate::role;
 use crate::scale::{Scale, Trial};
 
@@ -244,9 +245,10 @@ fn one_round(
             let seed = trial.seed.wrapping_add(u64::from(number));
             let arguments =
                 [server.socket.to_string_lossy().into_owned(), user.to_string(), crew.how.to_owned(), seed.to_string()];
-            role::start("held-attacker", arguments)
+            // Not where they would only take time from the honest ones, as anybody's busy processes do.
+            on_another(0, || role::start("held-attacker", arguments))
         })
-        .collect();
+        .collect::<anyhow::Result<_>>()?;
     for attacker in &attackers {
         anyhow::ensure!(attacker.try_hear().as_deref() == Some("there"), "an attacker is gone before it began");
     }
