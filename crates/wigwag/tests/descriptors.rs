@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{Errno, FdFlags, fcntl_getfd};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::runtime::Builder;
 use wigwag::{Access, Client, Error, ErrorKind, ListenOptions, Request, Server, ShutdownHandle};
 use wigwag_testing::others::become_user;
 use wigwag_testing::stalled::StalledClose;
 use wigwag_testing::wire::{self, READY, VIOLATION, hello};
-use wigwag_testing::{Ground, Offer, Process, REQUEST, Raw, RawServer, SERVER, eventually, role};
+use wigwag_testing::{Ground, LIMIT, Offer, Process, REQUEST, Raw, RawServer, SERVER, eventually, role};
 
 // ---- the ground of all ----------------------------------------------------------------------------------------------
 
@@ -50,6 +51,13 @@ fn numbered(number: u8) -> File {
     let mut file = File::from(memfd_create("numbered", MemfdFlags::CLOEXEC).unwrap());
     file.write_all(&[number]).unwrap();
     file
+}
+
+/// How many descriptors of this process lead to such files.
+fn files_here() -> usize {
+    let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let paths = all.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    paths.filter(|path| path.to_string_lossy().contains("numbered")).count()
 }
 
 fn number_of(descriptor: impl AsFd) -> u8 {
@@ -325,6 +333,23 @@ fn a_server_that_chooses_what_was_not_offered_is_none() {
     let _ = hostile.join().unwrap();
 }
 
+#[test]
+fn a_reply_with_some_that_nobody_asked_for_is_a_violation() {
+    let _alone = alone();
+    let ground = Ground::new();
+    let raw = RawServer::bind(&ground.socket());
+    let hostile = std::thread::spawn(move || {
+        let raw = raw.serve(1, 4096);
+        eventually("a request", || raw.turn(0).load(Ordering::Acquire) & SERVER != 0);
+        reply(&raw, 1);
+        raw
+    });
+    let client = Client::connect(ground.socket()).unwrap();
+    let error = client.call_timeout(b"", Duration::from_secs(5)).unwrap_err();
+    check(&error, ErrorKind::Violation, &["do not travel here"]);
+    drop(hostile.join().unwrap());
+}
+
 // ---- limits ---------------------------------------------------------------------------------------------------------
 
 #[test]
@@ -492,6 +517,22 @@ const MISUSES: &[Misuse] = &[
         },
         "has 3 descriptors, and 2 were sent",
     ),
+    (
+        "a length beyond the capacity",
+        |raw| {
+            send(raw, &message(1, 0, 1), 1);
+            raw.pass(0, FIRST, REQUEST | 1 << 42 | 1 << 40 | (raw.capacity + 1));
+        },
+        "nothing this session allows",
+    ),
+    (
+        "of a message of a queue",
+        |raw| {
+            send(raw, &message(1, 0, 1), 1);
+            raw.pass(0, FIRST, 6 << 32 | 1 << 42);
+        },
+        "nothing this session allows",
+    ),
     ("none at all", |raw| send(raw, &message(0, 0, 1), 0), "where 1 to 16 travel"),
     ("one too many", |raw| send(raw, &message(17, 0, 1), 17), "where 1 to 16 travel"),
     ("far too many", |raw| send(raw, &message(16, 0, 1), 60), "where 1 to 16 travel"),
@@ -657,6 +698,7 @@ const MISUSES_OF_SERVERS: &[Misuse] = &[
 fn reply(raw: &Raw, count: u64) {
     raw.head(0).store(2 << 32 | count << 42, Ordering::Relaxed);
     raw.turn(0).swap(1 << 8, Ordering::SeqCst);
+    let _ = wire::send(&raw.socket, &[6], &[]); // a bell, as this server has not kept the other one
 }
 
 #[test]
@@ -835,6 +877,7 @@ fn a_client_that_is_killed_leaves_what_a_handler_has_and_nothing_else() {
         client.kill();
         drop(client);
         assert!(request.wait_abandoned(Duration::from_secs(10)));
+        eventually("what nobody has taken is closed, although a request keeps the session", || files_here() == 1);
         let taken = request.take_descriptors();
         assert_eq!(number_of(&taken[0]), 5, "what came is the handler's");
         let _ = request.attach(&taken[0]);
@@ -944,7 +987,7 @@ fn full_client() {
         let second = loan.attach(&held[0]).unwrap_err();
         drop(loan);
         drop(held);
-        check(&error, ErrorKind::Io, &["descriptors of a reply", "ulimit -n"]);
+        check(&error, ErrorKind::Full, &["4 of the reply", "ulimit -n", "was executed"]);
         check(&second, ErrorKind::Io, &["ulimit -n"]);
         assert_eq!(client.call(b"").unwrap().take_descriptors().len(), 4);
         parent.tell("done");
@@ -964,6 +1007,96 @@ fn a_client_whose_table_is_full_loses_the_reply_and_goes_on() {
         client.expect("done");
         client.join();
     }
+    nothing_is_left(before);
+}
+
+// ---- tasks ----------------------------------------------------------------------------------------------------------
+
+fn on_both<F: Future<Output = ()>>(test: impl Fn() -> F) {
+    for mut runtime in [Builder::new_current_thread(), Builder::new_multi_thread()] {
+        let runtime = runtime.enable_all().build().unwrap();
+        runtime.block_on(async { tokio::time::timeout(LIMIT, test()).await.expect("it never ended") });
+    }
+}
+
+#[test]
+fn tasks_send_and_get_descriptors_at_a_time_and_leave_none() {
+    let _alone = alone();
+    on_both(async || drop(tokio::net::UnixDatagram::unbound().unwrap())); // what a runtime keeps is there
+    let before = descriptors();
+    on_both(async || {
+        let ground = Ground::new();
+        let mut server = wigwag::tokio::Server::builder().descriptors(true).bind_async(ground.socket()).unwrap();
+        let stop = server.shutdown_handle();
+        let serving = tokio::spawn(async move {
+            let outcome = server.serve(async |request: &mut Request| {
+                tokio::time::sleep(Duration::from_micros(request[0].into())).await;
+                turn_around(request)
+            });
+            outcome.await
+        });
+        let client = wigwag::tokio::Client::builder().descriptors(true).connect_async(ground.socket()).await.unwrap();
+        let tasks: Vec<_> = (0..40u8)
+            .map(|number| {
+                let client = client.clone();
+                tokio::spawn(async move {
+                    let mut loan = client.loan(1).await.unwrap();
+                    loan[0] = number;
+                    let count = usize::from(number % 4);
+                    (0..count).for_each(|_| loan.attach(numbered(number)).unwrap());
+                    let mut reply = loan.call().await.unwrap();
+                    if number % 3 == 0 {
+                        // What came with a reply that is made the next request is nobody's.
+                        let mut loan = reply.into_loan(1).unwrap();
+                        loan.attach(numbered(number + 100)).unwrap();
+                        let came = loan.call().await.unwrap().take_descriptors();
+                        return assert_eq!(came.iter().map(number_of).collect::<Vec<_>>(), [number + 100]);
+                    }
+                    let came = reply.take_descriptors();
+                    assert_eq!(came.iter().map(number_of).collect::<Vec<_>>(), vec![number; count]);
+                    assert!(reply.take_descriptors().is_empty());
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        stop.shutdown();
+        serving.await.unwrap().unwrap();
+    });
+    nothing_is_left(before);
+}
+
+#[test]
+fn a_task_that_gives_a_call_up_closes_what_it_carried() {
+    let _alone = alone();
+    on_both(async || drop(tokio::net::UnixDatagram::unbound().unwrap()));
+    let before = descriptors();
+    on_both(async || {
+        let ground = Ground::new();
+        let server = Mutex::new(Server::builder().descriptors(true).bind(ground.socket()).unwrap());
+        let client = wigwag::tokio::Client::builder().descriptors(true).connect_async(ground.socket()).await.unwrap();
+        for _ in 0..3 {
+            let (mut reading, writing) = pipe().unwrap();
+            let mut loan = client.loan(0).await.unwrap();
+            loan.attach(writing).unwrap();
+            loan.call_timeout(Duration::from_millis(1)).await.unwrap_err();
+            let mut request = server.lock().unwrap().recv().unwrap();
+            request.attach(numbered(1)).unwrap();
+            request.reply();
+            assert_eq!(reading.read_to_end(&mut Vec::new()).unwrap(), 0, "nobody holds it any more");
+        }
+        // A loan that is dropped, a reply that is dropped with what came.
+        let mut loan = client.loan(0).await.unwrap();
+        loan.attach(numbered(1)).unwrap();
+        drop(loan);
+        let pending = client.loan(0).await.unwrap().send().unwrap();
+        let mut request = server.lock().unwrap().recv().unwrap();
+        request.attach(numbered(2)).unwrap();
+        request.reply();
+        drop(pending.await.unwrap());
+        eventually("all are closed", || files_here() == 0);
+    });
     nothing_is_left(before);
 }
 

@@ -22,8 +22,6 @@ use std::cell::Cell;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use rustix::io::Errno;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape;
 use crate::exchange::error_reply;
@@ -280,7 +278,14 @@ impl Caller {
         }
         let error = match self.connection.find_descriptors(slot, sequence, head.descriptors) {
             Ok(true) => return Ok(head),
-            Ok(false) => Error::io("receive the descriptors of a reply, which are lost", Errno::MFILE),
+            Ok(false) => Error::new(
+                ErrorKind::Full,
+                format!(
+                    "this process has as many descriptors as it may have (`ulimit -n`), so that not all {} of the \
+                     reply arrived; the request was executed",
+                    head.descriptors
+                ),
+            ),
             Err(why) => self.violation(why),
         };
         self.release(slot);

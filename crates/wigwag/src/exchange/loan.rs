@@ -512,7 +512,7 @@ impl<'c> Reply<'c> {
     /// made the next request, by a thread of their own, because closing them may take as long as the server has chosen.
     ///
     /// There are none unless both sides have [asked](crate::ClientBuilder::descriptors) for descriptors. A call whose
-    /// reply had some that this process has no room for (`ulimit -n`) has ended with [`Io`](ErrorKind::Io): it was
+    /// reply had some that this process has no room for (`ulimit -n`) has ended with [`Full`](ErrorKind::Full): it was
     /// executed, and they are lost. A server that died after it replied makes no difference.
     ///
     /// ```

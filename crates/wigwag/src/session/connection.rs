@@ -156,6 +156,7 @@ impl Connection {
         if let Some(bell) = client_bell {
             poller.remove(bell);
         }
+        self.descriptors.iter().for_each(|travelling| travelling.be_shared());
         Ok((bell, copy(poller.as_fd())?))
     }
 

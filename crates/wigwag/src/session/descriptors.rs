@@ -16,10 +16,12 @@
 //! bounds it. What a peer sent may take as long to close as the peer chose: [`PeerDescriptors`] are closed by
 //! background job.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -279,6 +281,8 @@ pub struct CallerDescriptors {
     attached: RefCell<Vec<Attached>>,
     /// Those of replies that have been accepted and not been let go of.
     arrived: RefCell<Vec<(usize, PeerDescriptors)>>,
+    /// Whether the caller's own duplicates are closed by background job, too: tasks wait for each other.
+    is_shared: Cell<bool>,
 }
 
 /// What a caller has attached to a slot.
@@ -301,6 +305,19 @@ impl CallerDescriptors {
             under_way: UnderWay::new(socket, CountsUntil::Answered),
             attached: RefCell::default(),
             arrived: RefCell::default(),
+            is_shared: Cell::new(false),
+        }
+    }
+
+    /// From now on tasks have it.
+    pub fn be_shared(&self) {
+        self.is_shared.set(true);
+    }
+
+    /// Closes the caller's own duplicates.
+    fn close(&self, duplicates: Vec<OwnedFd>) {
+        if self.is_shared.get() {
+            self.inbox.background.close(duplicates);
         }
     }
 
@@ -342,7 +359,7 @@ impl CallerDescriptors {
             let given_up = attached.iter_mut().filter(|attached| attached.slot == slot);
             given_up.flat_map(|attached| std::mem::take(&mut attached.descriptors)).collect()
         };
-        drop(closed);
+        self.close(closed);
     }
 
     /// A slot is back, or was not sent: nothing is attached to it any more.
@@ -353,8 +370,14 @@ impl CallerDescriptors {
             index.map(|index| attached.swap_remove(index))
         };
         match settled {
-            Some(Attached { sent: 0, descriptors, .. }) => self.under_way.give_back(descriptors.len()),
-            Some(Attached { sent, .. }) => self.under_way.settle(sent),
+            Some(Attached { sent: 0, descriptors, .. }) => {
+                self.under_way.give_back(descriptors.len());
+                self.close(descriptors);
+            }
+            Some(Attached { sent, descriptors, .. }) => {
+                self.under_way.settle(sent);
+                self.close(descriptors);
+            }
             None => {}
         }
     }
@@ -374,6 +397,8 @@ impl CallerDescriptors {
     /// The session is over, and its socket is hung up.
     pub fn end(&self) {
         self.under_way.end();
+        let attached = std::mem::take(&mut *self.attached.borrow_mut());
+        self.close(attached.into_iter().flat_map(|attached| attached.descriptors).collect());
     }
 }
 
@@ -409,6 +434,9 @@ struct Counts {
     /// Attached, and not sent.
     held: usize,
     sent: usize,
+    /// How many went with each message that may be unread, the oldest first, if the kernel knows when they count no
+    /// more.
+    unread: VecDeque<usize>,
     /// Whether it is in [`LISTED`].
     is_listed: bool,
     /// Whether nothing is sent any more.
@@ -418,7 +446,17 @@ struct Counts {
 /// Of all sessions of this process. Relaxed throughout: it is a count, and orders nothing.
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 /// Those that have sent some. Nobody waits for this lock, so that it may be held when a child is forked.
-static LISTED: Mutex<Vec<Arc<UnderWay>>> = Mutex::new(Vec::new());
+static LISTED: Mutex<Listed> = Mutex::new(Listed { sessions: Vec::new(), are_looked_after: false });
+
+#[derive(Debug)]
+struct Listed {
+    sessions: Vec<Arc<UnderWay>>,
+    /// Whether a thread looks after those that are over.
+    are_looked_after: bool,
+}
+
+/// The first and the longest pause between two looks at sessions that are over.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
 impl UnderWay {
     /// None so far.
@@ -507,6 +545,9 @@ impl UnderWay {
         sending(&mut || socket::send(&*self.socket, &bytes, descriptors)).map_err(|error| not_sent(count, error))?;
         counts.held -= count.min(counts.held);
         counts.sent += count;
+        if self.until == CountsUntil::Read {
+            counts.unread.push_back(count);
+        }
         if !counts.is_listed {
             list(&mut counts, self);
         }
@@ -515,10 +556,17 @@ impl UnderWay {
 
     /// What the peer has read counts no more, if that is what is counted.
     fn look(&self, counts: &mut Counts) {
-        let is_told_by_kernel = self.until == CountsUntil::Read || counts.is_over;
-        if counts.sent > 0 && is_told_by_kernel && !socket::is_unread_by_peer(&*self.socket) {
-            TOTAL.fetch_sub(std::mem::take(&mut counts.sent), Ordering::Relaxed);
+        if counts.sent == 0 || (self.until == CountsUntil::Answered && !counts.is_over) {
+            return;
         }
+        let unread = socket::messages_unread_by_peer(&*self.socket, DescriptorMessage::LEN);
+        let of_read = match self.until {
+            CountsUntil::Answered if unread > 0 => 0,
+            CountsUntil::Answered => counts.sent,
+            CountsUntil::Read => counts.unread.drain(..counts.unread.len().saturating_sub(unread)).sum(),
+        };
+        counts.sent -= of_read;
+        TOTAL.fetch_sub(of_read, Ordering::Relaxed);
     }
 
     /// The session is over, and the socket is hung up.
@@ -529,6 +577,7 @@ impl UnderWay {
             TOTAL.fetch_sub(std::mem::take(&mut counts.held), Ordering::Relaxed);
         }
         look_at_all();
+        look_after_those_over();
     }
 }
 
@@ -543,21 +592,49 @@ impl Drop for UnderWay {
 fn look_at_all() {
     let mut done = Vec::new(); // is let go of after the lock
     let Ok(mut listed) = LISTED.try_lock() else { return };
-    for under_way in std::mem::take(&mut *listed) {
+    for under_way in std::mem::take(&mut listed.sessions) {
         let is_done = under_way.counts.try_lock().is_ok_and(|mut counts| {
             under_way.look(&mut counts);
             counts.is_listed = counts.sent > 0;
             !counts.is_listed
         });
-        if is_done { done.push(under_way) } else { listed.push(under_way) }
+        if is_done { done.push(under_way) } else { listed.sessions.push(under_way) }
     }
+}
+
+/// Whether sessions that are over have some under way.
+fn are_some_over(listed: &Listed) -> bool {
+    listed.sessions.iter().any(|session| session.counts.try_lock().is_ok_and(|counts| counts.is_over))
+}
+
+/// What a session that is over has under way is read, or gone with its peer, within a moment, but for a peer that is
+/// stopped. A thread, which exists for no longer than that, looks when it is.
+fn look_after_those_over() {
+    let Ok(mut listed) = LISTED.try_lock() else { return };
+    if listed.are_looked_after || !are_some_over(&listed) {
+        return;
+    }
+    let thread = std::thread::Builder::new().name("wigwag-background".into()).spawn(|| {
+        let mut pause = PAUSES.0;
+        loop {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSES.1);
+            look_at_all();
+            let mut listed = sync::lock(&LISTED);
+            if !are_some_over(&listed) {
+                listed.are_looked_after = false;
+                return;
+            }
+        }
+    });
+    listed.are_looked_after = thread.is_ok(); // else whoever ends next tries again
 }
 
 /// Lists one, whose counts the caller has.
 fn list(counts: &mut Counts, one: &Arc<UnderWay>) {
     look_at_all();
     if let Ok(mut listed) = LISTED.try_lock() {
-        listed.push(Arc::clone(one));
+        listed.sessions.push(Arc::clone(one));
         counts.is_listed = true;
     }
 }

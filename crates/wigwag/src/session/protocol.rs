@@ -210,6 +210,9 @@ impl DescriptorMessage {
         out
     }
 
+    /// How many bytes it has.
+    pub const LEN: usize = 12;
+
     /// Whether a message means to be one of these, well formed or not.
     pub fn is_meant(bytes: &[u8]) -> bool {
         bytes.first() == Some(&KIND_DESCRIPTORS)

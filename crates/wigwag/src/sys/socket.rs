@@ -4,13 +4,14 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
-    listen, recvmsg, sendmsg, shutdown, socket_with,
+    listen, recvmsg, sendmsg, shutdown, socket_with, socketpair,
 };
 
 use crate::error::{Error, Result};
@@ -219,10 +220,33 @@ fn peek(socket: impl AsFd) -> rustix::io::Result<(usize, bool)> {
 /// Whether the other end has yet to read something that was sent here (SIOCOUTQ, unix(7)). While a message is being
 /// taken out, the kernel counts one byte of it for a moment.
 pub fn is_unread_by_peer(socket: impl AsFd) -> bool {
+    unread_by_peer(socket) > 1
+}
+
+/// The memory of all messages that the other end has yet to read, as the kernel counts it.
+fn unread_by_peer(socket: impl AsFd) -> usize {
     let mut count: libc::c_int = 0;
     // SAFETY: the request writes one `int`, which `count` is.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
-    result == 0 && count > 1
+    if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
+}
+
+/// How many of the messages that were sent here the other end has yet to read, at the most: each has `len` bytes at
+/// least, and what the kernel counts for one of that length is found out once.
+pub fn messages_unread_by_peer(socket: impl AsFd, len: usize) -> usize {
+    static OF_ONE: OnceLock<usize> = OnceLock::new();
+    match unread_by_peer(socket) {
+        0 | 1 => 0,
+        unread => unread.div_ceil(*OF_ONE.get_or_init(|| memory_of_message(len).unwrap_or(1))),
+    }
+}
+
+/// What the kernel counts for one message.
+fn memory_of_message(len: usize) -> rustix::io::Result<usize> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (sending, _receiving) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    send(&sending, &vec![0; len], &[])?;
+    Ok(unread_by_peer(&sending).max(1))
 }
 
 /// Whether the other end has hung up or its process has ended, without waiting and without reading anything.
@@ -378,8 +402,6 @@ pub fn truncated() -> Error {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
-
-    use rustix::net::socketpair;
 
     use super::*;
 

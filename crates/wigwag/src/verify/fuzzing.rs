@@ -8,12 +8,15 @@ use crate::memory::layout::{ERROR_TEXT_CAPACITY, Head, INLINE_CAPACITY, Kind};
 use crate::memory::slot::{self, Expected};
 use crate::session::agreement::Protocol;
 use crate::session::name::ServiceName;
-use crate::session::protocol::{FromClient, FromServer, Hello, Welcome};
+use crate::session::protocol::{DescriptorMessage, FromClient, FromServer, Hello, Welcome};
 use crate::sync::AtomicU64;
 
-/// Both decoders: whatever they accept they write again as the same bytes, but for texts, which are cleaned, and for
+/// All decoders: whatever they accept they write again as the same bytes, but for texts, which are cleaned, and for
 /// what a later version may put behind or in the place of ours.
 pub fn messages(bytes: &[u8]) {
+    if let Some(message) = DescriptorMessage::decode(bytes) {
+        assert!(DescriptorMessage::is_meant(bytes) && message.encode() == bytes);
+    }
     match FromClient::decode(bytes) {
         // Of a greeting in another version only the versions are read, to refuse it by.
         Ok(FromClient::Hello(hello)) if Protocol::of_hello(hello.protocol_min, hello.protocol_max).is_none() => {}

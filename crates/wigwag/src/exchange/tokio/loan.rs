@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -282,6 +283,37 @@ impl Loan {
         self.0.resize(len).map(Loan)
     }
 
+    /// Attaches a file descriptor: the server gets one of its own to the same open file
+    /// ([`Request::take_descriptors`](crate::Request::take_descriptors)), in the order in which they were attached.
+    ///
+    /// It is as [`wigwag::Loan::attach`](crate::Loan::attach): a duplicate, which is closed when the reply is there or
+    /// the call is given up, by a thread of its own. It never waits.
+    ///
+    /// # Errors
+    /// As [`wigwag::Loan::attach`](crate::Loan::attach). The loan is as it was, and can be sent.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// let mut server = wigwag::Server::builder().descriptors(true).bind(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve(|request| println!("{:?}", request.take_descriptors()))
+    /// # );
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let client = wigwag::tokio::Client::builder().descriptors(true).connect_async(name).await?;
+    /// let mut loan = client.loan(0).await?;
+    /// loan.attach(std::fs::File::open("/proc/self/exe").unwrap())?;
+    /// loan.call().await?;
+    /// # wigwag::Result::Ok(()) })?;
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # wigwag::Result::Ok(())
+    /// ```
+    pub fn attach(&mut self, descriptor: impl AsFd) -> Result<()> {
+        let session = Arc::clone(self.0.session());
+        session.check_fork()?;
+        session.with_caller(|caller| caller.attach(&mut self.0.loan, descriptor.as_fd()))
+    }
+
     fn pass(mut self, deadline: Option<Instant>) -> Result<Pending> {
         self.0.session().send(&self.0.loan, deadline)?;
         Ok(Pending { session: self.0.session.take(), slot: self.0.loan.slot(), is_polled: false })
@@ -334,8 +366,46 @@ impl Reply {
     /// # stop.shutdown(); thread.join().unwrap()?;
     /// # wigwag::Result::Ok(())
     /// ```
-    pub fn into_loan(self, len: usize) -> Result<Loan> {
+    pub fn into_loan(mut self, len: usize) -> Result<Loan> {
+        self.drop_descriptors();
         self.0.resize(len).map(Loan)
+    }
+
+    /// The file descriptors that the server [attached](crate::Request::attach) to its reply, in its order: once, and
+    /// none the next time. Those that nobody takes are closed with the reply, by a thread of their own.
+    ///
+    /// All that [`wigwag::Reply::take_descriptors`](crate::Reply::take_descriptors) says holds here.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// let mut server = wigwag::Server::builder().descriptors(true).bind(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve(|request| request.attach(std::fs::File::open("/proc/self/exe").unwrap()))
+    /// # );
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let client = wigwag::tokio::Client::builder().descriptors(true).connect_async(name).await?;
+    /// let mut reply = client.call(b"open it").await?;
+    /// let file = std::fs::File::from(reply.take_descriptors().remove(0));
+    /// assert!(file.metadata().unwrap().is_file());
+    /// # wigwag::Result::Ok(()) })?;
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # wigwag::Result::Ok(())
+    /// ```
+    pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        let (session, slot) = (self.0.session(), self.0.loan.slot());
+        if !self.0.loan.is_marked() || session.is_forked() {
+            return Vec::new();
+        }
+        session.with_caller(|caller| caller.take_descriptors(slot))
+    }
+
+    /// The memory is used once more: what came with the reply is not.
+    fn drop_descriptors(&mut self) {
+        let (session, slot) = (self.0.session(), self.0.loan.slot());
+        if self.0.loan.is_marked() && !session.is_forked() {
+            session.with_caller(|caller| caller.drop_descriptors(slot));
+        }
     }
 }
 
