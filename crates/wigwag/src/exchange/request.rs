@@ -533,6 +533,12 @@ impl Request {
         if self.is_inherited() {
             return Err(Error::forked());
         }
+        if !self.open {
+            return Err(Error::new(
+                ErrorKind::Unanswered,
+                "this request has been answered: nothing travels with it now",
+            ));
+        }
         let Some(travelling) = self.travelling() else { return Err(descriptors::not_agreed()) };
         if travelling.attached.len() >= DESCRIPTORS_MAX {
             return Err(descriptors::too_many());
