@@ -144,8 +144,8 @@ impl ConnectOptions {
     /// the same ([`ListenOptions::descriptors`]); a server that is not, or is of an earlier version, serves all the
     /// same, and only to attach one fails there.
     ///
-    /// Together with [`server_user`](ConnectOptions::server_user) it lets a server of that user send descriptors here,
-    /// and reads those that are sent there. Queues and streams carry none and do not look at it.
+    /// None travel to or from a server of another user ([`server_user`](ConnectOptions::server_user)). Queues and
+    /// streams carry none and do not look at it.
     ///
     /// ```
     /// let options = wigwag::ConnectOptions::default().descriptors(true);
@@ -264,8 +264,8 @@ impl ListenOptions {
     }
 
     /// Whether file descriptors may travel with requests and replies, default no. They do in the sessions of clients
-    /// that ask for the same ([`ConnectOptions::descriptors`]), and of other users only where
-    /// [`Access::allow_descriptors`] says so. Receivers and listeners carry none and do not look at it.
+    /// that ask for the same ([`ConnectOptions::descriptors`]), but of no other user.
+    /// Receivers and listeners carry none and do not look at it.
     ///
     /// ```
     /// let options = wigwag::ListenOptions::default().descriptors(true);
@@ -315,8 +315,6 @@ pub struct Access {
     pub(crate) groups: Vec<u32>,
     /// Everybody on the machine.
     pub(crate) everyone: bool,
-    /// Descriptors may come from all of these, and go to them.
-    pub(crate) descriptors: bool,
 }
 
 impl Access {
@@ -347,22 +345,6 @@ impl Access {
     /// ```
     pub fn allow_everyone(mut self) -> Self {
         self.everyone = true;
-        self
-    }
-
-    /// Lets descriptors travel to and from other users as well, where descriptors travel at all
-    /// ([`ListenOptions::descriptors`]); the default is the own user only.
-    ///
-    /// A descriptor of another user is whatever that user chose: reading it may wait for ever, and its position and
-    /// flags may change at any time. While this process has as many descriptors as it may have, one that does not fit
-    /// is closed by the kernel on the thread that receives, which may take as long as its sender chose.
-    ///
-    /// ```
-    /// let access = wigwag::Access::default().allow_user(1001).allow_descriptors();
-    /// let options = wigwag::ListenOptions::default().access(access).descriptors(true);
-    /// ```
-    pub fn allow_descriptors(mut self) -> Self {
-        self.descriptors = true;
         self
     }
 }

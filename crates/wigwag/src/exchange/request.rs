@@ -674,8 +674,9 @@ impl Request {
         let mut sent = 0;
         if let Some(mut travelling) = self.travelling.take() {
             let count = travelling.attached.len();
-            // A client that has given the call up does not want them.
-            if count > 0 && !self.is_abandoned() {
+            // A client that has given the call up does not want them. One whose session is over may still wait for this
+            // reply: it gets an error, because they cannot be sent any more.
+            if count > 0 && !slot::load(&self.line().turn).is_abandoned() {
                 self.session.send_descriptors(self.slot, self.sequence, &travelling.attached)?;
                 sent = count as u32;
                 travelling.were_sent();

@@ -51,11 +51,7 @@ impl Access {
 impl ListenOptions {
     /// What a client that is trusted so far is offered.
     pub(crate) fn offered(&self, trust: Trust) -> Features {
-        let is_allowed = match trust {
-            Trust::SameUser => true,
-            Trust::OtherUser => self.access.descriptors,
-        };
-        match self.descriptors && is_allowed && self.contract.form.carries_descriptors() {
+        match self.descriptors && trust == Trust::SameUser && self.contract.form.carries_descriptors() {
             true => Features::DESCRIPTORS,
             false => Features::NONE,
         }
@@ -227,16 +223,16 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_travel_if_both_ask_and_with_other_users_if_the_policy_says_so() {
+    fn descriptors_travel_if_both_ask_and_never_with_other_users() {
         let options = ListenOptions::default();
         let asked = options.clone().descriptors(true);
-        let allowed = asked.clone().access(Access::default().allow_everyone().allow_descriptors());
-        for (options, own, other) in [(&options, false, false), (&asked, true, false), (&allowed, true, true)] {
-            for (trust, travel) in [(Trust::SameUser, own), (Trust::OtherUser, other)] {
+        let asked = asked.access(Access::default().allow_everyone());
+        for (options, own) in [(&options, false), (&asked, true)] {
+            for (trust, travel) in [(Trust::SameUser, own), (Trust::OtherUser, false)] {
                 assert_eq!(options.offered(trust).has(Features::DESCRIPTORS), travel, "{options:?} {trust:?}");
             }
         }
-        let stream = allowed.in_form(crate::form::Form::Stream);
+        let stream = asked.in_form(crate::form::Form::Stream);
         assert!(stream.offered(Trust::SameUser).is_empty());
         for (theirs, both) in [(Features::NONE, Features::NONE), (Features::DESCRIPTORS, Features::DESCRIPTORS)] {
             let hello = Hello::new(Protocol::V2, None, None, Contract::bytes(), theirs);

@@ -136,14 +136,7 @@ impl Session {
     #[cold]
     pub fn send_descriptors(&self, slot: usize, sequence: u64, descriptors: &PeerDescriptors) -> Result<()> {
         let Some(travelling) = &self.descriptors else { return Err(descriptors::not_agreed()) };
-        travelling.under_way.send(slot, sequence, &descriptors.borrowed(), |send| match self.trust {
-            Trust::SameUser => send(),
-            Trust::OtherUser => {
-                let mut sent = Ok(());
-                self.charged.wakes().wake(|| sent = send());
-                sent
-            }
-        })
+        travelling.under_way.send(slot, sequence, &descriptors.borrowed())
     }
 
     /// Wakes the client.

@@ -322,7 +322,7 @@ impl ClientHandshake {
 
     fn greet(&mut self, door: Door, socket: OwnedFd, peer: Credentials) -> std::result::Result<Option<Progress>, Stop> {
         let ConnectOptions { slots, capacity, contract, .. } = &self.options;
-        let offered = self.offered();
+        let offered = self.offered(&peer);
         let hello = FromClient::Hello(Hello::new(self.greeting, *slots, *capacity, contract.clone(), offered));
         // PIPE and CONNRESET are no errors yet: a server that refused at once has left its reason to be read.
         let is_gone = match socket::send(&socket, &hello.encode(), &[]) {
@@ -339,9 +339,10 @@ impl ClientHandshake {
         Ok(None)
     }
 
-    /// What the server is offered.
-    fn offered(&self) -> Features {
-        match self.options.descriptors && self.options.contract.form.carries_descriptors() {
+    /// What this server is offered.
+    fn offered(&self, server: &Credentials) -> Features {
+        let is_same_user = server.uid == rustix::process::geteuid().as_raw();
+        match self.options.descriptors && is_same_user && self.options.contract.form.carries_descriptors() {
             true => Features::DESCRIPTORS,
             false => Features::NONE,
         }
@@ -402,7 +403,8 @@ impl ClientHandshake {
     }
 
     fn establish(&mut self, welcome: &Welcome, received: Received) -> std::result::Result<Option<Progress>, Stop> {
-        let agreement = welcome.agreement(self.greeting, self.offered()).map_err(violation)?;
+        let Stage::Greeted(greeted) = &self.stage else { return Ok(None) };
+        let agreement = welcome.agreement(self.greeting, self.offered(&greeted.peer)).map_err(violation)?;
         let (segment, server_bell, client_bell, memory) = map(&self.options, agreement, welcome, received)?;
         let poller = self.poller.as_ref().ok_or_else(over)?;
         if let Some(bell) = &client_bell {

@@ -347,7 +347,7 @@ impl CallerDescriptors {
         let mut attached = self.attached.borrow_mut();
         let Some(attached) = attached.iter_mut().find(|attached| attached.slot == slot) else { return Ok(0) };
         let descriptors: Vec<BorrowedFd<'_>> = attached.descriptors.iter().map(AsFd::as_fd).collect();
-        self.under_way.send(slot, sequence, &descriptors, |send| send())?;
+        self.under_way.send(slot, sequence, &descriptors)?;
         attached.sent = descriptors.len();
         Ok(descriptors.len() as u32)
     }
@@ -528,13 +528,7 @@ impl UnderWay {
 
     /// Sends what was attached, which has room. The turn is passed after this. `sending` does so, and never waits. On
     /// an error nothing was sent, and the room is still reserved.
-    pub fn send(
-        self: &Arc<UnderWay>,
-        slot: usize,
-        sequence: u64,
-        descriptors: &[BorrowedFd<'_>],
-        sending: impl FnOnce(&mut dyn FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()>,
-    ) -> Result<()> {
+    pub fn send(self: &Arc<UnderWay>, slot: usize, sequence: u64, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
         let count = descriptors.len();
         let message = DescriptorMessage { count: count as u8, slot: slot as u16, sequence }; // at most 16, and 4096
         let bytes = message.encode();
@@ -542,7 +536,7 @@ impl UnderWay {
         if counts.is_over {
             return Err(not_sent(count, Errno::NOTCONN));
         }
-        sending(&mut || socket::send(&*self.socket, &bytes, descriptors)).map_err(|error| not_sent(count, error))?;
+        socket::send(&*self.socket, &bytes, descriptors).map_err(|error| not_sent(count, error))?;
         counts.held -= count.min(counts.held);
         counts.sent += count;
         if self.until == CountsUntil::Read {
@@ -658,8 +652,8 @@ pub fn not_agreed() -> Error {
     Error::new(
         ErrorKind::NotAgreed,
         "descriptors do not travel in this session: both sides have to ask for them before they connect \
-         (ClientBuilder::descriptors, ServerBuilder::descriptors), of different users the server has to allow it \
-         (Access::allow_descriptors), and both have to speak protocol 2",
+         (ClientBuilder::descriptors, ServerBuilder::descriptors), both have to be of one user, and both have to speak \
+         protocol 2",
     )
 }
 

@@ -22,8 +22,9 @@ use crate::sys::retry;
 const HANDSHAKE_FDS: usize = 4;
 /// Most descriptors that travel with one request, reply or message.
 pub const DESCRIPTORS_MAX: usize = 16;
-/// Room for one more than may come: so a peer that sends too many is told apart from a process that may have no more.
-const DESCRIPTORS_ROOM: usize = DESCRIPTORS_MAX + 1;
+/// Room for as many as one message can have (the kernel's SCM_MAX_FD). The kernel closes those for which there is no
+/// room on the thread that receives, which may take as long as their sender chose.
+const DESCRIPTORS_ROOM: usize = 253;
 /// Longest message of the control protocol.
 pub const MESSAGE_MAX: usize = 4096;
 
@@ -133,7 +134,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<Recei
     to_the_last(|| take(&socket, buffer, HANDSHAKE_FDS), |received| received.len == 0)
 }
 
-/// As [`receive`], with room for as many descriptors as may travel with a request, and one more.
+/// As [`receive`], with room for as many descriptors as a message can have.
 pub fn receive_with_descriptors(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<Received> {
     to_the_last(|| take(&socket, buffer, DESCRIPTORS_ROOM), |received| received.len == 0 && received.fds.is_empty())
 }
