@@ -191,6 +191,20 @@ mod tests {
     }
 
     #[test]
+    fn descriptors_travel_where_that_was_agreed_on() {
+        for (features, travel) in [
+            (Features::NONE, false),
+            (Features::DESCRIPTORS, true),
+            (Features::BEGUN, false),
+            (Features(u64::MAX ^ Features::DESCRIPTORS.0), false),
+            (Features(u64::MAX), true),
+        ] {
+            let agreement = Agreement { features, ..Agreement::V1 };
+            assert_eq!(agreement.has_descriptors(), travel, "{features}");
+        }
+    }
+
+    #[test]
     fn features_are_those_of_both_and_are_named_by_their_bits() {
         let all = [Features::DESCRIPTORS, Features::BEGUN, Features::MOVED];
         assert_eq!(all.map(|feature| feature.0), [1, 2, 4]);

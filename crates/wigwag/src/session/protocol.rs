@@ -568,10 +568,12 @@ mod tests {
         assert_eq!(DescriptorMessage::decode(&bytes), Some(message));
         for len in 0..bytes.len() {
             assert_eq!(DescriptorMessage::decode(&bytes[..len]), None, "{len}");
+            assert_eq!(DescriptorMessage::is_meant(&bytes[..len]), len > 0, "its first byte says so: {len}");
         }
         assert_eq!(DescriptorMessage::decode(&[&bytes[..], b"x"].concat()), None);
         for kind in (0..=255).filter(|kind| *kind != KIND_DESCRIPTORS) {
             assert_eq!(DescriptorMessage::decode(&[&[kind], &bytes[1..]].concat()), None, "{kind}");
+            assert!(!DescriptorMessage::is_meant(&[&[kind], &bytes[1..]].concat()), "{kind}");
         }
     }
 
