@@ -72,7 +72,7 @@ fn clients() -> Vec<Case<ClientBuilder>> {
     connecting!(ClientBuilder:
         slots = slots(3), capacity = capacity(5000), wait = wait(Wait::Park), timeout = timeout(LIMIT),
         server_timeout = server_timeout(LIMIT), contract = contract(Contract::named("other", 7)),
-        server_user = server_user(own_uid()))
+        server_user = server_user(own_uid()), descriptors = descriptors(true))
 }
 
 fn senders() -> Vec<Case<SenderBuilder>> {
@@ -91,7 +91,8 @@ fn streams() -> Vec<Case<StreamBuilder>> {
 
 fn servers() -> Vec<Case<ServerBuilder>> {
     listening!(ServerBuilder:
-        wait = wait(Wait::Park), contract = contract(Contract::named("other", 7));
+        wait = wait(Wait::Park), contract = contract(Contract::named("other", 7)),
+        descriptors = descriptors(true);
         limits slots = slots(3), capacity = capacity(5000), max_sessions = max_sessions(5),
         max_sessions_per_user = max_sessions_per_user(6), max_bytes_per_session = max_bytes_per_session(1 << 20),
         max_bytes_total = max_bytes_total(1 << 21), max_handshakes = max_handshakes(7),
@@ -140,7 +141,9 @@ fn binds_the_same<B: Clone + Debug, S>(cases: Vec<Case<B>>, default: B, bind: im
         assert_ne!(shown, format!("{default:?}"), "{name} sets nothing");
         let [first, by_options, other] = ways.each_ref().map(look);
         assert_eq!((&by_options, &other), (&first, &first), "{name}");
-        assert_eq!(first == unset, name == "backlog", "{name} is told to nobody"); // that is the listener's own
+        // The listener's own, and what is agreed on in each session.
+        let is_told = !["backlog", "descriptors"].contains(&name);
+        assert_eq!(first != unset, is_told, "{name} is told to nobody, or is when nothing is set");
     }
 }
 
@@ -208,11 +211,11 @@ fn the_tables_have_every_setter_of_the_options() {
     assert!(listening.remove("limits") && listening.remove("access")); // by these all cases go
     for (side, names, expected, missing) in [
         ("client", names(clients()), &connecting, [].as_slice()),
-        ("sender", names(senders()), &connecting, &[]),
-        ("stream", names(streams()), &connecting, &["slots"]),
+        ("sender", names(senders()), &connecting, &["descriptors"]),
+        ("stream", names(streams()), &connecting, &["slots", "descriptors"]),
         ("server", names(servers()), &listening, &["backlog"]),
-        ("receiver", names(receivers()), &listening, &["backlog"]),
-        ("listener", names(listeners()), &listening, &["slots"]),
+        ("receiver", names(receivers()), &listening, &["backlog", "descriptors"]),
+        ("listener", names(listeners()), &listening, &["slots", "descriptors"]),
     ] {
         let there: BTreeSet<&str> = names.iter().chain(missing).copied().collect();
         assert_eq!(&there, expected, "{side}");

@@ -22,7 +22,7 @@ const SIZE_MAX: u64 = 64 << 20;
 #[command(after_help = "Examples:
   wigwag bench
   wigwag bench --size 48,4KiB,1MiB --only limit,raw,wigwag,unix --wait spin
-  wigwag bench --size 64KiB,1MiB,64MiB --only wigwag,unix --pin two,none --wait adaptive,spin
+  wigwag bench --size 1MiB,64MiB --only wigwag,unix --pin two,none
   wigwag bench --rate 1000 --pin none --only wigwag,unix --json rows.jsonl
   wigwag bench --burst 64 --pause 10ms --pin none --only wigwag,unix
   wigwag bench --size 8,48,256,1KiB,4KiB,64KiB,1MiB --html report.html
