@@ -20,7 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -445,7 +445,7 @@ struct Counts {
 
 /// Of all sessions of this process. Relaxed throughout: it is a count, and orders nothing.
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
-/// Those that have sent some. Nobody waits for this lock, so that it may be held when a child is forked.
+/// Those that have sent some. It is locked by [`lock_listed`] alone.
 static LISTED: Mutex<Listed> = Mutex::new(Listed { sessions: Vec::new(), are_looked_after: false });
 
 #[derive(Debug)]
@@ -455,6 +455,8 @@ struct Listed {
     are_looked_after: bool,
 }
 
+/// How often a thread that finds the list locked gives way before it goes on without.
+const TRIES: u32 = 1000;
 /// The first and the longest pause between two looks at sessions that are over.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
@@ -526,8 +528,8 @@ impl UnderWay {
         TOTAL.fetch_sub(left, Ordering::Relaxed);
     }
 
-    /// Sends what was attached, which has room. The turn is passed after this. `sending` does so, and never waits. On
-    /// an error nothing was sent, and the room is still reserved.
+    /// Sends what was attached, which has room; it never waits. The turn is passed after this. On an error nothing was
+    /// sent, and the room is still reserved.
     pub fn send(self: &Arc<UnderWay>, slot: usize, sequence: u64, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
         let count = descriptors.len();
         let message = DescriptorMessage { count: count as u8, slot: slot as u16, sequence }; // at most 16, and 4096
@@ -582,10 +584,23 @@ impl Drop for UnderWay {
     }
 }
 
+/// The list, unless another thread has it for long. It is held for some system calls at most, and a forked child may
+/// have inherited it as locked for ever: so nobody waits without an end.
+fn lock_listed() -> Option<MutexGuard<'static, Listed>> {
+    for _ in 0..TRIES {
+        match LISTED.try_lock() {
+            Ok(listed) => return Some(listed),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
+    None
+}
+
 /// Looks at all sessions that have sent some: those that have none under way any more are let go of.
 fn look_at_all() {
     let mut done = Vec::new(); // is let go of after the lock
-    let Ok(mut listed) = LISTED.try_lock() else { return };
+    let Some(mut listed) = lock_listed() else { return };
     for under_way in std::mem::take(&mut listed.sessions) {
         let is_done = under_way.counts.try_lock().is_ok_and(|mut counts| {
             under_way.look(&mut counts);
@@ -604,7 +619,7 @@ fn are_some_over(listed: &Listed) -> bool {
 /// What a session that is over has under way is read, or gone with its peer, within a moment, but for a peer that is
 /// stopped. A thread, which exists for no longer than that, looks when it is.
 fn look_after_those_over() {
-    let Ok(mut listed) = LISTED.try_lock() else { return };
+    let Some(mut listed) = lock_listed() else { return };
     if listed.are_looked_after || !are_some_over(&listed) {
         return;
     }
@@ -614,7 +629,7 @@ fn look_after_those_over() {
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSES.1);
             look_at_all();
-            let mut listed = sync::lock(&LISTED);
+            let Some(mut listed) = lock_listed() else { continue };
             if !are_some_over(&listed) {
                 listed.are_looked_after = false;
                 return;
@@ -627,7 +642,7 @@ fn look_after_those_over() {
 /// Lists one, whose counts the caller has.
 fn list(counts: &mut Counts, one: &Arc<UnderWay>) {
     look_at_all();
-    if let Ok(mut listed) = LISTED.try_lock() {
+    if let Some(mut listed) = lock_listed() {
         listed.sessions.push(Arc::clone(one));
         counts.is_listed = true;
     }

@@ -238,7 +238,11 @@ pub fn messages_unread_by_peer(socket: impl AsFd, len: usize) -> usize {
     static OF_ONE: OnceLock<usize> = OnceLock::new();
     match unread_by_peer(socket) {
         0 | 1 => 0,
-        unread => unread.div_ceil(*OF_ONE.get_or_init(|| memory_of_message(len).unwrap_or(1))),
+        // Without an answer, as where no descriptor is to be had for the question, it is asked again the next time.
+        unread => match OF_ONE.get().copied().map_or_else(|| memory_of_message(len), Ok) {
+            Ok(of_one) => unread.div_ceil(*OF_ONE.get_or_init(|| of_one)),
+            Err(_) => unread,
+        },
     }
 }
 
