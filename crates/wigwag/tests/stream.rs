@@ -701,6 +701,15 @@ fn accepting() {
     });
 }
 
+/// Says that something is over, also when a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Plays an end that sleeps again at once, however often it is rung for: how often that was while `operation` ran, and
 /// what had been done each time, as the ring word says.
 fn rings_during(raw: &Raw, waits: usize, done: usize, operation: impl FnOnce()) -> Vec<u64> {
@@ -730,8 +739,10 @@ fn rings_during(raw: &Raw, waits: usize, done: usize, operation: impl FnOnce()) 
         while !is_there.load(Ordering::SeqCst) {
             std::thread::yield_now();
         }
-        operation();
-        is_over.store(true, Ordering::SeqCst);
+        {
+            let _over = Over(&is_over);
+            operation();
+        }
         sleeper.join().unwrap()
     })
 }
