@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use wigwag::{Client, ErrorKind, Server};
 use wigwag_testing::Snapshot;
-use wigwag_testing::{Ground, LIMIT, Process, check_inverted, eventually, fill, role, word};
+use wigwag_testing::{Ground, LIMIT, Over, Process, check_inverted, eventually, fill, role, word};
 use workshop::{ORDER, Workshop};
 
 /// So long may it take until a death is noticed, on a machine that does many other things. The figure is printed.
@@ -34,15 +34,6 @@ fn invert(client: &Client, len: usize, seed: u64) {
 
 fn order(client: &Client, words: &str) -> wigwag::Result<()> {
     client.call(format!("{ORDER}{words}").as_bytes()).map(drop)
-}
-
-/// Says that something is over, also when a panic ends it: nobody waits for ever.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A client that calls, and checks every byte, for as long as something else runs.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use wigwag::{Batch, Client, Delivery, Error, ErrorKind, Pending, Receiver, Request, Sender, Server, Wait};
-use wigwag_testing::{Ground, LIMIT, Process, eventually, role};
+use wigwag_testing::{Ground, LIMIT, Over, Process, eventually, role};
 
 const WAITS: [Wait; 3] = [Wait::Adaptive, Wait::Park, Wait::Spin];
 
@@ -89,15 +89,6 @@ fn in_each_form(slots: usize, test: impl Fn(&str, &Path, wigwag::ShutdownHandle,
             }
             Some(most) => within_limit(&runtime, receiver.recv_batch(most)).map(|batch| all(Some(batch))),
         });
-    }
-}
-
-/// Says that it is over, also when a test fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 

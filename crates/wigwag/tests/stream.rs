@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use wigwag::{Client, Error, ErrorKind, Server, Stream, StreamListener, Wait};
-use wigwag_testing::{Ground, LIMIT, Process, Raw, Snapshot, eventually, role, word};
+use wigwag_testing::{Ground, LIMIT, Over, Process, Raw, Snapshot, eventually, role, word};
 
 const WAITS: [Wait; 3] = [Wait::Adaptive, Wait::Park, Wait::Spin];
 
@@ -699,15 +699,6 @@ fn accepting() {
             std::thread::spawn(move || std::io::copy(&mut reading, &mut writing));
         }
     });
-}
-
-/// Says that something is over, also when a test fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 /// Plays an end that sleeps again at once, however often it is rung for: how often that was while `operation` ran, and

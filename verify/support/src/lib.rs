@@ -10,7 +10,7 @@
 //! stalled     a system call that does not return
 //! ground      a directory of a test's own; temporary_name, a name for an example
 //! pattern     bytes none of which can be lost or swapped unseen
-//! time_limit  how long a test waits
+//! time_limit  how long a test waits, and that it does not wait for what has failed
 //! prove       a goal of the proof, as a test runs it
 //! ```
 
@@ -35,4 +35,4 @@ pub use process::{LineWriter, Link, Process, no_process_starts, ordered_role, pr
 pub use prove::{finds, finds_at, finds_in_history, finds_one_of, holds};
 pub use snapshot::Snapshot;
 pub use temporary_name::{TemporaryName, temporary_name};
-pub use time_limit::{LIMIT, eventually, limited};
+pub use time_limit::{LIMIT, Over, eventually, limited};

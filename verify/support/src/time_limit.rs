@@ -1,5 +1,6 @@
 //! How long a test waits for what must happen.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The longest that anything here may take. Only a hang, or a lost wake-up, is longer; no test asserts less.
@@ -33,5 +34,14 @@ pub fn limited(test: impl FnOnce() + Send + 'static) {
     }
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
+    }
+}
+
+/// Says, when it is dropped, that something is over: also when a test fails, so that nobody waits for ever for it.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
