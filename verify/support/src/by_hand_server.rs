@@ -29,6 +29,12 @@ pub struct Offer {
     capacity: u64,
 }
 
+impl From<OwnedFd> for RawServer {
+    fn from(listening: OwnedFd) -> RawServer {
+        RawServer(listening)
+    }
+}
+
 impl RawServer {
     /// Listens at a path.
     pub fn bind(path: &Path) -> RawServer {

@@ -109,7 +109,9 @@ pub fn peek(socket: impl AsFd) -> Option<Vec<u8>> {
 
 fn look(socket: &impl AsFd, flags: RecvFlags) -> Option<Message> {
     let limit = Timespec { tv_sec: LIMIT.as_secs() as i64, tv_nsec: 0 };
-    assert!(poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit)).unwrap() > 0, "no message came");
+    // A fuzzer has a timer whose signal may come at any time.
+    let came = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit)));
+    assert!(came.unwrap() > 0, "no message came");
     // The end is told also to who looks while a message and the end come: what was sent before the end is there at the
     // second look.
     once(socket, flags).or_else(|| once(socket, flags | RecvFlags::DONTWAIT))

@@ -2,7 +2,9 @@
 //!
 //! They die with it, and it kills them by their ids, which are theirs until it has waited for them.
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 
 /// A child that has not been waited for.
 pub struct Child(Pid);
@@ -38,6 +40,11 @@ impl Child {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(self.0, signal);
+    }
+
+    /// Tells of its end.
+    pub fn pidfd(&self) -> OwnedFd {
+        rustix::process::pidfd_open(self.0, PidfdFlags::empty()).expect("it has not been waited for")
     }
 
     /// SIGKILL, and waits. What it died of is said if it was something else.

@@ -112,8 +112,8 @@ pub enum Note {
     Back,
     /// From a client's death to the end of its session.
     Gone,
-    /// From a kill to when the kernel was done with the process, for its parent.
-    Reaped,
+    /// From a kill to when the kernel tells of it, to somebody who has nothing to do with Wigwag.
+    Kernel,
 }
 
 /// Kinds of notes.

@@ -341,7 +341,13 @@ fn become_first() -> std::io::Result<()> {
             unsafe {
                 libc::signal(libc::SIGTERM, pass_on as *const () as libc::sighandler_t);
                 libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
-                while libc::waitpid(child, &raw mut status, 0) < 0 {}
+                // Where it is ignored, as the child has it, the kernel keeps no status: there is none to wait for.
+                libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+                while libc::waitpid(child, &raw mut status, 0) < 0 {
+                    if *libc::__errno_location() != libc::EINTR {
+                        libc::_exit(255);
+                    }
+                }
                 libc::_exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 255 })
             }
         }

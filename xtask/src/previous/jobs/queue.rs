@@ -192,6 +192,8 @@ pub fn lost(scene: &Scene) -> anyhow::Result<()> {
     scene.until("the line came", || Ok(receiver.printed() == b"one\n"))?;
     receiver.kill()?;
     sender.write(b"two\n")?;
+    // A receiver that is killed before it sleeps is not rung for: until its input ends the sender need not notice.
+    sender.end_input();
     scene.note(Side::Client, "the receiver is killed and no other comes", &sender.wait()?.failed(3)?);
     let said = scene.run(scene.client, &["queue", "send", "name"])?.failed(3)?;
     scene.note(Side::Client, "a sender that finds no receiver", &said);
