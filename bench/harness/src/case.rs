@@ -211,12 +211,20 @@ pub struct Case {
     pub sessions: usize,
     /// Those of them that make calls.
     pub busy: usize,
+    /// Nanoseconds that the handler works for on top of changing the bytes, awake. Only our own exchange has it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub handler_ns: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Case {
     /// A closed loop of one session with one request under way, on two processors.
     pub fn new(contender: Contender, wait: WaitMode, size: usize) -> Case {
-        Case { contender, wait, pin: Pin::Two, size, load: Load::Closed, in_flight: 1, sessions: 1, busy: 1 }
+        let (pin, load) = (Pin::Two, Load::Closed);
+        Case { contender, wait, pin, size, load, in_flight: 1, sessions: 1, busy: 1, handler_ns: 0 }
     }
 
     /// The same elsewhere.
@@ -237,6 +245,11 @@ impl Case {
     /// The same with more sessions.
     pub fn sessions(self, sessions: usize, busy: usize) -> Case {
         Case { sessions, busy, ..self }
+    }
+
+    /// The same with a handler that works for so long.
+    pub fn handled_for(self, handler_ns: u64) -> Case {
+        Case { handler_ns, ..self }
     }
 
     /// Why this case does not exist, in a few words.
@@ -317,6 +330,9 @@ impl fmt::Display for Case {
         }
         if self.sessions > 1 {
             write!(out, ", {} of {} sessions busy", self.busy, self.sessions)?;
+        }
+        if self.handler_ns > 0 {
+            write!(out, ", a handler of {} us", self.handler_ns as f64 / 1e3)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use wigwag::{Client, Pending, Request, Server};
 
 use crate::case::{Case, Contender};
+use crate::clock;
 use crate::transport::{Caller, Window};
 use crate::work;
 
@@ -37,8 +38,17 @@ pub fn bind(directory: &Path, case: &Case) -> anyhow::Result<Server> {
 }
 
 /// Serves until the process is ended.
-pub fn serve(mut server: Server) -> anyhow::Result<()> {
-    server.serve(|request: &mut Request| work::change(request)).context("the server ended")
+pub fn serve(mut server: Server, case: &Case) -> anyhow::Result<()> {
+    let handler_ns = case.handler_ns;
+    let served = match handler_ns {
+        0 => server.serve(|request: &mut Request| work::change(request)),
+        _ => server.serve(|request: &mut Request| {
+            let until = clock::now() + handler_ns;
+            work::change(request);
+            clock::think_until(until);
+        }),
+    };
+    served.context("the server ended")
 }
 
 /// A client that makes calls.

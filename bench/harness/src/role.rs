@@ -170,7 +170,7 @@ fn serve(orders: &Orders) -> anyhow::Result<()> {
         Contender::Wigwag | Contender::Uncounted => {
             let server = exchange::bind(&orders.directory, case)?;
             ready(orders)?;
-            exchange::serve(server)
+            exchange::serve(server, case)
         }
         Contender::Tokio => tasks::serve_wigwag(orders, || ready(orders)),
         Contender::TokioUnix => tasks::serve_socket(orders, || ready(orders)),

@@ -211,6 +211,58 @@ fn a_client_that_sleeps_is_rung() {
     explore(&["slept and rung", "saw the reply"], || reply_to_a_sleeper(STEPS));
 }
 
+/// The client sleeps on a timer, is awake before the reply, and goes to sleep after all: what it withdrew is not rung
+/// for unless the reply came first, and what it asked for again is.
+fn reply_to_a_napper(withdraw_wake: fn(&AtomicU64) -> bool) -> Outcome {
+    let slot = Arc::new(Slot::default());
+    slot.write(10);
+    slot::pass_to_server(&slot.turn, 1);
+    let server = thread::spawn({
+        let slot = Arc::clone(&slot);
+        move || {
+            slot.write(20);
+            slot::pass_to_client(&slot.turn, 1).wants_wake()
+        }
+    });
+    let naps = slot::ask_for_wake(&slot.turn).is_server();
+    let is_early = naps && withdraw_wake(&slot.turn);
+    let sleeps = is_early && slot::ask_for_wake(&slot.turn).is_server();
+    if !sleeps {
+        assert_eq!(slot.read(), 20, "the reply is there");
+    }
+    let rang = server.join().unwrap();
+    let must_ring = sleeps || naps && !is_early;
+    assert_eq!(must_ring, rang, "who sleeps is rung, and who withdrew is not");
+    assert!(!slot::load(&slot.turn).is_server(), "the reply stays");
+    match (naps, is_early, sleeps) {
+        (false, ..) => "saw the reply",
+        (_, false, _) => "rung in its nap",
+        (.., false) => "saw the reply after its nap",
+        _ => "slept and rung",
+    }
+}
+
+fn withdraw_wake(turn: &AtomicU64) -> bool {
+    slot::withdraw_wake(turn).is_server()
+}
+
+#[test]
+fn a_client_that_wakes_by_a_timer_is_rung_if_it_sleeps_again() {
+    let outcomes = ["slept and rung", "saw the reply", "rung in its nap", "saw the reply after its nap"];
+    explore(&outcomes, || reply_to_a_napper(withdraw_wake));
+}
+
+#[test]
+fn a_wake_up_withdrawn_in_two_steps_is_found() {
+    must_fail("WAKE cleared by load and store", "who withdrew", || {
+        reply_to_a_napper(|turn| {
+            let word = turn.load(Ordering::SeqCst);
+            turn.store(word & !WAKE, Ordering::SeqCst);
+            word & SERVER != 0
+        })
+    });
+}
+
 #[test]
 fn a_wake_up_asked_for_in_two_steps_is_found() {
     must_fail("WAKE by load and store", "who sleeps is rung", || {

@@ -14,12 +14,13 @@
 //! | bit | meaning when set | who sets it | who clears it |
 //! |---|---|---|---|
 //! | SERVER | the server may touch line and body; the client may not | client, by [`pass_to_server`] | server, by [`pass_to_client`] |
-//! | WAKE | the client sleeps, or is about to, on its doorbell | client, by [`ask_for_wake`] | the next pass, either way |
+//! | WAKE | the client sleeps, or is about to, on its doorbell | client, by [`ask_for_wake`] | the next pass, either way, or [`withdraw_wake`] |
 //! | ABANDONED | the client does not want the reply any more | client, by [`abandon`] | the next pass, either way |
 //!
 //! **Invariant S1.** With SERVER clear only the client writes the word, line and body; with SERVER set only the server
-//! does, but for the client's `fetch_or` of WAKE and ABANDONED. A process killed at any instruction therefore leaves
-//! the turn with one side or with the other; there is no third state to repair.
+//! does, but for WAKE and ABANDONED, which the client sets, and WAKE, which it clears, by one operation on the word. A
+//! process killed at any instruction therefore leaves the turn with one side or with the other; there is no third state
+//! to repair.
 //!
 //! **Invariant S2.** The sequence grows by one with each request and is the same in the reply. The server keeps the
 //! last one it took in private memory, so a slot it is still serving is never taken twice, whatever the word says.
@@ -54,6 +55,11 @@ static BEFORE_FIRST: AtomicU64 = AtomicU64::new(0);
 #[cfg(all(not(loom), feature = "models"))]
 pub fn begin_after(sequence: u64) {
     BEFORE_FIRST.store(sequence & (u64::MAX >> SEQUENCE_SHIFT), Ordering::Relaxed);
+}
+
+/// The sequence in a number that has marks beyond its 56 bits.
+pub const fn of_private(marked: u64) -> u64 {
+    marked & (u64::MAX >> SEQUENCE_SHIFT)
 }
 
 /// A turn word, read once into a local; only the local is looked at.
@@ -189,6 +195,15 @@ pub fn ask_for_wake(turn: &AtomicU64) -> Turn {
     Turn(turn.fetch_or(WAKE, Ordering::AcqRel))
 }
 
+/// Client: is awake after all, so the server need not ring. Returns the word before: if that is not the server's turn,
+/// the reply is there. A server that replied just before may ring all the same; that ring wakes nobody.
+///
+/// AcqRel: Acquire because the caller may go on to read the reply; partner [`pass_to_client`].
+#[inline]
+pub fn withdraw_wake(turn: &AtomicU64) -> Turn {
+    Turn(turn.fetch_and(!WAKE, Ordering::AcqRel))
+}
+
 /// Client: says that the reply is not wanted any more. Returns the word before.
 ///
 /// When the reply had come already, the flag lands in the client's own idle word and the next pass clears it.
@@ -226,6 +241,19 @@ mod tests {
         pass_to_server(&word, 1);
         assert!(!pass_to_client(&word, 1).wants_wake());
         assert!(!ask_for_wake(&word).is_server());
+    }
+
+    #[test]
+    fn a_wake_that_was_withdrawn_is_not_seen_and_can_be_asked_for_again() {
+        let word = AtomicU64::new(0);
+        pass_to_server(&word, 1);
+        ask_for_wake(&word);
+        assert!(withdraw_wake(&word).is_server());
+        assert!(load(&word).is_server() && !load(&word).wants_wake());
+        ask_for_wake(&word);
+        assert!(pass_to_client(&word, 1).wants_wake());
+        assert!(!withdraw_wake(&word).is_server(), "the reply is there");
+        assert_eq!(load(&word), Turn(1 << SEQUENCE_SHIFT), "and stays");
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -32,6 +32,14 @@ pub struct Ready {
     pub key: u64,
     /// The other end hung up, or the descriptor is in error.
     pub hung_up: bool,
+}
+
+/// The longest sleep that epoll_wait(2) can be told, with room to spare: 2^31 milliseconds are 24.8 days.
+const LONGEST_SLEEP_S: u64 = 24 * 86_400;
+
+fn left_until(deadline: Instant) -> Timespec {
+    let left = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(LONGEST_SLEEP_S));
+    Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
 }
 
 /// Room for the events of one sleep, kept by the caller so that sleeping allocates nothing.
@@ -106,14 +114,20 @@ impl Poller {
         let _ = epoll::delete(&self.0, source);
     }
 
-    /// Sleeps until something is ready or the deadline has passed. A signal ends the sleep early, with no events.
+    /// Sleeps until something is ready or the deadline has passed, which is noticed up to a millisecond late. A signal
+    /// ends the sleep early, with no events, and so does a deadline that is weeks away.
     pub fn wait(&self, events: &mut Events, deadline: Option<Instant>) -> Result<()> {
         events.ready.clear();
-        let timeout = deadline.map(|at| {
-            let left = at.saturating_duration_since(Instant::now());
-            Timespec { tv_sec: left.as_secs().min(86_400 * 365) as i64, tv_nsec: left.subsec_nanos().into() }
-        });
-        self.wait_raw(events, timeout.as_ref())
+        self.wait_raw(events, deadline.map(left_until).as_ref())
+    }
+
+    /// The same, for one more system call, with a deadline that is as exact as the thread's timers: epoll_wait(2)
+    /// counts in milliseconds, and epoll_pwait2(2) is not on every kernel.
+    pub fn wait_exactly(&self, events: &mut Events, deadline: Instant) -> Result<()> {
+        match rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&left_until(deadline))) {
+            Ok(_) | Err(Errno::INTR) => self.poll(events),
+            Err(error) => Err(Error::io("wait for events", error)),
+        }
     }
 
     /// Looks without sleeping.

@@ -19,6 +19,7 @@ pub mod proc_locks;
 pub mod process;
 pub mod record_lock;
 pub mod socket;
+pub mod timer_slack;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod timerfd;
 

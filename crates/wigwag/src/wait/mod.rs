@@ -5,6 +5,9 @@ pub mod placement;
 pub mod policy;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod readiness;
+#[cfg(all(test, not(loom)))]
+mod replay;
+pub mod reply_time;
 pub mod runtime_guard;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod spin_backoff;

@@ -22,6 +22,7 @@ use wigwag_bench::series::{Plan, Rounds, Series};
 
 mod closed;
 mod connect;
+mod handlers;
 pub mod messages;
 mod others;
 mod pace;
@@ -81,6 +82,8 @@ pub enum Goal {
     P13,
     /// 64 KiB to 4 MiB, default waiting beside busy waiting
     P15,
+    /// Handlers that take 100 us to 5 ms, default waiting
+    P16,
     /// What statistics cost a call
     S1,
     /// Messages one way, beside a message queue and a datagram socket
@@ -91,7 +94,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    const EACH: [Goal; 18] = [
+    const EACH: [Goal; 19] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -108,6 +111,7 @@ impl Goal {
         Goal::P12,
         Goal::P13,
         Goal::P15,
+        Goal::P16,
         Goal::S1,
         Goal::Q1,
     ];
@@ -130,6 +134,7 @@ impl Goal {
             Goal::P12 => permits::taking(attempt),
             Goal::P13 => tasks::exchanges(attempt),
             Goal::P15 => sizes::waiting(attempt),
+            Goal::P16 => handlers::long_ones(attempt),
             Goal::S1 => closed::statistics(attempt),
             Goal::Q1 => messages::one_way(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
@@ -245,7 +250,7 @@ mod tests {
     #[test]
     fn every_goal_has_the_name_of_the_design() {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
-        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 S1 Q1");
+        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 S1 Q1");
         for goal in Goal::EACH {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));
