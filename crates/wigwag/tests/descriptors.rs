@@ -466,6 +466,96 @@ fn a_process_has_a_quarter_of_its_limit_under_way_in_all_its_sessions() {
     poor.join();
 }
 
+#[test]
+fn requests_that_nobody_answers_have_64_in_hand_and_the_next_fails() {
+    let _alone = alone();
+    let before = descriptors();
+    {
+        let ground = Ground::new();
+        let mut server = Server::builder().descriptors(true).bind(ground.socket()).unwrap();
+        // A client that does not count what it has under way.
+        let raw = Raw::connect_saying(&ground.socket(), asking(), 6, u32::MAX, 0);
+        raw.depth().store(6, Ordering::Relaxed);
+        let carry = |slot: usize, sequence: u64, count: usize| {
+            send(&raw, &message(count as u8, slot as u16, sequence), count);
+            raw.pass(slot, sequence << 8 | SERVER, REQUEST | (count as u64) << 42);
+        };
+        let hold = |server: &mut Server, slot| {
+            carry(slot, 1, 16);
+            server.recv().unwrap()
+        };
+        let mut held: Vec<Request> = (0..4).map(|slot| hold(&mut server, slot)).collect();
+        carry(4, 1, 1);
+        assert!(server.recv_timeout(Duration::from_millis(100)).unwrap().is_none(), "it is no request for a handler");
+        raw.wait(4);
+        let head = raw.head(4).load(Ordering::Relaxed);
+        let text = String::from_utf8(raw.read(4, head & 1 << 40 != 0, head as u32 as usize)).unwrap();
+        assert!(text.contains("64 descriptors that no handler") && text.contains("not executed"), "{text}");
+        // What a handler has taken is its own, and counts no more.
+        let taken = held[0].take_descriptors();
+        carry(4, 2, 16);
+        assert_eq!(server.recv().unwrap().take_descriptors().len(), 16);
+        drop((held, taken));
+    }
+    nothing_is_left(before);
+}
+
+/// Arguments: the socket. Keeps its requests, until one says that it should let go of them, or take what came.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn poor_server() {
+    role("poor_server", |parent, arguments| {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(120), maximum: Some(120) }).unwrap();
+        let mut server = Server::builder().descriptors(true).bind(arguments[0]).unwrap();
+        parent.tell("ready");
+        let (mut held, mut taken) = (Vec::new(), Vec::new());
+        while let Ok(mut request) = server.recv() {
+            match &request[..] {
+                b"keep" => held.push(request),
+                b"take" => {
+                    taken.extend(request.take_descriptors());
+                    request.reply();
+                }
+                b"let go" => {
+                    held.clear();
+                    request.reply();
+                }
+                _ => break,
+            }
+        }
+    });
+}
+
+#[test]
+fn a_process_has_a_quarter_of_its_limit_in_hand_from_all_its_sessions() {
+    let _alone = alone();
+    let before = descriptors();
+    {
+        let ground = Ground::new();
+        let mut server = Process::start("poor_server", [ground.socket()]);
+        server.expect("ready");
+        let connect = || Client::builder().descriptors(true).connect(ground.socket()).unwrap();
+        let clients = [connect(), connect()];
+        let loan = |client: usize, what: &[u8], count: usize| {
+            let mut loan = clients[client].loan(what.len()).unwrap();
+            loan.copy_from_slice(what);
+            (0..count).for_each(|_| loan.attach(numbered(0)).unwrap());
+            loan
+        };
+        let kept = loan(0, b"keep", 16).send().unwrap();
+        let error = loan(1, b"take", 15).call().unwrap_err();
+        check(&error, ErrorKind::Full, &["30 descriptors", "ulimit -n", "not executed"]);
+        drop(loan(1, b"let go", 0).call().unwrap());
+        assert_eq!(kept.wait().unwrap_err().kind(), ErrorKind::Unanswered);
+        for _ in 0..3 {
+            eventually("what was let go of is closed", || loan(1, b"take", 15).call().is_ok());
+        }
+        drop(loan(1, b"end", 0).send().unwrap());
+        server.join();
+    }
+    nothing_is_left(before);
+}
+
 // ---- clients that mean harm -----------------------------------------------------------------------------------------
 
 /// A greeting that offers descriptors.
@@ -698,15 +788,25 @@ const MISUSES_OF_SERVERS: &[Misuse] = &[
             send(raw, &message(1, 0, 2), 1);
             reply(raw, 1);
         },
-        "no message came with them",
+        "request 2 of slot 0, where request 1 is due",
+    ),
+    (
+        "of a request that is to come, and no reply",
+        |raw| send(raw, &message(1, 0, 2), 1),
+        "request 2 of slot 0, where request 1 is due",
+    ),
+    (
+        "of a slot that was never used, and no reply",
+        |raw| send(raw, &message(16, 1, 0), 16),
+        "request 0 of slot 1, where none is due",
     ),
     (
         "of a slot that there is not",
         |raw| {
-            send(raw, &message(1, 1, 1), 1);
+            send(raw, &message(1, 2, 1), 1);
             reply(raw, 1);
         },
-        "slot 1 of 1",
+        "slot 2 of 2",
     ),
     (
         "too many",
@@ -752,7 +852,7 @@ fn each_misuse_of_a_server_is_a_violation_at_its_client_and_leaves_none() {
         let hostile = std::thread::spawn(move || {
             let socket = raw.accept();
             assert_eq!(wire::receive(&socket).unwrap().bytes[38], 1, "descriptors are offered");
-            let mut offer = Offer::new(1, 4096);
+            let mut offer = Offer::new(2, 4096);
             offer.welcome[28] = 1;
             let raw = offer.send(socket).unwrap();
             assert_eq!(wire::receive(&raw.socket).unwrap().bytes, READY);
@@ -1281,6 +1381,61 @@ fn closing_what_came_holds_up_nobody() {
         loan.attach(numbered(0)).unwrap();
         drop(loan.call_timeout(Duration::from_secs(10)).unwrap());
         drop(client.call_timeout(b"has begun?", Duration::from_secs(20)).unwrap());
+        server.kill();
+    }
+    nothing_is_left(before);
+}
+
+/// Arguments: the socket. Closing the first that came does not return, and nothing of what comes is taken.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn patient_server() {
+    role("patient_server", |parent, arguments| {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(400), maximum: Some(400) }).unwrap();
+        let mut server = Server::builder().descriptors(true).bind(arguments[0]).unwrap();
+        parent.tell("ready");
+        let mut stalled = None;
+        let _ = server.serve(|request| {
+            if &request[..] == b"begin" {
+                let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+                let came = all.filter(|entry| {
+                    std::fs::read_link(entry.path()).is_ok_and(|path| path.to_string_lossy().contains("numbered"))
+                });
+                let numbers = came.map(|entry| entry.file_name().into_string().unwrap().parse().unwrap());
+                stalled = Some(StalledClose::begin(numbers.min().unwrap()));
+            }
+        });
+        drop(stalled);
+    });
+}
+
+#[test]
+fn who_sends_what_takes_long_to_close_is_cut_off_and_others_are_served() {
+    let _alone = alone();
+    let before = descriptors();
+    {
+        let ground = Ground::new();
+        let mut server = Process::start("patient_server", [ground.socket()]);
+        server.expect("ready");
+        let connect = || Client::builder().descriptors(true).connect(ground.socket()).unwrap();
+        let (client, other) = (connect(), connect());
+        let call = |client: &Client, what: &[u8], count: usize| {
+            let mut loan = client.loan(what.len()).unwrap();
+            loan.copy_from_slice(what);
+            (0..count).for_each(|_| loan.attach(numbered(0)).unwrap());
+            loan.call_timeout(Duration::from_secs(10)).map(drop)
+        };
+        // 400 is the limit: 100 are all sessions' share, and 50 of one may wait to be closed.
+        call(&client, b"begin", 16).unwrap();
+        (0..3).for_each(|_| call(&client, b"", 16).unwrap());
+        check(&call(&client, b"", 16).unwrap_err(), ErrorKind::Full, &["is closing 64 descriptors", "not executed"]);
+        let end = std::iter::repeat_with(|| call(&client, b"", 1).unwrap_err());
+        let end = { end }.find(|error| error.kind() != ErrorKind::Full).unwrap();
+        check(&end, ErrorKind::Violation, &["wait to be closed"]);
+        for client in [other, connect()] {
+            call(&client, b"", 0).unwrap();
+            call(&client, b"", 1).unwrap();
+        }
         server.kill();
     }
     nothing_is_left(before);

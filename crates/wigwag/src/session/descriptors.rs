@@ -13,75 +13,28 @@
 //! ```
 //!
 //! What is under way counts against all processes of the sender's user, and nobody can call it back: [`UnderWay`]
-//! bounds it. What a peer sent may take as long to close as the peer chose: [`PeerDescriptors`] are closed by
-//! background job.
+//! bounds it. What has come takes room in this process until it is taken or closed, and may take as long to close as
+//! the peer chose: [`Arrivals`] bounds both, and has a background job close what nobody takes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::session::arrivals::{Arrivals, Loss, PeerDescriptors};
 use crate::session::background::{Background, PeerSocket};
+use crate::session::process_count::{ProcessCount, share_of_process};
 use crate::session::protocol::DescriptorMessage;
 use crate::sync;
 use crate::sys::fork::ForkGuard;
-use crate::sys::process;
 use crate::sys::socket::{self, DESCRIPTORS_MAX, MESSAGE_MAX, Received};
 
 /// Most descriptors that one session has under way, in one direction.
 pub const PER_SESSION: usize = 64;
-/// The part of what this process may have open that all of its sessions have under way at the most.
-const PART_OF_LIMIT: u64 = 4;
-
-/// Descriptors that a peer has sent. Those that nobody takes are closed by background job.
-#[derive(Debug)]
-pub struct PeerDescriptors {
-    descriptors: Vec<OwnedFd>,
-    background: Arc<Background>,
-}
-
-impl PeerDescriptors {
-    /// None so far, or some to be closed so.
-    pub fn new(descriptors: Vec<OwnedFd>, background: &Arc<Background>) -> PeerDescriptors {
-        PeerDescriptors { descriptors, background: Arc::clone(background) }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.descriptors.len()
-    }
-
-    /// One more.
-    pub fn push(&mut self, descriptor: OwnedFd) {
-        self.descriptors.push(descriptor);
-    }
-
-    /// Some more.
-    pub fn extend(&mut self, descriptors: Vec<OwnedFd>) {
-        self.descriptors.extend(descriptors);
-    }
-
-    /// To be sent on.
-    pub fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
-        self.descriptors.iter().map(AsFd::as_fd).collect()
-    }
-
-    /// All of them, for who asked for them.
-    pub fn take(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.descriptors)
-    }
-}
-
-impl Drop for PeerDescriptors {
-    fn drop(&mut self) {
-        self.background.close(std::mem::take(&mut self.descriptors));
-    }
-}
 
 /// What came with one message, to be taken by whoever sees the turn.
 #[derive(Debug)]
@@ -90,10 +43,9 @@ pub struct Parcel {
     sequence: u64,
     /// How many were sent.
     count: usize,
-    /// The kernel has dropped some, because this process may have no more.
-    is_cut: bool,
-    /// Those that came.
-    pub descriptors: PeerDescriptors,
+    loss: Option<Loss>,
+    /// Those that came and were kept.
+    descriptors: PeerDescriptors,
 }
 
 /// What was found for a turn that names a number of descriptors.
@@ -101,8 +53,8 @@ pub struct Parcel {
 pub enum Found {
     /// All of them.
     Whole(PeerDescriptors),
-    /// This process may have no more descriptors, and some were lost.
-    Cut,
+    /// Some were lost.
+    Lost(Loss),
     /// Another number than the head says.
     Miscounted(usize),
     /// No message came with them.
@@ -118,6 +70,19 @@ pub enum Drained {
     Gone,
     /// It sent what no session allows.
     Refused(String),
+    /// The kernel cannot say what is there.
+    Failed(String),
+}
+
+impl Drained {
+    /// The kernel has nothing to give. Only [an end](socket::is_end) is one: else the peer lives, and is told.
+    fn without_message(error: Errno) -> Drained {
+        match error {
+            Errno::AGAIN => Drained::Open,
+            error if socket::is_end(error) => Drained::Gone,
+            error => Drained::Failed(format!("cannot read what was sent to it: {error}")),
+        }
+    }
 }
 
 /// What has come over one session's socket and belongs to turns that nobody has looked at yet. The lock is held for no
@@ -128,23 +93,22 @@ pub struct Inbox {
     slots: usize,
     /// So many descriptors may lie here.
     most: usize,
-    background: Arc<Background>,
+    arrivals: Arc<Arrivals>,
 }
 
 impl Inbox {
     /// Of a session with so many slots; at most `most` descriptors lie here.
-    pub fn new(slots: usize, most: usize, background: &Arc<Background>) -> Inbox {
-        Inbox { parcels: Mutex::default(), slots, most, background: Arc::clone(background) }
+    pub fn new(slots: usize, most: usize, arrivals: Arc<Arrivals>) -> Inbox {
+        Inbox { parcels: Mutex::default(), slots, most, arrivals }
     }
 
     /// For what is made by others and closed as all here.
-    pub fn background(&self) -> &Arc<Background> {
-        &self.background
+    pub fn arrivals(&self) -> &Arc<Arrivals> {
+        &self.arrivals
     }
 
-    /// Takes in what the socket has, without waiting. `due`: which sequence the next request of a slot has. A message
-    /// that belongs to no request which is still to come is refused, also one that lay here before.
-    pub fn drain(&self, socket: &PeerSocket, due: impl Fn(usize) -> u64) -> Drained {
+    /// Takes in what the socket has, without waiting. `due`: as for [`fault`](Inbox::fault).
+    pub fn drain(&self, socket: &PeerSocket, due: impl Fn(usize) -> Option<u64>) -> Drained {
         let mut refused = Vec::new(); // is closed after the lock
         let mut parcels = sync::lock(&self.parcels);
         let outcome = loop {
@@ -152,8 +116,7 @@ impl Inbox {
             let received = match socket.receive_with_descriptors(&mut buffer) {
                 Ok(received) if received.len == 0 && received.fds.is_empty() => break Drained::Gone,
                 Ok(received) => received,
-                Err(Errno::AGAIN) => break Drained::Open,
-                Err(_) => break Drained::Gone,
+                Err(error) => break Drained::without_message(error),
             };
             let bytes = &buffer[..received.len];
             let outcome = self.deliver_into(&mut parcels, bytes, received, &mut refused);
@@ -161,26 +124,35 @@ impl Inbox {
                 break Drained::Refused(why);
             }
         };
-        let stray = parcels.iter().find(|parcel| parcel.sequence != due(parcel.slot));
-        let outcome = match stray {
-            Some(stray) if outcome != Drained::Gone => Drained::Refused(format!(
-                "it sent descriptors for request {} of slot {}, where request {} is due",
-                stray.sequence,
-                stray.slot,
-                due(stray.slot)
-            )),
-            _ => outcome,
-        };
+        let fault = self.fault_among(&parcels, due);
         drop(parcels);
-        self.background.close(refused);
-        outcome
+        self.arrivals.close(refused, 0);
+        match fault.or_else(|| self.arrivals.fault()) {
+            Some(fault) if outcome == Drained::Open => Drained::Refused(fault),
+            _ => outcome,
+        }
+    }
+
+    /// How the peer has broken the protocol by what lies here, or what it sent before. `due`: the sequence of the
+    /// slot's request that descriptors may belong to. What belongs to no such request will never be asked for.
+    pub fn fault(&self, due: impl Fn(usize) -> Option<u64>) -> Option<String> {
+        self.fault_among(&sync::lock(&self.parcels), due).or_else(|| self.arrivals.fault())
+    }
+
+    fn fault_among(&self, parcels: &[Parcel], due: impl Fn(usize) -> Option<u64>) -> Option<String> {
+        let stray = parcels.iter().find(|parcel| due(parcel.slot) != Some(parcel.sequence))?;
+        let sent = format!("it sent descriptors for request {} of slot {}", stray.sequence, stray.slot);
+        Some(match due(stray.slot) {
+            Some(due) => format!("{sent}, where request {due} is due"),
+            None => format!("{sent}, where none is due"),
+        })
     }
 
     /// Takes in one message that was read with all that came with it.
     pub fn deliver(&self, bytes: &[u8], received: Received) -> std::result::Result<(), String> {
         let mut refused = Vec::new();
         let outcome = self.deliver_into(&mut sync::lock(&self.parcels), bytes, received, &mut refused);
-        self.background.close(refused);
+        self.arrivals.close(refused, 0);
         outcome
     }
 
@@ -194,13 +166,15 @@ impl Inbox {
         let Received { fds, truncated, .. } = received;
         match self.check(parcels, bytes, fds.len(), truncated) {
             Ok(message) => {
-                parcels.push(Parcel {
-                    slot: message.slot.into(),
-                    sequence: message.sequence,
-                    count: message.count.into(),
-                    is_cut: truncated,
-                    descriptors: PeerDescriptors::new(fds, &self.background),
-                });
+                let (descriptors, loss) = match self.arrivals.admit(fds.len()) {
+                    Ok(()) => (PeerDescriptors::admitted(fds, &self.arrivals), truncated.then_some(Loss::Cut)),
+                    Err(loss) => {
+                        refused.extend(fds);
+                        (PeerDescriptors::none(&self.arrivals), Some(loss))
+                    }
+                };
+                let (slot, count) = (message.slot.into(), message.count.into());
+                parcels.push(Parcel { slot, sequence: message.sequence, count, loss, descriptors });
                 Ok(())
             }
             Err(why) => {
@@ -256,7 +230,7 @@ impl Inbox {
         match parcel {
             None => Found::Nothing,
             Some(parcel) if parcel.count != count => Found::Miscounted(parcel.count),
-            Some(parcel) if parcel.is_cut => Found::Cut,
+            Some(Parcel { loss: Some(loss), .. }) => Found::Lost(loss),
             Some(parcel) => Found::Whole(parcel.descriptors),
         }
     }
@@ -298,10 +272,11 @@ struct Attached {
 
 impl CallerDescriptors {
     /// Of a session with so many slots.
-    pub fn new(socket: &Arc<PeerSocket>, slots: usize, background: &Arc<Background>) -> CallerDescriptors {
+    pub fn new(socket: &Arc<PeerSocket>, slots: usize, server: u32, background: &Arc<Background>) -> CallerDescriptors {
+        // A server may answer all calls at once, and their callers look at one after the other.
+        let arrivals = Arrivals::new(server, slots * DESCRIPTORS_MAX, background);
         CallerDescriptors {
-            // A server may answer all calls at once.
-            inbox: Inbox::new(slots, slots * DESCRIPTORS_MAX, background),
+            inbox: Inbox::new(slots, slots * DESCRIPTORS_MAX, arrivals),
             under_way: UnderWay::new(socket, CountsUntil::Answered),
             attached: RefCell::default(),
             arrived: RefCell::default(),
@@ -317,7 +292,7 @@ impl CallerDescriptors {
     /// Closes the caller's own duplicates.
     fn close(&self, duplicates: Vec<OwnedFd>) {
         if self.is_shared.get() {
-            self.inbox.background.close(duplicates);
+            self.inbox.arrivals.close(duplicates, 0);
         }
     }
 
@@ -443,16 +418,16 @@ struct Counts {
     is_over: bool,
 }
 
-/// Of all sessions of this process. Relaxed throughout: it is a count, and orders nothing.
-static TOTAL: AtomicUsize = AtomicUsize::new(0);
+/// What all sessions of this process have attached and under way.
+static TOTAL: ProcessCount = ProcessCount::new();
 /// Those that have sent some. It is locked by [`lock_listed`] alone.
-static LISTED: Mutex<Listed> = Mutex::new(Listed { sessions: Vec::new(), are_looked_after: false });
+static LISTED: Mutex<Listed> = Mutex::new(Listed { sessions: Vec::new(), looked_after_in: None });
 
 #[derive(Debug)]
 struct Listed {
     sessions: Vec<Arc<UnderWay>>,
-    /// Whether a thread looks after those that are over.
-    are_looked_after: bool,
+    /// The process in which a thread looks after those that are over: a forked child has no such thread.
+    looked_after_in: Option<ForkGuard>,
 }
 
 /// How often a thread that finds the list locked gives way before it goes on without.
@@ -471,34 +446,28 @@ impl UnderWay {
     /// # Errors
     /// [`Full`](ErrorKind::Full).
     pub fn reserve(&self) -> Result<()> {
-        {
-            let mut counts = sync::lock(&self.counts);
-            if counts.held + counts.sent >= PER_SESSION {
-                self.look(&mut counts);
-            }
-            let (held, sent) = (counts.held, counts.sent);
-            if held + sent >= PER_SESSION {
+        let mut counts = sync::lock(&self.counts);
+        if counts.held + counts.sent >= PER_SESSION {
+            self.look(&mut counts);
+        }
+        let (held, sent) = (counts.held, counts.sent);
+        if held + sent >= PER_SESSION {
+            return Err(self.full(format!(
+                "{sent} descriptors of this session are under way and {held} attached, {PER_SESSION} are the most"
+            )));
+        }
+        let most = share_of_process();
+        if !TOTAL.add(1, most) {
+            look_at_all();
+            if !TOTAL.add(1, most) {
                 return Err(self.full(format!(
-                    "{sent} descriptors of this session are under way and {held} attached, {PER_SESSION} are the most"
+                    "{most} descriptors of this process are attached or under way, a quarter of its `ulimit -n` is \
+                     the most"
                 )));
             }
-            counts.held += 1;
         }
-        let most = process::descriptor_limit().map_or(u64::MAX, |limit| limit / PART_OF_LIMIT);
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        if TOTAL.fetch_add(1, Ordering::Relaxed) < most {
-            return Ok(());
-        }
-        look_at_all();
-        let total = TOTAL.load(Ordering::Relaxed);
-        if total <= most {
-            return Ok(());
-        }
-        self.give_back(1);
-        Err(self.full(format!(
-            "{} descriptors of this process are attached or under way, a quarter of its `ulimit -n` is the most",
-            total - 1
-        )))
+        counts.held += 1;
+        Ok(())
     }
 
     fn full(&self, what: String) -> Error {
@@ -517,15 +486,18 @@ impl UnderWay {
         let mut counts = sync::lock(&self.counts);
         let left = count.min(counts.held); // none, once the session is over
         counts.held -= left;
-        TOTAL.fetch_sub(left, Ordering::Relaxed);
+        TOTAL.sub(left);
     }
 
     /// Those that were sent have been answered.
     pub fn settle(&self, count: usize) {
+        if self.fork.is_forked() {
+            return;
+        }
         let mut counts = sync::lock(&self.counts);
         let left = count.min(counts.sent);
         counts.sent -= left;
-        TOTAL.fetch_sub(left, Ordering::Relaxed);
+        TOTAL.sub(left);
     }
 
     /// Sends what was attached, which has room; it never waits. The turn is passed after this. On an error nothing was
@@ -562,7 +534,7 @@ impl UnderWay {
             CountsUntil::Read => counts.unread.drain(..counts.unread.len().saturating_sub(unread)).sum(),
         };
         counts.sent -= of_read;
-        TOTAL.fetch_sub(of_read, Ordering::Relaxed);
+        TOTAL.sub(of_read);
     }
 
     /// The session is over, and the socket is hung up.
@@ -570,7 +542,7 @@ impl UnderWay {
         {
             let mut counts = sync::lock(&self.counts);
             counts.is_over = true;
-            TOTAL.fetch_sub(std::mem::take(&mut counts.held), Ordering::Relaxed);
+            TOTAL.sub(std::mem::take(&mut counts.held));
         }
         look_at_all();
         look_after_those_over();
@@ -579,8 +551,10 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let counts = sync::get_mut(&mut self.counts);
-        TOTAL.fetch_sub(counts.held + counts.sent, Ordering::Relaxed);
+        if !self.fork.is_forked() {
+            let counts = sync::get_mut(&mut self.counts);
+            TOTAL.sub(counts.held + counts.sent);
+        }
     }
 }
 
@@ -602,11 +576,13 @@ fn look_at_all() {
     let mut done = Vec::new(); // is let go of after the lock
     let Some(mut listed) = lock_listed() else { return };
     for under_way in std::mem::take(&mut listed.sessions) {
-        let is_done = under_way.counts.try_lock().is_ok_and(|mut counts| {
-            under_way.look(&mut counts);
-            counts.is_listed = counts.sent > 0;
-            !counts.is_listed
-        });
+        // What a forked child has inherited is its parent's to look at.
+        let is_done = under_way.fork.is_forked()
+            || under_way.counts.try_lock().is_ok_and(|mut counts| {
+                under_way.look(&mut counts);
+                counts.is_listed = counts.sent > 0;
+                !counts.is_listed
+            });
         if is_done { done.push(under_way) } else { listed.sessions.push(under_way) }
     }
 }
@@ -620,7 +596,7 @@ fn are_some_over(listed: &Listed) -> bool {
 /// stopped. A thread, which exists for no longer than that, looks when it is.
 fn look_after_those_over() {
     let Some(mut listed) = lock_listed() else { return };
-    if listed.are_looked_after || !are_some_over(&listed) {
+    if listed.looked_after_in.is_some_and(|process| !process.is_forked()) || !are_some_over(&listed) {
         return;
     }
     let thread = std::thread::Builder::new().name("wigwag-background".into()).spawn(|| {
@@ -631,12 +607,12 @@ fn look_after_those_over() {
             look_at_all();
             let Some(mut listed) = lock_listed() else { continue };
             if !are_some_over(&listed) {
-                listed.are_looked_after = false;
+                listed.looked_after_in = None;
                 return;
             }
         }
     });
-    listed.are_looked_after = thread.is_ok(); // else whoever ends next tries again
+    listed.looked_after_in = thread.is_ok().then(ForkGuard::new); // else whoever ends next tries again
 }
 
 /// Lists one, whose counts the caller has.
@@ -682,4 +658,21 @@ pub fn too_many() -> Error {
              another call"
         ),
     )
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_instead_of_a_message_is_an_end_only_where_the_peer_is_gone() {
+        assert_eq!(Drained::without_message(Errno::AGAIN), Drained::Open);
+        for gone in [Errno::CONNRESET, Errno::PIPE, Errno::NOTCONN] {
+            assert_eq!(Drained::without_message(gone), Drained::Gone);
+        }
+        for error in [Errno::NOBUFS, Errno::NOMEM, Errno::INTR, Errno::MFILE, Errno::TOOMANYREFS, Errno::PERM] {
+            let Drained::Failed(why) = Drained::without_message(error) else { panic!("{error} is told") };
+            assert!(why.contains(&error.to_string()), "{why}");
+        }
+    }
 }
