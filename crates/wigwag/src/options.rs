@@ -1,6 +1,8 @@
 //! What is said before a connect or a bind, as values: one [`ConnectOptions`] or [`ListenOptions`] is behind each
 //! builder, so that a setting has one name, one default and one meaning in all forms.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::contract::{CAPACITY_MAX, Contract};
@@ -103,8 +105,15 @@ impl ConnectOptions {
 
     /// How long to wait for a server while there is none, default zero: not at all. `Duration::MAX` is for ever.
     ///
-    /// Beyond it the connect fails with [`NotRunning`](ErrorKind::NotRunning). A sender waits as long in each later
-    /// call that finds its receiver gone; clients and streams belong to one server and wait only in connecting.
+    /// The directory of the name is watched, or what is to have it, so that waiting costs no processor time and the
+    /// server is found as soon as it has its name. One that goes away while it is asked, does not answer within
+    /// [`timeout`](ConnectOptions::timeout), or has no place, is asked again within the same time. Whatever comes at
+    /// its very end still has `timeout` for the handshake. Where the kernel has no watch left
+    /// (fs.inotify.max_user_instances), the server is looked for every 50 ms.
+    ///
+    /// Beyond it the connect fails with [`NotRunning`](ErrorKind::NotRunning), or with what was found last. A sender
+    /// waits as long in each later call that finds its receiver gone; clients and streams belong to one server and wait
+    /// only in connecting.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("none").path;
@@ -196,7 +205,27 @@ pub struct ListenOptions {
     pub(crate) wait: Wait,
     pub(crate) backlog: usize,
     pub(crate) descriptors: bool,
+    /// `None`: one is made.
+    pub(crate) listener: Option<InheritedListener>,
 }
+
+/// A socket that another process may have made. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct InheritedListener(Arc<OwnedFd>);
+
+impl AsFd for InheritedListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl PartialEq for InheritedListener {
+    fn eq(&self, other: &InheritedListener) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for InheritedListener {}
 
 impl Default for ListenOptions {
     fn default() -> ListenOptions {
@@ -207,6 +236,7 @@ impl Default for ListenOptions {
             wait: Wait::default(),
             backlog: 128,
             descriptors: false,
+            listener: None,
         }
     }
 }
@@ -272,6 +302,41 @@ impl ListenOptions {
     /// ```
     pub fn descriptors(mut self, may_travel: bool) -> Self {
         self.descriptors = may_travel;
+        self
+    }
+
+    /// Serves on a socket that was handed over, default one that `bind` makes: socket activation, or a predecessor that
+    /// leaves. It is a Unix socket of the type SOCK_SEQPACKET that listens at the path of the name which `bind` gets,
+    /// and its file belongs to this server's user. Anything else is
+    /// [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) there.
+    ///
+    /// Clients learn from the kernel who listens, and so whose end to watch for. Therefore `bind` listens on it anew;
+    /// who had connected before is asked to come again, which a client does by itself within its
+    /// [`timeout`](ConnectOptions::timeout). Nobody is lost between two servers: who connects meanwhile waits in the
+    /// socket's queue.
+    ///
+    /// The socket stays its maker's: its file, its mode and its end. At the end the server closes what it has of it. If
+    /// the file is removed, the server does not make another. The lock file is the server's own, as always; where the
+    /// directory lets it have none, it does without, and [`observe`](crate::observe) cannot see it.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("handed").path;
+    /// # use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+    /// // What systemd does, or whoever starts the server:
+    /// let socket = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None)?;
+    /// bind(&socket, &SocketAddrUnix::new(name)?)?;
+    /// listen(&socket, 128)?;
+    /// // The server:
+    /// let options = wigwag::ListenOptions::default().from_listener(socket);
+    /// let server = wigwag::Server::builder().options(options).bind(name)?;
+    /// let client = wigwag::Client::connect(name)?;
+    /// # drop((client, server));
+    /// assert!(name.exists(), "it is not the server's to remove");
+    /// # std::fs::remove_file(name)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_listener(mut self, listener: OwnedFd) -> Self {
+        self.listener = Some(InheritedListener(Arc::new(listener)));
         self
     }
 

@@ -20,8 +20,9 @@ use crate::options::ConnectOptions;
 use crate::session::agreement::{Agreement, Features, Protocol};
 use crate::session::background::{Background, PeerSocket};
 pub use crate::session::close_reason::KEY_SOCKET;
-use crate::session::name::ServiceName;
+use crate::session::name::{CURE, ServiceName};
 use crate::session::protocol::{FromClient, FromServer, Hello, Reason, Welcome};
+use crate::session::server_watch::{self, Outlook, ServerWatch};
 use crate::sys::directory::Directory;
 use crate::sys::epoll::{Events, Interest, Poller};
 use crate::sys::eventfd::Bell;
@@ -62,9 +63,13 @@ pub const KEY_PIDFD: u64 = 2;
 /// Of a handshake in a reactor: a moment that was waited for has come.
 #[cfg(all(feature = "tokio", not(loom)))]
 const KEY_TIMER: u64 = 3;
+/// Of a handshake: a server that is missing may have come.
+const KEY_SERVER_WATCH: u64 = 4;
 
-/// First and longest pause before a server that is missing is looked for again.
-const MISSING_PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
+/// First and longest pause before a server that has gone, or does not answer, is asked again.
+const LOST_PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
+/// First and longest pause before a socket is tried again whose server may be about to listen.
+const STARTING_PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(100));
 /// First and longest pause before a server whose queue of connections is full is tried again.
 const QUEUE_PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
 /// First and longest pause before a server that had no place just now is asked again.
@@ -73,6 +78,9 @@ const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::f
 /// How long a socket that does not let this user connect is tried again: between a server's `bind` and its `chmod`
 /// every socket is such a one.
 const DENIED_FOR: Duration = Duration::from_millis(50);
+
+/// How long after a look at a lock that was free it is looked at once more.
+const DOUBT: Duration = Duration::from_millis(10);
 
 /// Connects, shakes hands, maps; sleeps meanwhile.
 pub fn attach(name: &OsStr, options: &ConnectOptions) -> Result<Established> {
@@ -103,6 +111,12 @@ pub struct ClientHandshake {
     lost: Option<Error>,
     /// The server said that it had no place just now.
     busy: Option<Error>,
+    /// Tells that a server which is missing may have come.
+    server_watch: ServerWatch,
+    /// A socket is there on which nobody listens.
+    is_refused: bool,
+    /// The process that listened was found dead, and its lock free: that was looked at once more.
+    is_doubted: bool,
     /// `None` once the session has it.
     poller: Option<Poller>,
     events: Events,
@@ -139,6 +153,8 @@ struct Greeted {
     pidfd: Result<Option<OwnedFd>>,
     /// It has hung up, or its process has ended; what it said last may have come meanwhile.
     is_gone: bool,
+    /// Its process had ended before it was asked: the next one is to answer, that the connection be made anew.
+    is_between_servers: bool,
 }
 
 /// What a step came to.
@@ -183,6 +199,9 @@ impl ClientHandshake {
             denied_until: None,
             lost: None,
             busy: None,
+            server_watch: ServerWatch::default(),
+            is_refused: false,
+            is_doubted: false,
             poller: Some(Poller::new()?),
             events: Events::with_capacity(4),
             #[cfg(all(feature = "tokio", not(loom)))]
@@ -251,10 +270,15 @@ impl ClientHandshake {
 
     /// One move; `None`: there is another.
     fn go_on(&mut self) -> std::result::Result<Option<Progress>, Stop> {
+        // In each stage: what lies there unread would end every sleep.
+        let has_news = self.server_watch.has_news();
         match &mut self.stage {
-            Stage::Resting(Some(at), _) if *at > Instant::now() => Ok(Some(Progress::Wait(Some(*at)))),
+            Stage::Resting(Some(at), reason) if *at > Instant::now() && !(has_news && reason.is_some()) => {
+                Ok(Some(Progress::Wait(Some(*at))))
+            }
             Stage::Resting(..) => {
-                let place = ServiceName::find(&self.name)?.of_form(self.options.contract.form);
+                let place = self.place()?;
+                self.is_refused = false;
                 let (_directory, address) = place.address(self.server_uid)?;
                 let door = Box::new(Door { place, address, _directory });
                 if self.deadline.is_none() {
@@ -265,8 +289,15 @@ impl ClientHandshake {
             }
             Stage::Queueing(_, _, Some(at)) if *at > Instant::now() => Ok(Some(Progress::Wait(Some(*at)))),
             Stage::Queueing(..) => self.connect(),
+            Stage::Greeted(greeted) if greeted.is_between_servers && has_news => {
+                Err(Stop::Error(gone(&greeted.place, None))) // the next one may have made a socket of its own
+            }
             Stage::Greeted(_) => self.hear(),
         }
+    }
+
+    fn place(&self) -> Result<ServiceName> {
+        Ok(ServiceName::find(&self.name)?.of_form(self.options.contract.form))
     }
 
     fn connect(&mut self) -> std::result::Result<Option<Progress>, Stop> {
@@ -291,6 +322,7 @@ impl ClientHandshake {
                 return Ok(None);
             }
             Err(Errno::CONNREFUSED | Errno::NOENT) => {
+                self.is_refused = true;
                 return Err(place.not_running("a server that is gone left it; the next one replaces it").into());
             }
             Err(Errno::PROTOTYPE) => {
@@ -312,6 +344,13 @@ impl ClientHandshake {
         }
         let peer = socket::credentials(&socket)?;
         if peer.uid != self.server_uid {
+            // Until a server listens on a socket that it has inherited, whoever made it is told to listen there: root,
+            // as in socket activation. Its file is the right user's, so that one is about to come.
+            if peer.uid == 0 && self.deadline.is_none_or(|at| at > Instant::now()) {
+                let at = self.after_pause(BUSY_PAUSES);
+                self.stage = Stage::Queueing(door, socket::new_socket()?, at);
+                return Ok(None);
+            }
             let why = format!("is served by user {}, where user {} was expected", peer.uid, self.server_uid);
             return Err(place.bad_path(&why).into());
         }
@@ -331,12 +370,32 @@ impl ClientHandshake {
             Err(error) => return Err(Stop::Error(gone(&door.place, Some(error)))),
         };
         let pidfd = socket::peer_pidfd(&socket, &peer);
-        if let Ok(Some(pidfd)) = &pidfd {
+        let place = door.place;
+        let has_gone = socket::has_gone(&pidfd);
+        let is_between_servers = has_gone && self.awaits_next_server(&place)?;
+        if has_gone && !is_between_servers && !std::mem::replace(&mut self.is_doubted, true) {
+            // A server that is just taking the lock looks the same for a moment.
+            self.poller()?.remove(&socket);
+            self.stage = Stage::Resting(Instant::now().checked_add(DOUBT), None);
+            return Ok(None);
+        }
+        if let (Ok(Some(pidfd)), false) = (&pidfd, is_between_servers) {
             self.poller()?.add(pidfd, KEY_PIDFD, Interest::Readable)?;
         }
-        let place = door.place;
-        self.stage = Stage::Greeted(Box::new(Greeted { place, socket, peer, pidfd, is_gone }));
+        self.stage = Stage::Greeted(Box::new(Greeted { place, socket, peer, pidfd, is_gone, is_between_servers }));
         Ok(None)
+    }
+
+    /// Somebody holds a socket on which a process that is over has listened: a service manager, which is about to start
+    /// the next server there, or a forked child of a server that was killed. The latter leaves a free lock, and is not
+    /// waited for unless that was asked for: nobody answers there until a server takes the name anew, which is told.
+    fn awaits_next_server(&mut self, place: &ServiceName) -> Result<bool> {
+        if !self.options.server_timeout.is_zero() {
+            let poller = self.poller.as_ref().ok_or_else(over)?;
+            self.server_watch.watch(place, poller, KEY_SERVER_WATCH);
+            return Ok(true);
+        }
+        Ok(!place.is_left_over(self.server_uid))
     }
 
     /// What this server is offered.
@@ -390,6 +449,9 @@ impl ClientHandshake {
             return Ok(None);
         }
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
+            if greeted.is_between_servers {
+                return Err(Stop::Error(gone(&greeted.place, None)));
+            }
             return Err(Stop::Error(Error::new(
                 ErrorKind::TimedOut { maybe_executed: false },
                 format!(
@@ -447,6 +509,7 @@ impl ClientHandshake {
             poller.remove(&timer);
         }
         let poller = self.poller.take().ok_or_else(over)?;
+        self.server_watch.end(&poller);
         let socket = Arc::new(socket);
         let memory = (peer.uid == rustix::process::geteuid().as_raw()).then_some(memory);
         let established = Established {
@@ -466,37 +529,81 @@ impl ClientHandshake {
 
     /// Tries again later what may come to something later.
     fn rest_after(&mut self, error: Error) -> Result<()> {
-        let now = Instant::now();
-        let (pauses, until) = match error.kind() {
-            ErrorKind::Busy => (BUSY_PAUSES, self.deadline),
+        self.greeting = Protocol::V2; // another server may be there, then
+        match error.kind() {
+            ErrorKind::Busy => self.rest_until_there_is_room(error),
             ErrorKind::NotRunning
             | ErrorKind::PeerDied { .. }
             | ErrorKind::ServerClosed { .. }
-            | ErrorKind::TimedOut { .. } => (MISSING_PAUSES, self.missing_until),
-            _ => return Err(error),
-        };
-        self.greeting = Protocol::V2; // another server may be there, then
-        let at = self.after_pause(pauses);
-        if error.kind() == ErrorKind::Busy {
-            if until.is_some_and(|until| at.is_none_or(|at| until <= at)) {
-                return Err(error);
-            }
-            self.busy = Some(error);
-            self.stage = Stage::Resting(at, None);
-            return Ok(());
+            | ErrorKind::TimedOut { .. } => self.rest_until_somebody_is_there(error),
+            _ => Err(error),
         }
+    }
+
+    fn rest_until_there_is_room(&mut self, error: Error) -> Result<()> {
+        let at = self.after_pause(BUSY_PAUSES);
+        // Whoever waits for a server that is not there waits as long for one that has no place.
+        let until = self.deadline.and_then(|deadline| self.missing_until.map(|missing| missing.max(deadline)));
+        if until.is_some_and(|until| at.is_none_or(|at| until <= at)) {
+            return Err(error);
+        }
+        if self.deadline.is_some_and(|deadline| at.is_none_or(|at| deadline <= at)) {
+            self.deadline = None; // the next handshake has all the time that is allowed
+        }
+        self.busy = Some(error);
+        self.stage = Stage::Resting(at, None);
+        Ok(())
+    }
+
+    fn rest_until_somebody_is_there(&mut self, error: Error) -> Result<()> {
         let (lost, busy) = (self.lost.take(), self.busy.take());
         let error = match error.kind() {
             // What it said before says more than that it did not answer again.
             ErrorKind::TimedOut { .. } => lost.or(busy).unwrap_or(error),
             _ => error,
         };
-        if until.is_some_and(|until| until <= now) {
-            return Err(error);
+        let now = Instant::now();
+        if self.missing_until.is_some_and(|until| until <= now) {
+            return Err(self.waited_in_vain(error));
         }
         self.deadline = None; // the next one has all the time that is allowed
-        self.stage = Stage::Resting(at.into_iter().chain(until).min(), Some(error));
+        let at = match error.kind() {
+            ErrorKind::NotRunning => self.look_again_at(now)?,
+            _ => self.after_pause(LOST_PAUSES),
+        };
+        self.stage = Stage::Resting(at.into_iter().chain(self.missing_until).min(), Some(error));
         Ok(())
+    }
+
+    /// When a server that is missing is looked for again, if nothing is heard of it before.
+    fn look_again_at(&mut self, now: Instant) -> Result<Option<Instant>> {
+        let place = self.place()?;
+        let poller = self.poller.as_ref().ok_or_else(over)?;
+        let outlook = self.server_watch.watch(&place, poller, KEY_SERVER_WATCH);
+        Ok(match outlook {
+            Outlook::Anew => Some(now),
+            Outlook::Blind => now.checked_add(server_watch::BLIND),
+            // Nothing tells that somebody begins to listen.
+            Outlook::Watched if self.is_refused && !place.is_left_over(self.server_uid) => {
+                self.after_pause(STARTING_PAUSES)
+            }
+            Outlook::Watched => {
+                self.pause = Duration::ZERO;
+                now.checked_add(server_watch::SILENCE)
+            }
+        })
+    }
+
+    /// The error, with the time that was allowed if there was any.
+    fn waited_in_vain(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::NotRunning || self.options.server_timeout.is_zero() {
+            return error;
+        }
+        let text = error.to_string();
+        let (what, cure) = text.split_at(text.find(CURE).unwrap_or(text.len()));
+        let allowed = spoken(self.options.server_timeout);
+        let sentence = format!("{what}, and none came within {allowed} (ConnectOptions::server_timeout){cure}");
+        error.retold(sentence)
     }
 
     /// When the next pause is over: each is twice as long as the one before, and all are of uneven length, so that many
@@ -622,4 +729,31 @@ fn gone(place: &ServiceName, error: Option<Errno>) -> Error {
         ErrorKind::PeerDied { maybe_executed: false },
         format!("the server at {} went away during the handshake{how}", shown(&place.path())),
     )
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use wigwag_testing::{Ground, limited};
+
+    use super::*;
+    use crate::Server;
+
+    #[test]
+    fn c9_who_waits_for_a_server_is_woken_by_its_name_and_no_clock() {
+        limited(|| {
+            let ground = Ground::new();
+            let options = ConnectOptions::default().server_timeout(Duration::MAX);
+            let mut handshake = ClientHandshake::begin(ground.socket().as_os_str(), options).unwrap();
+            assert!(matches!(handshake.step().unwrap(), Progress::Wait(_)));
+            let mut events = Events::with_capacity(1);
+            let poller = handshake.poller.as_ref().unwrap();
+            poller.poll(&mut events).unwrap();
+            assert_eq!(events.len(), 0, "nothing has come yet");
+            let _server = Server::bind(ground.socket()).unwrap();
+            poller.wait(&mut events, None).unwrap(); // for ever, if nothing tells of the server
+            let progress = handshake.step().unwrap();
+            let has_asked = matches!(progress, Progress::Attached(_)) || matches!(handshake.stage, Stage::Greeted(_));
+            assert!(has_asked, "it looks when it is told, before the moment at which it would look anyway");
+        });
+    }
 }

@@ -310,6 +310,11 @@ impl AsFd for Directory {
     }
 }
 
+/// What stands at a path, if anything does; a link is itself.
+pub fn identity_at(path: &Path) -> Option<Identity> {
+    statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| identity_in(&stat))
+}
+
 /// Whether `path` is a directory of that user, or one that this process can make.
 pub fn is_to_be_had(path: &Path, uid: u32) -> bool {
     match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {

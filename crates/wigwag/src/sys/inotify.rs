@@ -1,6 +1,6 @@
 //! Noticing that a name is removed, renamed or replaced: inotify(7) on the two files and on their directory, which
-//! reports to the epoll that their server's control thread sleeps in. It costs one descriptor, and nothing while
-//! nothing happens.
+//! reports to the epoll that their server's control thread sleeps in; and that a name comes, for clients that wait for
+//! its server. It costs one descriptor, and nothing while nothing happens.
 //!
 //! The kernel closes such a descriptor slowly: it waits until nobody in the whole system can still be looking at the
 //! marks (a grace period of SRCU, by a work queue): some 20 milliseconds, and on a machine that is very busy more than
@@ -8,11 +8,14 @@
 //! so many. The end of the process cannot avoid it, and closes the last descriptors first: what shall tell others of
 //! that end is opened after the watch, as far as that is possible.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
 use crate::sys::directory::Directory;
 use crate::sys::fork::ForkGuard;
@@ -49,6 +52,37 @@ impl NameWatch {
             inotify::add_watch(self, path.join(name), itself | WatchFlags::ATTRIB | WatchFlags::DONT_FOLLOW)?;
         }
         Ok(())
+    }
+
+    /// Watches a directory for files that come or change, and for its own end. The number is that of the watch: the
+    /// same for a directory that is watched already.
+    ///
+    /// # Errors
+    /// There is no such directory (`NOENT`, `NOTDIR`), this user may not read it, or may have no more watches.
+    pub fn await_files(&self, directory: &Path) -> rustix::io::Result<i32> {
+        let files = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB | WatchFlags::MODIFY;
+        let itself = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
+        inotify::add_watch(self, directory, files | itself | WatchFlags::ONLYDIR)
+    }
+
+    /// Ends one watch.
+    pub fn stop(&self, watch: i32) {
+        let _ = inotify::remove_watch(self, watch); // one whose directory is gone has ended by itself
+    }
+
+    /// Whether something has happened to files of these names, or to a directory itself; then it is forgotten.
+    pub fn has_news(&self, names: &[OsString]) -> bool {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = Reader::new(self, &mut buffer);
+        let mut has_news = false;
+        // It ends: nothing is waited for, and each event is read once.
+        while let Ok(event) = events.next() {
+            has_news |= match event.file_name() {
+                Some(file) => names.iter().any(|name| name.as_bytes() == file.to_bytes()),
+                None => event.events() != ReadFlags::IGNORED, // which is the end of a watch, told besides its reason
+            };
+        }
+        has_news
     }
 
     /// Forgets what has happened until now.
