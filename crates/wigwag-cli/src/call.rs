@@ -27,6 +27,7 @@ Examples:
   date | wigwag call shout --input -
   wigwag call shout hello --repeat 10000 --json
   wigwag call shout hello --timeout 0.5 || echo \"code $?\"
+  wigwag call shout hello --server-timeout 30    # begins before its server
   wigwag call /srv/shout.sock hello --server-user www-data
 ";
 
@@ -53,6 +54,9 @@ pub struct Args {
     /// Give up after so many seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub timeout: Option<Duration>,
+    /// Wait so long for a server while there is none [default: not at all]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
+    pub server_timeout: Option<Duration>,
     /// Send the request so many times; the last reply counts, and the times are printed
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub repeat: u64,
@@ -109,6 +113,9 @@ fn connect(args: &Args) -> anyhow::Result<wigwag::Client> {
     let mut builder = wigwag::Client::builder();
     if let Some(timeout) = args.timeout {
         builder = builder.timeout(timeout);
+    }
+    if let Some(timeout) = args.server_timeout {
+        builder = builder.server_timeout(timeout);
     }
     if let Some(uid) = args.server_user {
         builder = builder.server_user(uid);

@@ -5,6 +5,7 @@
 //! own.
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -12,6 +13,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, setpgid};
 
 use crate::surroundings;
+
+/// Set in the child of a first process.
+static IS_CHILD: OnceLock<()> = OnceLock::new();
+
+/// The number of the process that this program was started as: of the first one, where that stands by for this one.
+pub fn number() -> i32 {
+    if IS_CHILD.get().is_some() { 1 } else { getpid().as_raw() }
+}
 
 /// In the first process of a namespace: starts the program in a child and waits for its end; the code to end with.
 /// `None` in that child, and in all other processes: they go on. For `main`, before anything else.
@@ -26,6 +35,7 @@ pub fn stand_by() -> Option<ExitCode> {
     match surroundings::fork().ok()? {
         Some(child) => Some(ExitCode::from(attend(child, &all, has_terminal))),
         None => {
+            let _ = IS_CHILD.set(());
             if !has_terminal {
                 // So that a signal for the whole group comes once, from its parent. Where there is a terminal, it must
                 // stay in the group that this one is typed to.

@@ -1,9 +1,10 @@
 //! `wigwag`: try, use and measure shared-memory calls between programs on one machine.
 //!
 //! Each subcommand is a file of the same name. What they share: `tracer` (counts system calls), `exit`, `surroundings`,
-//! `first_process` and `signals` (what a program owes to those around it), `users`, `words` (errors in those of this
-//! program), `waiting`, `view` (what is to be seen of others), `table`, and from the crate of the measuring parts
-//! `transport` (Wigwag and the kernel's own services behind one trait), `peer` (the other process) and `output`.
+//! `first_process` and `signals` (what a program owes to those around it), `service_manager` (sockets from it, and what
+//! it is told), `users`, `words` (errors in those of this program), `waiting`, `view` (what is to be seen of others),
+//! `table`, and from the crate of the measuring parts `transport` (Wigwag and the kernel's own services behind one
+//! trait), `peer` (the other process) and `output`.
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ mod man;
 mod metrics;
 mod queue;
 mod serve;
+mod service_manager;
 mod service_view;
 mod services;
 mod signals;

@@ -14,7 +14,7 @@ use crate::lock::seconds;
 use crate::users::Admission;
 use crate::waiting::Waiting;
 use crate::words::{Connecting, Told};
-use crate::{exit, output, signals, standard, users, words};
+use crate::{exit, output, service_manager, signals, standard, users, words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,7 +56,7 @@ enum Command {
         whole: bool,
         /// Wait so long for a receiver while there is none
         /// [default: not at all for the first, for ever for the next after one]
-        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        #[arg(long, visible_alias = "server-timeout", value_name = "SECONDS", value_parser = seconds)]
         timeout: Option<Duration>,
         /// Whose receiver is expected, by name or number, where it is not this user's
         #[arg(long, value_name = "USER", alias = "receiver-user")]
@@ -114,6 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             send(Sending { sender, to, timeout: *timeout, has_waited: false }, input, *whole)
         }
         Command::Recv { name, count, keep, timeout, raw, capacity, slots, wait, admission } => {
+            let inherited = service_manager::listener_for(name)?; // while there is one thread
             let out = standard::unbuffered_output()?;
             let mut builder = Receiver::builder().access(admission.access()).wait((*wait).into());
             if let Some(bytes) = *capacity {
@@ -122,14 +123,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if let Some(slots) = *slots {
                 builder = builder.slots(slots);
             }
+            if let Some(listener) = inherited {
+                builder = builder.from_listener(listener);
+            }
             let signals = signals::receive(&signals::ENDING)?;
             let receiver = builder.bind(name).map_err(words::explain)?;
             let ending = Arc::new(OnceLock::new());
             let (told, shutdown) = (Arc::clone(&ending), receiver.shutdown_handle());
             signals::end_in_order(signals, move |signal| {
                 let _ = told.set(signal);
+                service_manager::stopping();
                 shutdown.shutdown();
             })?;
+            service_manager::ready();
             receive(&receiver, out, (!keep).then_some(*count), *timeout, *raw, &ending)
         }
     }

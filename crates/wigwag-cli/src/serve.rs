@@ -14,7 +14,7 @@ use wigwag::runtime::escaped;
 use crate::signals::{self, ENDING};
 use crate::users::Admission;
 use crate::waiting::Waiting;
-use crate::{call, command, exit, output, words};
+use crate::{call, command, exit, output, service_manager, words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -113,11 +113,17 @@ impl Transformation {
 
 /// Serves until it is told to stop.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let inherited = service_manager::listener_for(&args.name)?; // while there is one thread
     // Before the name is taken: a signal that comes early must not leave it behind.
     let signals = signals::receive(&wanted_signals(args))?;
-    let mut server = builder(args).bind(&args.name).map_err(words::explain)?;
+    let mut builder = builder(args);
+    if let Some(listener) = inherited {
+        builder = builder.from_listener(listener);
+    }
+    let mut server = builder.bind(&args.name).map_err(words::explain)?;
     shut_down_on(signals, server.shutdown_handle())?;
     output::announce(&announcement(args, &server))?;
+    service_manager::ready();
     let handler = |request: &mut wigwag::Request| answer(args, request);
     match args.threads {
         1 => server.serve(handler)?,
@@ -184,6 +190,7 @@ fn shut_down_on(mut signals: Signals, shutdown: wigwag::ShutdownHandle) -> anyho
                 std::process::exit(128 + signal);
             }
             told = true;
+            service_manager::stopping();
             shutdown.shutdown();
         }
     };

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use signal_hook::iterator::Signals;
@@ -17,7 +18,7 @@ use wigwag::{Form, Stream, StreamListener};
 use crate::users::Admission;
 use crate::waiting::Waiting;
 use crate::words::Connecting;
-use crate::{exit, output, signals, standard, users, words};
+use crate::{call, exit, output, service_manager, signals, standard, users, words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +26,7 @@ Examples:
   tar c . | wigwag stream connect files        # and sent, in another terminal
   wigwag stream listen log --keep >> log.txt   # one connection after another
   echo hello | wigwag stream connect echo      # prints the answer
+  wigwag stream connect log --server-timeout 30 < log.txt  # may begin first
   wigwag stream connect /srv/log.sock --server-user www-data < log.txt
 
 Standard input goes into the stream and what comes out of it to standard output, at the same time. At the end of the \
@@ -69,6 +71,9 @@ enum Command {
         /// Whose listener is expected, by name or number, where it is not this user's
         #[arg(long, value_name = "USER", allow_negative_numbers = true, value_parser = users::user)]
         server_user: Option<u32>,
+        /// Wait so long for a listener while there is none [default: not at all]
+        #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = call::seconds)]
+        server_timeout: Option<Duration>,
     },
 }
 
@@ -110,7 +115,7 @@ const PIECE: usize = 64 << 10;
 /// Listens or connects.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
-        Command::Connect { end, server_user } => {
+        Command::Connect { end, server_user, server_timeout } => {
             end.check()?;
             let mut builder = Stream::builder().wait(end.wait.into());
             if let Some(bytes) = end.ring {
@@ -119,15 +124,22 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if let Some(uid) = server_user {
                 builder = builder.server_user(*uid);
             }
+            if let Some(timeout) = server_timeout {
+                builder = builder.server_timeout(*timeout);
+            }
             let to = Connecting { name: &end.name, form: Form::Stream, server_user: *server_user };
             let stream = builder.connect(&end.name).map_err(|error| to.explain(error))?;
             copy(stream, Ways::of(end, false))?;
         }
         Command::Listen { end, keep, admission } => {
+            let inherited = service_manager::listener_for(&end.name)?; // while there is one thread
             end.check()?;
             let mut builder = StreamListener::builder().access(admission.access()).wait(end.wait.into());
             if let Some(bytes) = end.ring {
                 builder = builder.ring_bytes(bytes);
+            }
+            if let Some(listener) = inherited {
+                builder = builder.from_listener(listener);
             }
             let signals = signals::receive(&signals::ENDING)?;
             return listen(builder.bind(&end.name).map_err(words::explain)?, signals, end, *keep);
@@ -145,11 +157,13 @@ fn listen(listener: StreamListener, signals: Signals, end: &End, keep: bool) -> 
     let connected = Arc::clone(&is_accepted);
     signals::end_in_order(signals, move |signal| {
         let _ = told.set(signal);
+        service_manager::stopping();
         if connected.get().is_some() {
             std::process::exit(128 + signal);
         }
         shutdown.shutdown();
     })?;
+    service_manager::ready();
     let ended = || match ending.get() {
         Some(signal) if !keep => u8::try_from(128 + signal).ok(),
         Some(_) => Some(0),

@@ -6,11 +6,14 @@
 
 #![allow(unsafe_code)]
 
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::OnceLock;
 
 use nix::sys::signal::SigSet;
+
+use crate::first_process;
 
 /// How this program was found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +80,48 @@ pub fn put_right() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     // A mask that was inherited would keep the signals from us that end us, and threads inherit ours. It does not fail.
     let _ = SigSet::empty().thread_set_mask();
+}
+
+/// A descriptor that a service manager has left for this process.
+#[derive(Debug)]
+pub struct Inherited {
+    /// What it is called there; empty where it has no name.
+    pub name: String,
+    pub descriptor: OwnedFd,
+}
+
+/// The first descriptor of those (sd_listen_fds(3)).
+const FIRST_INHERITED: RawFd = 3;
+/// More than anybody leaves.
+const INHERITED_MAX: usize = 1024;
+
+/// Takes the descriptors that a service manager has left for this process (LISTEN_FDS), once: no command gets them or
+/// the variables. To be called while there is one thread, before anything is opened that stays open.
+pub fn take_inherited() -> Vec<Inherited> {
+    let variable = |name: &str| {
+        let value = std::env::var(name).ok();
+        // SAFETY: this is called before any other thread begins, so nobody else looks into the environment.
+        unsafe { std::env::remove_var(name) };
+        value
+    };
+    let [process, count, names] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(variable);
+    if process.and_then(|process| process.parse().ok()) != Some(first_process::number()) {
+        return Vec::new(); // they are for another process, or there are none
+    }
+    let count = count.and_then(|count| count.parse().ok()).unwrap_or(0).min(INHERITED_MAX);
+    let names: Vec<&str> = names.iter().flat_map(|names| names.split(':')).collect();
+    let take = |index: usize| {
+        let number = FIRST_INHERITED + RawFd::try_from(index).ok()?;
+        // SAFETY: it sets a flag of a descriptor, and fails where there is none.
+        if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+            return None;
+        }
+        let name = names.get(index).copied().unwrap_or_default().to_owned();
+        // SAFETY: the variables say that it was left for this process; they are gone, so that nobody takes it again.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+        Some(Inherited { name, descriptor })
+    };
+    (0..count).filter_map(take).collect()
 }
 
 /// Lets a command begin as this program did: SIGPIPE is ignored if it was. The standard library sees to the rest: no

@@ -126,7 +126,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("capacity", "--capacity"),
     ("slots", "--slots"),
     ("ring_bytes", "--ring"),
-    ("server_timeout", "--timeout"),
+    ("server_timeout", "--server-timeout"),
     ("server_user", "--server-user"),
     ("permits", "--permits"),
 ];
@@ -140,6 +140,7 @@ const BUILDERS: &[&str] = &[
     "StreamBuilder::",
     "StreamListenerBuilder::",
     "SemaphoreBuilder::",
+    "ConnectOptions::",
 ];
 
 /// A sentence of the library with flags where it names functions that have one.

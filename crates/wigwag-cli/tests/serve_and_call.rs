@@ -239,3 +239,16 @@ fn files_that_are_not_there_are_named() {
     let complaint = runtime.run(&["call", "echo", "x", "--output", "no/such/directory"]).failed(1);
     assert!(complaint.contains("no/such/directory"), "{complaint}");
 }
+
+#[test]
+fn c9_who_comes_before_waits_as_long_as_it_is_told() {
+    let runtime = Runtime::new();
+    let arguments = ["call", "later", "hello", "--server-timeout", "60"];
+    let child = runtime.wigwag(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _server = runtime.serve("later", &["--do", "upper"]);
+    assert_eq!(Ended::from(child.wait_with_output().unwrap()).succeeded().text(), "HELLO");
+    for command in [&["call", "nobody", "x"][..], &["queue", "send", "nobody"], &["stream", "connect", "nobody"]] {
+        let said = runtime.run(&[command, &["--server-timeout", "0.01"]].concat()).failed(3);
+        assert!(said.contains("none came within 10 ms (--server-timeout); start one with `wigwag "), "{said}");
+    }
+}

@@ -43,7 +43,8 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
     if let Some(watch) = launch.claim.watch() {
         poller.add(watch, KEY_NAME, Interest::Readable)?;
     }
-    let control = ControlThread {
+    let is_inherited = launch.claim.is_inherited();
+    let mut control = ControlThread {
         own_uid: rustix::process::geteuid().as_raw(),
         overflow_uid: socket::overflow_uid(),
         reserve: spare_descriptor(),
@@ -61,8 +62,12 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
         last_id: 0,
         accept_again_at: None,
         name_state: NameState::Owned,
+        is_inherited,
         is_told_of_privileges: false,
     };
+    if is_inherited {
+        control.refuse_early();
+    }
     std::thread::Builder::new()
         .name("wigwag-control".into())
         .spawn(move || {
@@ -108,6 +113,8 @@ const INBOX_PAUSE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a name that was lost, and that nobody has, is left alone before it is tried again.
 const NAME_PAUSE: Duration = Duration::from_secs(1);
+/// The longest queue that an inherited listener can have had, unless net.core.somaxconn is far above its habit.
+const INHERITED_QUEUE: usize = 65_536;
 
 struct ControlThread {
     shared: Arc<ServiceShared>,
@@ -130,6 +137,8 @@ struct ControlThread {
     reserve: Option<OwnedFd>,
     accept_again_at: Option<Instant>,
     name_state: NameState,
+    /// Whether the listener is somebody else's, and goes on without this server.
+    is_inherited: bool,
     is_told_of_privileges: bool,
 }
 
@@ -277,6 +286,20 @@ impl ControlThread {
         self.reserve = self.reserve.take().or_else(spare_descriptor);
     }
 
+    /// Who connected before this process listened was told of another, and would watch for that one's end: they are
+    /// asked to come again. It may hit some who came just now, and it ends while others connect without a pause.
+    fn refuse_early(&mut self) {
+        let Some(listener) = self.listener.take() else { return };
+        for _ in 0..INHERITED_QUEUE {
+            let next = PeerSocket::next_queued(&listener, &self.shared.background, &mut self.reserve);
+            let Some(socket) = next else { break };
+            let uid = socket::credentials(&socket).map_or(u32::MAX, |peer| peer.uid);
+            self.refuse(socket, uid, Reason::Later, "it has begun to listen only now: connect again");
+        }
+        self.reserve = self.reserve.take().or_else(spare_descriptor);
+        self.listener = Some(listener);
+    }
+
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             if self.shared.background.are_many() {
@@ -342,6 +365,10 @@ impl ControlThread {
                 their sockets \
                        are in too many epolls: none is let in for a minute";
             return self.refuse(socket, peer.uid, Reason::Refused, why);
+        }
+        if self.shared.background.is_busy_with(peer.uid) {
+            let why = "to close what this user's processes sent takes the server long: none is let in meanwhile";
+            return self.refuse(socket, peer.uid, Reason::Later, why);
         }
         while self.handshakes.len() >= self.options.limits.handshakes {
             if faults::is(Fault::JealousPlaces) || !self.make_room(peer.uid) {
@@ -483,6 +510,7 @@ impl ControlThread {
                 Drained::Open if !hung_up => {}
                 Drained::Open | Drained::Gone => self.end(id, None),
                 Drained::Refused(why) => self.end(id, Some((Reason::Violation, &why))),
+                Drained::Failed(why) => self.end(id, Some((Reason::Refused, &why))),
             };
         }
         let mut buffer = [0u8; MESSAGE_MAX];
@@ -602,7 +630,7 @@ impl ControlThread {
         }
         let wakes = self.shared.quota.wakes(uid);
         match wakes.is_slow() {
-            true => self.shared.background.run(wake),
+            true => self.shared.background.run(uid, wake),
             false => drop(wakes.wake(wake)),
         }
     }
@@ -652,9 +680,11 @@ impl ControlThread {
             self.shared.name_stays(self.claim.take().and_then(|claim| claim.give_back().err()));
             // A forked child may hold it, too, and with it all who are in its queue: it is shut for all who hold it,
             // and the queue is hung up on as closing would. The name has gone before. A child has no control thread,
-            // and so never does this to its parent.
-            socket::hang_up(&listener);
-            while PeerSocket::next_queued(&listener, &self.shared.background, &mut self.reserve).is_some() {}
+            // and so never does this to its parent. An inherited one goes on: its queue is the next server's.
+            if !self.is_inherited {
+                socket::hang_up(&listener);
+                while PeerSocket::next_queued(&listener, &self.shared.background, &mut self.reserve).is_some() {}
+            }
             let head = self.shared.statistics.tables().head;
             head.lock_device.set(0);
             head.lock_inode.set(0);

@@ -29,6 +29,7 @@ use crate::service::quota::QuotaGrant;
 use crate::service::session::{Session, SessionDescriptors};
 use crate::service::shared::ServiceShared;
 use crate::session::agreement::{Agreement, ClockReading, Protocol};
+use crate::session::arrivals::Arrivals;
 use crate::session::background::PeerSocket;
 use crate::session::descriptors::{self, CountsUntil, Inbox, UnderWay};
 use crate::session::peer::Trust;
@@ -233,7 +234,8 @@ impl Handshake {
         };
         let socket = Arc::new(socket);
         let descriptors = offer.agreement.has_descriptors().then(|| {
-            let inbox = Inbox::new(slots, descriptors::PER_SESSION, &shared.background);
+            let arrivals = Arrivals::new(peer.uid, descriptors::PER_SESSION, &shared.background);
+            let inbox = Inbox::new(slots, descriptors::PER_SESSION, arrivals);
             Box::new(SessionDescriptors { inbox, under_way: UnderWay::new(&socket, CountsUntil::Read) })
         });
         let has_copies = trust == Trust::OtherUser && contract.form.keeps_copies_of_other_users();

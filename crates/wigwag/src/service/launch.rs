@@ -24,9 +24,14 @@ pub struct Launch {
 
 impl Launch {
     /// Checks the options and takes the name.
-    pub fn claim(name: &OsStr, options: ListenOptions) -> Result<Launch> {
+    pub fn claim(name: &OsStr, mut options: ListenOptions) -> Result<Launch> {
         options.check()?;
-        let claim = ServiceName::find(name)?.claim(&options.access)?;
+        let place = ServiceName::find(name)?;
+        // Taken out: the claim has a copy, and the socket shall have no other when the server closes that.
+        let claim = match options.listener.take() {
+            Some(listener) => place.claim_for(&listener)?,
+            None => place.claim(&options.access)?,
+        };
         Ok(Launch { claim, options, is_counting: true, accept_queue: None })
     }
 }

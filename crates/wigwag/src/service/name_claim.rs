@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, ErrorKind, Result, shown};
 use crate::faults::{self, Fault};
-use crate::options::Access;
+use crate::options::{Access, InheritedListener};
 use crate::session::name::{Hint, ServiceName};
-use crate::sys::directory::{Directory, Found, Identity};
+use crate::sys::directory::{self, Directory, Found, Identity};
 use crate::sys::fork::ForkGuard;
 use crate::sys::inotify::NameWatch;
 use crate::sys::owner_lock::OwnerLock;
@@ -35,8 +35,11 @@ pub struct NameClaim {
     mode: u32,
     /// The user who took the name: a process that cannot act as that user any more cannot remove it either.
     user: u32,
-    lock: OwnerLock,
+    /// `None`: the directory lets this user have none, and the socket is somebody else's, so that it goes without.
+    lock: Option<OwnerLock>,
     watch: Option<NameWatch>,
+    /// Whether the socket is somebody else's, and so is neither made again nor removed.
+    is_inherited: bool,
     is_given_back: bool,
     fork: ForkGuard,
 }
@@ -61,6 +64,11 @@ impl ServiceName {
     /// Server: takes the name. The socket is bound, has its mode, and does not listen yet.
     pub fn claim(&self, access: &Access) -> Result<NameClaim> {
         NameClaim::take(self, access)
+    }
+
+    /// Server: takes the name for a socket that listens at it already.
+    pub fn claim_for(&self, listener: &InheritedListener) -> Result<NameClaim> {
+        NameClaim::inherit(self, listener)
     }
 }
 
@@ -87,11 +95,72 @@ impl NameClaim {
             bound,
             mode,
             user: own_user(),
-            lock,
+            lock: Some(lock),
             watch,
+            is_inherited: false,
             is_given_back: false,
             fork: ForkGuard::new(),
         })
+    }
+
+    fn inherit(place: &ServiceName, listener: &InheritedListener) -> Result<NameClaim> {
+        let unfit = |why: &str| {
+            let number = listener.as_fd().as_raw_fd();
+            let path = shown(&place.path());
+            let sentence =
+                format!("the listener that was handed over (descriptor {number}) is not one for {path}: {why}");
+            Error::new(ErrorKind::InvalidConfiguration, sentence)
+        };
+        let path = socket::check_listener(listener).map_err(|why| unfit(&why))?;
+        let path = path.ok_or_else(|| unfit("it has no path, where clients look for one"))?;
+        let directory = place.own_directory()?;
+        let bound = directory.identity(place.socket())?;
+        let Some(bound) = bound.filter(|bound| directory::identity_at(&path) == Some(*bound)) else {
+            return Err(unfit(&format!("it listens at {}", shown(&path))));
+        };
+        match directory.look(place.socket())? {
+            Found::Socket { uid } if uid == own_user() => {}
+            Found::Socket { uid } => {
+                return Err(unfit(&format!(
+                    "the file belongs to user {uid}, and this server is user {}'s, so that clients would trust \
+                     neither; give it to that user, under systemd with SocketUser=",
+                    own_user()
+                )));
+            }
+            Found::Nothing | Found::Other => return Err(unfit("what is there now is no socket")),
+        }
+        place.check_elsewhere()?;
+        let lock = match take_lock(place, &directory) {
+            Ok(lock) => Some(lock),
+            // The socket says who is served, and so a lock says nothing more, but where observers may look.
+            Err(error) if matches!(error.os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {
+                trace::unobservable(&place.path(), &error);
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let socket = listener.as_fd().try_clone_to_owned();
+        let socket = socket.map_err(|error| Error::io("copy the descriptor of a listener", error))?;
+        let _ = socket::refuse_descriptors(&socket); // of all who come from now on
+        Ok(NameClaim {
+            place: place.clone(),
+            home: directory.real_path(),
+            directory,
+            socket: Some(socket),
+            bound,
+            mode: 0,
+            user: own_user(),
+            lock,
+            watch: None,
+            is_inherited: true,
+            is_given_back: false,
+            fork: ForkGuard::new(),
+        })
+    }
+
+    /// Whether the socket is somebody else's, who may hold it, too.
+    pub fn is_inherited(&self) -> bool {
+        self.is_inherited
     }
 
     /// Gives the name back, as dropping does.
@@ -135,7 +204,7 @@ impl NameClaim {
 
     /// Device and inode of the lock file: the process that has them and this lock is the same server.
     pub fn lock_identity(&self) -> Identity {
-        self.lock.identity()
+        self.lock.as_ref().map_or((0, 0), OwnerLock::identity)
     }
 
     /// Writes into the lock file where observers may look: a descriptor of this process. Only a hint, which they check,
@@ -143,20 +212,25 @@ impl NameClaim {
     pub fn announce(&self, memory: impl AsFd) {
         let Some(number) = process::own_number() else { return }; // without `/proc` nobody could look either
         let hint = Hint { process: number, fd: memory.as_fd().as_raw_fd() as u32 };
-        if let Err(error) = self.lock.write(&self.directory, &hint.text()) {
+        let Some(lock) = &self.lock else { return };
+        if let Err(error) = lock.write(&self.directory, &hint.text()) {
             trace::unobservable(&self.path(), &error);
         }
     }
 
-    /// Whether the kernel refuses descriptors from all who will connect, as it was told before any of them could.
+    /// Whether the kernel refuses descriptors from all who will connect, as it was told before any of them could. Who
+    /// connected to an inherited listener before may have sent some.
     pub fn refuses_descriptors(&self) -> bool {
-        self.socket.as_ref().is_some_and(|socket| socket::refuse_descriptors(socket).is_ok())
+        !self.is_inherited && self.socket.as_ref().is_some_and(|socket| socket::refuse_descriptors(socket).is_ok())
     }
 
     /// Starts to listen, once.
     pub fn listen(&mut self) -> Result<OwnedFd> {
         let socket = self.socket.take().expect("a claim listens once");
-        socket::start_listening(&socket)?;
+        match self.is_inherited {
+            true => socket::listen_anew(&socket)?,
+            false => socket::start_listening(&socket)?,
+        }
         Ok(socket)
     }
 
@@ -177,7 +251,7 @@ impl NameClaim {
     #[cold]
     pub fn look_after(&mut self) -> Result<Aftermath> {
         self.watch.iter().for_each(NameWatch::clear);
-        if self.is_whole()? || faults::is(Fault::ForsakenName) {
+        if self.is_inherited || self.is_whole()? || faults::is(Fault::ForsakenName) {
             return Ok(Aftermath::Kept);
         }
         self.take_again()
@@ -189,25 +263,32 @@ impl NameClaim {
 
     fn is_whole(&self) -> Result<bool> {
         Ok(!self.has_left()
-            && self.lock.has_name(&self.directory)?
+            && self.has_lock(&self.directory)?
             && self.directory.identity(self.place.socket())? == Some(self.bound))
+    }
+
+    fn has_lock(&self, directory: &Directory) -> Result<bool> {
+        self.lock.as_ref().map_or(Ok(false), |lock| lock.has_name(directory))
     }
 
     fn take_again(&mut self) -> Result<Aftermath> {
         let moved = if self.has_left() { Some(self.directory_again()?) } else { None };
         let directory = moved.as_ref().unwrap_or(&self.directory);
-        let again = if self.lock.has_name(directory)? { None } else { Some(take_lock(&self.place, directory)?) };
-        let lock = again.as_ref().unwrap_or(&self.lock);
+        let again = if self.has_lock(directory)? { None } else { Some(take_lock(&self.place, directory)?) };
+        let lock = again.as_ref().or(self.lock.as_ref());
         let is_bound = directory.identity(self.place.socket())? == Some(self.bound);
         let watch = NameWatch::new(); // before the socket, as at first
-        let fresh = if is_bound { None } else { Some(self.bind_again(directory, lock, again.is_some())?) };
+        let fresh = match lock {
+            Some(lock) if !is_bound => Some(self.bind_again(directory, lock, again.is_some())?),
+            _ => None,
+        };
         // From here on nothing fails.
         if let Some(directory) = moved {
             self.remove_own(); // in the directory as it is called now, or from the one that is gone
             self.directory = directory;
         }
-        if let Some(lock) = again {
-            self.lock = lock;
+        if again.is_some() {
+            self.lock = again;
         }
         let listener = fresh.map(|(socket, bound)| {
             self.bound = bound;
@@ -240,10 +321,12 @@ impl NameClaim {
     fn remove_own(&self) -> Vec<Error> {
         let mut errors = Vec::new();
         let mut attempt = |result: Result<()>| errors.extend(result.err());
-        let has_lock = self.lock.has_name(&self.directory);
+        let has_lock = self.has_lock(&self.directory);
         // The socket first: a process that finds the lock file gone must not find our socket.
         match self.directory.identity(self.place.socket()) {
-            Ok(there) if there == Some(self.bound) => attempt(self.directory.try_remove(self.place.socket())),
+            Ok(there) if there == Some(self.bound) && !self.is_inherited => {
+                attempt(self.directory.try_remove(self.place.socket()))
+            }
             Ok(_) => {}
             Err(error) => attempt(Err(error)),
         }

@@ -15,8 +15,9 @@ use crate::service::abandonment::Abandonment;
 use crate::service::quota::QuotaGrant;
 use crate::service::shared::{Command, ServiceShared};
 use crate::session::agreement::Agreement;
+use crate::session::arrivals::{Loss, PeerDescriptors};
 use crate::session::background::PeerSocket;
-use crate::session::descriptors::{self, Drained, Found, Inbox, PeerDescriptors, UnderWay};
+use crate::session::descriptors::{self, Drained, Found, Inbox, UnderWay};
 use crate::session::peer::Trust;
 use crate::session::protocol::{FromServer, Reason};
 use crate::statistics::SessionEntry;
@@ -91,8 +92,8 @@ pub struct SessionDescriptors {
 pub enum Carried {
     /// So many as its head says.
     All(PeerDescriptors),
-    /// This process may have no more, and some were lost: the request is answered so.
-    Lost,
+    /// They were lost: the request is answered so.
+    Lost(Loss),
     /// The session ends for a reason that was told.
     Refused,
 }
@@ -110,15 +111,22 @@ impl Session {
         let mut found = inbox.take(slot, sequence, count as usize);
         if matches!(found, Found::Nothing) {
             // The message was sent before the turn was passed, which has been seen: it is here now, or never will be.
-            if let Drained::Refused(why) = self.drain_descriptors(inbox) {
-                self.condemn(why);
-                return Carried::Refused;
+            match self.drain_descriptors(inbox) {
+                Drained::Open | Drained::Gone => {}
+                Drained::Refused(why) => {
+                    self.condemn(why);
+                    return Carried::Refused;
+                }
+                Drained::Failed(why) => {
+                    self.end(Reason::Refused, why);
+                    return Carried::Refused;
+                }
             }
             found = inbox.take(slot, sequence, count as usize);
         }
         match found {
             Found::Whole(descriptors) => return Carried::All(descriptors),
-            Found::Cut => return Carried::Lost,
+            Found::Lost(loss) => return Carried::Lost(loss),
             Found::Miscounted(sent) => self.condemn(format!("{what}, and {sent} were sent")),
             Found::Nothing => self.condemn(format!("{what}, and no message came with them")),
         }
@@ -128,7 +136,7 @@ impl Session {
     /// Takes in what the client has sent.
     pub fn drain_descriptors(&self, inbox: &Inbox) -> Drained {
         // Acquire, as in `is_answered`. A client sends the next request's once it has seen the last one's reply.
-        let due = |slot: usize| slot::next_sequence(self.answered[slot].load(Ordering::Acquire));
+        let due = |slot: usize| Some(slot::next_sequence(self.answered[slot].load(Ordering::Acquire)));
         inbox.drain(&self.socket, due)
     }
 
@@ -173,7 +181,7 @@ impl Session {
         }
         let (id, server) = (self.id, Weak::clone(&self.shared));
         let (socket, wakes) = (Arc::clone(&self.socket), Arc::clone(wakes));
-        shared.background.run(move || {
+        shared.background.run(self.peer.uid, move || {
             socket.ring_begins();
             if wakes.wake(|| ring(&socket))
                 && let Some(shared) = server.upgrade()

@@ -119,6 +119,20 @@ macro_rules! listen_settings {
             self
         }
 
+        /// Serves on a socket that was handed over, in the place of one that `bind` makes:
+        /// [`ListenOptions::from_listener`] says more.
+        ///
+        /// ```no_run
+        /// use std::os::fd::{FromRawFd, OwnedFd};
+        /// // SAFETY: systemd has left the first one for us, and nobody else takes it.
+        /// let socket = unsafe { OwnedFd::from_raw_fd(3) };
+        #[doc = concat!("let builder = ", $builder, ".from_listener(socket);")]
+        /// ```
+        pub fn from_listener(mut self, listener: std::os::fd::OwnedFd) -> Self {
+            self.options = self.options.from_listener(listener);
+            self
+        }
+
         /// Lets another user in. What it writes is copied before this program sees it; [`Access`] and SECURITY.md say
         /// more.
         ///

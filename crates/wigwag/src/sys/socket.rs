@@ -1,9 +1,12 @@
 //! Unix seqpacket sockets (unix(7)): messages with borders, descriptors in flight (cmsg(3)), and who is at the other
 //! end.
 
+use std::ffi::OsStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
-    listen, recvmsg, sendmsg, shutdown, socket_with, socketpair,
+    getsockname, listen, recvmsg, sendmsg, shutdown, socket_with, socketpair, sockopt,
 };
 
 use crate::error::{Error, Result};
@@ -56,6 +59,35 @@ pub fn start_listening(socket: &OwnedFd) -> Result<()> {
     listen(socket, 4096).map_err(|error| Error::io("listen on a socket", error))
 }
 
+/// Says why a descriptor is no socket that clients can connect to; else where it listens, if that is a path.
+pub fn check_listener(listener: impl AsFd) -> std::result::Result<Option<PathBuf>, String> {
+    let failed = |error: Errno| match error {
+        Errno::NOTSOCK => "it is no socket".to_owned(),
+        other => format!("it cannot be looked at ({other})"),
+    };
+    if sockopt::socket_domain(&listener).map_err(failed)? != AddressFamily::UNIX {
+        return Err("it is no Unix socket".into());
+    }
+    if sockopt::socket_type(&listener).map_err(failed)? != SocketType::SEQPACKET {
+        return Err("it is a Unix socket of another type: make one of type SOCK_SEQPACKET, under systemd with \
+                    ListenSequentialPacket="
+            .into());
+    }
+    if !sockopt::socket_acceptconn(&listener).map_err(failed)? {
+        return Err("it does not listen".into());
+    }
+    let address = getsockname(&listener).map_err(failed)?;
+    let address = SocketAddrUnix::try_from(address).map_err(failed)?;
+    Ok(address.path_bytes().map(|bytes| PathBuf::from(OsStr::from_bytes(bytes))))
+}
+
+/// Listens anew on a socket on which another process may have listened before. The kernel tells clients who called
+/// `listen` last when they connected, and by that they know whose end to watch for: from here on, this process's.
+pub fn listen_anew(listener: &OwnedFd) -> Result<()> {
+    rustix::io::ioctl_fionbio(listener, true).map_err(|error| Error::io("make a socket non-blocking", error))?;
+    start_listening(listener)
+}
+
 /// Connects without waiting: `AGAIN` means that the server's backlog is full.
 pub fn connect_to(socket: &OwnedFd, address: &SocketAddrUnix) -> rustix::io::Result<()> {
     retry(|| connect(socket, address))
@@ -84,16 +116,21 @@ pub fn who_listens(address: &SocketAddrUnix) -> Result<Listener> {
         Ok(()) => {}
     }
     let peer = credentials(&probe)?;
-    let is_gone = match peer_pidfd(&probe, &peer) {
+    let is_gone = has_gone(&peer_pidfd(&probe, &peer));
+    Ok(if is_gone { Listener::Gone } else { Listener::Somebody })
+}
+
+/// Whether a process is over, by what was learned of it.
+pub fn has_gone(pidfd: &Result<Option<OwnedFd>>) -> bool {
+    match pidfd {
         Ok(Some(pidfd)) => {
             let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+            poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
         }
         Ok(None) => false,
         // How older kernels say that the process is gone.
         Err(error) => matches!(error.os_error(), Some(libc::EINVAL | libc::ESRCH)),
-    };
-    Ok(if is_gone { Listener::Gone } else { Listener::Somebody })
+    }
 }
 
 /// Accepts one connection: non-blocking, closed on exec.
@@ -104,6 +141,12 @@ pub fn accept(listener: impl AsFd) -> rustix::io::Result<OwnedFd> {
 /// Ends both directions, so that the other end is told at once whoever still holds the descriptor.
 pub fn hang_up(socket: impl AsFd) {
     let _ = shutdown(socket, Shutdown::Both);
+}
+
+/// Whether an error means that the other end is gone. Any other says nothing about it: the kernel has no memory, or a
+/// filter of system calls refused one.
+pub fn is_end(error: Errno) -> bool {
+    matches!(error, Errno::CONNRESET | Errno::PIPE | Errno::NOTCONN)
 }
 
 /// Sends one message without waiting, with descriptors.
