@@ -3,8 +3,9 @@
 //! Needs the feature `tokio`. Types have the names of the blocking ones and speak the same protocol over the same
 //! memory: one side of a session may be blocking and the other asynchronous. What waits is a task: the epoll descriptor
 //! in which a blocking caller would sleep is given to tokio's own reactor, so idle costs nothing, and a ring or the
-//! other side's death wakes the task. Both runtimes will do, the current-thread and the multi-thread one, if their
-//! input and output are enabled (`enable_io`, `enable_all`).
+//! other side's death wakes the task. The one exception is [`Semaphore`]: a futex can be watched by no reactor, so a
+//! thread sleeps for its tasks while any waits. Both runtimes will do, the current-thread and the multi-thread one, if
+//! their input and output are enabled (`enable_io`, `enable_all`).
 //!
 //! ```
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,10 +41,13 @@
 //!
 //! [tokio]: https://tokio.rs
 
-#[cfg(feature = "tower")]
-pub use crate::exchange::tokio::ClientService;
 pub use crate::exchange::tokio::{
     Client, Loan, Pending, Reply, Server, TypedClient, TypedLoan, TypedPending, TypedReply, TypedServer,
 };
+#[cfg(feature = "tower")]
+pub use crate::exchange::tokio::{ClientService, ResponseFuture};
 pub use crate::queue::tokio::{Receiver, Sender, TypedReceiver, TypedSender};
-pub use crate::stream::tokio::{Incoming, ReadHalf, Stream, StreamListener, WriteHalf};
+pub use crate::semaphore::tokio::Semaphore;
+#[cfg(feature = "axum")]
+pub use crate::stream::tokio::StreamAddress;
+pub use crate::stream::tokio::{Incoming, ReadHalf, ReuniteError, Stream, StreamListener, WriteHalf};

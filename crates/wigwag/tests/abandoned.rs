@@ -137,3 +137,37 @@ fn w11_a_future_that_is_dropped_leaves_its_place_and_the_next_one_is_woken_all_t
         });
     }
 }
+
+#[test]
+fn a_task_can_tell_a_call_that_was_given_up_from_a_session_that_is_over() {
+    let ground = Ground::new();
+    let mut server = Server::bind(ground.socket()).unwrap();
+    let client = Client::connect(ground.socket()).unwrap();
+    let mut process = killed_caller(ground.socket().to_str().unwrap());
+    let killed = server.recv().unwrap();
+    let first = client.loan(8).unwrap().send().unwrap();
+    let given_up = server.recv().unwrap();
+    let mut other = killed_caller(ground.socket().to_str().unwrap());
+    let kept = server.recv().unwrap();
+    let requests = [&killed, &given_up, &kept];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        for request in requests {
+            // A future that is dropped after a poll loses nothing for the next one.
+            assert!(tokio::time::timeout(Duration::ZERO, request.abandoned()).await.is_err());
+        }
+        drop(first);
+        given_up.abandoned().await;
+        given_up.abandoned().await; // it stays so
+        assert!(!given_up.is_session_over() && !kept.is_abandoned());
+        process.kill();
+        killed.abandoned().await;
+        assert!(killed.is_session_over() && !kept.is_abandoned());
+    });
+    assert!(!kept.is_session_over() && !given_up.is_session_over(), "each session is over by itself");
+    drop(client);
+    eventually("the session that was left is over", || given_up.is_session_over());
+    assert!(!kept.is_abandoned());
+    other.kill();
+    assert!(kept.wait_abandoned(LIMIT) && kept.is_session_over());
+}

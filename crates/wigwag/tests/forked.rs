@@ -83,6 +83,39 @@ fn play(name: &str) {
 }
 
 #[test]
+fn l11_what_a_parent_has_attached_counts_for_no_forked_child() {
+    play("attached");
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn attached() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    role("attached", |_, arguments| {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(120), maximum: Some(120) }).unwrap();
+        let server = Server::builder().descriptors(true).bind(arguments[0]).unwrap();
+        let connect = || Client::builder().descriptors(true).connect(arguments[0]).unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let client = connect();
+        let mut loans = [client.loan(0).unwrap(), client.loan(0).unwrap()];
+        (0..30).for_each(|index| loans[index / 16].attach(&file).unwrap());
+        assert_eq!(loans[1].attach(&file).unwrap_err().kind(), ErrorKind::Full);
+        in_child("a session of its own", || {
+            let client = connect();
+            let mut loan = client.loan(0).unwrap();
+            (0..16).for_each(|_| loan.attach(&file).unwrap());
+            drop(loan);
+            let mut loan = client.loan(0).unwrap();
+            (0..16).for_each(|_| loan.attach(&file).unwrap());
+        });
+        assert_eq!(loans[1].attach(&file).unwrap_err().kind(), ErrorKind::Full);
+        drop(loans);
+        client.loan(0).unwrap().attach(&file).unwrap();
+        drop(server);
+    });
+}
+
+#[test]
 fn w12_requests_in_a_forked_child_are_errors() {
     play("requests");
 }

@@ -116,7 +116,7 @@ version = "0.0.0"
 edition = "2024"
 
 [dependencies]
-wigwag = {{ path = "{}", features = ["tokio", "tower", "postcard", "serde", "tracing"] }}
+wigwag = {{ path = "{}", features = ["axum", "tokio", "tower", "postcard", "serde", "tracing"] }}
 # What examples use of others, in the open or hidden; the names that they make up are hidden.
 wigwag-testing = {{ path = "{}" }}
 tempfile = "3"
@@ -125,6 +125,7 @@ tower = {{ version = "0.5", default-features = false, features = ["limit", "load
 serde = {{ version = "1", features = ["derive"] }}
 futures-core = "0.3"
 tower-service = "0.3"
+axum = {{ version = "0.8", default-features = false, features = ["http1", "tokio"] }}
 signal-hook = "*"
 rustix = {{ version = "1", features = ["event", "process"] }}
 

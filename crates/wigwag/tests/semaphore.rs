@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
@@ -615,4 +616,31 @@ fn many_processes_share_few_permits_and_none_is_lost() {
     }
     drop(members);
     eventually("all permits are back", || semaphore.available() == 3);
+}
+
+#[test]
+fn a_permit_that_keeps_its_semaphore_is_given_back_by_another_thread_and_closes_it_last() {
+    let _guard = no_process_starts();
+    let ground = Ground::new();
+    let observer = Semaphore::open(named(&ground), 3).unwrap();
+    let semaphore = Arc::new(Semaphore::open(named(&ground), 3).unwrap());
+    drop((semaphore.acquire_owned().unwrap(), semaphore.acquire_many_owned(2).unwrap()));
+    assert_eq!(observer.available(), 3, "given back");
+    let one = semaphore.acquire_owned().unwrap();
+    let two = semaphore.acquire_many_owned(2).unwrap();
+    assert_eq!((one.recovered(), two.len(), two.recovered(), observer.available()), (false, 2, 0, 0));
+    assert_eq!(semaphore.try_acquire_owned().unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(semaphore.try_acquire_many_owned(2).unwrap_err().kind(), ErrorKind::Full);
+    let error = semaphore.acquire_owned_timeout(Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TimedOut { .. }));
+    let error = semaphore.acquire_many_owned_timeout(3, Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TimedOut { .. }));
+    drop(semaphore); // what is held keeps it
+    assert_eq!(observer.available(), 0);
+    std::thread::spawn(move || drop(two)).join().unwrap();
+    assert_eq!(observer.available(), 2);
+    drop(observer);
+    assert_eq!(Semaphore::open(named(&ground), 4).unwrap_err().kind(), ErrorKind::ContractMismatch);
+    drop(one);
+    assert_eq!(Semaphore::open(named(&ground), 4).unwrap().available(), 4);
 }

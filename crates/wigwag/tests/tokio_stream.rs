@@ -590,3 +590,80 @@ fn a_death_behind_a_flood_of_rings_is_heard() {
         assert_eq!(reading.await.unwrap_err().kind(), Io::ConnectionReset);
     });
 }
+
+// ---- without waiting, and halves that come together again -----------------------------------------------------------
+
+#[test]
+fn who_waits_until_it_is_readable_reads_without_waiting_also_the_end() {
+    on_both(|| async {
+        let (mut one, mut other) = pair().await;
+        assert_eq!(one.try_read(&mut [0; 8]).unwrap_err().kind(), Io::WouldBlock);
+        assert_eq!(one.try_read(&mut []).unwrap(), 0, "no room");
+        for _ in 0..100 {
+            // A future that is dropped takes nothing, neither before the bytes are there nor when they are.
+            assert!(Box::pin(one.readable()).as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let (readable, written) = tokio::join!(one.readable(), other.write_all(b"ping"));
+            readable.and(written).unwrap();
+            one.readable().await.unwrap();
+            let mut bytes = [0; 8];
+            assert_eq!((one.try_read(&mut bytes).unwrap(), &bytes[..4]), (4, &b"ping"[..]));
+            assert_eq!(one.try_read(&mut bytes).unwrap_err().kind(), Io::WouldBlock);
+        }
+        drop(other);
+        one.readable().await.unwrap();
+        assert_eq!(one.try_read(&mut [0; 8]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn who_waits_until_it_is_writable_writes_without_waiting() {
+    on_both(|| async {
+        let (mut one, mut other) = pair().await;
+        let mut count = 0;
+        let error = loop {
+            match one.try_write(&[7; 1000]) {
+                Ok(written) => count += written,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.kind(), count), (Io::WouldBlock, 4096));
+        assert_eq!(one.try_write_vectored(&[IoSlice::new(b"x")]).unwrap_err().kind(), Io::WouldBlock);
+        assert!(Box::pin(one.writable()).as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let (writable, read) = tokio::join!(one.writable(), async {
+            other.readable().await?;
+            other.try_read(&mut [0; 4096])
+        });
+        writable.unwrap();
+        assert!(read.unwrap() > 0 && one.try_write(&[7; 10]).unwrap() == 10);
+        while one.try_write(&[7; 1000]).is_ok() {}
+        let (writable, ()) = tokio::join!(one.writable(), async { drop(other) });
+        assert_eq!(writable.unwrap_err().kind(), Io::BrokenPipe);
+        assert_eq!(one.try_write(b"x").unwrap_err().kind(), Io::BrokenPipe);
+    });
+}
+
+#[test]
+fn halves_of_one_stream_become_one_again_and_those_of_two_come_back() {
+    on_both(|| async {
+        let (one, mut other) = pair().await;
+        let (reading, mut writing) = one.into_split();
+        writing.write_all(b"half").await.unwrap();
+        let (stranger, mut writing_of_stranger) = pair().await.0.into_split();
+        let error = reading.reunite(writing_of_stranger).unwrap_err();
+        assert!(error.to_string().contains("different streams"), "{error}");
+        let wigwag::tokio::ReuniteError(reading, kept) = error;
+        writing_of_stranger = kept;
+        let error = writing.reunite(stranger).unwrap_err();
+        drop((error.0, writing_of_stranger));
+        let mut one = reading.reunite(error.1).unwrap();
+        one.write_all(b" whole").await.unwrap();
+        let mut bytes = [0; 10];
+        other.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"half whole");
+        other.write_all(b"back").await.unwrap();
+        one.readable().await.unwrap();
+        assert_eq!(one.try_read(&mut bytes).unwrap(), 4);
+        drop(one); // both directions end
+        assert_eq!(other.read(&mut bytes).await.unwrap(), 0);
+    });
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tower::{Service, ServiceBuilder, ServiceExt};
-use wigwag::tokio::{Client, Server};
+use wigwag::tokio::{Client, ResponseFuture, Server};
 use wigwag::{Error, ErrorKind};
 use wigwag_testing::{Ground, LIMIT};
 
@@ -131,6 +131,29 @@ fn a_dead_session_is_said_by_poll_ready() {
         }
         let error = error.expect("a service of a dead session stays ready");
         assert!(matches!(kind(&error), Some(ErrorKind::ServerClosed { .. } | ErrorKind::PeerDied { .. })), "{error}");
+    });
+}
+
+#[test]
+fn a_service_can_be_shared_state_and_its_future_has_a_name() {
+    fn as_state<T: Clone + Send + Sync + 'static>(state: T) -> T {
+        state
+    }
+    run(async {
+        let ground = Ground::new();
+        let mut server = Server::bind(ground.socket()).unwrap();
+        tokio::spawn(async move { server.serve(async |request| request.reverse()).await });
+        let service = as_state(Client::connect(ground.socket()).await.unwrap().into_service());
+        let futures = (0..4).map(|_| {
+            let mut service = service.clone();
+            tokio::spawn(async move {
+                let future: ResponseFuture = service.ready().await?.call(b"abc".to_vec());
+                future.await.map(|reply| reply.to_vec())
+            })
+        });
+        for future in futures.collect::<Vec<_>>() {
+            assert_eq!(future.await.unwrap().unwrap(), b"cba");
+        }
     });
 }
 

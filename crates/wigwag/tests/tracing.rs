@@ -125,6 +125,27 @@ fn workshop() {
 }
 
 #[test]
+#[ignore = "a role: other tests start it as a process"]
+fn blind() {
+    role("blind", |link, arguments| {
+        tracing::subscriber::set_global_default(Writer).unwrap();
+        wigwag_testing::others::without_call(libc::SYS_inotify_init1);
+        let waiting = Client::builder().server_timeout(Duration::from_millis(1)).connect(arguments[0]);
+        assert_eq!(waiting.unwrap_err().kind(), ErrorKind::NotRunning);
+        link.tell(LINES.lock().unwrap().join("; "));
+    });
+}
+
+#[test]
+fn c9_who_waits_for_a_server_and_cannot_be_told_of_it_says_so_once() {
+    let ground = Ground::new();
+    let mut blind = Process::start("blind", [ground.socket().as_os_str()]);
+    let lines = blind.hear();
+    assert_eq!(lines.matches("the directory cannot be watched").count(), 1, "{lines}");
+    blind.join();
+}
+
+#[test]
 fn what_happens_beside_the_calls_is_told_and_the_calls_are_not() {
     tracing::subscriber::set_global_default(Writer).unwrap();
     let ground = Ground::new();

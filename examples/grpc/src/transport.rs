@@ -2,13 +2,11 @@
 
 use std::error::Error;
 use std::future::Future;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io;
 
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_stream::{Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -27,11 +25,10 @@ pub async fn serve<S>(
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let service = WorkServer::new(Worker).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX);
-    let connections = incoming.map(|stream| stream.map(Connection));
-    Server::builder().add_service(service).serve_with_incoming_shutdown(connections, stop).await
+    Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, stop).await
 }
 
 /// A channel over what `connect` connects; again whenever the old one is gone.
@@ -52,45 +49,4 @@ where
     });
     // The address is said to nobody: it only has to be one.
     Endpoint::from_static("http://wigwag.invalid").connect_with_connector(connector).await
-}
-
-/// A stream as tonic's server wants it.
-struct Connection<S>(S);
-
-impl<S> Connected for Connection<S> {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) {}
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, into)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, from)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        from: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, from)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
-    }
 }

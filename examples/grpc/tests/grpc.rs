@@ -11,11 +11,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Server};
 use tonic::{Code, Request};
 use wigwag_grpc::messages::{Bytes, Number, Span};
 use wigwag_grpc::work_client::WorkClient;
-use wigwag_grpc::{channel, serve};
+use wigwag_grpc::work_server::WorkServer;
+use wigwag_grpc::{Worker, channel, serve};
 use wigwag_testing::{Ground, LIMIT};
 
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +95,28 @@ fn unary_calls_and_their_errors() {
         drop(client);
         serving.end().await;
     });
+}
+
+#[test]
+fn a_handler_finds_who_is_at_the_other_end_of_its_stream() {
+    let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
+    let limited = |test| async { timeout(LIMIT, test).await.expect("it never ended") };
+    runtime.block_on(limited(Box::pin(async {
+        let ground = Ground::new();
+        let incoming = wigwag::tokio::StreamListener::bind(ground.socket()).unwrap().incoming();
+        let (told, mut hears) = tokio::sync::mpsc::unbounded_channel();
+        let tell = move |request: Request<()>| {
+            told.send(request.extensions().get::<wigwag::Peer>().copied()).unwrap();
+            Ok(request)
+        };
+        let service = WorkServer::with_interceptor(Worker, tell);
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        let path = ground.socket();
+        let channel = channel(move || wigwag::tokio::Stream::connect(path.clone())).await.unwrap();
+        WorkClient::new(channel).invert(Bytes { data: vec![1] }).await.unwrap();
+        let peer = hears.recv().await.unwrap().expect("the request has it");
+        assert_eq!(peer.pid, std::process::id() as i32);
+    })));
 }
 
 #[test]

@@ -162,6 +162,14 @@ pub struct Waiter {
     need: u32,
 }
 
+#[cfg(all(feature = "tokio", not(loom)))]
+impl Waiter {
+    /// Its place in the order: it is called after those with a lower one.
+    pub fn ticket(&self) -> u64 {
+        self.ticket
+    }
+}
+
 /// The words of a semaphore.
 #[derive(Clone, Copy, Debug)]
 pub struct PermitTable<'a> {
@@ -434,6 +442,33 @@ impl<'a> PermitTable<'a> {
     }
 }
 
+/// What a thread needs that sleeps for several waiters of its process: see `semaphore::tokio`.
+#[cfg(all(feature = "tokio", not(loom)))]
+impl PermitTable<'_> {
+    /// The waiter does not want anything any more, and its slot cannot be left yet, because a thread of its process may
+    /// be about to sleep on its word: from here on nobody counts it, and that thread does not sleep. Newcomers may
+    /// barge again, because this waiter may be the one that forbade it. The caller goes on with
+    /// [`call_next`](Self::call_next), and [leaves](Self::leave) once no thread sleeps there.
+    pub fn give_up(&self, waiter: &Waiter) {
+        self.waiter_slots[waiter.waiter_slot].call.swap(PASSED_OVER, Ordering::Relaxed);
+        self.wait_queue.flags.fetch_and(!CLOSED, Ordering::Relaxed);
+    }
+
+    /// Keeps a thread from sleeping on the word of this waiter, or makes [`ring`](crate::sys::futex::ring) wake it, by
+    /// a call that nobody else made. Whether it was not called already. Whoever takes the call back looks whether it
+    /// [is next](Self::is_next), because a call that others would have made meanwhile is lost in this one.
+    pub fn call_falsely(&self, waiter: &Waiter) -> bool {
+        let call = &self.waiter_slots[waiter.waiter_slot].call;
+        // Relaxed: nothing is told by it; partner: `announce`.
+        call.compare_exchange(0, self.name_a_call(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether the waiter has been called since it announced itself last, or passed over.
+    pub fn is_called(&self, waiter: &Waiter) -> bool {
+        self.call_of(waiter).load(Ordering::Relaxed) != 0 // advice: `announce` orders what follows
+    }
+}
+
 /// What one process knows of the calls that have not been answered: in private memory, by its own clock.
 #[derive(Debug, Default)]
 pub struct CallWatch {
@@ -584,6 +619,39 @@ mod tests {
         table.leave(waiter);
         table.give_back(0);
         assert!(table.try_take(holder(2), 0).is_some());
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn who_gave_up_counts_no_more_although_its_slot_is_not_left_yet() {
+        let memory = Memory::new(1, 3);
+        let table = memory.table();
+        let [first, second] = [2, 3].map(|id| table.line_up(holder(id), 1).unwrap());
+        assert!(first.ticket() < second.ticket());
+        table.announce(&first);
+        table.announce(&second);
+        table.close();
+        assert!(!table.is_next(&second) && !table.is_called(&first));
+        table.give_up(&first);
+        assert!(table.is_called(&first), "nobody sleeps on its word");
+        assert!(table.is_next(&second) && !table.is_closed());
+        assert!(std::ptr::eq(table.call_next().unwrap(), table.call_of(&second)));
+        table.leave(first);
+        table.leave(second);
+        assert!(table.is_quiet());
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn a_false_call_keeps_nobody_from_its_turn() {
+        let memory = Memory::new(1, 1);
+        let table = memory.table();
+        let waiter = table.line_up(holder(1), 1).unwrap();
+        table.announce(&waiter);
+        assert!(table.call_falsely(&waiter) && table.is_called(&waiter) && !table.call_falsely(&waiter));
+        assert!(table.call_next().is_none(), "it is believed to be on its way");
+        table.announce(&waiter);
+        assert!(!table.is_called(&waiter) && table.is_next(&waiter));
     }
 
     #[test]

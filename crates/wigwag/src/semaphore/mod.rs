@@ -18,13 +18,18 @@
 //! |---|---|
 //! | permits and the wait queue, as algorithms that are handed their words | [`permits::table`] |
 //! | the file: how it comes and goes, who has it open | [`permits::file`], [`permits::claims`] |
-//! | blocking | `semaphore` |
+//! | blocking | `semaphore`; permits that keep it: `owned_permit` |
+//! | for tasks, and the thread that sleeps for them | `tokio` |
 //!
 //! docs/design/semaphore.md has the reasons.
 
+mod owned_permit;
 mod semaphore;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) mod tokio;
 
 #[cfg(doc)]
 use crate::permits;
 
+pub use owned_permit::{OwnedPermit, OwnedPermits};
 pub use semaphore::{Permit, Permits, Semaphore, SemaphoreBuilder};

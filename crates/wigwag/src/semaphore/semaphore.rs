@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::mem::{self, ManuallyDrop};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,6 +11,8 @@ use crate::error::{Error, ErrorKind, Result, shown};
 use crate::faults::{self, Fault};
 use crate::permits::file::{PERMITS_MAX, PermitFile};
 use crate::permits::table::{CallWatch, LATE_NS, Taken, Waiter};
+#[cfg(all(feature = "tokio", not(loom)))]
+use crate::permits::table::{Holder, PermitTable};
 use crate::session::name::ServiceName;
 use crate::sync::{self, AtomicU32, Ordering};
 use crate::sys::clock;
@@ -18,15 +21,15 @@ use crate::wait::runtime_guard;
 
 /// The longest sleep of a waiter before it looks itself. With [`SWEEP_EVERY_WAITING`] it is how soon a death is
 /// noticed.
-const SLICE: Duration = Duration::from_millis(50);
+pub(super) const SLICE: Duration = Duration::from_millis(50);
 /// The next look of a waiter behind one that was called.
-const SOON: Duration = Duration::from_nanos(LATE_NS);
+pub(super) const SOON: Duration = Duration::from_nanos(LATE_NS);
 /// How often waiters look for the dead, all together: asking costs one system call for each holder.
 const SWEEP_EVERY_WAITING: Duration = Duration::from_millis(40);
 /// How often those who do not wait do, when they find nothing free.
 const SWEEP_EVERY_TRYING: Duration = Duration::from_millis(1);
 /// A waiter that has been passed over for this long forbids barging.
-const FAIR_AFTER: Duration = Duration::from_millis(1);
+pub(super) const FAIR_AFTER: Duration = Duration::from_millis(1);
 /// How long to wait, each time, before a name that somebody has under a removed file is opened again: that may pass.
 const LOST_PAUSES_MS: [u64; 3] = [2, 20, 100];
 /// Looks at the words before a waiter queues: a permit that is held for less than a wake-up takes is not slept for.
@@ -381,10 +384,35 @@ impl Semaphore {
         self.file.path()
     }
 
+    // ---- for those who wait in another way --------------------------------------------------------------------------
+
+    /// The words.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(super) fn table(&self) -> PermitTable<'_> {
+        self.file.table()
+    }
+
+    /// Who this opening is in the words.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(super) fn me(&self) -> Holder {
+        self.file.me()
+    }
+
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(super) fn is_forked(&self) -> bool {
+        self.file.is_forked()
+    }
+
+    /// Looks at the name, if that is due.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(super) fn look_at_name(&self) -> Result<()> {
+        if self.file.must_look_at_name() { self.file.check_name() } else { Ok(()) }
+    }
+
     // ---- without waiting --------------------------------------------------------------------------------------------
 
     #[inline(always)]
-    fn try_take(&self) -> Result<Option<Taken>> {
+    pub(super) fn try_take(&self) -> Result<Option<Taken>> {
         if self.file.is_forked() {
             return Err(Error::forked());
         }
@@ -422,7 +450,7 @@ impl Semaphore {
         Err(Error::new(ErrorKind::Full, sentence))
     }
 
-    fn check_many(&self, permits: usize) -> Result<u32> {
+    pub(super) fn check_many(&self, permits: usize) -> Result<u32> {
         let need = u32::try_from(permits).ok().filter(|need| (1..=self.file.permits()).contains(need));
         need.ok_or_else(|| {
             Error::new(
@@ -460,18 +488,22 @@ impl Semaphore {
 
     fn acquire_many_until(&self, permits: usize, deadline: Option<Instant>) -> Result<Permits<'_>> {
         let need = self.check_many(permits)?;
+        let mut taken = Vec::with_capacity(permits);
+        if !self.take_many_unless_others_wait(need, &mut taken)? {
+            let table = self.file.table();
+            self.wait(need, deadline, &mut || table.take_many(self.file.me(), need, &mut taken))?;
+        }
+        self.permits_of(taken)
+    }
+
+    /// No barging past the waiters: a waiter that needs many is passed over by those that need one, and it queues to
+    /// prevent that.
+    pub(super) fn take_many_unless_others_wait(&self, need: u32, taken: &mut Vec<Taken>) -> Result<bool> {
         if self.file.is_forked() {
             return Err(Error::forked());
         }
-        let mut taken = Vec::with_capacity(permits);
-        // No barging past the waiters: a waiter that needs many is passed over by those that need one, and it queues to
-        // prevent that.
         let table = self.file.table();
-        if table.is_quiet() && table.take_many(self.file.me(), need, &mut taken) {
-            return self.permits_of(taken);
-        }
-        self.wait(need, deadline, &mut || table.take_many(self.file.me(), need, &mut taken))?;
-        self.permits_of(taken)
+        Ok(table.is_quiet() && table.take_many(self.file.me(), need, taken))
     }
 
     /// Waits in the queue until `take` has taken what was needed.
@@ -503,27 +535,34 @@ impl Semaphore {
             let slice = if until_fair.is_zero() { longest } else { until_fair };
             runtime_guard::is_about_to_sleep("waiting for a permit");
             if futex::sleep(table.call_of(&waiter), 0, left.min(slice)) {
-                if !faults::is(Fault::MissingSweep) {
-                    self.sweep_if_due(SWEEP_EVERY_WAITING);
-                }
-                if let Err(error) = self.file.check_name() {
+                if let Err(error) = self.look_after_others() {
                     table.leave(waiter);
                     self.call_next();
                     return Err(error);
                 }
-                self.pass_over_the_late();
-                self.call_next(); // whoever should have may have been killed
                 // The one who was called before this one is on its way, or stopped: that shows soon.
                 longest = if table.is_behind_called(&waiter) && !table.is_next(&waiter) { SOON } else { SLICE };
             }
         }
     }
 
+    /// What a waiter does between two sleeps: looks after the dead, the name, and those that were called and do not
+    /// come.
+    pub(super) fn look_after_others(&self) -> Result<()> {
+        if !faults::is(Fault::MissingSweep) {
+            self.sweep_if_due(SWEEP_EVERY_WAITING);
+        }
+        self.file.check_name()?;
+        self.pass_over_the_late();
+        self.call_next(); // whoever should have may have been killed
+        Ok(())
+    }
+
     /// Takes a waiter slot. While all are taken nobody is served in order: each slot that becomes free goes to the
     /// first that looks.
     fn line_up(&self, need: u32, deadline: Option<Instant>) -> Result<Waiter> {
         loop {
-            if let Some(waiter) = self.file.table().line_up(self.file.me(), need) {
+            if let Some(waiter) = self.line_up_now(need) {
                 return Ok(waiter);
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -534,8 +573,13 @@ impl Semaphore {
         }
     }
 
+    /// Takes a waiter slot, if one is free.
+    pub(super) fn line_up_now(&self, need: u32) -> Option<Waiter> {
+        self.file.table().line_up(self.file.me(), need)
+    }
+
     /// Calls whoever is next, and rings it.
-    fn call_next(&self) {
+    pub(super) fn call_next(&self) {
         if let Some(word) = self.file.table().call_next() {
             futex::ring(word);
         }
@@ -551,7 +595,7 @@ impl Semaphore {
     }
 
     /// Waiters that were called and do not come are passed over, so that what is free is not kept for them.
-    fn pass_over_the_late(&self) {
+    pub(super) fn pass_over_the_late(&self) {
         let table = self.file.table();
         if table.is_quiet() {
             return;
@@ -563,7 +607,7 @@ impl Semaphore {
         }
     }
 
-    fn timed_out(&self, need: u32) -> Error {
+    pub(super) fn timed_out(&self, need: u32) -> Error {
         let what = if need == 1 { "no permit".to_owned() } else { format!("no {need} permits at once") };
         Error::new(
             ErrorKind::TimedOut { maybe_executed: false },
@@ -574,7 +618,7 @@ impl Semaphore {
     // ---- holding ----------------------------------------------------------------------------------------------------
 
     #[inline(always)]
-    fn permit(&self, taken: Taken) -> Result<Permit<'_>> {
+    pub(super) fn permit(&self, taken: Taken) -> Result<Permit<'_>> {
         self.last.store(taken.index, Ordering::Relaxed);
         self.file.sign(taken.index);
         let permit = Permit { semaphore: self, taken };
@@ -584,7 +628,7 @@ impl Semaphore {
         Ok(permit)
     }
 
-    fn permits_of(&self, taken: Vec<Taken>) -> Result<Permits<'_>> {
+    pub(super) fn permits_of(&self, taken: Vec<Taken>) -> Result<Permits<'_>> {
         taken.iter().for_each(|taken| self.file.sign(taken.index));
         let permits = Permits { semaphore: self, taken };
         if self.file.must_look_at_name() {
@@ -594,7 +638,7 @@ impl Semaphore {
     }
 
     #[inline(always)]
-    fn give_back(&self, taken: Taken) {
+    pub(super) fn give_back(&self, taken: Taken) {
         if self.file.is_forked() {
             return; // it is the parent's
         }
@@ -657,6 +701,11 @@ impl Permit<'_> {
     pub fn recovered(&self) -> bool {
         self.taken.recovered
     }
+
+    /// Gives nothing back: the caller has what was taken.
+    pub(super) fn keep(self) -> Taken {
+        ManuallyDrop::new(self).taken
+    }
 }
 
 impl fmt::Debug for Permit<'_> {
@@ -716,6 +765,11 @@ impl Permits<'_> {
     /// ```
     pub fn recovered(&self) -> usize {
         self.taken.iter().filter(|taken| taken.recovered).count()
+    }
+
+    /// Gives nothing back: the caller has what was taken.
+    pub(super) fn keep(mut self) -> Vec<Taken> {
+        mem::take(&mut self.taken)
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::task::coop;
 use crate::error::Error;
 use crate::session::peer::Peer;
 use crate::stream::split;
+use crate::stream::tokio::stream::Stream;
 use crate::stream::tokio::watch::Watch;
 use crate::wait::task_waiter::{TaskWaiter, look_again};
 
@@ -78,6 +79,31 @@ pub(super) fn halves((reading, writing): Halves) -> std::result::Result<(ReadHal
     }
 }
 
+/// Two halves that are not of one stream: what [`ReadHalf::reunite`] and [`WriteHalf::reunite`] give back.
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("s").path;
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+/// # let connecting = wigwag::tokio::Stream::connect(name).await?;
+/// # let accepted = listener.accept().await?;
+/// let (reading, _writing) = connecting.into_split();
+/// let (_other_reading, other_writing) = accepted.into_split();
+/// let wigwag::tokio::ReuniteError(reading, other_writing) = reading.reunite(other_writing).unwrap_err();
+/// # std::io::Result::Ok(()) })?;
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug)]
+pub struct ReuniteError(pub ReadHalf, pub WriteHalf);
+
+impl fmt::Display for ReuniteError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the two halves are of different streams: only those of one `into_split` can be reunited")
+    }
+}
+
+impl std::error::Error for ReuniteError {}
+
 impl ReadHalf {
     /// Until there is something to read, the end included.
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -99,6 +125,87 @@ impl ReadHalf {
         self.waiter.found(|| endpoint.peer_rang_ns());
         budget.made_progress();
         Poll::Ready(Ok(()))
+    }
+
+    /// Waits until there is something to read, the end included: for a loop that waits for several things and then
+    /// reads with [`try_read`](ReadHalf::try_read). A future that is dropped has read nothing.
+    ///
+    /// # Errors
+    /// As reading, once nothing is left to be read: [`ConnectionReset`](io::ErrorKind::ConnectionReset) if the other
+    /// end died.
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// let (mut reading, _writing) = connecting.into_split();
+    /// assert_eq!(reading.try_read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// accepted.write_all(b"ping").await?;
+    /// reading.readable().await?;
+    /// assert_eq!(reading.try_read(&mut [0; 8])?, 4);
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub async fn readable(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|context| self.poll_readable(context)).await
+    }
+
+    /// Reads what is there, and never waits: `Ok(0)` is the end, or says that `into` has no room.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when nothing is there; else as reading. An other end that was killed
+    /// is an error once the reactor has told, or after some milliseconds of asking again and again.
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// let (mut reading, _writing) = connecting.into_split();
+    /// assert_eq!(reading.try_read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// accepted.write_all(b"ping").await?;
+    /// reading.readable().await?;
+    /// assert_eq!(reading.try_read(&mut [0; 8])?, 4);
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        self.reading.try_read(into)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Makes one stream of the two halves again, as before [`into_split`](Stream::into_split).
+    ///
+    /// # Errors
+    /// [`ReuniteError`] with the two halves, if they are of different streams.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// let (reading, writing) = connecting.into_split();
+    /// let (other_reading, _other_writing) = accepted.into_split();
+    /// let error = other_reading.reunite(writing).unwrap_err();
+    /// let stream = reading.reunite(error.1).expect("the halves of one stream");
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[allow(clippy::result_large_err, reason = "the halves that come back are as large as the stream itself")]
+    pub fn reunite(self, writing: WriteHalf) -> Result<Stream, ReuniteError> {
+        if Arc::ptr_eq(&self.watch, &writing.watch) {
+            Ok(Stream::of_both(self, writing))
+        } else {
+            Err(ReuniteError(self, writing))
+        }
     }
 
     /// Gives the stream up, in both directions; see [`wigwag::Stream::abort`](crate::Stream::abort).
@@ -159,6 +266,100 @@ impl WriteHalf {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Waits until there is room to write to. For a loop that waits for several things and then writes with
+    /// [`try_write`](WriteHalf::try_write). A future that is dropped has written nothing.
+    ///
+    /// # Errors
+    /// As writing: [`BrokenPipe`](io::ErrorKind::BrokenPipe) once nobody reads.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// let (_reading, mut writing) = connecting.into_split();
+    /// while writing.try_write(&[7; 4096]).is_ok() {} // until the ring is full
+    /// accepted.readable().await?;
+    /// accepted.try_read(&mut [0; 4096])?;
+    /// writing.writable().await?;
+    /// assert!(writing.try_write(&[7; 4096])? > 0);
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub async fn writable(&mut self) -> io::Result<()> {
+        let room = |writing: &mut split::WriteHalf| Ok(writing.is_writable()?.then_some(0));
+        std::future::poll_fn(|context| self.poll_put(context, room)).await.map(drop)
+    }
+
+    /// Writes as much as there is room for, and never waits. What it returns is how many bytes that was.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is no room; else as writing:
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) once nobody reads.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// let (_reading, mut writing) = connecting.into_split();
+    /// while writing.try_write(&[7; 4096]).is_ok() {} // until the ring is full
+    /// accepted.readable().await?;
+    /// accepted.try_read(&mut [0; 4096])?;
+    /// writing.writable().await?;
+    /// assert!(writing.try_write(&[7; 4096])? > 0);
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn try_write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.writing.try_write(from)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// As [`try_write`](WriteHalf::try_write), from several buffers, in one step.
+    ///
+    /// # Errors
+    /// As [`try_write`](WriteHalf::try_write).
+    ///
+    /// ```
+    /// use std::io::IoSlice;
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// let (_reading, mut writing) = connecting.into_split();
+    /// assert_eq!(writing.try_write_vectored(&[IoSlice::new(b"pi"), IoSlice::new(b"ng")])?, 4);
+    /// accepted.readable().await?;
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn try_write_vectored(&mut self, from: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.writing.try_write_vectored(from)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// As [`ReadHalf::reunite`], from the other half.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// let (reading, writing) = connecting.into_split();
+    /// let stream = writing.reunite(reading).expect("the halves of one stream");
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[allow(clippy::result_large_err, reason = "the halves that come back are as large as the stream itself")]
+    pub fn reunite(self, reading: ReadHalf) -> Result<Stream, ReuniteError> {
+        reading.reunite(self)
     }
 
     /// Lends the room that there is for bytes to be written, where they will lie; waits until there is some. As

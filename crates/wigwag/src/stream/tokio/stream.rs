@@ -108,10 +108,16 @@ impl Stream {
 
     /// One of two halves; on an error they are given back.
     pub(super) fn of_halves(both: Halves) -> std::result::Result<Stream, Box<(Error, Halves)>> {
-        halves(both).map(|(reading, writing)| Stream { reading, writing })
+        halves(both).map(|(reading, writing)| Stream::of_both(reading, writing))
     }
 
-    /// Two halves of their own, for two tasks. Dropping one shuts its direction.
+    /// The halves are those of one stream.
+    pub(super) fn of_both(reading: ReadHalf, writing: WriteHalf) -> Stream {
+        Stream { reading, writing }
+    }
+
+    /// Two halves of their own, for two tasks. Dropping one shuts its direction; [`ReadHalf::reunite`] puts them
+    /// together.
     ///
     /// ```
     /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -133,6 +139,124 @@ impl Stream {
     /// ```
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         (self.reading, self.writing)
+    }
+
+    /// Waits until there is something to read, the end included: for a loop that waits for several things and then
+    /// reads with [`try_read`](Stream::try_read). A future that is dropped has read nothing.
+    ///
+    /// # Errors
+    /// As reading, once nothing is left to be read: [`ConnectionReset`](io::ErrorKind::ConnectionReset) if the other
+    /// end died.
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// assert_eq!(connecting.try_read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// accepted.write_all(b"ping").await?;
+    /// connecting.readable().await?;
+    /// assert_eq!(connecting.try_read(&mut [0; 8])?, 4);
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub async fn readable(&mut self) -> io::Result<()> {
+        self.reading.readable().await
+    }
+
+    /// Reads what is there, and never waits: `Ok(0)` is the end, or says that `into` has no room.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when nothing is there; else as reading. An other end that was killed
+    /// is an error once the reactor has told, or after some milliseconds of asking again and again.
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// assert_eq!(connecting.try_read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// accepted.write_all(b"ping").await?;
+    /// connecting.readable().await?;
+    /// assert_eq!(connecting.try_read(&mut [0; 8])?, 4);
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.reading.try_read(into)
+    }
+
+    /// Waits until there is room to write to. For a loop that waits for several things and then writes with
+    /// [`try_write`](Stream::try_write). A future that is dropped has written nothing.
+    ///
+    /// # Errors
+    /// As writing: [`BrokenPipe`](io::ErrorKind::BrokenPipe) once nobody reads.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// while connecting.try_write(&[7; 4096]).is_ok() {} // until the ring is full
+    /// accepted.readable().await?;
+    /// accepted.try_read(&mut [0; 4096])?;
+    /// connecting.writable().await?;
+    /// assert!(connecting.try_write(&[7; 4096])? > 0);
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub async fn writable(&mut self) -> io::Result<()> {
+        self.writing.writable().await
+    }
+
+    /// Writes as much as there is room for, and never waits. What it returns is how many bytes that was.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is no room; else as writing:
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) once nobody reads.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// while connecting.try_write(&[7; 4096]).is_ok() {} // until the ring is full
+    /// accepted.readable().await?;
+    /// accepted.try_read(&mut [0; 4096])?;
+    /// connecting.writable().await?;
+    /// assert!(connecting.try_write(&[7; 4096])? > 0);
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn try_write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.writing.try_write(from)
+    }
+
+    /// As [`try_write`](Stream::try_write), from several buffers, in one step.
+    ///
+    /// # Errors
+    /// As [`try_write`](Stream::try_write).
+    ///
+    /// ```
+    /// use std::io::IoSlice;
+    /// # let name = &wigwag_testing::temporary_name("s").path;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let listener = wigwag::tokio::StreamListener::bind(name)?;
+    /// # let mut connecting = wigwag::tokio::Stream::connect(name).await?;
+    /// # let mut accepted = listener.accept().await?;
+    /// assert_eq!(connecting.try_write_vectored(&[IoSlice::new(b"pi"), IoSlice::new(b"ng")])?, 4);
+    /// accepted.readable().await?;
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn try_write_vectored(&mut self, from: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.writing.try_write_vectored(from)
     }
 
     /// Lends room; see [`WriteHalf::write_buf`].

@@ -1,0 +1,6 @@
+//! Permits, for tasks.
+
+mod semaphore;
+mod waiters;
+
+pub use semaphore::Semaphore;
