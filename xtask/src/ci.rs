@@ -97,14 +97,17 @@ fn lints() -> anyhow::Result<Vec<Command>> {
 /// Every set of the library's features by itself. In the workspace they are all on, so that one which needs another's
 /// code would go unnoticed. The hidden one, `models`, adds names only; the lints of the workspace have it on.
 fn features() -> anyhow::Result<Vec<Command>> {
-    let sets = ["--feature-powerset", "--exclude-features=models", "--keep-going"];
+    let sets = ["--feature-powerset", "--exclude-features=models,axum,tonic", "--keep-going"];
+    // Both only implement traits of others for what `tokio` has, whatever else is on.
+    let adapters = ["--feature-powerset", "--include-features=axum,tonic", "--keep-going"];
     let rest = ["--quiet", "-p", "wigwag", "--", "-D", "warnings"];
-    Ok(vec![limited(1800, &[["hack", "clippy"].as_slice(), &sets, &rest].concat())])
+    let command = |sets: &[&str]| limited(1800, &[["hack", "clippy"].as_slice(), sets, &rest].concat());
+    Ok(vec![command(&sets), command(&adapters)])
 }
 
 pub fn documentation() -> anyhow::Result<Vec<Command>> {
     let mut command = cargo(&["doc", "--workspace", "--no-deps"]);
-    command.args(["--features", "wigwag/tower,wigwag/postcard,wigwag/serde"]);
+    command.args(["--features", "wigwag/tower,wigwag/axum,wigwag/postcard,wigwag/serde"]);
     let mut flags = std::env::var_os("RUSTDOCFLAGS").unwrap_or_default();
     flags.push(" -D warnings");
     command.env("RUSTDOCFLAGS", flags);

@@ -33,6 +33,8 @@
 //! |---|---|
 //! | `tokio` | the module `tokio`: the same forms for tasks, woken by tokio's reactor |
 //! | `tower` | `tokio`, and the exchange as a tower service, called or served |
+//! | `axum` | `tokio`, and a stream listener that `axum::serve` (0.8) takes |
+//! | `tonic` | `tokio`, and streams that tonic's server (0.14) takes as they are |
 //! | `serde` | calls and messages with serde types, by name: `Client::call_with`, `Server::serve_with`, `Sender::send_with` |
 //! | `postcard` | `serde`, and `Encoding::Postcard`: smaller and quicker, without names |
 //!
@@ -109,7 +111,7 @@ pub use queue::{
     Batch, Deliveries, Delivery, MessageLoan, Receiver, ReceiverBuilder, Sender, SenderBuilder, TypedBatch,
     TypedDeliveries, TypedDelivery, TypedMessageLoan, TypedReceiver, TypedSender,
 };
-pub use semaphore::{Permit, Permits, Semaphore, SemaphoreBuilder};
+pub use semaphore::{OwnedPermit, OwnedPermits, Permit, Permits, Semaphore, SemaphoreBuilder};
 pub use service::handles::{ShutdownHandle, StatsHandle};
 pub use session::peer::Peer;
 pub use stats::{ClientStats, ReceiverStats, SenderStats, ServerStats};

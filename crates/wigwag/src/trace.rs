@@ -123,6 +123,14 @@ pub fn unwatched(path: &Path, why: Errno) {
         (fs.inotify.max_user_instances)");
 }
 
+/// Client: it waits for a server, and cannot be told of it.
+#[cold]
+pub fn unwatched_arrival(path: &Path, why: Errno) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(target: "wigwag", path = %path.display(), %why, "the directory cannot be watched: a missing server \
+        is looked for every 50 ms (fs.inotify.max_user_instances)");
+}
+
 /// Server: a call that was timed took so long in the handler.
 #[cold]
 pub fn handler_took(duration: Duration, session: u64, client: i32) {

@@ -15,7 +15,7 @@ const PUBLIC: &[&str] = &[
     "options.rs",
     "queue/",
     "runtime.rs",
-    "semaphore/semaphore.rs",
+    "semaphore/",
     "service/handles.rs",
     "session/peer.rs",
     "stats.rs",

@@ -48,8 +48,6 @@ const CARRIES: u64 = 1 << 63;
 pub struct Caller {
     pub connection: Connection,
     free: FreeSlots,
-    /// The sequence of each slot's last request: private, so no word of the peer's decides what we accept.
-    sequences: Box<[Cell<u64>]>,
     counters: Counters,
 }
 
@@ -67,7 +65,6 @@ impl Caller {
         let caller = Caller {
             connection: Connection::new(established, wait),
             free: FreeSlots::new(slots),
-            sequences: (0..slots).map(|_| Cell::new(slot::before_first())).collect(),
             counters: Counters::default(),
         };
         caller.publish_depth();
@@ -184,13 +181,13 @@ impl Caller {
     /// The sequence of the next request in a slot.
     #[inline(always)]
     pub fn next_sequence(&self, slot: usize) -> u64 {
-        slot::next_sequence(self.sequences[slot].get())
+        slot::next_sequence(self.connection.sequences[slot].get())
     }
 
     /// The sequence of the last request in a slot, for [`accept`](Caller::accept).
     #[inline(always)]
     pub fn last_sequence(&self, slot: usize) -> u64 {
-        self.sequences[slot].get()
+        self.connection.sequences[slot].get()
     }
 
     /// Before a pass: an error if the memory is not there, or the server is known to be gone. What is attached to the
@@ -238,7 +235,7 @@ impl Caller {
         };
         self.connection.pass_turn(line, head, sequence);
         let marked = sequence | (u64::from(descriptors != 0) * CARRIES);
-        self.sequences[slot].set(marked); // noted after the pass, when there is time
+        self.connection.sequences[slot].set(marked); // noted after the pass, when there is time
         count(&self.counters.calls);
         marked
     }
@@ -277,12 +274,11 @@ impl Caller {
             return Ok(head);
         }
         let error = match self.connection.find_descriptors(slot, sequence, head.descriptors) {
-            Ok(true) => return Ok(head),
-            Ok(false) => Error::new(
+            Ok(None) => return Ok(head),
+            Ok(Some(loss)) => Error::new(
                 ErrorKind::Full,
                 format!(
-                    "this process has as many descriptors as it may have (`ulimit -n`), so that not all {} of the \
-                     reply arrived; the request was executed",
+                    "this process {loss}, so that not all {} of the reply arrived; the request was executed",
                     head.descriptors
                 ),
             ),
@@ -294,7 +290,7 @@ impl Caller {
 
     /// A slot is back: what travelled with its request is the server's now, and the duplicates are closed.
     fn settle(&self, slot: usize) {
-        let sequence = &self.sequences[slot];
+        let sequence = &self.connection.sequences[slot];
         if sequence.get() & CARRIES != 0 {
             sequence.set(sequence.get() & !CARRIES);
             self.connection.settle_descriptors(slot);
@@ -315,7 +311,7 @@ impl Caller {
                 if head.kind.is_failure(self.connection.protocol().layout_version())
                     && head.fits(self.capacity())
                     && head.descriptors == 0
-                    && turn.sequence() == self.sequences[slot].get() =>
+                    && turn.sequence() == self.connection.sequences[slot].get() =>
             {
                 let mut bytes = vec![0; head.len as usize];
                 segment.copy_out(slot, head.in_body, &mut bytes);
@@ -431,7 +427,7 @@ impl Caller {
             return;
         }
         let line = self.line(slot);
-        let sequence = slot::load(&line.turn).sequence();
+        let sequence = self.last_sequence(slot);
         // Relaxed: acquired with the turn.
         let head = Head::parse(line.head.load(Ordering::Relaxed));
         if let Some(Head { descriptors: count @ 1.., .. }) = head {

@@ -50,16 +50,16 @@ impl CallIntake {
         let head = Head::parse(word).filter(|head| head.kind == Kind::Request && head.fits(capacity));
         let Some(head @ Head { descriptors: 1.., .. }) = head else { return Opened::Violation };
         let carried = match session.take_descriptors(slot, turn.sequence(), head.descriptors) {
-            Carried::All(descriptors) => Some(descriptors),
-            Carried::Lost => None,
+            Carried::All(descriptors) => Ok(descriptors),
+            Carried::Lost(loss) => Err(loss),
             Carried::Refused => return Opened::Refused,
         };
         let opened = self.open_request(session, slot, turn, head);
         match carried {
             _ if opened != Opened::Found => {}
-            Some(descriptors) => self.0.carry(descriptors),
-            None => {
-                self.0.answer_without_descriptors(head.descriptors);
+            Ok(descriptors) => self.0.carry(descriptors),
+            Err(loss) => {
+                self.0.answer_without_descriptors(head.descriptors, loss);
                 return Opened::Answered;
             }
         }

@@ -216,7 +216,8 @@ impl<'c> Loan<'c> {
     /// be sent.
     ///
     /// The call itself may then also end with [`Full`](ErrorKind::Full), and was not executed: the kernel takes no more
-    /// descriptors of this user, or the server has as many as it may have.
+    /// descriptors of this user, or the server has as many as it may have, or as it may have of those that came and no
+    /// handler has taken.
     ///
     /// ```
     /// # use std::io::Read;

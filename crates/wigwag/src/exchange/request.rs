@@ -22,7 +22,8 @@ use crate::service::abandonment::Ticket;
 use crate::service::session::{Session, SessionDescriptors};
 use crate::service::worker::Answered;
 use crate::session::agreement::Protocol;
-use crate::session::descriptors::{self, PeerDescriptors, UnderWay};
+use crate::session::arrivals::{Loss, PeerDescriptors};
+use crate::session::descriptors::{self, UnderWay};
 use crate::session::peer::Peer;
 use crate::session::peer::Trust;
 use crate::statistics::KeptEntry;
@@ -86,8 +87,9 @@ struct Travelling {
 impl Travelling {
     /// What is attached is under way, and no longer held.
     fn were_sent(&mut self) {
-        let sent = self.attached.take();
-        self.arrived.extend(sent); // to be closed as those are
+        for sent in self.attached.take() {
+            self.arrived.push(sent); // to be closed as those are
+        }
     }
 }
 
@@ -234,20 +236,17 @@ impl Request {
         let SessionDescriptors { inbox, under_way } = self.session.descriptors.as_deref()?;
         self.is_special = true;
         Some(self.travelling.get_or_insert_with(|| {
-            let none = || PeerDescriptors::new(Vec::new(), inbox.background());
+            let none = || PeerDescriptors::none(inbox.arrivals());
             Box::new(Travelling { arrived: none(), attached: none(), under_way: Arc::clone(under_way) })
         }))
     }
 
-    /// The request's descriptors are lost, because this process may have no more: it is not executed.
+    /// The request's descriptors are lost: it is not executed.
     #[cold]
-    pub(crate) fn answer_without_descriptors(&mut self, count: u32) {
+    pub(crate) fn answer_without_descriptors(&mut self, count: u32, loss: Loss) {
         let error = Error::new(
             ErrorKind::Full,
-            format!(
-                "the server has as many descriptors as it may have (`ulimit -n`), so that not all {count} of this \
-                 request arrived; it was not executed"
-            ),
+            format!("the server {loss}, so that not all {count} of this request arrived; it was not executed"),
         );
         self.answer_with_bytes(Kind::Errored, &error_reply::encode(&error).unwrap_or_default());
     }
@@ -396,6 +395,18 @@ impl Request {
     /// Waits until [nobody waits for the answer any more](Request::is_abandoned): a future, of whichever runtime, for a
     /// handler that has something better to do than to finish in vain.
     ///
+    /// It is ready in these cases, and in no other:
+    ///
+    /// | what happened | [`is_session_over`](Request::is_session_over) then |
+    /// |---|---|
+    /// | the caller dropped its `Pending` or its future, or its call timed out | false: it may call again |
+    /// | the client was dropped, or its process ended or was killed | true |
+    /// | this server ended the session: the client broke the protocol | true |
+    ///
+    /// A caller that is stopped, or only slow, is not gone; nor is one gone because the server shuts down, which waits
+    /// for handlers under way.
+    ///
+    /// The future can be dropped and made anew at any point: nothing is lost by that, and it stays ready once it was.
     /// It costs nothing until it is polled. In a forked child, which has no part in the call, it is ready at once.
     ///
     /// ```no_run
@@ -414,6 +425,27 @@ impl Request {
     /// ```
     pub fn abandoned(&self) -> Abandoned<'_> {
         Abandoned { request: self, ticket: None }
+    }
+
+    /// Whether the caller's session is over: it died, left, or was ended, and no call of it will ever come again. So a
+    /// handler that keeps something for its client can tell that from a call that was only given up. It is known as
+    /// soon as [`is_abandoned`](Request::is_abandoned) is by a death. In a forked child it is not told.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("r").path;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::connect(name)?;
+    /// let pending = client.loan(8)?.send()?;
+    /// let request = server.recv()?;
+    /// drop(pending);
+    /// assert!(request.is_abandoned() && !request.is_session_over());
+    /// drop(client);
+    /// # while !request.is_session_over() { std::thread::yield_now(); }
+    /// assert!(request.is_session_over());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn is_session_over(&self) -> bool {
+        !self.is_inherited() && self.session.abandonment.is_over()
     }
 
     /// Waits up to `timeout` for what [`is_abandoned`](Request::is_abandoned) tells; `false` when somebody still waits
@@ -508,7 +540,8 @@ impl Request {
     /// # Errors
     /// [`NotAgreed`](ErrorKind::NotAgreed) unless both sides have [asked](crate::ServerBuilder::descriptors) for
     /// descriptors. [`Full`](ErrorKind::Full): 16 are attached already; or 64 of this session, or a quarter of
-    /// `ulimit -n` of this process, are attached or in replies that clients have not read. [`Io`](ErrorKind::Io) if it
+    /// `ulimit -n` of this process, are attached or in replies that clients have not read; or more than 1,024 of this
+    /// session, or an eighth of `ulimit -n`, wait to be closed. [`Io`](ErrorKind::Io) if it
     /// cannot be duplicated, [`Forked`](ErrorKind::Forked). Nothing has changed then.
     ///
     /// If the kernel does not take them when the reply is sent, the client gets [`Full`](ErrorKind::Full) instead of
@@ -543,6 +576,7 @@ impl Request {
         if travelling.attached.len() >= DESCRIPTORS_MAX {
             return Err(descriptors::too_many());
         }
+        travelling.attached.check_closing()?;
         let duplicate = descriptors::duplicate(descriptor.as_fd())?;
         travelling.under_way.reserve()?;
         travelling.attached.push(duplicate);

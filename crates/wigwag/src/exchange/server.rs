@@ -653,9 +653,9 @@ mod tests {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let held = Arc::new(Mutex::new(held));
         let background = &server.service.shared.background;
-        for _ in 0..200 {
+        for user in 0..200 {
             let held = Arc::clone(&held);
-            background.run(move || drop(held.lock().map(|held| held.recv())));
+            background.run(user, move || drop(held.lock().map(|held| held.recv())));
         }
         assert!(background.are_many());
         let socket = ground.socket();

@@ -461,6 +461,22 @@ impl<T: Payload> TypedRequest<T> {
         self.request.abandoned()
     }
 
+    /// Whether the caller's session is over, and not only this call; see [`Request::is_session_over`].
+    ///
+    /// ```no_run
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// # async fn example(tick: wigwag::TypedRequest<Tick>) {
+    /// tick.abandoned().await;
+    /// if tick.is_session_over() { println!("it will not call again"); }
+    /// # }
+    /// ```
+    pub fn is_session_over(&self) -> bool {
+        self.request.is_session_over()
+    }
+
     /// As [`abandoned`](TypedRequest::abandoned), on this thread, for up to `timeout`; see [`Request::wait_abandoned`].
     ///
     /// ```no_run

@@ -1,9 +1,11 @@
 //! What may take long and nobody waits for: closing what another user sent, waking one who made that expensive.
 //!
 //! A few threads do it, which come when there is something to do and go when there is not. They are nobody's who
-//! serves, accepts or ends sessions, and give way to all others.
+//! serves, accepts or ends sessions, and give way to all others. Each job is one of a user: nobody knows how long it
+//! takes, so one user's jobs leave threads to those of others, and one session has
+//! [one job](crate::session::arrivals) at a time.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,14 +32,18 @@ pub struct Background {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Job>,
+    queue: VecDeque<(u32, Job)>,
+    /// How many jobs of each user are under way.
+    running: HashMap<u32, usize>,
     threads: usize,
     /// Of these, those that wait for something to do.
     idle: usize,
 }
 
-/// Each may be held up by a peer; those that are more wait for their turn.
-const THREADS_MAX: usize = 4;
+/// Each may be held up by a peer; jobs that are more wait for their turn.
+const THREADS_MAX: usize = 64;
+/// So many jobs of one user are under way at a time, and while it has so many, no newcomer of that user gets a session.
+const OF_USER: usize = 16;
 /// From this many jobs on no new client is let in until some are done.
 const MANY: usize = 64;
 /// How long a thread waits for something to do before it ends.
@@ -54,11 +60,12 @@ impl Background {
         })
     }
 
-    /// Has something done, some time.
-    pub fn run(self: &Arc<Background>, job: impl FnOnce() + Send + 'static) {
+    /// Has something done, some time, that a user's process may have made slow.
+    pub fn run(self: &Arc<Background>, user: u32, job: impl FnOnce() + Send + 'static) {
         let mut state = self.lock();
-        state.queue.push_back(Box::new(job));
-        if state.idle > 0 || state.threads >= THREADS_MAX {
+        state.queue.push_back((user, Box::new(job)));
+        // A thread that was woken for another job is still counted as idle, and may be held up by that one.
+        if state.idle >= state.due() || state.threads >= THREADS_MAX {
             return self.work_came.notify_one();
         }
         let background = Arc::clone(self);
@@ -67,36 +74,48 @@ impl Background {
         state.threads += usize::from(thread.is_ok());
     }
 
-    /// Closes what a peer has sent, which may take as long as the peer has chosen, as on a file system that does not
-    /// answer. In a forked child, which has none of the threads, it is closed here and now: another thread may have
-    /// held the lock.
-    pub fn close(self: &Arc<Background>, descriptors: Vec<OwnedFd>) {
-        if !descriptors.is_empty() && !self.fork.is_forked() {
-            self.run(move || drop(descriptors));
-        }
+    /// Whether this is a forked child, which has none of the threads, and in which another thread may have held the
+    /// lock.
+    pub fn is_forked(&self) -> bool {
+        self.fork.is_forked()
     }
 
-    /// Whether so many jobs wait or are under way that newcomers must wait as well.
+    /// Whether so many jobs wait or are under way that newcomers must wait as well. Where the kernel refuses
+    /// descriptors, a user that is [beyond its share](Background::is_busy_with) makes no new job by being refused, and
+    /// holds up no newcomer of others.
     pub fn are_many(&self) -> bool {
         let state = self.lock();
-        state.queue.len() + state.threads - state.idle >= MANY
+        if state.queue.len() + state.threads - state.idle < MANY {
+            return false;
+        }
+        let most = if self.may_meet_descriptors { MANY } else { OF_USER };
+        state.of_users().values().map(|jobs| (*jobs).min(most)).sum::<usize>() >= MANY
+    }
+
+    /// Whether so many jobs of a user wait or are under way that a newcomer of that user must wait as well.
+    pub fn is_busy_with(&self, user: u32) -> bool {
+        let state = self.lock();
+        let waiting = state.queue.iter().filter(|(of, _)| *of == user).count();
+        waiting + state.running.get(&user).copied().unwrap_or(0) >= OF_USER
     }
 
     fn work(&self) {
         cpu::be_unimportant();
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.queue.pop_front() {
+            if let Some((user, job)) = state.next() {
                 drop(state);
                 job();
                 state = self.lock();
+                state.is_done(user);
                 continue;
             }
             state.idle += 1;
             let (again, _) = self.work_came.wait_timeout(state, IDLE_MAX).unwrap_or_else(PoisonError::into_inner);
             state = again;
             state.idle -= 1;
-            if state.queue.is_empty() {
+            // Those that wait for a job of the same user are taken by the thread that has that one.
+            if state.due() == 0 {
                 state.threads -= 1;
                 return;
             }
@@ -106,6 +125,42 @@ impl Background {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held.
         sync::lock(&self.state)
+    }
+}
+
+impl State {
+    /// How many jobs each user has, waiting or under way.
+    fn of_users(&self) -> HashMap<u32, usize> {
+        let mut jobs = self.running.clone();
+        self.queue.iter().for_each(|(user, _)| *jobs.entry(*user).or_default() += 1);
+        jobs
+    }
+
+    fn may_run(&self, user: u32) -> bool {
+        self.running.get(&user).is_none_or(|running| *running < OF_USER)
+    }
+
+    /// How many jobs wait for nothing but a thread.
+    fn due(&self) -> usize {
+        self.queue.iter().filter(|(user, _)| self.may_run(*user)).count()
+    }
+
+    /// The next job, which is under way from now on.
+    fn next(&mut self) -> Option<(u32, Job)> {
+        let index = self.queue.iter().position(|(user, _)| self.may_run(*user))?;
+        let (user, job) = self.queue.remove(index)?;
+        *self.running.entry(user).or_default() += 1;
+        Some((user, job))
+    }
+
+    /// A job of that user is no longer under way.
+    fn is_done(&mut self, user: u32) {
+        if let Some(running) = self.running.get_mut(&user) {
+            *running -= 1;
+            if *running == 0 {
+                self.running.remove(&user);
+            }
+        }
     }
 }
 
@@ -240,7 +295,8 @@ impl Drop for PeerSocket {
         }
         socket::hang_up(&socket); // nothing more comes
         if socket::has_unread(&socket) {
-            background.run(move || drop(socket));
+            let user = socket::credentials(&socket).map_or(u32::MAX, |peer| peer.uid);
+            background.run(user, move || drop(socket));
         }
     }
 }
@@ -248,28 +304,54 @@ impl Drop for PeerSocket {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use wigwag_testing::LIMIT;
 
-    #[test]
-    fn errands_that_are_held_up_hold_up_none_who_has_them_run() {
-        let background = Background::new(true);
+    /// Jobs of a user that are held up until the sender is dropped.
+    fn hold_up(background: &Arc<Background>, user: u32, jobs: usize) -> (Sender<()>, Receiver<()>) {
         let (release, held) = channel::<()>();
         let held = Arc::new(Mutex::new(held));
         let (done, all) = channel();
-        for _ in 0..MANY + THREADS_MAX {
+        for _ in 0..jobs {
             let (held, done) = (Arc::clone(&held), done.clone());
-            background.run(move || {
+            background.run(user, move || {
                 let _ = held.lock().unwrap().recv();
                 done.send(()).unwrap();
             });
         }
-        assert!(background.are_many());
-        drop(release);
-        (0..MANY + THREADS_MAX).for_each(|_| all.recv().unwrap());
+        (release, all)
+    }
+
+    fn becomes_idle(background: &Background) {
         while background.lock().threads > 0 {
             std::thread::yield_now();
         }
-        assert!(!background.are_many());
+        assert!(!background.are_many() && !background.is_busy_with(1) && background.lock().running.is_empty());
+    }
+
+    #[test]
+    fn jobs_that_are_held_up_hold_up_none_who_has_them_run() {
+        let background = Background::new(true);
+        let (release, all) = hold_up(&background, 1, MANY + THREADS_MAX);
+        assert!(background.are_many());
+        drop(release);
+        (0..MANY + THREADS_MAX).for_each(|_| all.recv().unwrap());
+        becomes_idle(&background);
+    }
+
+    #[test]
+    fn jobs_of_one_user_that_are_held_up_hold_up_no_job_and_no_newcomer_of_others() {
+        let background = Background::new(false);
+        let (release, all) = hold_up(&background, 1, 2 * MANY);
+        assert!(background.is_busy_with(1) && !background.is_busy_with(2) && !background.are_many());
+        for _ in 0..3 {
+            let (done, is_done) = channel();
+            background.run(2, move || done.send(()).unwrap());
+            is_done.recv_timeout(LIMIT).expect("another user's job is done meanwhile");
+        }
+        drop(release);
+        (0..2 * MANY).for_each(|_| all.recv().unwrap());
+        becomes_idle(&background);
     }
 
     #[test]

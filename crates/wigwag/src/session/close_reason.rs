@@ -5,7 +5,7 @@ use crate::session::background::PeerSocket;
 use crate::session::descriptors::Inbox;
 use crate::session::protocol::{DescriptorMessage, FromServer, Reason};
 use crate::sys::epoll::Poller;
-use crate::sys::socket::MESSAGE_MAX;
+use crate::sys::socket::{self, MESSAGE_MAX};
 
 /// Why a session is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,11 @@ impl SocketEvents {
                 }
                 Err(rustix::io::Errno::BADMSG) => {
                     self.ended = Some(CloseReason::Farewell(Reason::Violation, "it sent descriptors".into()));
+                    return true;
+                }
+                Err(error) if !socket::is_end(error) => {
+                    let why = format!("what the other side sent cannot be read: {error}");
+                    self.ended = self.ended.take().or(Some(CloseReason::Farewell(Reason::Refused, why)));
                     return true;
                 }
                 _ => CloseReason::Died,

@@ -13,21 +13,24 @@ use crate::memory::layout::{Geometry, Head, Kind};
 use crate::memory::segment::{Line, Segment};
 use crate::memory::slot::{self, Turn};
 use crate::session::agreement::Protocol;
+use crate::session::arrivals::{Loss, PeerDescriptors};
 pub use crate::session::close_reason::CloseReason;
 use crate::session::close_reason::KEY_SOCKET;
 use crate::session::close_reason::{Sender, SocketEvents};
 use crate::session::connect::{Established, KEY_BELL};
-use crate::session::descriptors::{self, CallerDescriptors, Found, PeerDescriptors};
+use crate::session::descriptors::{self, CallerDescriptors, Found};
 use crate::session::protocol::Reason;
 use crate::sync::Ordering;
 use crate::sys::epoll::Events;
 use crate::sys::fork::ForkGuard;
 use crate::sys::socket;
+use crate::sys::timer_slack::TimerSlack;
 use crate::sys::{clock, cpu};
 use crate::trace;
 use crate::wait::deadline::Deadline;
 use crate::wait::placement::{self, MoveLimit, SLEEPS_PER_AFFINITY};
 use crate::wait::policy::{SpinBudget, THINK_UNKNOWN, Wait};
+use crate::wait::reply_time::ReplyTime;
 use crate::wait::runtime_guard;
 use crate::wait::waiter::{self, SPINS_BEFORE_CLOCK};
 use crate::wait::wake_latency::WakeLatency;
@@ -45,6 +48,10 @@ pub struct Connection {
     last_reply_at: Cell<Option<Instant>>,
     spin_budget: RefCell<SpinBudget>,
     wake_latency: RefCell<WakeLatency>,
+    /// What the server said after the last sleep of when it rang: read once, and any number.
+    rang_ns: Cell<u64>,
+    /// Of a server that was awake, and of one that had to be woken.
+    reply_times: [RefCell<ReplyTime>; 2],
     /// Whether spinning can pay at all: not for [`Wait::Park`], and not on the one processor that both sides are pinned
     /// to.
     may_ever_spin: Cell<bool>,
@@ -61,6 +68,9 @@ pub struct Connection {
     is_over: Cell<bool>,
     /// Whether something is to be done before the next pass: the session is over, or a slot has descriptors to send.
     must_look: Cell<bool>,
+    /// Of an exchange, the sequence of each slot's last request: private, so no word of the peer's decides what is
+    /// accepted.
+    pub sequences: Box<[Cell<u64>]>,
     /// There if descriptors may travel.
     descriptors: Option<Box<CallerDescriptors>>,
     /// Looks of those who poll; see [`Connection::seems_alive`].
@@ -69,6 +79,13 @@ pub struct Connection {
     sleeps: Cell<u64>,
     spins_paid: Cell<u64>,
     spins_in_vain: Cell<u64>,
+}
+
+/// A wait that has begun, and what is learned from its length.
+#[derive(Clone, Copy)]
+struct TimedWait<'c> {
+    since_ns: u64,
+    reply_time: &'c RefCell<ReplyTime>,
 }
 
 /// One more, on a counter that one thread has.
@@ -89,7 +106,8 @@ impl Connection {
     /// The session of an attachment.
     pub fn new(established: Established, wait: Wait) -> Connection {
         let slots = established.segment.geometry().slots;
-        let of_background = |background| CallerDescriptors::new(&established.socket, slots, background);
+        let server = established.peer.uid;
+        let of_background = |background| CallerDescriptors::new(&established.socket, slots, server, background);
         let descriptors = established.background.as_ref().map(of_background).map(Box::new);
         let connection = Connection {
             established,
@@ -100,6 +118,8 @@ impl Connection {
             last_reply_at: Cell::new(None),
             spin_budget: RefCell::default(),
             wake_latency: RefCell::default(),
+            rang_ns: Cell::new(0),
+            reply_times: Default::default(),
             may_ever_spin: Cell::new(true),
             may_spin: Cell::new(true),
             move_limit: RefCell::default(),
@@ -109,6 +129,7 @@ impl Connection {
             peer_death: Cell::new(None),
             is_over: Cell::new(false),
             must_look: Cell::new(false),
+            sequences: (0..slots).map(|_| Cell::new(slot::before_first())).collect(),
             descriptors,
             polls: Cell::new(0),
             doorbells_rung: Cell::new(0),
@@ -280,13 +301,17 @@ impl Connection {
         self.descriptors.as_ref()?.take_arrived(slot)
     }
 
-    /// Finds the descriptors of a reply whose head says that `count` came with it. `Ok(false)`: this process may have
-    /// no more, and some were lost.
+    /// Finds the descriptors of a reply whose head says that `count` came with it; or why some were lost.
     ///
     /// # Errors
     /// How the server broke the protocol.
     #[cold]
-    pub fn find_descriptors(&self, slot: usize, sequence: u64, count: u32) -> std::result::Result<bool, String> {
+    pub fn find_descriptors(
+        &self,
+        slot: usize,
+        sequence: u64,
+        count: u32,
+    ) -> std::result::Result<Option<Loss>, String> {
         let Some(travelling) = &self.descriptors else {
             return Err(format!("the reply in slot {slot} has {count} descriptors, which do not travel here"));
         };
@@ -296,9 +321,9 @@ impl Connection {
             match travelling.inbox.take(slot, sequence, count as usize) {
                 Found::Whole(descriptors) => {
                     travelling.arrive(slot, descriptors);
-                    return Ok(true);
+                    return Ok(None);
                 }
-                Found::Cut => return Ok(false),
+                Found::Lost(loss) => return Ok(Some(loss)),
                 Found::Miscounted(sent) => {
                     return Err(format!("the reply in slot {slot} has {count} descriptors, and {sent} were sent"));
                 }
@@ -457,8 +482,22 @@ impl Connection {
         if self.fork.is_forked() {
             return Err(Error::forked());
         }
-        if self.is_ready(line) || self.spin_patiently(line, deadline)? {
+        if self.is_ready(line) {
             self.came_awake();
+            return Ok(());
+        }
+        let timed = self.begin_timed();
+        let napped = match timed {
+            Some(timed) => self.nap(line, deadline, timed)?,
+            None => None,
+        };
+        let has_come = match napped {
+            Some(has_come) => has_come,
+            None => self.spin_patiently(line, deadline)?,
+        };
+        if has_come {
+            self.came_awake();
+            timed.iter().for_each(|timed| self.end_timed(timed));
             return Ok(());
         }
         let slot = self.segment().slot_of(line);
@@ -478,7 +517,63 @@ impl Connection {
         }
         call.ends(self.established.peer.pid);
         self.reply_after_ring();
+        timed.iter().for_each(|timed| self.end_timed(timed));
         Ok(())
+    }
+
+    /// A wait whose length is of use later: of who may spin, for a reply. The others read no clock.
+    fn begin_timed(&self) -> Option<TimedWait<'_>> {
+        let may_nap = self.wait == Wait::Adaptive && self.may_ever_spin.get() && !self.one_way.get();
+        let reply_time = &self.reply_times[usize::from(self.server_slept.get())];
+        may_nap.then(|| TimedWait { since_ns: clock::now_ns(), reply_time })
+    }
+
+    /// The reply came. If it was rung for, the ring came with it, and this side is late by a wake-up.
+    fn end_timed(&self, timed: &TimedWait<'_>) {
+        let (now_ns, rang_ns) = (clock::now_ns(), self.rang_ns.get());
+        let came_ns = if (timed.since_ns..now_ns).contains(&rang_ns) { rang_ns } else { now_ns };
+        timed.reply_time.borrow_mut().came(came_ns - timed.since_ns);
+    }
+
+    /// Where replies take steadily long: sleeps until shortly before this one, and spins from there. Whether it came;
+    /// `None`: there is no telling when it will.
+    fn nap(&self, line: &Line, deadline: Deadline, timed: TimedWait<'_>) -> Result<Option<bool>> {
+        let TimedWait { since_ns, reply_time } = timed;
+        let Some(nap) = reply_time.borrow_mut().plan(&self.wake_latency.borrow()) else { return Ok(None) };
+        let now = Instant::now();
+        let (due, end) = (now + Duration::from_nanos(nap.until_ns), now + Duration::from_nanos(nap.spin_until_ns));
+        if deadline.as_instant().is_some_and(|at| at <= end) {
+            return Ok(None);
+        }
+        if !self.ask_for_wake(self.segment().slot_of(line)).is_server() {
+            return Ok(Some(true));
+        }
+        {
+            let _exact = TimerSlack::least();
+            self.sleep_by(|| self.hear_exactly(due))?;
+        }
+        let has_come = !slot::withdraw_wake(&line.turn).is_server();
+        let late_ns = clock::now_ns().checked_sub(since_ns + nap.until_ns);
+        // If the ring came when the timer was due already, that was late by less. It is set earlier the next time.
+        late_ns.into_iter().for_each(|late_ns| reply_time.borrow_mut().overslept(late_ns));
+        if has_come {
+            self.server_slept.set(true); // it rings, as if it had been rung for: this side may have moved
+            return Ok(Some(true));
+        }
+        if let Err(error) = self.check_alive_with(line) {
+            return if self.is_ready(line) { Ok(Some(true)) } else { Err(error) };
+        }
+        if late_ns.is_none() {
+            return Ok(Some(false)); // a signal, or news of something else
+        }
+        let theirs = self.segment().server_line().processor.load(Ordering::Relaxed); // a hint
+        if theirs & !cpu::POLLED == cpu::current() {
+            return Ok(Some(false)); // the handler would have to wait until this thread sleeps
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        let has_come = waiter::spin_for(left, || Ok::<_, Error>(self.is_ready(line)))?;
+        count(if has_come { &self.spins_paid } else { &self.spins_in_vain });
+        Ok(Some(has_come))
     }
 
     /// Spins for as long as the policy says. `false`: time to sleep.
@@ -533,15 +628,20 @@ impl Connection {
     }
 
     pub fn sleep(&self, deadline: Deadline) -> Result<()> {
+        self.sleep_by(|| self.hear(deadline))
+    }
+
+    fn sleep_by(&self, hear: impl FnOnce() -> Result<()>) -> Result<()> {
         if self.sleeps.get().is_multiple_of(SLEEPS_PER_AFFINITY.into()) {
             self.refresh_affinity();
         }
         count(&self.sleeps);
         runtime_guard::is_about_to_sleep("waiting for a reply or a slot");
         let slept_ns = clock::now_ns();
-        let heard = self.hear(deadline);
+        let heard = hear();
         if self.learns() {
             let rang_ns = self.segment().server_line().rang_ns.load(Ordering::Relaxed); // any number will do
+            self.rang_ns.set(rang_ns);
             self.wake_latency.borrow_mut().woken(slept_ns, rang_ns, clock::now_ns());
         }
         heard
@@ -568,6 +668,19 @@ impl Connection {
     pub fn hear(&self, deadline: Deadline) -> Result<()> {
         let mut events = self.events.borrow_mut();
         self.established.poller.wait(&mut events, deadline.as_instant())?;
+        self.take_in(&events);
+        Ok(())
+    }
+
+    /// The same until a deadline that is as exact as the thread's timers.
+    fn hear_exactly(&self, deadline: Instant) -> Result<()> {
+        let mut events = self.events.borrow_mut();
+        self.established.poller.wait_exactly(&mut events, deadline)?;
+        self.take_in(&events);
+        Ok(())
+    }
+
+    fn take_in(&self, events: &Events) {
         for ready in events.iter() {
             match ready.key {
                 KEY_BELL => {}
@@ -576,7 +689,6 @@ impl Connection {
                 _ => self.end(CloseReason::Died),
             }
         }
-        Ok(())
     }
 
     fn read_socket_events(&self) {
@@ -586,6 +698,16 @@ impl Connection {
         if let Some(how) = SocketEvents::read(socket, poller, server, inbox).ended {
             self.end(how);
         }
+        // Not only once a reply is looked at: a server that sends none would have this process keep what it sends.
+        if let Some(why) = inbox.and_then(|inbox| inbox.fault(|slot| self.last_sequence(slot))) {
+            self.end(CloseReason::Farewell(Reason::Violation, why));
+        }
+    }
+
+    /// The sequence of the last request in a slot, if there was one.
+    fn last_sequence(&self, slot: usize) -> Option<u64> {
+        let last = slot::of_private(self.sequences[slot].get());
+        (last != slot::before_first()).then_some(last)
     }
 
     pub fn end(&self, how: CloseReason) {

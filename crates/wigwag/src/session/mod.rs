@@ -1,6 +1,7 @@
 //! One connection, whatever its form.
 
 pub mod agreement;
+pub mod arrivals;
 pub mod background;
 pub mod cleanup;
 pub mod close_reason;
@@ -11,5 +12,7 @@ pub mod connection;
 pub mod descriptors;
 pub mod name;
 pub mod peer;
+pub mod process_count;
 pub mod protocol;
 pub mod runtime_directory;
+pub mod server_watch;

@@ -25,6 +25,9 @@ use crate::sys::owner_lock::OwnerLock;
 /// that the kernel allows a socket's path.
 pub const NAME_MAX: usize = 80;
 
+/// What stands before the cure in the sentence about a server that is not there.
+pub const CURE: &str = "; start one with ";
+
 /// Where a name leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceName {
@@ -164,6 +167,24 @@ impl ServiceName {
         self.open_directory(own_uid, &[own_uid], false)
     }
 
+    /// Where its files are.
+    pub fn directory_path(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where else a server of this user's may have it.
+    pub fn others(&self) -> impl Iterator<Item = &Path> {
+        self.choice.iter().flat_map(|choice| &choice.others).map(PathBuf::as_path)
+    }
+
+    /// Client: whether nobody has it for certain, although its files are there: whoever takes it next makes the socket
+    /// anew.
+    pub fn is_left_over(&self, server_uid: u32) -> bool {
+        let own_uid = rustix::process::geteuid().as_raw();
+        let directory = self.open_directory(own_uid, &[own_uid, server_uid], false);
+        directory.is_ok_and(|directory| OwnerLock::is_held(&directory, &self.lock).is_ok_and(|is_held| !is_held))
+    }
+
     /// The lock file's name in the directory.
     pub fn lock(&self) -> &OsStr {
         &self.lock
@@ -229,7 +250,7 @@ impl ServiceName {
                 shown(&other),
                 shell_word(&other)
             ),
-            None => format!("no server listens on `{name}` ({path}: {why}); start one with {cure}"),
+            None => format!("no server listens on `{name}` ({path}: {why}){CURE}{cure}"),
         };
         Error::new(ErrorKind::NotRunning, sentence)
     }

@@ -38,6 +38,11 @@ impl ForkGuard {
         ForkGuard { page, generation }
     }
 
+    /// Which process that was: no child has the number of its parent.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Whether the caller is a child that inherited the handle.
     #[inline(always)]
     pub fn is_forked(&self) -> bool {

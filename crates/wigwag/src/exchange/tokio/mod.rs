@@ -16,7 +16,7 @@ pub use client::Client;
 pub use loan::{Loan, Pending, Reply};
 pub use server::Server;
 #[cfg(feature = "tower")]
-pub use tower::ClientService;
+pub use tower::{ClientService, ResponseFuture};
 pub use typed_client::TypedClient;
 pub use typed_loan::{TypedLoan, TypedPending, TypedReply};
 pub use typed_server::TypedServer;
