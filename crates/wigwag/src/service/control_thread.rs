@@ -464,6 +464,7 @@ impl ControlThread {
         // Counted before it is served, so that nobody sees calls of no session.
         self.sessions.insert(id, WatchedSession { session: Arc::clone(&session), pidfd });
         self.record().sessions.set(self.sessions.len() as u64);
+        self.record().accepted.add(1); // after it is among the living: who sees it accepted can wait for the others' end
         self.shared.deal(&session);
     }
 
@@ -481,7 +482,6 @@ impl ControlThread {
         if !offer.agreement.has_same_clock {
             trace::clocks_differ(handshake.peer.pid);
         }
-        self.record().accepted.add(1);
         self.shared.statistics.begin_session(&handshake.newcomer(id, offer))
     }
 
@@ -495,6 +495,7 @@ impl ControlThread {
     fn hand_over(&mut self, id: u64, accept_queue: &AcceptQueue, handshake: Handshake, offer: Offer) {
         self.poller.remove(&handshake.socket);
         let record = self.begin_session(id, &handshake, &offer);
+        self.record().accepted.add(1);
         accept_queue.push(handshake.into_pending_stream(offer, record));
     }
 

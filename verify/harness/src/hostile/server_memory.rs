@@ -389,10 +389,10 @@ impl Stage {
     /// The first call of a session tells where the server has its memory.
     fn begin(&mut self) -> Result<(), String> {
         self.begun += 1;
-        until("the session is the only one but the honest client's", || {
-            let stats = self.server.stats();
-            stats.sessions == 2 && stats.sessions_accepted == self.begun
-        });
+        // In this order: a session is among the living before it is counted as accepted. What the answers to requests of
+        // the one before brought to light is then counted, too.
+        until("the session is accepted", || self.server.stats().sessions_accepted == self.begun);
+        until("the session is the only one but the honest client's", || self.server.stats().sessions == 2);
         self.ended = self.server.stats().violations;
         self.known.fill(Known::default());
         self.raw.pass(0, 1 << 8 | SERVER, REQUEST);
