@@ -190,21 +190,22 @@ impl Caller {
         self.connection.sequences[slot].get()
     }
 
+    /// Whether there is anything to [check](Caller::check_before_pass) before a pass. If not, no descriptor is attached.
+    #[inline(always)]
+    pub fn must_check_before_pass(&self) -> bool {
+        self.connection.is_forked() || self.connection.must_look_before_pass()
+    }
+
     /// Before a pass: an error if the memory is not there, or the server is known to be gone. What is attached to the
     /// slot is sent: how many descriptors that were, for the pass, which comes next.
-    #[inline(always)]
+    #[cold]
     pub fn check_before_pass(&self, slot: usize, sequence: u64) -> Result<u32> {
         if self.connection.is_forked() {
             return Err(Error::forked());
         }
-        if self.connection.must_look_before_pass() {
-            return self.prepare_pass(slot, sequence);
+        if !self.connection.must_look_before_pass() {
+            return Ok(0);
         }
-        Ok(0)
-    }
-
-    #[cold]
-    fn prepare_pass(&self, slot: usize, sequence: u64) -> Result<u32> {
         self.connection.look_before_pass()?;
         self.connection.send_descriptors(slot, sequence)
     }
@@ -240,10 +241,11 @@ impl Caller {
         marked
     }
 
-    /// Checks the reply to request `sequence` in a slot that came back with `turn`: its head, by which the slot
-    /// becomes [a loan with the reply](OwnedLoan::with_reply). On an error the slot is free again.
+    /// Checks the reply to request `sequence` in a slot that came back with `turn`, and opens it. On an error the slot
+    /// is free again. The way without descriptors meets the other only with a finished loan, so that what was read of
+    /// the head stays in registers.
     #[inline(always)]
-    pub fn accept(&self, slot: usize, line: &Line, sequence: u64, turn: Turn) -> Result<Head> {
+    pub fn accept(&self, slot: usize, line: &Line, sequence: u64, turn: Turn) -> Result<OwnedLoan> {
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = line.head.load(Ordering::Relaxed);
         let mut head = Head::of_kind(word, Kind::Reply, self.capacity());
@@ -253,28 +255,34 @@ impl Caller {
         if faults::is(Fault::UncheckedReply) {
             head = Head::parse(word).filter(|head| head.kind == Kind::Reply);
         }
-        let Some(head) = head else { return self.accept_otherwise(slot, turn, word) };
+        let Some(head) = head else { return self.accept_otherwise(slot, line, turn, word) };
         let again = faults::is(Fault::ReplyDoubleFetch).then(|| {
             faults::widen_window();
             line.head.load(Ordering::Relaxed)
         });
-        Ok(again.and_then(Head::parse).unwrap_or(head))
+        let head = again.and_then(Head::parse).unwrap_or(head);
+        Ok(OwnedLoan::with_reply(self.connection.segment(), slot, line, head))
     }
 
     /// As [`Caller::accept`], where the request or the reply has descriptors; or it is no reply.
     #[cold]
-    fn accept_otherwise(&self, slot: usize, turn: Turn, word: u64) -> Result<Head> {
+    fn accept_otherwise(&self, slot: usize, line: &Line, turn: Turn, word: u64) -> Result<OwnedLoan> {
         self.settle(slot);
         let sequence = self.last_sequence(slot);
         let head = Head::parse(word).filter(|head| head.kind == Kind::Reply && head.fits(self.capacity()));
         let Some(head) = head.filter(|_| turn.sequence() == sequence) else {
             return Err(self.not_a_reply(slot, turn, word));
         };
+        let accepted = || OwnedLoan::with_reply(self.connection.segment(), slot, line, head);
         if head.descriptors == 0 {
-            return Ok(head);
+            return Ok(accepted());
         }
         let error = match self.connection.find_descriptors(slot, sequence, head.descriptors) {
-            Ok(None) => return Ok(head),
+            Ok(None) => {
+                let mut reply = accepted();
+                reply.mark();
+                return Ok(reply);
+            }
             Ok(Some(loss)) => Error::new(
                 ErrorKind::Full,
                 format!(
@@ -497,8 +505,7 @@ impl Caller {
             return None;
         }
         self.connection.came_to_a_task();
-        let head = self.accept(slot, line, self.last_sequence(slot), turn);
-        Some(head.map(|head| OwnedLoan::with_reply(self.connection.segment(), slot, line, head)))
+        Some(self.accept(slot, line, self.last_sequence(slot), turn))
     }
 
     /// Asks to be rung when a slot that was passed comes back. `false`: it has come back meanwhile, and nothing will

@@ -11,7 +11,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::call_error::CallError;
 use crate::exchange::caller::Caller;
 use crate::exchange::owned_loan::OwnedLoan;
-use crate::memory::layout::Head;
 use crate::memory::segment::Line;
 use crate::memory::slot::{self, Turn};
 use crate::sys::clock;
@@ -178,7 +177,7 @@ impl<'c> Loan<'c> {
     /// # stop.shutdown(); thread.join().unwrap()?;
     /// # Ok::<(), wigwag::Error>(())
     /// ```
-    #[inline]
+    #[inline(always)] // as `call`
     pub fn send(self) -> Result<Pending<'c>> {
         let len = self.owned.len();
         let (caller, slot, line, _) = self.pass(None)?;
@@ -245,12 +244,25 @@ impl<'c> Loan<'c> {
 
     #[inline(always)]
     fn pass(self, deadline: Option<Instant>) -> Result<(&'c Caller, usize, &'c Line, u64)> {
-        let slot = self.owned.slot();
-        let descriptors = self.caller.check_before_pass(slot, self.sequence)?;
+        if self.caller.must_check_before_pass() {
+            return self.check_and_pass(deadline);
+        }
+        Ok(self.pass_with(deadline, 0))
+    }
+
+    #[cold]
+    fn check_and_pass(self, deadline: Option<Instant>) -> Result<(&'c Caller, usize, &'c Line, u64)> {
+        let descriptors = self.caller.check_before_pass(self.owned.slot(), self.sequence)?;
+        Ok(self.pass_with(deadline, descriptors))
+    }
+
+    #[inline(always)]
+    fn pass_with(self, deadline: Option<Instant>, descriptors: u32) -> (&'c Caller, usize, &'c Line, u64) {
         self.owned.written();
         let this = ManuallyDrop::new(self); // the slot is the server's from here on
+        let slot = this.owned.slot();
         let sequence = this.caller.pass(slot, this.line, this.sequence, this.owned.len(), deadline, descriptors);
-        Ok((this.caller, slot, this.line, sequence))
+        (this.caller, slot, this.line, sequence)
     }
 }
 
@@ -267,7 +279,7 @@ fn finish<'c>(
         Some(turn) => turn,
         None => wait_patiently(caller, slot, line, deadline)?,
     };
-    Ok(Reply::new(caller, slot, line, caller.accept(slot, line, sequence, turn)?))
+    Ok(Reply::new(caller, caller.accept(slot, line, sequence, turn)?))
 }
 
 #[cold]
@@ -432,8 +444,8 @@ impl<'c> Pending<'c> {
     #[inline(always)]
     fn accept(&self) -> Result<Reply<'c>> {
         let sequence = self.caller.last_sequence(self.slot);
-        let head = self.caller.accept(self.slot, self.line, sequence, slot::load(&self.line.turn))?;
-        Ok(Reply::new(self.caller, self.slot, self.line, head))
+        let owned = self.caller.accept(self.slot, self.line, sequence, slot::load(&self.line.turn))?;
+        Ok(Reply::new(self.caller, owned))
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<Reply<'c>>> {
@@ -504,8 +516,8 @@ pub struct Reply<'c> {
 
 impl<'c> Reply<'c> {
     #[inline(always)]
-    fn new(caller: &'c Caller, slot: usize, line: &Line, head: Head) -> Reply<'c> {
-        Reply { caller, owned: OwnedLoan::with_reply(caller.connection.segment(), slot, line, head) }
+    fn new(caller: &'c Caller, owned: OwnedLoan) -> Reply<'c> {
+        Reply { caller, owned }
     }
 
     /// The file descriptors that the server [attached](crate::Request::attach) to its reply, in its order: once, and

@@ -49,8 +49,7 @@ impl OwnedLoan {
         if head.in_body {
             prefetch::arrived(&payload);
         }
-        let mark = usize::from(head.descriptors != 0) * MARK;
-        OwnedLoan { marked_slot: slot | mark, payload }
+        OwnedLoan { marked_slot: slot, payload }
     }
 
     /// Which slot.
@@ -70,7 +69,7 @@ impl OwnedLoan {
         self.marked_slot != self.slot()
     }
 
-    /// Descriptors are attached to it.
+    /// Descriptors are attached to it, or came with it.
     pub fn mark(&mut self) {
         self.marked_slot |= MARK;
     }

@@ -66,8 +66,9 @@ pub struct Request {
     in_body: bool,
     has_deadline: bool,
     open: bool,
-    /// Private copy for a client of another user, kept from request to request.
-    copy: BounceBuffer,
+    /// Private copy for a client of another user, kept from request to request. Boxed, as few requests have one: what is
+    /// taken out of its thread's hands moves several times, and up to 128 bytes do so without a call.
+    copy: Option<Box<BounceBuffer>>,
     /// Whether answering takes the longer way: the client is of another user, or descriptors travel.
     is_special: bool,
     /// There if descriptors travel with the request or the reply.
@@ -103,6 +104,8 @@ struct Kept {
     bytes_in: usize,
     _entry: Option<KeptEntry>,
 }
+
+const _: () = assert!(size_of::<Request>() <= 128);
 
 /// A thread that waits for its caller to give up.
 struct Sleeper(std::thread::Thread);
@@ -183,7 +186,7 @@ impl Request {
             in_body: false,
             has_deadline: false,
             open: false,
-            copy: BounceBuffer::new(),
+            copy: None,
             kept: None,
         }
     }
@@ -215,11 +218,12 @@ impl Request {
     /// Copies the payload of a client of another user. `false` when that failed, and the request has been answered so.
     #[cold]
     fn copy_out(&mut self, head: Head) -> bool {
-        if let Err(why) = self.copy.take(&self.session.segment, self.session.memory.as_deref(), self.slot, head) {
+        let copy = self.copy.get_or_insert_default();
+        if let Err(why) = copy.take(&self.session.segment, self.session.memory.as_deref(), self.slot, head) {
             self.answer_with_text(Kind::Failed, &format!("the server {why} the request"));
             return false;
         }
-        self.payload = PayloadBytesMut::of_copy(&mut self.copy);
+        self.payload = PayloadBytesMut::of_copy(copy);
         true
     }
 
@@ -315,10 +319,11 @@ impl Request {
         }
         match self.session.trust {
             Trust::OtherUser => {
-                if !self.copy.resize(len) {
+                let copy = self.copy.get_or_insert_default();
+                if !copy.resize(len) {
                     return Err(Error::new(ErrorKind::Io, format!("there is no memory for a reply of {len} bytes")));
                 }
-                self.payload = PayloadBytesMut::of_copy(&mut self.copy);
+                self.payload = PayloadBytesMut::of_copy(copy);
             }
             Trust::SameUser => {
                 let old = self.payload.len();
@@ -752,7 +757,8 @@ impl Request {
     #[cold]
     fn copy_in(&mut self) {
         self.in_body = self.payload.len() > INLINE_CAPACITY;
-        self.session.segment.copy_in(self.slot, self.in_body, self.copy.bytes());
+        let bytes = self.copy.as_ref().map_or(&[][..], |copy| copy.bytes());
+        self.session.segment.copy_in(self.slot, self.in_body, bytes);
     }
 
     /// Passes the turn back with a text instead of a reply.

@@ -51,8 +51,9 @@ use crate::wait::policy::Wait;
 pub struct Server {
     service: Service,
     wait: Wait,
-    /// The worker of `recv` and `serve`, made at first use by the thread that uses it.
-    worker: Option<CallWorker>,
+    /// The worker of `recv` and `serve`, made at first use by the thread that uses it. Boxed, as each `recv` takes it out
+    /// and puts it back.
+    worker: Option<Box<CallWorker>>,
 }
 
 impl Server {
@@ -350,7 +351,7 @@ impl Server {
         mailboxes.iter().map(of).collect()
     }
 
-    fn take_worker(&mut self) -> Result<CallWorker> {
+    fn take_worker(&mut self) -> Result<Box<CallWorker>> {
         if self.service.is_forked() {
             return Err(Error::forked());
         }
@@ -359,11 +360,10 @@ impl Server {
                 worker.resume();
                 Ok(worker)
             }
-            None => CallWorker::new(
-                Arc::clone(&self.service.shared),
-                Arc::clone(&self.service.shared.mailboxes()[0]),
-                self.wait,
-            ),
+            None => {
+                let mailbox = Arc::clone(&self.service.shared.mailboxes()[0]);
+                Ok(Box::new(CallWorker::new(Arc::clone(&self.service.shared), mailbox, self.wait)?))
+            }
         }
     }
 }

@@ -97,7 +97,7 @@ pub struct Worker<I> {
     leave: u32,
     sleeps: u32,
     wake_latency: WakeLatency,
-    /// Since when this thread has slept; [`NOT_ASLEEP`] once it is known what woke it.
+    /// Since when this thread has slept; [`NOT_ASLEEP`] once it is known what woke it, and if nobody measures.
     slept_ns: u64,
     entries: Vec<Option<Box<PolledSession<I>>>>,
     index_of: HashMap<u64, usize>,
@@ -457,7 +457,7 @@ impl<I: Intake> Worker<I> {
                     return Ok(None);
                 }
                 self.mailbox.record.state.set(THREAD_ASLEEP); // until `listen`
-                self.slept_ns = clock::now_ns();
+                self.falls_asleep();
                 Ok(Some(Next::Nothing))
             }
         }
@@ -471,6 +471,11 @@ impl<I: Intake> Worker<I> {
         self.hear_after_sleep(deadline)
     }
 
+    /// Notes when, if this sleep is to be measured.
+    fn falls_asleep(&mut self) {
+        self.slept_ns = if self.wake_latency.wants_sample() { clock::now_ns() } else { NOT_ASLEEP };
+    }
+
     /// Hears what rang, after a sleep here or elsewhere.
     fn hear_after_sleep(&mut self, deadline: Deadline) -> Result<()> {
         self.sleeps = self.sleeps.wrapping_add(1);
@@ -480,7 +485,7 @@ impl<I: Intake> Worker<I> {
         self.mailbox.record.sleeps.add(1);
         self.mailbox.record.state.set(THREAD_ASLEEP);
         if deadline != Deadline::Now {
-            self.slept_ns = clock::now_ns();
+            self.falls_asleep();
         }
         let heard = self.hear(deadline);
         self.slept_ns = NOT_ASLEEP;
@@ -535,7 +540,8 @@ impl<I: Intake> Worker<I> {
         // Relaxed: hints; a lie wastes one spin budget.
         let think_ns = entry.session.segment.client_line().think_ns.load(Ordering::Relaxed);
         let one_processor = entry.shares_processor(self.only_processor);
-        if let Some(rang_ns) = entry.rang_ns()
+        if self.slept_ns != NOT_ASLEEP
+            && let Some(rang_ns) = entry.rang_ns()
             && self.wake_latency.woken(std::mem::replace(&mut self.slept_ns, NOT_ASLEEP), rang_ns, clock::now_ns())
         {
             self.mailbox.record.wake_latency_ns.set(self.wake_latency.estimate_ns().into());

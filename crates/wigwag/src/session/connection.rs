@@ -45,7 +45,7 @@ pub struct Connection {
     /// Whether nobody waits for replies, so that time to think counts from ring to ring.
     one_way: Cell<bool>,
     /// When the last reply came, if the clock had to be read anyway.
-    last_reply_at: Cell<Option<Instant>>,
+    last_reply_ns: Cell<Option<u64>>,
     spin_budget: RefCell<SpinBudget>,
     wake_latency: RefCell<WakeLatency>,
     /// What the server said after the last sleep of when it rang: read once, and any number.
@@ -100,7 +100,7 @@ const POLLS_PER_LIFE_SIGN: u32 = 256;
 const FLOODS_MAX: usize = 64;
 /// Since the last reply, before a sleeping server is looked at: a closed loop of calls that wake it does not look each
 /// time.
-const SILENCE_TO_LOOK: Duration = Duration::from_micros(100);
+const SILENCE_TO_LOOK_NS: u64 = 100_000;
 
 impl Connection {
     /// The session of an attachment.
@@ -115,7 +115,7 @@ impl Connection {
             fork: ForkGuard::new(),
             server_slept: Cell::new(false),
             one_way: Cell::new(false),
-            last_reply_at: Cell::new(None),
+            last_reply_ns: Cell::new(None),
             spin_budget: RefCell::default(),
             wake_latency: RefCell::default(),
             rang_ns: Cell::new(0),
@@ -228,20 +228,21 @@ impl Connection {
     #[cold]
     fn ring(&self) {
         let line = self.established.segment.client_line();
-        let think_ns = match self.last_reply_at.get() {
-            Some(at) => u32::try_from(at.elapsed().as_nanos()).unwrap_or(THINK_UNKNOWN),
+        let now_ns = clock::now_ns();
+        let think_ns = match self.last_reply_ns.get() {
+            Some(ns) => u32::try_from(now_ns.saturating_sub(ns)).unwrap_or(THINK_UNKNOWN),
             None => THINK_UNKNOWN,
         };
         // Hints for the server, which reads them after the ring.
         line.think_ns.store(think_ns, Ordering::Relaxed);
         line.processor.store(cpu::current(), Ordering::Relaxed);
         if self.established.agreement.has_ring_times() {
-            line.rang_ns.store(clock::now_ns(), Ordering::Relaxed);
+            line.rang_ns.store(now_ns, Ordering::Relaxed);
         }
         self.server_slept.set(true);
         count(&self.doorbells_rung);
         if self.one_way.get() {
-            self.last_reply_at.set(Some(Instant::now()));
+            self.last_reply_ns.set(Some(now_ns));
         }
         self.established.server_bell.ring();
     }
@@ -341,7 +342,8 @@ impl Connection {
     /// Errors if the server is known to be gone, so that what is not passed is known not to have been executed.
     #[cold]
     pub fn look_before_pass(&self) -> Result<()> {
-        let is_long_ago = self.last_reply_at.get().is_none_or(|at| at.elapsed() >= SILENCE_TO_LOOK);
+        let is_long_ago =
+            self.last_reply_ns.get().is_none_or(|ns| clock::now_ns().saturating_sub(ns) >= SILENCE_TO_LOOK_NS);
         if !self.is_over.get() && is_long_ago {
             self.hear(Deadline::Now)?;
         }
@@ -416,13 +418,13 @@ impl Connection {
         if self.server_slept.get() {
             self.reply_after_ring();
         } else {
-            self.last_reply_at.set(None); // the clock was not read
+            self.last_reply_ns.set(None); // the clock was not read
         }
     }
 
     /// As [`Connection::came_awake`], for a task: its thread's processor is none of ours.
     pub fn came_to_a_task(&self) {
-        self.last_reply_at.set(self.server_slept.replace(false).then(Instant::now));
+        self.last_reply_ns.set(self.server_slept.replace(false).then(clock::now_ns));
     }
 
     /// Whether spinning for a reply can pay: the server did not have to be woken for it, and may run at the same time.
@@ -435,7 +437,7 @@ impl Connection {
     #[cold]
     pub fn reply_after_ring(&self) {
         self.server_slept.set(false);
-        self.last_reply_at.set(Some(Instant::now()));
+        self.last_reply_ns.set(Some(clock::now_ns()));
         let theirs = self.established.segment.server_line().processor.load(Ordering::Relaxed); // a hint
         let mut mine = cpu::current();
         if theirs == cpu::LEAVING {
@@ -465,7 +467,7 @@ impl Connection {
         if self.server_slept.get() || !self.may_spin.get() {
             return None;
         }
-        self.last_reply_at.set(None); // the clock is not read; who has to sleep after all sets it
+        self.last_reply_ns.set(None); // the clock is not read; who has to sleep after all sets it
         for _ in 0..SPINS_BEFORE_CLOCK {
             let turn = slot::load(&line.turn);
             if !turn.is_server() {
@@ -637,11 +639,14 @@ impl Connection {
         }
         count(&self.sleeps);
         runtime_guard::is_about_to_sleep("waiting for a reply or a slot");
-        let slept_ns = clock::now_ns();
+        if !self.learns() {
+            return hear();
+        }
+        let slept_ns = self.wake_latency.borrow_mut().wants_sample().then(clock::now_ns);
         let heard = hear();
-        if self.learns() {
-            let rang_ns = self.segment().server_line().rang_ns.load(Ordering::Relaxed); // any number will do
-            self.rang_ns.set(rang_ns);
+        let rang_ns = self.segment().server_line().rang_ns.load(Ordering::Relaxed); // any number will do
+        self.rang_ns.set(rang_ns);
+        if let Some(slept_ns) = slept_ns {
             self.wake_latency.borrow_mut().woken(slept_ns, rang_ns, clock::now_ns());
         }
         heard

@@ -129,9 +129,9 @@ impl WaitState {
             endpoint.own_line().processor.store(cpu::current(), Ordering::Relaxed); // a hint
             self.note_reader(endpoint, SESSION_ARMED);
             runtime_guard::is_about_to_sleep("reading from a stream, or writing to one");
-            let slept_ns = clock::now_ns();
+            let slept_ns = self.wake_latency.wants_sample().then(clock::now_ns);
             let heard = self.hear(endpoint, deadline);
-            if let Some(rang_ns) = endpoint.peer_rang_ns() {
+            if let (Some(slept_ns), Some(rang_ns)) = (slept_ns, endpoint.peer_rang_ns()) {
                 self.wake_latency.woken(slept_ns, rang_ns, clock::now_ns());
             }
             self.note_reader(endpoint, SESSION_LOOKED_AT);

@@ -3,7 +3,8 @@
 //! Spinning pays while it takes less time than a wake-up. That is 3 us on bare metal and 60 us on a virtual machine
 //! that has to leave for its host, and less again where both sides share a processor, so no constant is right. Whoever
 //! rings leaves the time in the shared memory; whoever is woken subtracts. The estimate is the median of the last
-//! eight, and all lengths of spinning follow from it, from a least length on.
+//! eight, and all lengths of spinning follow from it, from a least length on. Two readings of the clock are a hundredth
+//! of a wake-up on one processor, so that once there are eight only every fourth is measured.
 //!
 //! A side that never sleeps learns nothing. So an estimate that is too high, and keeps its side from sleeping, would
 //! stay: with each 1,024 waits in which the side spun it is halved, until the side sleeps once and knows better.
@@ -19,9 +20,13 @@ pub struct WakeLatency {
     next: u8,
     estimate_ns: u32,
     waits: u16,
+    /// Sleeps that were not measured since the last that was.
+    unmeasured: u8,
 }
 
 const SAMPLES: usize = 8;
+/// One sleep of so many is measured, once there are enough samples.
+const SLEEPS_PER_SAMPLE: u8 = 4;
 /// What is taken for a sample: less was no wake-up, and more was a processor that others had.
 const SAMPLE_NS: std::ops::RangeInclusive<u64> = 1_000..=300_000;
 /// Before the first sample. Each session begins asleep, so that is soon.
@@ -38,11 +43,19 @@ const WAITS_TO_HALVE: u16 = 1024;
 
 impl Default for WakeLatency {
     fn default() -> WakeLatency {
-        WakeLatency { samples: [0; SAMPLES], len: 0, next: 0, estimate_ns: FIRST_ESTIMATE_NS, waits: 0 }
+        WakeLatency { samples: [0; SAMPLES], len: 0, next: 0, estimate_ns: FIRST_ESTIMATE_NS, waits: 0, unmeasured: 0 }
     }
 }
 
 impl WakeLatency {
+    /// This side is about to sleep. Whether it shall read the clock, before and after.
+    pub fn wants_sample(&mut self) -> bool {
+        if usize::from(self.len) == SAMPLES {
+            self.unmeasured = (self.unmeasured + 1) % SLEEPS_PER_SAMPLE;
+        }
+        self.unmeasured == 0
+    }
+
     /// This side slept from `slept_ns` on, was rung for at `rang_ns`, and runs at `now_ns`. What the other side says of
     /// its ring may be anything. Whether that was a sample.
     pub fn woken(&mut self, slept_ns: u64, rang_ns: u64, now_ns: u64) -> bool {
@@ -68,7 +81,7 @@ impl WakeLatency {
             self.waits = 0;
             self.estimate_ns = (self.estimate_ns / 2).max(LEAST_ESTIMATE_NS);
             // The next sample alone counts.
-            (self.len, self.next) = (0, 0);
+            (self.len, self.next, self.unmeasured) = (0, 0, 0);
         }
     }
 
@@ -114,6 +127,25 @@ mod tests {
         assert_eq!(latency.estimate_ns(), 52_000);
         (0..8).for_each(|_| assert!(learn(&mut latency, 4_000)));
         assert_eq!(latency.estimate_ns(), 4_000, "what was before is forgotten");
+    }
+
+    #[test]
+    fn the_first_eight_sleeps_are_measured_and_then_every_fourth() {
+        let mut latency = WakeLatency::default();
+        let mut sleep = |took_ns| {
+            let is_measured = latency.wants_sample();
+            if is_measured {
+                assert!(learn(&mut latency, took_ns));
+            }
+            (is_measured, latency.estimate_ns())
+        };
+        (0..8).for_each(|_| assert_eq!(sleep(50_000), (true, 50_000)));
+        let measured: Vec<bool> = (0..12).map(|_| sleep(4_000).0).collect();
+        assert_eq!(measured, [false, false, false, true].repeat(3));
+        (0..8).for_each(|_| _ = sleep(4_000));
+        assert_eq!(sleep(4_000).1, 4_000, "what was before is forgotten");
+        (0..WAITS_TO_HALVE).for_each(|_| latency.waited());
+        assert!(latency.wants_sample(), "who may be wrong measures the next sleep");
     }
 
     #[test]
