@@ -190,7 +190,7 @@ impl Caller {
         self.connection.sequences[slot].get()
     }
 
-    /// Whether there is anything to [check](Caller::check_before_pass) before a pass. If not, no descriptor is attached.
+    /// Whether a pass needs [`Caller::check_before_pass`] before it. If not, no descriptor is attached.
     #[inline(always)]
     pub fn must_check_before_pass(&self) -> bool {
         self.connection.is_forked() || self.connection.must_look_before_pass()
