@@ -5,9 +5,14 @@
 //! that instead of going to sleep, and looks at its reactor in between, so nobody else waits longer for it. Meanwhile
 //! the other side need not ring.
 //!
-//! How long it looks follows the rules for a client's spin, [`SpinBudget`]: about as long as a wake-up takes, as
-//! [`WakeLatency`] learns it, less after each time in vain, and soon only now and then. Where other tasks keep the
-//! runtime busy the next look comes late. If it finds something it has paid all the same: nobody had to ring.
+//! How long it looks follows the rules for a client's spin, [`SpinBudget`]: some wake-ups long, as [`WakeLatency`] learns
+//! them, less after each time in vain, and soon only now and then. Where other tasks keep the runtime busy the next look
+//! comes late. If it finds something it has paid all the same: nobody had to ring.
+//!
+//! It looks longer than a thread would spin. What it waits for is the other task's wake-up, the work of two runtimes and
+//! a protocol, and the way back: two sides that sleep both stay so if neither looks for as long as all of that takes.
+//! With one budget of a spin, gRPC's unary calls slept on both sides (0.9 of a socket's time at 0.8 of its processor
+//! time); with two that held for most runs, with four for none of eight (0.26 of the time, 0.36 of the processor time).
 
 use std::future::Future;
 use std::pin::pin;
@@ -17,6 +22,9 @@ use std::time::Instant;
 use crate::sys::clock;
 use crate::wait::policy::{SpinBudget, Wait};
 use crate::wait::wake_latency::WakeLatency;
+
+/// Spin budgets of a thread for which a task looks again.
+const SPINS_PER_LOOK: u32 = 4;
 
 /// What a task that waits knows of its waiting.
 #[derive(Debug, Default)]
@@ -47,7 +55,7 @@ impl TaskWaiter {
             State::Announced { .. } => false,
             State::Idle if !is_alone => false,
             State::Idle => {
-                let budget = self.spin_budget.next(&self.wake_latency);
+                let budget = self.spin_budget.next(&self.wake_latency) * SPINS_PER_LOOK;
                 self.state = State::Looking { until: Instant::now() + budget };
                 !budget.is_zero()
             }
