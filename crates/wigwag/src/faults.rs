@@ -147,8 +147,6 @@ faults! {
     SwappedDescriptors = "swapped-descriptors";
     /// An error that is passed on says that the request was not executed.
     ForgottenFate = "forgotten-fate";
-    /// A client that sleeps until shortly before a reply is due does not ask to be rung.
-    UnrungNap = "unrung-nap";
     /// The halves of a stream are put together without a byte that came meanwhile.
     LossyReunite = "lossy-reunite";
     /// A future that is dropped when it was called has taken a permit.

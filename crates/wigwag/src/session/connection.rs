@@ -545,7 +545,7 @@ impl Connection {
         if deadline.as_instant().is_some_and(|at| at <= end) {
             return Ok(None);
         }
-        if !faults::is(Fault::UnrungNap) && !self.ask_for_wake(self.segment().slot_of(line)).is_server() {
+        if !self.ask_for_wake(self.segment().slot_of(line)).is_server() {
             return Ok(Some(true));
         }
         {
