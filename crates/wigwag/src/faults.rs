@@ -141,6 +141,18 @@ faults! {
     ForgottenMemory = "forgotten-memory";
     /// What it takes to wake a client of another user is not looked at.
     PatientWake = "patient-wake";
+    /// The caller's own duplicates of what a call carried stay open when the call is given up.
+    KeptDuplicates = "kept-duplicates";
+    /// What came for one request is handed to another one that carries as many descriptors.
+    SwappedDescriptors = "swapped-descriptors";
+    /// An error that is passed on says that the request was not executed.
+    ForgottenFate = "forgotten-fate";
+    /// The halves of a stream are put together without a byte that came meanwhile.
+    LossyReunite = "lossy-reunite";
+    /// A future that is dropped when it was called has taken a permit.
+    CancelledPermit = "cancelled-permit";
+    /// Descriptors are agreed on with clients of other users.
+    TrustedCarrier = "trusted-carrier";
 }
 
 /// Whether this fault is injected.

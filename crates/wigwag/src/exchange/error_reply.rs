@@ -6,6 +6,7 @@
 
 use crate::error::{Error, ErrorKind, beginning_of};
 use crate::escape;
+use crate::faults::{self, Fault};
 use crate::memory::layout::ERROR_TEXT_CAPACITY;
 
 /// What goes before the text.
@@ -24,6 +25,7 @@ pub fn encode(error: &Error) -> Option<Vec<u8>> {
         ErrorKind::Unanswered => (8, true),
         _ => return None,
     };
+    let maybe_executed = maybe_executed && !faults::is(Fault::ForgottenFate);
     let mut bytes = vec![number, maybe_executed.into(), 0, 0, 0, 0, 0, 0];
     bytes.extend(beginning_of(&error.to_string(), ERROR_TEXT_CAPACITY - PREFIX).as_bytes());
     Some(bytes)

@@ -168,6 +168,7 @@ fn build(builder: ServerBuilder, option: &str) -> ServerBuilder {
         "max_bytes_per_session" => builder.max_bytes_per_session(number),
         "max_sessions_per_user" => builder.max_sessions_per_user(number),
         "max_bytes_total" => builder.max_bytes_total(number),
+        "descriptors" => builder.descriptors(number == 1),
         "allow_user" => builder.allow_user(number as u32),
         "old_kernel" => {
             wigwag_testing::others::as_on_an_older_kernel();

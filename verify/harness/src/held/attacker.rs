@@ -12,8 +12,10 @@ use wigwag_testing::others::{Mapped, become_user, lingering, watch};
 use wigwag_testing::wire::{self, READY, hello};
 use wigwag_testing::{Link, REQUEST, Raw, SERVER, WAKE, word};
 
+use super::carrier::Carrier;
+
 /// An attacker has no more than so many of what it tries to have: enough to be beyond every bound.
-const MOST: usize = 100;
+pub const MOST: usize = 100;
 /// Sockets of those who only knock.
 const SILENT: usize = 200;
 /// Sockets that linger: together fewer than the 64 for which a server waits before it takes newcomers again.
@@ -26,7 +28,7 @@ const WATCHED: usize = 8;
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// One way to attack.
-trait Attack {
+pub trait Attack {
     /// A little more of it.
     fn step(&mut self, path: &Path);
     /// Of what there is a bound: how much it has now.
@@ -49,6 +51,8 @@ pub fn play(parent: &Link, arguments: &[&str]) {
         "watch" => (Box::new(Watched::new(path)), Duration::from_micros(200)),
         "watch-many" => (Box::new(WatchedMany::new()), Duration::from_millis(20)),
         "linger" => (Box::new(Lingerer::new()), Duration::from_millis(5)),
+        "carry" => (Box::new(Carrier::new(false)), Duration::from_millis(4)),
+        "carry-on-older" => (Box::new(Carrier::new(true)), Duration::from_millis(4)),
         how => (Box::new(Keeper { how: how.to_owned(), kept: Vec::new() }), Duration::from_millis(5)),
     };
     parent.tell("there");
@@ -77,13 +81,14 @@ pub fn play(parent: &Link, arguments: &[&str]) {
         }
     });
     // One that was to lose what it had says whether it did.
-    let told = if how == "watch" { attack.held() } else { most };
+    let is_to_lose = how == "watch" || how.starts_with("carry");
+    let told = if is_to_lose { attack.held() } else { most };
     parent.tell(told);
     parent.hear_at_last();
 }
 
 /// Begins to connect, and never waits.
-fn knock(path: &Path) -> Option<OwnedFd> {
+pub fn knock(path: &Path) -> Option<OwnedFd> {
     let socket = new_socket();
     connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
     Some(socket)
@@ -104,12 +109,12 @@ fn first_byte(socket: &OwnedFd) -> Option<u8> {
 }
 
 /// Whether the other end is gone.
-fn is_dropped(socket: &OwnedFd) -> bool {
+pub fn is_dropped(socket: &OwnedFd) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut [PollFd::new(socket, PollFlags::RDHUP)], Some(&now)).is_ok_and(|count| count > 0)
 }
 
-const WELCOME: u8 = 3;
+pub const WELCOME: u8 = 3;
 
 /// Greets, and never reads the welcomes: the descriptors in them stay under way.
 struct Greeter(Vec<OwnedFd>);

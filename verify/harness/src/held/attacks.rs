@@ -72,6 +72,8 @@ struct Attack {
     /// Descriptors of the server beyond the baseline.
     descriptors: usize,
     on_older_kernel: bool,
+    /// The server lets descriptors travel, with clients of its own user.
+    has_descriptors: bool,
     /// It costs those who connect the two slow wakes of each user that are stated, and that user is remembered for a
     /// minute: connects are not judged, and each round has new users.
     is_remembered: bool,
@@ -98,6 +100,7 @@ const ATTACKS: &[Attack] = &[
         sessions: 256, // more than are needed to reach the bound of welcomes
         descriptors: (WELCOMES / 2 + 4) * OF_SESSION,
         on_older_kernel: false,
+        has_descriptors: false,
         is_remembered: false,
     },
     Attack {
@@ -113,6 +116,7 @@ const ATTACKS: &[Attack] = &[
         sessions: SESSIONS,
         descriptors: 4 * SESSIONS + 6 * OF_SESSION,
         on_older_kernel: false,
+        has_descriptors: false,
         is_remembered: false,
     },
     Attack {
@@ -122,6 +126,7 @@ const ATTACKS: &[Attack] = &[
         sessions: SESSIONS,
         descriptors: PLACES + 12 * OF_SESSION,
         on_older_kernel: false,
+        has_descriptors: false,
         is_remembered: true,
     },
     Attack {
@@ -131,6 +136,7 @@ const ATTACKS: &[Attack] = &[
         sessions: SESSIONS,
         descriptors: 2 * LINGERING + 6 * OF_SESSION,
         on_older_kernel: true,
+        has_descriptors: false,
         is_remembered: false,
     },
     Attack {
@@ -140,9 +146,31 @@ const ATTACKS: &[Attack] = &[
         sessions: SESSIONS,
         descriptors: PLACES + 6 * OF_SESSION,
         on_older_kernel: false,
+        has_descriptors: false,
         is_remembered: false,
     },
+    carried("carried descriptors", &[admitted("carry", 0), admitted("carry", 0), outsider("carry")], false),
+    carried(
+        "carried descriptors on an older kernel",
+        &[admitted("carry-on-older", 0), admitted("carry-on-older", 0), outsider("carry-on-older")],
+        true,
+    ),
 ];
+
+/// Descriptors are sent that never travel with other users. What the kernel has taken counts against the limits of
+/// their own user, and is given back once the server has seen it: nothing of it is left when they stop.
+const fn carried(name: &'static str, crews: &'static [Crew], on_older_kernel: bool) -> Attack {
+    Attack {
+        name,
+        crews,
+        all_most: 0,
+        sessions: SESSIONS,
+        descriptors: PLACES + (2 * SESSIONS + 4) * OF_SESSION,
+        on_older_kernel,
+        has_descriptors: true,
+        is_remembered: false,
+    }
+}
 
 /// What came of one attack.
 struct Report {
@@ -217,6 +245,7 @@ fn try_attack(attack: &Attack, trial: &Trial, findings: &mut Vec<String>) -> any
         format!("max_sessions_per_user={}", attack.sessions),
     ];
     options.extend((0..ADMITTED_MAX).map(|number| format!("allow_user={}", ADMITTED + number)));
+    options.extend(attack.has_descriptors.then(|| "descriptors=1".to_owned()));
     options.extend(attack.on_older_kernel.then(|| "old_kernel=1".to_owned()));
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let server = CrowdServer::start(&ground.socket(), &options)?;

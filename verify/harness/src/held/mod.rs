@@ -3,11 +3,13 @@
 //! ```text
 //! attacks     G29    each attack beside honest clients: its bounds, their times, and what is left afterwards
 //! attacker           the processes of other users, those who are let in and those who are not
+//! carrier            one that sends descriptors in every state of a connection
 //! honest             clients that call and that connect, and how long that takes
 //! ```
 
 mod attacker;
 mod attacks;
+mod carrier;
 mod honest;
 
 use crate::goals::Goal;

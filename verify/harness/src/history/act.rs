@@ -146,6 +146,7 @@ impl Actor {
                 for host in before {
                     self.stage.wait_until(|| self.stage.read(host, Word::Over) != 0);
                 }
+                std::thread::sleep(Duration::from_micros(self.party().delay_us));
                 if self.stage.cell(GUESTS_OVER).load(Ordering::SeqCst) == 0 {
                     match form {
                         Form::Exchange => exchange::host(self),
@@ -225,6 +226,12 @@ pub fn runtime(face: Face) -> tokio::runtime::Runtime {
 
 /// How long a handshake may take: longer than any watchdog waits, as a server may be stopped meanwhile.
 pub const TIME_LIMIT: Duration = Duration::from_secs(600);
+
+/// How long a guest waits for its host: as long as it takes, if one comes that stays. Otherwise not at all, as a host
+/// that is gone may have no successor.
+pub fn patience(party: &Party) -> Duration {
+    if party.is_patient { TIME_LIMIT } else { Duration::ZERO }
+}
 
 /// Polls a future once and drops it.
 pub fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {

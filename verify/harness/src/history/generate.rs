@@ -1,5 +1,6 @@
 //! Histories out of a seed.
 
+use super::additions;
 use super::dialect::{BLOCKS, Dialect};
 use super::plan::{Face, Fate, Fork, Form, HANDLER_ACTIONS, HandlerAction, History, Home, How, Party, Role, Step, Way};
 use super::run::has_other_users;
@@ -20,6 +21,9 @@ const OTHER_USERS_ONE_IN: u64 = 12;
 /// One history in so many has a crowd of sessions.
 const CROWD_ONE_IN: u64 = 200;
 
+/// The actions that there were when the first seeds were written down; the others are additions.
+const FIRST_ACTIONS: usize = 6;
+
 /// The history with that seed.
 pub fn generate(seed: u64) -> History {
     let mut dice = Dice::new(seed);
@@ -35,7 +39,11 @@ pub fn generate(seed: u64) -> History {
         Form::Stream => stream(&mut dice),
         Form::Semaphore => semaphore(&mut dice),
     };
-    History { seed, form, dialect, parties }
+    let mut history = History { seed, form, dialect, parties };
+    if seed >= additions::FIRST_SEED && !is_crowd {
+        additions::add(&mut history);
+    }
+    history
 }
 
 /// Mostly bytes. A queue has no typed face.
@@ -56,21 +64,21 @@ fn capacity(dice: &mut Dice, dialect: Dialect) -> usize {
     }
 }
 
-fn one_of<T: Copy>(dice: &mut Dice, of: &[T]) -> T {
+pub(super) fn one_of<T: Copy>(dice: &mut Dice, of: &[T]) -> T {
     of[dice.below(of.len() as u64) as usize]
 }
 
 /// Up to so many, few more often than many.
-fn some(dice: &mut Dice, most: u64) -> usize {
+pub(super) fn some(dice: &mut Dice, most: u64) -> usize {
     let most = 1 + dice.below(most);
     dice.below(most + 1) as usize
 }
 
-fn face(dice: &mut Dice) -> Face {
+pub(super) fn face(dice: &mut Dice) -> Face {
     one_of(dice, &[Face::Blocking, Face::Blocking, Face::Tasks, Face::TasksOnThreads])
 }
 
-fn how(dice: &mut Dice) -> How {
+pub(super) fn how(dice: &mut Dice) -> How {
     match dice.below(6) {
         0..=2 => How::Forever,
         3 => How::Try,
@@ -95,7 +103,7 @@ fn limit(dice: &mut Dice) -> usize {
 }
 
 fn handler_action(dice: &mut Dice) -> HandlerAction {
-    one_of(dice, &HANDLER_ACTIONS)
+    one_of(dice, &HANDLER_ACTIONS[..FIRST_ACTIONS])
 }
 
 /// A length that may be around what fits.
@@ -108,8 +116,20 @@ fn len(dice: &mut Dice, capacity: usize) -> usize {
     }
 }
 
-fn party(role: Role, steps: Vec<Step>) -> Party {
-    Party { role, home: Home::Thread, face: Face::Blocking, slots: 1, capacity: 48, limit: 0, steps }
+pub(super) fn party(role: Role, steps: Vec<Step>) -> Party {
+    Party {
+        role,
+        home: Home::Thread,
+        face: Face::Blocking,
+        slots: 1,
+        capacity: 48,
+        limit: 0,
+        descriptors: 0,
+        is_patient: false,
+        is_of_version_1: false,
+        delay_us: 0,
+        steps,
+    }
 }
 
 /// Gives some of the parties processes of their own, and adds a director who does things to them.

@@ -6,6 +6,7 @@
 //! ```text
 //! plan       a history as a value: parties, and what each does, step by step
 //! generate   one for each seed
+//! additions  what the library has had since session protocol 2, put into half of them
 //! run        its parties as threads and processes, a watch over them, the end
 //! act        what every party can do; what a director does to others
 //! dialect    what a payload is: bytes, a typed one, an encoded one
@@ -28,6 +29,7 @@ use crate::role::{self, Play};
 use crate::scale::Trial;
 
 mod act;
+mod additions;
 mod dialect;
 mod exchange;
 mod generate;
@@ -66,10 +68,12 @@ const WORKERS: u64 = 4;
 /// Different findings that are made smaller.
 const SHRUNK_MAX: usize = 6;
 
-/// The seed of a history: which of the trial's, and of which form.
+/// The seed of a history: which of the trial's, of which form, and whether it has additions, as every second one has.
 fn seed_of(trial: u64, index: u64) -> u64 {
     let forms = FORMS.len() as u64;
-    (word(trial, index) >> 32) * forms + index % forms
+    let has_additions = index / forms % 2 == 1;
+    let first = if has_additions { additions::FIRST_SEED } else { 0 };
+    first + (word(trial, index) >> 32) * forms + index % forms
 }
 
 /// What one worker has to do: every so many-th history from one on.

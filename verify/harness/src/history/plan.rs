@@ -57,6 +57,14 @@ pub struct Party {
     pub capacity: usize,
     /// Of a host: the sessions that it has at most; 0: as many as come.
     pub limit: usize,
+    /// Of an exchange: the descriptors that it lets travel with a call and its reply; 0: it does not ask for any.
+    pub descriptors: usize,
+    /// Of a guest: it waits for its host however long that takes, as one comes that stays.
+    pub is_patient: bool,
+    /// Of a client: it speaks protocol version 1, by hand.
+    pub is_of_version_1: bool,
+    /// Of a host: how many microseconds pass before it takes the name.
+    pub delay_us: u64,
     /// What it does, in this order.
     pub steps: Vec<Step>,
 }
@@ -110,16 +118,23 @@ pub enum HandlerAction {
     Panic,
     /// A panic; of a handler for tasks, within its future.
     PanicLater,
+    /// The error of a call that somebody else has answered, where the server takes requests itself; otherwise as
+    /// `Fail`.
+    FailAs,
+    /// As `Invert`, after a while that is always the same for the same client, so that it learns how long that is.
+    InvertSteadily,
 }
 
 /// All actions, by their numbers.
-pub const HANDLER_ACTIONS: [HandlerAction; 6] = [
+pub const HANDLER_ACTIONS: [HandlerAction; 8] = [
     HandlerAction::Invert,
     HandlerAction::InvertLater,
     HandlerAction::Resize,
     HandlerAction::Fail,
     HandlerAction::Panic,
     HandlerAction::PanicLater,
+    HandlerAction::FailAs,
+    HandlerAction::InvertSteadily,
 ];
 
 /// How something is waited for.
@@ -163,6 +178,8 @@ pub enum Way {
     InPlace,
     /// As much as it takes: `write_all`, `read_exact`.
     Whole,
+    /// Of a task: waits until it is ready, then tries: `readable` and `try_read`, `writable` and `try_write`.
+    WhenReady,
 }
 
 /// What a forked child does with what it has inherited.
@@ -203,7 +220,7 @@ pub enum Step {
     Take(How, Fate),
     /// A receiver: takes up to so many at once.
     TakeBatch(usize, How, Fate),
-    /// A server or receiver: what is held is done with.
+    /// A server or receiver: what is held is done with. One who keeps permits: gives them back.
     Release,
     /// A server or receiver: takes all there is until the end is told, and does with each of them so; then asks again.
     Drain(Fate),
@@ -224,6 +241,8 @@ pub enum Step {
     Forget,
     /// A client: as many calls at once as there are slots, and waits for all.
     Volley(HandlerAction),
+    /// A blocking client: so many calls that are answered at once, after others that took long.
+    Hurry(usize),
     /// A client or sender: a session of its own, with which it goes on. Of a client the former one is closed.
     Clone,
     /// A blocking client, sender or stream becomes one for tasks.
@@ -248,6 +267,9 @@ pub enum Step {
     ReadToEnd,
     /// An end of a stream: splits, and writes and reads in two threads or tasks from now on: so many bytes.
     Both(usize),
+    /// An end of a stream for tasks: splits, writes and reads so many bytes at the same time, for a moment, and puts
+    /// the halves together.
+    Reunite(usize),
     /// A listener: accepts when there are so many descriptors left.
     AcceptWith(u64),
 
@@ -256,6 +278,10 @@ pub enum Step {
 
     /// Takes so many permits, and keeps them for so many microseconds.
     Acquire(usize, How, u64),
+    /// Takes so many owned permits, and keeps them until `Release`.
+    Keep(usize, How),
+    /// So many tasks want so many permits each at the same time, and most of them give up.
+    Rush(usize, usize),
     /// Opens the semaphore anew.
     Reopen,
 
@@ -272,6 +298,24 @@ impl History {
     }
 }
 
+impl Party {
+    /// What is not the same for most parties.
+    fn particulars(&self) -> String {
+        let Party { limit, descriptors, is_patient, is_of_version_1, delay_us, .. } = self;
+        let mut told = String::new();
+        for (is_so, what) in [
+            (*limit > 0, format!(", {limit} sessions")),
+            (*descriptors > 0, format!(", {descriptors} descriptors")),
+            (*is_patient, ", patient".to_owned()),
+            (*is_of_version_1, ", of version 1".to_owned()),
+            (*delay_us > 0, format!(", comes after {delay_us} us")),
+        ] {
+            told += if is_so { &what } else { "" };
+        }
+        told
+    }
+}
+
 impl fmt::Display for History {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{:?}, {:?}, history {}:", self.form, self.dialect, self.seed)?;
@@ -279,14 +323,14 @@ impl fmt::Display for History {
             if party.steps.is_empty() && party.role != Role::Host {
                 continue;
             }
-            let Party { role, home, face, slots, capacity, limit, steps } = party;
+            let Party { role, home, face, slots, capacity, steps, .. } = party;
             let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
             match role {
                 Role::Director => writeln!(out, "  {number} {role:?}: {}", steps.join(", "))?,
                 _ => writeln!(
                     out,
                     "  {number} {role:?} ({face:?}, {home:?}, {slots} slots, {capacity} bytes{}): {}",
-                    if *limit > 0 { format!(", {limit} sessions") } else { String::new() },
+                    party.particulars(),
                     steps.join(", ")
                 )?,
             }

@@ -17,7 +17,7 @@ use crate::role;
 pub struct Told {
     /// What was not as it must be.
     pub findings: Vec<String>,
-    /// Parties of it still run: this process is of no use any more.
+    /// Parties of it still run, or something of it is left: this process is of no use any more.
     pub is_stuck: bool,
 }
 
@@ -47,6 +47,10 @@ pub fn run(history: &History, hang: Duration) -> Told {
         if !has_kill && !files.is_empty() && history.form != Form::Semaphore {
             stage.complain(format!("files are left: {}", files.join(", ")));
         }
+    }
+    if !is_stuck && let Some(left) = left_cargo() {
+        stage.complain(left);
+        return Told { findings: stage.findings(), is_stuck: true };
     }
     let mut findings = stage.findings();
     drop(stage);
@@ -233,9 +237,34 @@ pub fn play_party(link: &Link, arguments: &[&str]) {
             std::process::exit(1); // nobody wants it any more
         });
         actor.act();
+        if let Some(left) = left_cargo() {
+            stage.complain(format!("party {me}: {left}"));
+        }
         // What it holds is dropped by now; the thread that listens is not waited for.
         std::process::exit(0);
     });
+}
+
+/// The name of files whose descriptors travel in a history.
+pub const CARGO_NAME: &str = "history-cargo";
+/// How long a descriptor may stay that a thread of its own closes.
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
+
+/// The descriptors that have travelled and are left in this process, after a while in which they may go.
+fn left_cargo() -> Option<String> {
+    let begin = Instant::now();
+    loop {
+        let all = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+        let targets = all.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let left = targets.filter(|target| target.to_string_lossy().contains(CARGO_NAME)).count();
+        if left == 0 {
+            return None;
+        }
+        if begin.elapsed() > CLOSED_WITHIN {
+            return Some(format!("{left} descriptors are left that came with calls, or were attached to them"));
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
 }
 
 /// What this process holds.

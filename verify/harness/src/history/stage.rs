@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use wigwag::ShutdownHandle;
+use wigwag::{ServerStats, ShutdownHandle, StatsHandle};
 use wigwag_testing::{Ground, Process};
 
 /// Parties that one history can have.
@@ -65,6 +65,7 @@ pub struct Stage {
     pub directory: PathBuf,
     ground: Option<Ground>,
     handles: Mutex<BTreeMap<usize, ShutdownHandle>>,
+    statistics: Mutex<BTreeMap<usize, StatsHandle>>,
     /// The processes of the parties that have one.
     pub processes: Mutex<BTreeMap<usize, Arc<Process>>>,
 }
@@ -104,8 +105,8 @@ impl Stage {
     }
 
     fn with(base: NonNull<AtomicU64>, directory: PathBuf, ground: Option<Ground>) -> Stage {
-        let (handles, processes) = Default::default();
-        Stage { base, directory, ground, handles, processes }
+        let (handles, statistics, processes) = Default::default();
+        Stage { base, directory, ground, handles, statistics, processes }
     }
 
     /// The name that the history is about.
@@ -164,8 +165,21 @@ impl Stage {
         self.set(party, Word::Bound, 1);
     }
 
+    /// What a host of this process counts.
+    pub fn register_statistics(&self, party: usize, handle: Option<StatsHandle>) {
+        let mut statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        statistics.extend(handle.map(|handle| (party, handle)));
+    }
+
+    /// What a host of this process has counted so far.
+    pub fn statistics(&self, party: usize) -> Option<ServerStats> {
+        let statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        statistics.get(&party).map(StatsHandle::stats)
+    }
+
     /// The host is no more.
     pub fn unregister(&self, party: usize) {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner).remove(&party);
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(&party);
     }
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use wigwag::{ReadHalf, Stream, StreamListener, WriteHalf};
 use wigwag_testing::word;
 
-use super::act::{Actor, TIME_LIMIT, forked, runtime};
+use super::act::{Actor, TIME_LIMIT, forked, patience, runtime};
 use super::plan::{Face, Fork, Home, Step, Way};
 use super::stage::Word;
 
@@ -129,7 +129,8 @@ impl<'a> End<'a> {
 /// A connector.
 pub fn guest(actor: &Actor) {
     let party = actor.party();
-    let mut builder = Stream::builder().timeout(TIME_LIMIT).ring_bytes(party.capacity);
+    let builder = Stream::builder().timeout(TIME_LIMIT).server_timeout(patience(party));
+    let mut builder = builder.ring_bytes(party.capacity);
     if party.home == Home::OtherUser {
         builder = builder.server_user(0);
     }
@@ -266,7 +267,7 @@ fn read(stream: &mut impl io::BufRead, len: usize, way: Way, end: &mut End<'_>) 
             let count = stream.read_vectored(&mut [one, two, three].map(IoSliceMut::new))?;
             end.came(&bytes[..count]);
         }
-        Way::Plain | Way::Whole => {
+        Way::Plain | Way::Whole | Way::WhenReady => {
             let mut bytes = vec![0; len];
             let count = stream.read(&mut bytes)?;
             end.came(&bytes[..count]);
@@ -438,10 +439,15 @@ async fn tasks(actor: &Actor, mut stream: wigwag::tokio::Stream, from: usize) {
                         let parts = [&bytes[..first], &bytes[first..second], &bytes[second..]].map(IoSlice::new);
                         tokio::time::timeout(WAIT, stream.write_vectored(&parts)).await.unwrap_or(Ok(0))
                     }
+                    Way::WhenReady => write_when_ready(actor, &mut stream, &bytes).await,
                     _ => tokio::time::timeout(WAIT, stream.write(&bytes)).await.unwrap_or(Ok(0)),
                 };
                 end.wrote(outcome);
             }
+            Step::Read(len, Way::WhenReady) if !end.is_read || end.is_end => {
+                read_when_ready(&mut stream, len.max(1), &mut end).await;
+            }
+            Step::Reunite(len) => stream = reunite(&mut end, stream, len).await,
             Step::Read(len, way) if !end.is_read || end.is_end => {
                 if let Ok(Err(error)) =
                     tokio::time::timeout(WAIT, read_task(&mut stream, len.max(1), way, &mut end)).await
@@ -481,6 +487,76 @@ async fn tasks(actor: &Actor, mut stream: wigwag::tokio::Stream, from: usize) {
         }
     }
     end.leaves();
+}
+
+/// Waits for room and tries: what is ready takes something.
+async fn write_when_ready(actor: &Actor, stream: &mut wigwag::tokio::Stream, bytes: &[u8]) -> io::Result<usize> {
+    match tokio::time::timeout(WAIT, stream.writable()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(error),
+        // It gave up waiting, which must have changed nothing.
+        Err(_) => return stream.try_write(bytes),
+    }
+    let (first, second) = thirds(bytes.len());
+    let parts = [&bytes[..first], &bytes[first..second], &bytes[second..]].map(IoSlice::new);
+    let outcome =
+        if bytes.len().is_multiple_of(2) { stream.try_write(bytes) } else { stream.try_write_vectored(&parts) };
+    match &outcome {
+        Ok(0) if !bytes.is_empty() => actor.complain("a stream that was ready took none of what was written"),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            actor.complain("a stream was ready to be written to, and would block");
+        }
+        _ => {}
+    }
+    outcome
+}
+
+/// Waits for bytes and tries: what is ready has some, or the end.
+async fn read_when_ready(stream: &mut wigwag::tokio::Stream, len: usize, end: &mut End<'_>) {
+    let is_ready = match tokio::time::timeout(WAIT, stream.readable()).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => return end.failed(&error),
+        Err(_) => false,
+    };
+    let mut bytes = vec![0; len];
+    match stream.try_read(&mut bytes) {
+        Ok(count) => end.came(&bytes[..count]),
+        Err(error) if is_ready && error.kind() == ErrorKind::WouldBlock => {
+            end.actor.complain("a stream was ready to be read, and would block");
+        }
+        Err(error) => end.failed(&error),
+    }
+}
+
+/// Writes and reads in halves for a moment, and puts them together: no byte may be lost in between.
+async fn reunite(end: &mut End<'_>, stream: wigwag::tokio::Stream, len: usize) -> wigwag::tokio::Stream {
+    let (mut reader, mut writer) = stream.into_split();
+    let bytes = end.next(if end.is_written { 0 } else { len });
+    let writing = async {
+        match bytes.is_empty() {
+            true => Ok(0),
+            false => tokio::time::timeout(WAIT, writer.write(&bytes)).await.unwrap_or(Ok(0)),
+        }
+    };
+    let mut came = vec![0; len.max(1)];
+    let may_read = !end.is_read;
+    let reading = async {
+        match may_read {
+            true => tokio::time::timeout(WAIT, reader.read(&mut came)).await.ok(),
+            false => None,
+        }
+    };
+    let (written, read) = tokio::join!(writing, reading);
+    if !end.is_written {
+        end.wrote(written);
+    }
+    match read {
+        Some(Ok(count)) => end.came(&came[..count]),
+        Some(Err(error)) => end.failed(&error),
+        None => {}
+    }
+    let reunited = if len.is_multiple_of(2) { reader.reunite(writer) } else { writer.reunite(reader) };
+    reunited.unwrap_or_else(|error| panic!("the halves of one stream: {error}"))
 }
 
 async fn read_task(

@@ -27,6 +27,13 @@ fn g29_finds_memory_that_is_kept_and_not_charged() {
 }
 
 #[test]
+fn g29_finds_descriptors_that_travel_with_other_users() {
+    if is_possible() {
+        finds(PROGRAM, "G29", "trusted-carrier", "by `carry`, and the bound is 0");
+    }
+}
+
+#[test]
 fn g29_finds_that_who_is_slow_to_wake_is_served_on() {
     if is_possible() {
         finds(PROGRAM, "G29", "patient-wake", "by `watch`, and the bound is 0");

@@ -67,3 +67,28 @@ fn w12_g27_finds_a_forked_child_that_touches_what_it_has_not() {
 fn g27_finds_an_end_that_tries_for_ever_beside_the_dead() {
     finds_in_history(PROGRAM, "G27", "unseen-death", 2472189510, "nothing happens");
 }
+
+#[test]
+fn g27_finds_duplicates_that_stay_open_when_a_call_is_given_up() {
+    finds_in_history(PROGRAM, "G27", "kept-duplicates", 24952761752, "descriptors are left");
+}
+
+#[test]
+fn g27_finds_descriptors_that_are_given_to_another_call() {
+    finds_in_history(PROGRAM, "G27", "swapped-descriptors", 25874599540, "is another");
+}
+
+#[test]
+fn g27_finds_errors_that_lose_on_their_way_whether_the_request_was_executed() {
+    finds_in_history(PROGRAM, "G27", "forgotten-fate", 17180519652, "was passed on");
+}
+
+#[test]
+fn g27_finds_halves_that_lose_a_byte_when_they_are_reunited() {
+    finds_in_history(PROGRAM, "G27", "lossy-reunite", 18627913546, "of the stream is wrong");
+}
+
+#[test]
+fn g27_finds_a_permit_that_goes_with_a_future_that_was_given_up() {
+    finds_in_history(PROGRAM, "G27", "cancelled-permit", 17179961863, "death");
+}

@@ -31,6 +31,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::faults::{self, Fault};
 use crate::permits::table::{PermitTable, Waiter};
 use crate::semaphore::semaphore::{FAIR_AFTER, SLICE, SOON, Semaphore};
 use crate::sync;
@@ -366,9 +367,13 @@ impl Place<'_> {
             }
             Standing::InLine(ticket) => {
                 let Some(Task { waiter, waker, .. }) = state.tasks.remove(&ticket) else { return };
+                let semaphore = self.waiters.semaphore();
+                if faults::is(Fault::CancelledPermit) && semaphore.table().is_called(&waiter) {
+                    let _ = semaphore.table().take(semaphore.me());
+                }
                 self.waiters.leave(&mut state, waiter);
                 drop(state);
-                self.waiters.semaphore().call_next(); // it may have been called in the last moment
+                semaphore.call_next(); // it may have been called in the last moment
                 drop(waker);
             }
         }

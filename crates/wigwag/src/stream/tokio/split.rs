@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
 use crate::error::Error;
+use crate::faults::{self, Fault};
 use crate::session::peer::Peer;
 use crate::stream::split;
 use crate::stream::tokio::stream::Stream;
@@ -200,7 +201,10 @@ impl ReadHalf {
     /// # std::io::Result::Ok(())
     /// ```
     #[allow(clippy::result_large_err, reason = "the halves that come back are as large as the stream itself")]
-    pub fn reunite(self, writing: WriteHalf) -> Result<Stream, ReuniteError> {
+    pub fn reunite(mut self, writing: WriteHalf) -> Result<Stream, ReuniteError> {
+        if faults::is(Fault::LossyReunite) {
+            let _ = self.try_read(&mut [0]);
+        }
         if Arc::ptr_eq(&self.watch, &writing.watch) {
             Ok(Stream::of_both(self, writing))
         } else {

@@ -2,19 +2,46 @@
 //! its first poll.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use wigwag::{Client, ErrorKind, Pending, Reply, TypedClient, TypedReply};
+use wigwag::{Client, ClientBuilder, ErrorKind, Pending, Reply, TypedClient, TypedReply};
 use wigwag_testing::Raw;
 
 use super::model::{Asker, Call, HELD, HELD_UP, HOLD, is_over};
-use crate::history::act::{Actor, TIME_LIMIT, forked, poll_once, runtime, within};
+use crate::history::act::{Actor, TIME_LIMIT, forked, patience, poll_once, runtime, within};
 use crate::history::dialect::{Block, Dialect, Parcel};
 use crate::history::plan::{Face, HandlerAction, Home, How, Step};
 
+/// A reply, and the descriptors that were taken out of it.
+#[derive(Debug)]
+struct Answered {
+    bytes: Vec<u8>,
+    came: Option<Vec<OwnedFd>>,
+}
+
+impl From<Vec<u8>> for Answered {
+    fn from(bytes: Vec<u8>) -> Answered {
+        Answered { bytes, came: None }
+    }
+}
+
 /// What comes of a call.
-type Answer = wigwag::Result<Vec<u8>>;
+type Answer = wigwag::Result<Answered>;
+
+/// Reads a reply, whose descriptors may be wanted.
+type Reader = fn(Reply<'_>, bool) -> Answer;
+
+fn read_bytes(mut reply: Reply<'_>, takes: bool) -> Answer {
+    let came = takes.then(|| reply.take_descriptors());
+    Ok(Answered { bytes: reply.to_vec(), came })
+}
+
+fn read_of_task(mut reply: wigwag::tokio::Reply, takes: bool) -> Answered {
+    let came = takes.then(|| reply.take_descriptors());
+    Answered { bytes: reply.to_vec(), came }
+}
 
 /// A client of one of the faces.
 enum Caller {
@@ -30,7 +57,7 @@ trait Typed {
     fn another(&self) -> wigwag::Result<Box<dyn Typed>>;
     fn call(&self, bytes: &[u8], how: How) -> Answer;
     fn pass(&self, bytes: &[u8], how: How) -> wigwag::Result<Pending<'_>>;
-    fn reader(&self) -> fn(Reply<'_>) -> Answer;
+    fn reader(&self) -> Reader;
 }
 
 impl<const N: usize> Typed for TypedClient<Block<N>> {
@@ -58,7 +85,7 @@ impl<const N: usize> Typed for TypedClient<Block<N>> {
                 if how == How::Try { loan.call()? } else { loan.call_timeout(Duration::ZERO)? }
             }
         };
-        Ok(reply.bytes.to_vec())
+        Ok(reply.bytes.to_vec().into())
     }
 
     fn pass(&self, bytes: &[u8], how: How) -> wigwag::Result<Pending<'_>> {
@@ -71,20 +98,20 @@ impl<const N: usize> Typed for TypedClient<Block<N>> {
         Ok(loan.send()?.into_pending())
     }
 
-    fn reader(&self) -> fn(Reply<'_>) -> Answer {
-        |reply| Ok(TypedReply::<Block<N>>::new(reply)?.bytes.to_vec())
+    fn reader(&self) -> Reader {
+        |reply, _| Ok(TypedReply::<Block<N>>::new(reply)?.bytes.to_vec().into())
     }
 }
 
 /// A call that is under way.
 enum Passed<'c> {
-    Blocking(Pending<'c>, fn(Reply<'_>) -> Answer),
+    Blocking(Pending<'c>, Reader),
     Tasks(wigwag::tokio::Pending),
 }
 
 impl Passed<'_> {
     /// What came of it; `None`: nothing yet, and it is given up.
-    async fn collect(self, how: How) -> Option<Answer> {
+    async fn collect(self, how: How, takes: bool) -> Option<Answer> {
         match self {
             Passed::Blocking(mut pending, read) => {
                 let outcome = match how {
@@ -92,20 +119,32 @@ impl Passed<'_> {
                     How::Try | How::PolledOnce => pending.try_wait(),
                     How::For(us) => pending.wait_timeout(Duration::from_micros(us)),
                 };
-                outcome.map(|outcome| outcome.and_then(read))
+                outcome.map(|outcome| outcome.and_then(|reply| read(reply, takes)))
             }
-            Passed::Tasks(pending) => within(how, pending).await.map(|outcome| outcome.map(|reply| reply.to_vec())),
+            Passed::Tasks(pending) => {
+                within(how, pending).await.map(|outcome| outcome.map(|reply| read_of_task(reply, takes)))
+            }
         }
     }
 }
 
 impl Caller {
+    fn builder(actor: &Actor) -> ClientBuilder {
+        let party = actor.party();
+        let builder = Client::builder().slots(party.slots).timeout(TIME_LIMIT).server_timeout(patience(party));
+        let builder = builder.descriptors(party.descriptors > 0);
+        if party.home == Home::OtherUser { builder.server_user(0) } else { builder }
+    }
+
+    /// Connects by a task: only bytes.
+    async fn connect_task(actor: &Actor) -> wigwag::Result<Caller> {
+        let builder = Caller::builder(actor).contract(actor.history.dialect.contract());
+        Ok(Caller::Tasks(builder.capacity(actor.party().capacity).connect_async(actor.stage.name()).await?))
+    }
+
     fn connect(actor: &Actor) -> wigwag::Result<Caller> {
         let (party, dialect, name) = (actor.party(), actor.history.dialect, actor.stage.name());
-        let mut builder = Client::builder().slots(party.slots).timeout(TIME_LIMIT);
-        if party.home == Home::OtherUser {
-            builder = builder.server_user(0);
-        }
+        let builder = Caller::builder(actor);
         match dialect {
             Dialect::Typed(len) if party.face == Face::Blocking => Ok(Caller::Typed(match len {
                 8 => Box::new(builder.connect_typed::<Block<8>>(name)?),
@@ -158,19 +197,20 @@ impl Caller {
     }
 
     /// A call; `None`: it was given up. The loan of a task may be had in another way than the reply.
-    async fn call(&self, bytes: &[u8], how: How) -> Option<Answer> {
+    async fn call(&self, asker: &Asker<'_>, call: Call, bytes: &[u8], how: How) -> Option<Answer> {
         match self {
-            Caller::Blocking(client) => Some(call(client, bytes, how)),
+            Caller::Blocking(client) => Some(blocking_call(client, asker, call, bytes, how)),
             Caller::Typed(client) => Some(client.call(bytes, how)),
             Caller::Tasks(client) => {
                 let asking = async {
                     let mut loan = task_loan(client, bytes.len(), how).await?;
                     loan.copy_from_slice(bytes);
+                    asker.load(call, |file| loan.attach(file));
                     let reply = match how {
                         How::For(us) => loan.call_timeout(Duration::from_micros(us)).await,
                         _ => loan.call().await,
                     };
-                    reply.map(|reply| reply.to_vec())
+                    reply.map(|reply| read_of_task(reply, call.cargo.is_taken_back))
                 };
                 if how == How::PolledOnce { poll_once(asking) } else { Some(asking.await) }
             }
@@ -188,21 +228,23 @@ impl Caller {
             (Caller::Tasks(client), How::PolledOnce) => poll_once(client.call_with(&parcel))?,
             (Caller::Tasks(client), _) => client.call_with(&parcel).await,
         };
-        Some(outcome.map(Parcel::into_bytes))
+        Some(outcome.map(|parcel| parcel.into_bytes().into()))
     }
 
     /// Passes a request, and does not wait for its reply.
-    async fn pass(&self, bytes: &[u8], how: How) -> wigwag::Result<Passed<'_>> {
+    async fn pass(&self, asker: &Asker<'_>, call: Call, bytes: &[u8], how: How) -> wigwag::Result<Passed<'_>> {
         match self {
             Caller::Blocking(client) => {
                 let mut loan = loan(client, bytes.len(), how)?;
                 loan.copy_from_slice(bytes);
-                Ok(Passed::Blocking(loan.send()?, |reply| Ok(reply.to_vec())))
+                asker.load(call, |file| loan.attach(file));
+                Ok(Passed::Blocking(loan.send()?, read_bytes))
             }
             Caller::Typed(client) => Ok(Passed::Blocking(client.pass(bytes, how)?, client.reader())),
             Caller::Tasks(client) => {
                 let mut loan = task_loan(client, bytes.len(), how).await?;
                 loan.copy_from_slice(bytes);
+                asker.load(call, |file| loan.attach(file));
                 Ok(Passed::Tasks(loan.send()?))
             }
         }
@@ -239,14 +281,15 @@ fn loan(client: &Client, len: usize, how: How) -> wigwag::Result<wigwag::Loan<'_
     }
 }
 
-fn call(client: &Client, bytes: &[u8], how: How) -> Answer {
+fn blocking_call(client: &Client, asker: &Asker<'_>, call: Call, bytes: &[u8], how: How) -> Answer {
     let mut loan = loan(client, bytes.len(), how)?;
     loan.copy_from_slice(bytes);
+    asker.load(call, |file| loan.attach(file));
     let reply = match how {
         How::Forever | How::Try => loan.call()?,
         How::PolledOnce | How::For(_) => loan.call_timeout(us_of(how))?,
     };
-    Ok(reply.to_vec())
+    read_bytes(reply, call.cargo.is_taken_back)
 }
 
 async fn task_loan(client: &wigwag::tokio::Client, len: usize, how: How) -> wigwag::Result<wigwag::tokio::Loan> {
@@ -262,6 +305,17 @@ pub fn guest(actor: &Actor) {
     let mut asker = Asker::new(actor);
     let mut from = 0;
     while from < actor.party().steps.len() {
+        if actor.party().is_patient && actor.party().face != Face::Blocking {
+            // A task connects by itself, in the reactor that it goes on in.
+            let runtime = runtime(actor.party().face);
+            let Some(caller) = actor.connect(|| runtime.block_on(Caller::connect_task(actor))) else { return };
+            asker.capacity = caller.slots_and_capacity().1;
+            from =
+                runtime.block_on(Player { asker: &mut asker, caller: &caller, pending: VecDeque::new() }.play(from)).0;
+            let _reactor = runtime.enter();
+            drop(caller);
+            continue;
+        }
         let Some(caller) = actor.connect(|| Caller::connect(actor)) else { return };
         asker.capacity = caller.slots_and_capacity().1;
         from = match actor.party().face {
@@ -362,6 +416,10 @@ impl Player<'_, '_> {
                 }
                 false
             }
+            Step::Hurry(rounds) => match self.caller {
+                Caller::Blocking(client) if self.pending.is_empty() => hurry(self.asker, client, rounds),
+                _ => false,
+            },
             Step::Fork(fork) => {
                 forked(self.asker.actor, fork, self.caller, Caller::refuses_in_child);
                 false
@@ -391,9 +449,17 @@ impl Player<'_, '_> {
         let outcome = if self.is_encoded() {
             self.caller.call_with(&bytes, how).await
         } else {
-            self.caller.call(&bytes, how).await
+            self.caller.call(self.asker, call, &bytes, how).await
         };
-        outcome.is_some_and(|outcome| self.asker.judge(call, outcome.as_deref()))
+        outcome.is_some_and(|outcome| self.judge(call, outcome))
+    }
+
+    /// Checks what came of a call; whether its session is over.
+    fn judge(&self, call: Call, outcome: Answer) -> bool {
+        if let Ok(Answered { came: Some(came), .. }) = &outcome {
+            self.asker.judge_cargo(call, came);
+        }
+        self.asker.judge(call, outcome.as_ref().map(|answered| &answered.bytes[..]))
     }
 
     async fn pass(&mut self, len: usize, action: HandlerAction, how: How) -> bool {
@@ -402,7 +468,7 @@ impl Player<'_, '_> {
             return self.call(len, action, How::For(1000)).await;
         }
         let Some((mut call, bytes)) = self.request(len, action) else { return false };
-        match self.caller.pass(&bytes, how).await {
+        match self.caller.pass(self.asker, call, &bytes, how).await {
             Ok(passed) => {
                 call.passed_at = self.asker.actor.stage.now();
                 self.pending.push_back((passed, call));
@@ -413,8 +479,8 @@ impl Player<'_, '_> {
     }
 
     async fn collect(&self, passed: Passed<'_>, call: Call, how: How) -> bool {
-        let outcome = passed.collect(how).await;
-        outcome.is_some_and(|outcome| self.asker.judge(call, outcome.as_deref()))
+        let outcome = passed.collect(how, call.cargo.is_taken_back).await;
+        outcome.is_some_and(|outcome| self.judge(call, outcome))
     }
 
     async fn collect_all(&mut self) -> bool {
@@ -447,9 +513,56 @@ impl Player<'_, '_> {
         let call = |bytes| self.caller.call_with(bytes, How::Forever);
         let (first, second, third) = tokio::join!(call(&one.1), call(&two.1), call(&three.1));
         let outcomes = [(one.0, first), (two.0, second), (three.0, third)];
-        let is_over = outcomes.map(|(call, outcome)| outcome.is_some_and(|it| self.asker.judge(call, it.as_deref())));
+        let is_over = outcomes.map(|(call, outcome)| outcome.is_some_and(|outcome| self.judge(call, outcome)));
         is_over.contains(&true)
     }
+}
+
+/// Sleeps of a hurried client that nobody rang for: the handler may have lost its processor for a while, so that it
+/// took long again, and a timer ended the sleep.
+const UNRUNG_MAX: u64 = 24;
+/// Calls after which a client knows how long its handler takes: eight are needed, and some may be odd.
+const LESSONS: usize = 12;
+/// Between two calls, so that each finds its server asleep: what is learned of one that sleeps is told apart.
+const THINKING: Duration = Duration::from_micros(500);
+
+/// A client that has learned that its handler takes long asks for what takes none. Whether the session is over.
+///
+/// Sleeping until shortly before a reply is due must not make it late: who sleeps is rung for. One who is not would
+/// sleep to the end of its time, find its reply, and learn that it took that long, again and again. That is no hang,
+/// and no time that could be asserted; but its sleeps are not as many as the server's rings.
+fn hurry(asker: &mut Asker<'_>, client: &Client, rounds: usize) -> bool {
+    for _ in 0..LESSONS {
+        let Some((call, bytes)) = asker.call(client.capacity(), HandlerAction::InvertSteadily) else { return false };
+        if asker.judge(call, client.call(&bytes).as_deref()) {
+            return true;
+        }
+        std::thread::sleep(THINKING);
+    }
+    let Actor { stage, history, .. } = asker.actor;
+    // Of a server in this process; a session that is over ends this before another one counts.
+    let rings = || {
+        let mut hosts = history.hosts().into_iter();
+        hosts.find_map(|host| stage.statistics(host)).map(|statistics| statistics.doorbells_rung)
+    };
+    let (sleeps_before, rings_before) = (client.stats().sleeps, rings());
+    for _ in 0..rounds {
+        let Some((call, bytes)) = asker.anonymous(client.capacity()) else { return false };
+        if asker.judge(call, client.call(&bytes).as_deref()) {
+            return true;
+        }
+        asker.actor.progress();
+        std::thread::sleep(THINKING);
+    }
+    let sleeps = client.stats().sleeps - sleeps_before;
+    if let (Some(before), Some(after)) = (rings_before, rings())
+        && let rings = after.saturating_sub(before)
+        && sleeps > rings + UNRUNG_MAX
+    {
+        let what = format!("a client slept {sleeps} times in {rounds} quick calls, and was rung {rings} times");
+        asker.actor.complain(what);
+    }
+    false
 }
 
 /// Many thin sessions that ask all at once.

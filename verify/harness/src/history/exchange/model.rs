@@ -1,11 +1,15 @@
 //! The model of an exchange: a reply is a function of its request, and each call has one outcome.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wigwag::{Error, ErrorKind, Request};
 use wigwag_testing::{fill, word};
 
+use super::cargo::{self, Cargo, Journey, cargo};
+use super::far_errors::{self, FAR};
 use crate::history::act::{Actor, GUESTS_OVER, planned};
 use crate::history::dialect::{Dialect, Parcel};
 use crate::history::plan::{Fate, HANDLER_ACTIONS, HandlerAction, History, Role, Step};
@@ -20,12 +24,13 @@ const EXECUTED: u64 = 0xffff;
 const NOT_EXECUTED: u64 = 1 << 16;
 const WAS_EXECUTED: u64 = 1 << 17;
 const CUT_OFF: u64 = 1 << 18;
+const PASSED_ON: u64 = 1 << 40;
 
-fn cell(stage: &Stage, party: usize, number: u64) -> &AtomicU64 {
+pub(super) fn cell(stage: &Stage, party: usize, number: u64) -> &AtomicU64 {
     stage.cell(party * 256 + number as usize)
 }
 
-fn seed(party: usize, number: u64) -> u64 {
+pub(super) fn seed(party: usize, number: u64) -> u64 {
     (party as u64) << 32 | number
 }
 
@@ -45,12 +50,14 @@ fn expected(history: &History, len: usize, party: usize, number: u64, action: Ha
     write(&mut bytes, party, number, action);
     match action {
         _ if len < HEAD => bytes.iter_mut().for_each(|byte| *byte = !*byte),
-        HandlerAction::Invert | HandlerAction::InvertLater => bytes[HEAD..].iter_mut().for_each(|byte| *byte = !*byte),
+        HandlerAction::Invert | HandlerAction::InvertLater | HandlerAction::InvertSteadily => {
+            bytes[HEAD..].iter_mut().for_each(|byte| *byte = !*byte);
+        }
         HandlerAction::Resize => {
             bytes = vec![0; resized(history, len, party, number)];
             fill(&mut bytes, !seed(party, number));
         }
-        HandlerAction::Fail | HandlerAction::Panic | HandlerAction::PanicLater => return None,
+        HandlerAction::Fail | HandlerAction::FailAs | HandlerAction::Panic | HandlerAction::PanicLater => return None,
     }
     Some(bytes)
 }
@@ -94,13 +101,28 @@ pub fn decide(actor: &Actor, sent: &[u8]) -> Result<Vec<u8>, String> {
     if sent != right {
         stage.complain(format!("request {number} of client {party} came with other bytes than were sent"));
     }
-    if action == HandlerAction::InvertLater {
-        std::thread::sleep(Duration::from_micros(word(number, 3) % 400));
+    match action {
+        HandlerAction::InvertLater => std::thread::sleep(Duration::from_micros(word(number, 3) % 400)),
+        HandlerAction::InvertSteadily => work(steadily(history, party)),
+        _ => {}
     }
     match expected(history, sent.len(), party, number, action) {
         Some(reply) => Ok(reply),
-        None if action == HandlerAction::Fail => Err(failure(party, number)),
+        None if matches!(action, HandlerAction::Fail | HandlerAction::FailAs) => Err(failure(party, number)),
         None => Err(PANIC.to_owned()),
+    }
+}
+
+/// How long a handler takes that always takes as long for the same client.
+fn steadily(history: &History, party: usize) -> Duration {
+    Duration::from_micros([200, 500, 900][word(history.seed, party as u64) as usize % 3])
+}
+
+/// Works for so long, awake: a sleep would not be steady.
+fn work(duration: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < duration {
+        std::hint::spin_loop();
     }
 }
 
@@ -140,6 +162,7 @@ pub fn execute(actor: &Actor, request: &mut Request) -> Result<(), String> {
         let reply = decide(actor, &parcel.into_bytes())?;
         return request.set_reply_with(&Parcel::of(&reply)).map_err(|error| error.to_string());
     }
+    cargo::exchange(actor, request);
     let reply = decide(actor, request)?;
     if reply.len() != request.len() {
         request.resize(reply.len()).map_err(|error| format!("unplanned: {error}"))?;
@@ -148,10 +171,23 @@ pub fn execute(actor: &Actor, request: &mut Request) -> Result<(), String> {
     Ok(())
 }
 
+/// Answers a request with what its handler failed with: with the error of somebody else, if it asks for that.
+pub fn fail(actor: &Actor, request: Request, why: &str) {
+    let asks_for = |action: HandlerAction| request.first() == Some(&(action as u8)) && request.len() >= HEAD;
+    if actor.history.dialect.is_encoded() || !asks_for(HandlerAction::FailAs) || why.starts_with("unplanned") {
+        return request.fail(why);
+    }
+    let (party, number) = (request[1] as usize, u64::from(u16::from_le_bytes([request[2], request[3]])));
+    cell(&actor.stage, party, number).fetch_or(PASSED_ON, Ordering::SeqCst);
+    request.fail_as(far_errors::passed_on(party, number));
+}
+
 /// A call that a client has made.
 #[derive(Clone, Copy)]
 pub struct Call {
     number: u64,
+    /// What travels with it.
+    pub cargo: Cargo,
     /// The request's bytes.
     pub len: usize,
     action: HandlerAction,
@@ -193,7 +229,18 @@ impl<'a> Asker<'a> {
         let action = if len < HEAD { HandlerAction::Invert } else { action };
         let mut bytes = vec![0; len];
         write(&mut bytes, self.actor.me, number, action);
-        Some((Call { number, len, action, passed_at: 0 }, bytes))
+        let cargo = cargo(&self.actor.history, self.actor.me, number, len);
+        Some((Call { number, cargo, len, action, passed_at: 0 }, bytes))
+    }
+
+    /// Attaches what travels with a call.
+    pub fn load(&self, call: Call, attach: impl FnMut(&File) -> wigwag::Result<()>) {
+        cargo::load(self.actor, call.cargo, call.number, attach);
+    }
+
+    /// Checks what came with the reply of a call, and was taken.
+    pub fn judge_cargo(&self, call: Call, came: &[OwnedFd]) {
+        cargo::check(self.actor, Journey::Back, (self.actor.me, call.number), came);
     }
 
     /// Checks what came of a call; whether its session is over.
@@ -237,6 +284,9 @@ impl<'a> Asker<'a> {
 
     fn judge_error(&self, call: Call, error: &Error) {
         let (stage, history) = (&self.actor.stage, &self.actor.history);
+        if is_passed_on(error) {
+            return self.judge_passed_on(call, error);
+        }
         if let ErrorKind::TimedOut { maybe_executed: false }
         | ErrorKind::ServerClosed { maybe_executed: false }
         | ErrorKind::PeerDied { maybe_executed: false } = error.kind()
@@ -254,7 +304,12 @@ impl<'a> Asker<'a> {
                 }
             }
             ErrorKind::Unanswered if takes_itself(history) => self.said(call, WAS_EXECUTED),
-            ErrorKind::Full if call.passed_at == 0 => self.said(call, NOT_EXECUTED),
+            ErrorKind::Full => match cargo::told_full(self.actor, call.number, error) {
+                Some(true) => self.said(call, WAS_EXECUTED),
+                Some(false) => self.said(call, NOT_EXECUTED),
+                None if call.passed_at == 0 => self.said(call, NOT_EXECUTED),
+                None => self.complain(call, format!("{error:?}")),
+            },
             ErrorKind::CapacityExceeded { len, .. } if len > self.capacity => self.said(call, NOT_EXECUTED),
             ErrorKind::TimedOut { .. } => {}
             ErrorKind::ServerClosed { .. } => {
@@ -276,6 +331,17 @@ impl<'a> Asker<'a> {
         }
     }
 
+    /// The error of somebody else, which the server has passed on.
+    fn judge_passed_on(&self, call: Call, error: &Error) {
+        self.said(call, WAS_EXECUTED);
+        let (stage, me) = (&self.actor.stage, self.actor.me);
+        let is_passed_on = cell(stage, me, call.number).load(Ordering::SeqCst) & PASSED_ON != 0;
+        let expected = far_errors::expected(me, call.number);
+        if !is_passed_on || error.kind() != expected {
+            self.complain(call, format!("{expected:?} was passed on ({is_passed_on}), and came as {error:?}"));
+        }
+    }
+
     /// A handler's error, or one of the face that the server has.
     fn judge_failure(&self, call: Call, error: &Error) {
         let (text, history, me) = (error.to_string(), &self.actor.history, self.actor.me);
@@ -283,7 +349,10 @@ impl<'a> Asker<'a> {
             return self.said(call, NOT_EXECUTED);
         }
         self.said(call, WAS_EXECUTED);
-        let is_planned = call.action == HandlerAction::Fail && text == failure(me, call.number);
+        let was_passed_on = cell(&self.actor.stage, me, call.number).load(Ordering::SeqCst) & PASSED_ON != 0;
+        let is_planned = matches!(call.action, HandlerAction::Fail | HandlerAction::FailAs)
+            && text == failure(me, call.number)
+            && !was_passed_on;
         let is_too_long = history.dialect.is_encoded()
             && text.contains("capacity")
             && expected(history, call.len, me, call.number, call.action)
@@ -294,9 +363,16 @@ impl<'a> Asker<'a> {
     }
 }
 
+/// Whether an error is that of a call which somebody else has answered.
+fn is_passed_on(error: &Error) -> bool {
+    error.to_string().starts_with(FAR)
+}
+
 /// Whether an error means that this session is over.
 pub fn is_over(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::ServerClosed { .. } | ErrorKind::PeerDied { .. } | ErrorKind::Violation)
+    let is_end =
+        matches!(error.kind(), ErrorKind::ServerClosed { .. } | ErrorKind::PeerDied { .. } | ErrorKind::Violation);
+    is_end && !is_passed_on(error)
 }
 
 fn has_fate(history: &History, wanted: Fate) -> bool {

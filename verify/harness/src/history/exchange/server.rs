@@ -4,9 +4,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use wigwag::{Error, ErrorKind, Request, Server, ShutdownHandle, TypedRequest, TypedServer};
+use wigwag::{Error, ErrorKind, Request, Server, ShutdownHandle, StatsHandle, TypedRequest, TypedServer};
 
-use super::model::{HEAD, PANIC, decide, execute, or_panic};
+use super::model::{HEAD, PANIC, decide, execute, fail, or_panic};
 use crate::history::act::{Actor, catch_planned, forked, planned, poll_once, runtime, within};
 use crate::history::dialect::{Block, Dialect, Parcel};
 use crate::history::plan::{Face, Fate, Fork, Home, How, Step};
@@ -84,6 +84,9 @@ impl Service {
         if party.limit > 0 {
             builder = builder.max_sessions(party.limit);
         }
+        if party.descriptors > 0 {
+            builder = builder.descriptors(true);
+        }
         if let (Dialect::Typed(len), Face::Blocking) = (dialect, party.face) {
             return Ok(Service::Typed(match len {
                 8 => Box::new(builder.bind_typed::<Block<8>>(name)?),
@@ -95,6 +98,15 @@ impl Service {
         match party.face {
             Face::Blocking => Ok(Service::Blocking(builder.bind(name)?)),
             _ => Ok(Service::Tasks(builder.bind_async(name)?)),
+        }
+    }
+
+    /// What it counts.
+    fn statistics(&self) -> Option<StatsHandle> {
+        match self {
+            Service::Blocking(server) => Some(server.stats_handle()),
+            Service::Typed(_) => None,
+            Service::Tasks(server) => Some(server.stats_handle()),
         }
     }
 
@@ -201,6 +213,7 @@ struct Host<'a> {
 impl Host<'_> {
     async fn play(mut self) {
         let Actor { stage, me, .. } = self.actor;
+        stage.register_statistics(*me, self.service.statistics());
         stage.register(*me, self.service.shutdown_handle());
         for index in 0..self.actor.party().steps.len() {
             if let Some(step) = self.actor.begin(index) {
@@ -289,7 +302,7 @@ impl Host<'_> {
         let outcome = execute(self.actor, &mut request);
         match (fate, outcome) {
             // What could not be written is told at once: held, its request would be answered with itself.
-            (Fate::Held, Err(why)) if why != PANIC => request.fail(why),
+            (Fate::Held, Err(why)) if why != PANIC => fail(self.actor, request, &why),
             (Fate::Held, _) => self.held.push(request),
             (Fate::Dropped, _) => drop(request),
             (Fate::Back, _) => request.fail("planned: given back"),
@@ -298,7 +311,7 @@ impl Host<'_> {
                 planned()
             }),
             (_, Err(why)) if why == PANIC => drop(request),
-            (_, Err(why)) => request.fail(why),
+            (_, Err(why)) => fail(self.actor, request, &why),
             (Fate::Elsewhere, Ok(())) => {
                 let thread = std::thread::spawn(move || request.reply());
                 let _ = thread.join();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wigwag::{ErrorKind, Result, Sender};
 
 use super::model::{MessageLog, NAMELESS_SENT, is_nobody_there};
-use crate::history::act::{Actor, TIME_LIMIT, forked, poll_once, runtime, within};
+use crate::history::act::{Actor, TIME_LIMIT, forked, patience, poll_once, runtime, within};
 use crate::history::dialect::Parcel;
 use crate::history::plan::{Face, Home, How, Step};
 use crate::history::stage::Word;
@@ -113,7 +113,8 @@ impl Outlet {
 /// A sender.
 pub fn guest(actor: &Actor) {
     let party = actor.party();
-    let mut builder = Sender::builder().timeout(TIME_LIMIT).contract(actor.history.dialect.contract());
+    let builder = Sender::builder().timeout(TIME_LIMIT).server_timeout(patience(party));
+    let mut builder = builder.contract(actor.history.dialect.contract());
     // A wish that no receiver grants would be refused for ever.
     let hosts = || actor.history.hosts().into_iter().map(|host| &actor.history.parties[host]);
     if let (Some(slots), Some(capacity)) =
