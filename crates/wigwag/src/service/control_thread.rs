@@ -464,7 +464,7 @@ impl ControlThread {
         // Counted before it is served, so that nobody sees calls of no session.
         self.sessions.insert(id, WatchedSession { session: Arc::clone(&session), pidfd });
         self.record().sessions.set(self.sessions.len() as u64);
-        self.record().accepted.add(1); // after it is among the living: who sees it accepted can wait for the others' end
+        self.record().accepted.add(1); // after it is among the living, so that others' end can be waited for by number
         self.shared.deal(&session);
     }
 

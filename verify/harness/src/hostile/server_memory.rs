@@ -389,8 +389,8 @@ impl Stage {
     /// The first call of a session tells where the server has its memory.
     fn begin(&mut self) -> Result<(), String> {
         self.begun += 1;
-        // In this order: a session is among the living before it is counted as accepted. What the answers to requests of
-        // the one before brought to light is then counted, too.
+        // In this order: a session is among the living before it is counted as accepted. What the answers to requests
+        // of the one before brought to light is then counted, too.
         until("the session is accepted", || self.server.stats().sessions_accepted == self.begun);
         until("the session is the only one but the honest client's", || self.server.stats().sessions == 2);
         self.ended = self.server.stats().violations;
