@@ -1,5 +1,5 @@
-//! Typed faces, of threads and of tasks, carry descriptors as the untyped ones do, and leave none where a payload is not
-//! of the type.
+//! Typed faces, of threads and of tasks, carry descriptors as the untyped ones do, and leave none where a payload is
+//! not of the type.
 
 #![cfg(not(loom))]
 
