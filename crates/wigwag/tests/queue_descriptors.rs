@@ -204,6 +204,9 @@ fn what_nobody_takes_is_closed_here_when_it_is_acknowledged_and_there_by_the_nex
             }),
             _ => drop(sender),
         }
+        if way != "drop" {
+            eventually("the duplicate is closed", || descriptors() == level - 2);
+        }
         assert_eq!(reading.read_to_end(&mut Vec::new()).unwrap(), 0, "{way}: nobody holds it any more");
     }
     nothing_is_left(before);
