@@ -952,11 +952,14 @@ fn where_it_was_not_agreed_on_a_head_with_some_is_a_violation() {
 
 // ---- receivers that mean harm ---------------------------------------------------------------------------------------
 
+/// What it is, and what is done with the first message.
+type Lie = (&'static str, fn(&Raw));
+
 #[test]
 fn a_receiver_that_sends_some_breaks_the_protocol_and_leaves_none() {
     let _alone = alone();
     let before = descriptors();
-    let lies: [(&str, fn(&Raw)); 3] = [
+    let lies: [Lie; 3] = [
         ("of a message", |raw| send(raw, &message(1, 0, 1), 1)),
         ("of a slot that was never used", |raw| send(raw, &message(16, 5, 0), 16)),
         ("with an acknowledgement", |raw| {
