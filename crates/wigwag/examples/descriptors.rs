@@ -1,5 +1,5 @@
-//! Hands over an open file and a piece of memory with a call, and gets a file back with the reply:
-//! `cargo run --example descriptors -p wigwag`.
+//! Hands over an open file and a piece of memory with a call, and gets a file back with the reply; then hands work over
+//! with a message: `cargo run --example descriptors -p wigwag`.
 //!
 //! The memory holds bytes and no descriptors: those travel beside it. Both sides have to ask for that.
 
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use wigwag::{Client, Request, Server};
+use wigwag::{Client, Receiver, Request, Sender, Server};
 
 /// Counts the lines of the file that came first, and writes them, numbered, into the memory that came second. What it
 /// writes besides, it sends back: a file that the caller could not have opened by itself.
@@ -57,5 +57,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     stop.shutdown();
     serving.join().expect("the server does not panic")?;
+    hand_work_over(&directory.path().join("work"))
+}
+
+/// A message brings the file that the work is about, and brings it again if the first worker does not get done.
+fn hand_work_over(name: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
+    let receiver = Receiver::builder().descriptors(true).bind(name)?;
+    let mut sender = Sender::builder().descriptors(true).connect(name)?;
+    let mut draft = sender.loan(5)?;
+    draft.copy_from_slice(b"count");
+    draft.attach(File::open("/proc/self/status")?)?;
+    draft.commit()?;
+
+    let mut first = receiver.recv()?;
+    drop(first.take_descriptors()?);
+    first.nack(); // as a panic or the death of this process would
+
+    let mut second = receiver.recv()?;
+    assert!(second.is_redelivered());
+    for file in second.take_descriptors()? {
+        println!("a file of {} lines came with a message", std::io::read_to_string(File::from(file))?.lines().count());
+    }
+    second.ack();
+    sender.close()?; // the sender has kept a duplicate until now
     Ok(())
 }

@@ -66,8 +66,8 @@ impl Form {
     /// Whether descriptors can travel with what is passed.
     pub(crate) fn carries_descriptors(self) -> bool {
         match self {
-            Form::Exchange => true,
-            Form::Queue | Form::Stream => false,
+            Form::Exchange | Form::Queue => true,
+            Form::Stream => false,
         }
     }
 

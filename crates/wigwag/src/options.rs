@@ -149,12 +149,12 @@ impl ConnectOptions {
         self
     }
 
-    /// Whether file descriptors may travel with requests and replies, default no. They do if the server is built with
-    /// the same ([`ListenOptions::descriptors`]); a server that is not, or is of an earlier version, serves all the
-    /// same, and only to attach one fails there.
+    /// Whether file descriptors may travel with requests and replies, or with messages, default no. They do if the
+    /// server or receiver is built with the same ([`ListenOptions::descriptors`]); one that is not, or is of an earlier
+    /// version, serves all the same, and only to attach one fails there.
     ///
-    /// None travel to or from a server of another user ([`server_user`](ConnectOptions::server_user)). Queues and
-    /// streams carry none and do not look at it.
+    /// None travel to or from a server of another user ([`server_user`](ConnectOptions::server_user)). Streams carry
+    /// none and do not look at it.
     ///
     /// ```
     /// let options = wigwag::ConnectOptions::default().descriptors(true);
@@ -293,9 +293,9 @@ impl ListenOptions {
         self
     }
 
-    /// Whether file descriptors may travel with requests and replies, default no. They do in the sessions of clients
-    /// that ask for the same ([`ConnectOptions::descriptors`]), but of no other user.
-    /// Receivers and listeners carry none and do not look at it.
+    /// Whether file descriptors may travel with requests and replies, or with messages, default no. They do in the
+    /// sessions of clients and senders that ask for the same ([`ConnectOptions::descriptors`]), but of no other user.
+    /// Listeners for streams carry none and do not look at it.
     ///
     /// ```
     /// let options = wigwag::ListenOptions::default().descriptors(true);

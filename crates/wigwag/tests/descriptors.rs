@@ -3,69 +3,27 @@
 
 use std::fs::File;
 use std::io::{Read, Write, pipe};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{Errno, FdFlags, fcntl_getfd};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::runtime::Builder;
 use wigwag::{Access, Client, Error, ErrorKind, ListenOptions, Request, Server, ShutdownHandle};
+use wigwag_testing::descriptors::{
+    alone, asking, descriptors, files_here, fill_table, message, nothing_is_left, number_of, numbered, send,
+};
 use wigwag_testing::others::become_user;
 use wigwag_testing::stalled::StalledClose;
-use wigwag_testing::wire::{self, READY, VIOLATION, hello};
+use wigwag_testing::wire::{self, READY, VIOLATION};
 use wigwag_testing::{Ground, LIMIT, Offer, Process, REQUEST, Raw, RawServer, SERVER, eventually, role};
 
 // ---- the ground of all ----------------------------------------------------------------------------------------------
-
-/// Each test counts the descriptors of this process, so one runs at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// What is closed by background job is closed soon.
-#[track_caller]
-fn nothing_is_left(before: usize) {
-    let begin = Instant::now();
-    while descriptors() > before {
-        if begin.elapsed() > Duration::from_secs(10) {
-            let left = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-            let left: Vec<_> = left.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
-            panic!("{} descriptors where {before} were: {left:?}", descriptors());
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// A file in memory that says which one it is.
-fn numbered(number: u8) -> File {
-    let mut file = File::from(memfd_create("numbered", MemfdFlags::CLOEXEC).unwrap());
-    file.write_all(&[number]).unwrap();
-    file
-}
-
-/// How many descriptors of this process lead to such files.
-fn files_here() -> usize {
-    let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let paths = all.filter_map(|entry| std::fs::read_link(entry.path()).ok());
-    paths.filter(|path| path.to_string_lossy().contains("numbered")).count()
-}
-
-fn number_of(descriptor: impl AsFd) -> u8 {
-    let mut byte = [0];
-    assert_eq!(rustix::io::pread(descriptor, &mut byte, 0), Ok(1));
-    byte[0]
-}
 
 /// A server on a thread of this process.
 struct Served {
@@ -558,23 +516,6 @@ fn a_process_has_a_quarter_of_its_limit_in_hand_from_all_its_sessions() {
 
 // ---- clients that mean harm -----------------------------------------------------------------------------------------
 
-/// A greeting that offers descriptors.
-fn asking() -> Vec<u8> {
-    let mut greeting = hello();
-    greeting[38] = 1;
-    greeting
-}
-
-fn message(count: u8, slot: u16, sequence: u64) -> Vec<u8> {
-    [&[7, count][..], &slot.to_le_bytes(), &sequence.to_le_bytes()].concat()
-}
-
-fn send(raw: &Raw, bytes: &[u8], count: usize) {
-    let file = numbered(0);
-    let all: Vec<BorrowedFd<'_>> = (0..count).map(|_| file.as_fd()).collect();
-    wire::send(&raw.socket, bytes, &all).unwrap();
-}
-
 const FIRST: u64 = 1 << 8 | SERVER;
 
 /// A request of slot 0 with that many descriptors, says its head.
@@ -1060,10 +1001,6 @@ fn what_a_stopped_peer_has_not_read_counts_after_its_session_and_no_longer_than_
 }
 
 // ---- tables that are full -------------------------------------------------------------------------------------------
-
-fn fill_table() -> Vec<File> {
-    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
-}
 
 /// Arguments: the socket. Fills its table at the first request, and makes room at the third.
 #[test]

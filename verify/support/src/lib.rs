@@ -5,6 +5,7 @@
 //! by_hand     a session of someone who read the layout and feels bound by nothing; by_hand_server, the other side
 //! others      what another user does to a server
 //! wire        the control protocol, byte by byte
+//! descriptors those that travel
 //! process     other processes, playing roles
 //! snapshot    what a process holds
 //! stalled     a system call that does not return
@@ -16,6 +17,7 @@
 
 mod by_hand;
 mod by_hand_server;
+pub mod descriptors;
 mod ground;
 pub mod others;
 mod pattern;

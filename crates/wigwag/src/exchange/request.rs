@@ -237,7 +237,7 @@ impl Request {
 
     /// What travels with it, if anything may.
     fn travelling(&mut self) -> Option<&mut Travelling> {
-        let SessionDescriptors { inbox, under_way } = self.session.descriptors.as_deref()?;
+        let SessionDescriptors { inbox, under_way, .. } = self.session.descriptors.as_deref()?;
         self.is_special = true;
         Some(self.travelling.get_or_insert_with(|| {
             let none = || PeerDescriptors::none(inbox.arrivals());

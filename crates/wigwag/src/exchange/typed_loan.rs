@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::contract::{Payload, check_type};
@@ -197,6 +198,39 @@ impl<'c, T: Payload> TypedLoan<'c, T> {
     /// ```
     pub fn send_timeout(self, timeout: Duration) -> Result<TypedPending<'c, T>> {
         Ok(TypedPending { pending: self.loan.send_timeout(timeout)?, message: PhantomData })
+    }
+
+    /// Attaches a file descriptor; see [`Loan::attach`].
+    ///
+    /// # Errors
+    /// As [`Loan::attach`].
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// # let name = &wigwag_testing::temporary_name("t").path;
+    /// # let mut server = wigwag::Server::builder().descriptors(true).bind_typed::<Tick>(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve_requests(|tick| {
+    ///     let came = tick.take_descriptors();
+    ///     tick.at += 1;
+    ///     came.iter().try_for_each(|descriptor| tick.attach(descriptor))     // back with the reply
+    /// })
+    /// # );
+    /// let client = wigwag::Client::builder().descriptors(true).connect_typed::<Tick>(name)?;
+    /// let mut tick = client.loan()?;
+    /// tick.attach(std::io::stdin())?;
+    /// let mut reply = tick.call()?;
+    /// assert_eq!((reply.at, reply.take_descriptors().len()), (1, 1));
+    /// # drop(reply);
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn attach(&mut self, descriptor: impl AsFd) -> Result<()> {
+        self.loan.attach(descriptor)
     }
 
     /// The loan underneath.
@@ -416,6 +450,36 @@ impl<'c, T: Payload> TypedReply<'c, T> {
     /// ```
     pub fn into_loan(self) -> Result<TypedLoan<'c, T>> {
         Ok(TypedLoan::of(self.reply.into_loan(size_of::<T>())?))
+    }
+
+    /// The file descriptors that came with it, once; see [`Reply::take_descriptors`].
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// # let name = &wigwag_testing::temporary_name("t").path;
+    /// # let mut server = wigwag::Server::builder().descriptors(true).bind_typed::<Tick>(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve_requests(|tick| {
+    ///     let came = tick.take_descriptors();
+    ///     tick.at += 1;
+    ///     came.iter().try_for_each(|descriptor| tick.attach(descriptor))     // back with the reply
+    /// })
+    /// # );
+    /// let client = wigwag::Client::builder().descriptors(true).connect_typed::<Tick>(name)?;
+    /// let mut tick = client.loan()?;
+    /// tick.attach(std::io::stdin())?;
+    /// let mut reply = tick.call()?;
+    /// assert_eq!((reply.at, reply.take_descriptors().len()), (1, 1));
+    /// # drop(reply);
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        self.reply.take_descriptors()
     }
 
     /// The reply underneath.

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -490,6 +491,69 @@ impl<T: Payload> TypedRequest<T> {
     /// ```
     pub fn wait_abandoned(&self, timeout: Duration) -> bool {
         self.request.wait_abandoned(timeout)
+    }
+
+    /// The file descriptors that came with it, once; see [`Request::take_descriptors`].
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// # let name = &wigwag_testing::temporary_name("t").path;
+    /// # let mut server = wigwag::Server::builder().descriptors(true).bind_typed::<Tick>(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve_requests(|tick| {
+    ///     let came = tick.take_descriptors();
+    ///     tick.at += 1;
+    ///     came.iter().try_for_each(|descriptor| tick.attach(descriptor))     // back with the reply
+    /// })
+    /// # );
+    /// let client = wigwag::Client::builder().descriptors(true).connect_typed::<Tick>(name)?;
+    /// let mut tick = client.loan()?;
+    /// tick.attach(std::io::stdin())?;
+    /// let mut reply = tick.call()?;
+    /// assert_eq!((reply.at, reply.take_descriptors().len()), (1, 1));
+    /// # drop(reply);
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        self.request.take_descriptors()
+    }
+
+    /// Attaches a file descriptor to the reply; see [`Request::attach`].
+    ///
+    /// # Errors
+    /// As [`Request::attach`].
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// # let name = &wigwag_testing::temporary_name("t").path;
+    /// # let mut server = wigwag::Server::builder().descriptors(true).bind_typed::<Tick>(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve_requests(|tick| {
+    ///     let came = tick.take_descriptors();
+    ///     tick.at += 1;
+    ///     came.iter().try_for_each(|descriptor| tick.attach(descriptor))     // back with the reply
+    /// })
+    /// # );
+    /// let client = wigwag::Client::builder().descriptors(true).connect_typed::<Tick>(name)?;
+    /// let mut tick = client.loan()?;
+    /// tick.attach(std::io::stdin())?;
+    /// let mut reply = tick.call()?;
+    /// assert_eq!((reply.at, reply.take_descriptors().len()), (1, 1));
+    /// # drop(reply);
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn attach(&mut self, descriptor: impl AsFd) -> Result<()> {
+        self.request.attach(descriptor)
     }
 
     /// The request underneath.

@@ -1,8 +1,10 @@
 //! A received message: its sender's bytes where they lie, until it is acknowledged.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
 
+use crate::error::Result;
 use crate::queue::message::Message;
 #[cfg(feature = "serde")]
 use crate::service::session::Session;
@@ -61,6 +63,10 @@ impl Delivery {
     /// ([`ServerClosed`](crate::ErrorKind::ServerClosed)), the sender hands it to the next one; of a sender that is
     /// gone it is lost then, so give back what you hold before you ask for more.
     ///
+    /// What [came with it](Delivery::take_descriptors) comes with it again, whether it was taken or not. If some of
+    /// that was lost, its session ends instead, and a sender that lives sends it anew, with all else of its that is not
+    /// acknowledged.
+    ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("q").path;
     /// # let receiver = wigwag::Receiver::bind(name)?;
@@ -72,6 +78,46 @@ impl Delivery {
     /// ```
     pub fn nack(mut self) {
         self.message.give_back();
+    }
+
+    /// The file descriptors that the sender [attached](crate::MessageLoan::attach) to it, in its order: once, and none
+    /// the next time. They are yours, and closed on `exec`.
+    ///
+    /// The message keeps its own until it is acknowledged: one that is given back, by [`nack`](Delivery::nack) or a
+    /// panic, comes again with all of them, and so does one whose receiver has died, with those that the sender has
+    /// kept. What the message kept is closed by a thread of its own, because that may take as long as the sender has
+    /// chosen.
+    ///
+    /// There are none unless both sides have [asked](crate::ReceiverBuilder::descriptors) for descriptors. What they
+    /// are is for you to find out: any program may have anything attached, such as a pipe from which a read never
+    /// returns.
+    ///
+    /// # Errors
+    /// [`Full`](crate::ErrorKind::Full) if this process had no room for some of them (`ulimit -n`) when the message
+    /// came: they are lost here, and not with the sender. To give the message back has it sent anew. To acknowledge it
+    /// does without them. [`Io`](crate::ErrorKind::Io) if there is no room for yours: take them later.
+    ///
+    /// ```
+    /// # use std::io::Read;
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// let receiver = wigwag::Receiver::builder().descriptors(true).bind(name)?;
+    /// let mut sender = wigwag::Sender::builder().descriptors(true).connect(name)?;
+    /// let mut draft = sender.loan(0)?;
+    /// draft.attach(std::fs::File::open("/proc/self/comm").unwrap())?;
+    /// draft.commit()?;
+    ///
+    /// let mut message = receiver.recv()?;
+    /// assert_eq!(message.take_descriptors()?.len(), 1);
+    /// assert!(message.take_descriptors()?.is_empty());
+    /// message.nack();
+    /// let mut again = receiver.recv()?;
+    /// let mut text = String::new();
+    /// std::fs::File::from(again.take_descriptors()?.remove(0)).read_to_string(&mut text).unwrap();
+    /// # assert!(!text.is_empty());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn take_descriptors(&mut self) -> Result<Vec<OwnedFd>> {
+        self.message.take_descriptors()
     }
 
     /// Ends the session it came from, because of what it is. It is not acknowledged.
@@ -184,6 +230,12 @@ impl Deref for Batch {
 
     fn deref(&self) -> &[Delivery] {
         &self.messages
+    }
+}
+
+impl DerefMut for Batch {
+    fn deref_mut(&mut self) -> &mut [Delivery] {
+        &mut self.messages
     }
 }
 

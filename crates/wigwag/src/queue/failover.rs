@@ -5,13 +5,34 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
 use crate::memory::slot;
 use crate::options::ConnectOptions;
-use crate::queue::outbox::Outbox;
-use crate::queue::producer::{self, Producer, is_acknowledgement};
+use crate::queue::outbox::{Outbox, Unacked};
+use crate::queue::producer::{self, Producer};
 use crate::session::agreement::Protocol;
 use crate::session::connect::{ClientHandshake, Established};
 use crate::session::connection::Connection;
 use crate::sync::Ordering;
 use crate::sys::clock;
+
+/// A message that is passed anew: what it was in the old session, and is in the new one.
+struct Move {
+    from: Unacked,
+    to: Unacked,
+}
+
+/// What becomes of all messages under way.
+struct Moves {
+    messages: Vec<Move>,
+    /// The new session's.
+    outbox: Outbox,
+    /// How many need not be passed.
+    acknowledged: u64,
+}
+
+impl Moves {
+    fn new(slots: usize) -> Moves {
+        Moves { messages: Vec::new(), outbox: Outbox::new(slots, slot::before_first()), acknowledged: 0 }
+    }
+}
 
 impl Producer {
     /// The search for the next receiver, not begun; an error if there must not be one.
@@ -38,11 +59,17 @@ impl Producer {
     }
 
     /// Sends what is not acknowledged to the receiver of a new session, and everything from now on.
-    pub fn move_to(&mut self, connection: Connection) {
-        let slots = connection.geometry().slots;
-        let old_outbox = std::mem::replace(&mut self.outbox, Outbox::new(slots, slot::before_first()));
+    ///
+    /// # Errors
+    /// Descriptors that belong to it cannot travel there: nothing was passed, all is kept, and the new session ends.
+    pub fn move_to(&mut self, connection: Connection) -> Result<()> {
+        let mut moves = Moves::new(connection.geometry().slots);
+        self.plan(&mut moves);
+        self.send_descriptors_to(&connection, &moves.messages)?;
+        self.outbox = moves.outbox;
         let old = std::mem::replace(&mut self.connection, connection);
         self.alive_at = clock::tick();
+        self.counters.acknowledged += moves.acknowledged;
         self.counters.reconnects += 1;
         self.counters.doorbells_rung += old.doorbells_rung();
         self.counters.sleeps += old.sleeps();
@@ -52,34 +79,67 @@ impl Producer {
             old.segment().client_line().moving.store(1, Ordering::Relaxed);
         }
         let mut bytes = Vec::new();
-        for record in (0..old_outbox.len()).filter_map(|place| old_outbox.get(place)) {
-            let line = old.segment().line(record.slot);
-            let turn = slot::load(&line.turn);
-            let word = line.head.load(Ordering::Relaxed); // of a process that is gone; read once
-            let is_back = !turn.is_server() && turn.sequence() == record.sequence;
-            if is_back && is_acknowledgement(word) {
-                self.counters.acknowledged += 1;
-                continue;
-            }
-            // Only what the last receiver cannot have had goes out as new.
-            let was_untouched = turn.is_server() && matches!(Head::parse(word), Some(Head { kind: Kind::Message, .. }));
-            let is_redelivered = record.is_redelivered || !was_untouched;
-            let in_body = record.len > INLINE_CAPACITY;
-            bytes.resize(record.len, 0);
-            old.segment().copy_out(record.slot, in_body, &mut bytes);
+        for Move { from, to } in moves.messages {
+            let in_body = from.len > INLINE_CAPACITY;
+            bytes.resize(from.len, 0);
+            old.segment().copy_out(from.slot, in_body, &mut bytes);
             let segment = self.connection.segment();
-            segment.copy_in(self.outbox.next(), in_body, &bytes);
+            segment.copy_in(to.slot, in_body, &bytes);
             // for observers, whatever it is; of this process's own clock
-            let committed = old.segment().committed(record.slot).load(Ordering::Relaxed);
+            let committed = old.segment().committed(from.slot).load(Ordering::Relaxed);
             let committed = if self.connection.has_same_clock() { committed } else { 0 };
-            let record = self.outbox.push(record.len, is_redelivered, slot::next_sequence);
-            segment.committed(record.slot).store(committed, Ordering::Relaxed); // published by the turn
-            let kind = if is_redelivered { Kind::Redelivered } else { Kind::Message };
-            let head = Head { len: record.len as u32, kind, in_body, has_deadline: false, descriptors: 0 };
-            self.connection.pass_silently(segment.line(record.slot), head, record.sequence);
-            self.counters.redelivered += u64::from(is_redelivered);
+            segment.committed(to.slot).store(committed, Ordering::Relaxed); // published by the turn
+            let kind = if to.is_redelivered { Kind::Redelivered } else { Kind::Message };
+            let descriptors = self.take_descriptors_over(&old, from, to);
+            let head = Head { len: to.len as u32, kind, in_body, has_deadline: false, descriptors };
+            self.connection.pass_silently(segment.line(to.slot), head, to.sequence);
+            self.counters.redelivered += u64::from(to.is_redelivered);
         }
         self.connection.ring_if_asleep();
+        Ok(())
+    }
+
+    /// Which messages are to be passed anew, and where. It is decided once: a delivery that has outlived its receiver
+    /// may be acknowledged meanwhile.
+    fn plan(&self, moves: &mut Moves) {
+        for from in (0..self.outbox.len()).filter_map(|place| self.outbox.get(place)) {
+            if self.is_acknowledged(from.slot, from.sequence) {
+                moves.acknowledged += 1;
+                continue;
+            }
+            let line = self.connection.segment().line(from.slot);
+            let word = line.head.load(Ordering::Relaxed); // of a process that is gone; read once
+            // Only what the last receiver cannot have had goes out as new.
+            let was_untouched = slot::load(&line.turn).is_server()
+                && matches!(Head::parse(word), Some(Head { kind: Kind::Message, .. }));
+            let is_redelivered = from.is_redelivered || !was_untouched;
+            let to = moves.outbox.push(from.len, is_redelivered, slot::next_sequence);
+            moves.messages.push(Move { from, to });
+        }
+    }
+
+    /// Sends the descriptors of all these messages, before the first of them is passed: it may fail, and passing does
+    /// not.
+    fn send_descriptors_to(&self, connection: &Connection, moves: &[Move]) -> Result<()> {
+        let Some(old) = self.connection.travelling() else { return Ok(()) };
+        let count = |from: &Unacked| old.count(from.slot, from.sequence);
+        let carrying = moves.iter().filter(|Move { from, .. }| count(from) > 0).count();
+        if carrying == 0 {
+            return Ok(());
+        }
+        let Some(new) = connection.travelling() else { return Err(not_there(carrying)) };
+        self.connection.hang_up();
+        old.make_room();
+        let mut sent =
+            moves.iter().map(|Move { from, to }| new.send_again(old, (from.slot, from.sequence), to.slot, to.sequence));
+        sent.try_for_each(|sent| sent).map_err(|error| connection.why_not_sent(error))
+    }
+
+    /// The descriptors that were sent for a message are the new session's. How many they are.
+    fn take_descriptors_over(&self, old: &Connection, from: Unacked, to: Unacked) -> u32 {
+        let (Some(old), Some(new)) = (old.travelling(), self.connection.travelling()) else { return 0 };
+        new.take_over(old, (from.slot, from.sequence), to.slot, to.sequence);
+        new.count(to.slot, to.sequence) as u32 // at most 16
     }
 
     /// No receiver was found, for now or within the time for that.
@@ -97,4 +157,16 @@ impl Producer {
         };
         Error::new(kind, sentence)
     }
+}
+
+/// The receiver that took the name does not let descriptors travel.
+#[cold]
+fn not_there(carrying: usize) -> Error {
+    Error::new(
+        ErrorKind::NotAgreed,
+        format!(
+            "{carrying} of the messages have descriptors, which do not travel to the receiver that is there now \
+             (ReceiverBuilder::descriptors)"
+        ),
+    )
 }

@@ -7,7 +7,7 @@ use crate::memory::layout::{Head, Kind};
 use crate::memory::slot::Turn;
 use crate::queue::message::{Location, Message};
 use crate::service::intake::{Intake, Opened};
-use crate::service::session::Session;
+use crate::service::session::{Carried, Session};
 use crate::service::shared::Redelivery;
 use crate::service::worker::Worker;
 use crate::sync::Ordering;
@@ -33,13 +33,15 @@ impl Intake for MessageIntake {
     }
 
     #[inline(always)]
-    fn open(&mut self, session: &Arc<Session>, slot: usize, _: Turn) -> Opened {
+    fn open(&mut self, session: &Arc<Session>, slot: usize, turn: Turn) -> Opened {
         let capacity = session.segment.geometry().capacity;
         // Relaxed: acquired with the turn. Read once; only the local is looked at.
         let word = session.segment.line(slot).head.load(Ordering::Relaxed);
         let head = Head::of_kind(word, Kind::Message, capacity);
         let head = head.or_else(|| Head::of_kind(word, Kind::Redelivered, capacity));
-        let Some(head) = head.filter(|head| !head.has_deadline) else { return Opened::Violation };
+        let Some(head) = head.filter(|head| !head.has_deadline) else {
+            return self.open_with_descriptors(session, slot, turn, word);
+        };
         self.0 = Location::new(slot, head);
         if !Message::make_ready(session, self.0) {
             // The sender sends this message again elsewhere: nothing of its session may be taken here meanwhile.
@@ -61,6 +63,28 @@ impl Intake for MessageIntake {
     fn reopen(again: Redelivery) -> Message {
         let place = Location::new(again.slot, again.head);
         counted(Message::of(again.session, place))
+    }
+}
+
+impl MessageIntake {
+    /// Opens a message with descriptors, or what is none. Only a sender of the same user can have some: there is
+    /// nothing to be copied.
+    #[cold]
+    fn open_with_descriptors(&mut self, session: &Arc<Session>, slot: usize, turn: Turn, word: u64) -> Opened {
+        let is_message = |head: &Head| matches!(head.kind, Kind::Message | Kind::Redelivered) && !head.has_deadline;
+        let capacity = session.segment.geometry().capacity;
+        let head = Head::parse(word).filter(|head| is_message(head) && head.fits(capacity));
+        let Some(head @ Head { descriptors: 1.., .. }) = head else { return Opened::Violation };
+        let came = match session.take_descriptors(slot, turn.sequence(), head.descriptors) {
+            Carried::All(descriptors) => Ok(descriptors),
+            Carried::Lost(loss) => Err(loss),
+            Carried::Refused => return Opened::Refused,
+        };
+        let Some(travelling) = session.descriptors.as_deref() else { return Opened::Violation };
+        travelling.delivered.keep(slot, came);
+        self.0 = Location::new(slot, head);
+        Message::mark_delivered(session, self.0);
+        Opened::Found
     }
 }
 

@@ -4,8 +4,10 @@
 //! user, so it is two words that stay in registers: whatever else belongs to it is found in the session by its slot.
 
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::error::Result;
 use crate::faults::{self, Fault};
 use crate::memory::bounce_buffer::BounceBuffer;
 use crate::memory::layout::{Head, Kind};
@@ -27,6 +29,11 @@ const IN_BODY: u64 = 1 << 48;
 const REDELIVERED: u64 = 1 << 49;
 /// It was given back: nothing is to be done with it any more.
 const CLOSED: u64 = 1 << 50;
+/// How many descriptors came with it.
+const DESCRIPTORS: u64 = 31 << DESCRIPTORS_SHIFT;
+const DESCRIPTORS_SHIFT: u32 = 51;
+/// Its descriptors have been taken from this delivery.
+const TAKEN: u64 = 1 << 56;
 
 impl Location {
     /// Of no message.
@@ -36,7 +43,8 @@ impl Location {
     #[inline(always)]
     pub fn new(slot: usize, head: Head) -> Location {
         let flags = (u64::from(head.in_body) * IN_BODY) | (u64::from(head.kind == Kind::Redelivered) * REDELIVERED);
-        Location(u64::from(head.len) | (slot as u64) << SLOT_SHIFT | flags)
+        let descriptors = u64::from(head.descriptors) << DESCRIPTORS_SHIFT; // at most 16
+        Location(u64::from(head.len) | (slot as u64) << SLOT_SHIFT | flags | descriptors)
     }
 
     #[inline(always)]
@@ -54,10 +62,11 @@ impl Location {
         self.0 & flag != 0
     }
 
-    /// A head that says where it lies and how long it is.
+    /// A head that says where it lies, how long it is, and how many descriptors it has.
     #[inline(always)]
     fn head(self, kind: Kind) -> Head {
-        Head { len: self.len() as u32, kind, in_body: self.has(IN_BODY), has_deadline: false, descriptors: 0 }
+        let descriptors = ((self.0 & DESCRIPTORS) >> DESCRIPTORS_SHIFT) as u32;
+        Head { len: self.len() as u32, kind, in_body: self.has(IN_BODY), has_deadline: false, descriptors }
     }
 }
 
@@ -122,6 +131,33 @@ impl Message {
         session.segment.line(place.slot()).head.store(place.head(Kind::Delivered).pack(), Ordering::Relaxed);
     }
 
+    /// A duplicate of each descriptor that came with it, once. It keeps those that came, because it may be given back.
+    #[cold]
+    pub fn take_descriptors(&mut self) -> Result<Vec<OwnedFd>> {
+        if !self.place.has(DESCRIPTORS) || self.place.has(TAKEN | CLOSED) || self.session.segment.is_forked() {
+            return Ok(Vec::new());
+        }
+        let Some(travelling) = self.session.descriptors.as_deref() else { return Ok(Vec::new()) };
+        let taken = travelling.delivered.duplicates(self.place.slot())?;
+        self.place.0 |= TAKEN;
+        Ok(taken)
+    }
+
+    /// What came with it is closed, before the slot can be anybody else's.
+    #[cold]
+    fn forget_descriptors(&self) {
+        if let Some(travelling) = self.session.descriptors.as_deref().filter(|_| self.place.has(DESCRIPTORS)) {
+            travelling.delivered.forget(self.place.slot());
+        }
+    }
+
+    /// Whether descriptors that belong to it were lost.
+    #[cold]
+    fn lacks_descriptors(&self) -> bool {
+        let travelling = self.session.descriptors.as_deref().filter(|_| self.place.has(DESCRIPTORS));
+        travelling.is_some_and(|travelling| travelling.delivered.are_lost(self.place.slot()))
+    }
+
     /// Whether a receiver has had the message before.
     #[inline(always)]
     pub fn is_redelivered(&self) -> bool {
@@ -145,8 +181,8 @@ impl Message {
         self.session.record.counters().kept.calls.add_shared(1);
     }
 
-    /// The message is to be delivered again: here, or, if nobody here receives any more, by its sender to the next
-    /// receiver.
+    /// The message is to be delivered again: here with all it had, or, if nobody here receives any more, by its sender
+    /// to the next receiver. One that lacks descriptors is sent once more, in another session.
     #[cold]
     pub fn give_back(&mut self) {
         if self.place.has(CLOSED) || self.session.segment.is_forked() {
@@ -154,11 +190,18 @@ impl Message {
         }
         self.forget_copy();
         let (slot, head) = (self.place.slot(), self.place.head(Kind::Redelivered));
-        self.place = Location::NONE;
         self.session.record.counters().kept.returned.add_shared(1);
-        if let Some(shared) = self.session.shared.upgrade() {
-            shared.redeliver(Redelivery { session: Arc::clone(&self.session), slot, head });
+        let (shared, lacks_descriptors) = (self.session.shared.upgrade(), self.lacks_descriptors());
+        if shared.is_none() || lacks_descriptors {
+            self.forget_descriptors();
         }
+        self.place = Location::NONE;
+        let Some(shared) = shared else { return };
+        if lacks_descriptors {
+            let why = "a message was given back whose descriptors the receiver had no room for: they are sent anew";
+            return self.session.end(Reason::Refused, why.into());
+        }
+        shared.redeliver(Redelivery { session: Arc::clone(&self.session), slot, head });
     }
 
     /// Ends the session because of what the message is, which stays with its sender.
@@ -168,6 +211,7 @@ impl Message {
             return;
         }
         self.forget_copy();
+        self.forget_descriptors();
         self.place = Location::NONE;
         self.session.condemn(why);
     }
@@ -209,12 +253,30 @@ impl Drop for Message {
     /// Acknowledges it, unless it was given back; one that a panic drops is given back.
     #[inline(always)]
     fn drop(&mut self) {
-        if self.place.has(CLOSED) || self.session.segment.is_forked() {
+        if self.place.has(CLOSED | DESCRIPTORS) {
+            return self.let_go(); // the usual one has neither
+        }
+        if self.session.segment.is_forked() {
             return;
         }
         if faults::is(Fault::EarlyAcknowledgement) {
             return; // it was
         }
         if std::thread::panicking() { self.give_back() } else { self.acknowledge() }
+    }
+}
+
+impl Message {
+    /// As a drop, of one that has descriptors or was given back.
+    #[cold]
+    fn let_go(&mut self) {
+        if self.place.has(CLOSED) || self.session.segment.is_forked() {
+            return;
+        }
+        if std::thread::panicking() {
+            return self.give_back();
+        }
+        self.forget_descriptors();
+        self.acknowledge();
     }
 }

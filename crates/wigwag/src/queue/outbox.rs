@@ -51,6 +51,17 @@ impl Outbox {
         self.next
     }
 
+    /// The sequence that the next message will have: `following` makes it out of the slot's last.
+    pub fn next_sequence(&self, following: impl Fn(u64) -> u64) -> u64 {
+        following(self.records[self.next].sequence)
+    }
+
+    /// Whether a message that was passed in a slot is the last one there: one that came after it shows that it is done
+    /// with.
+    pub fn is_last(&self, slot: usize, sequence: u64) -> bool {
+        self.records[slot].sequence == sequence
+    }
+
     /// A message was written into the slot that is next. `following` makes its sequence out of the slot's last.
     #[inline(always)]
     pub fn push(&mut self, len: usize, is_redelivered: bool, following: impl Fn(u64) -> u64) -> Unacked {

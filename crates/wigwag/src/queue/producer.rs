@@ -5,6 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
@@ -139,6 +140,7 @@ impl Producer {
         if !self.connection.is_over() {
             self.connection.look()?;
         }
+        self.settle_descriptors(); // once in a tick of the clock
         Ok(self.connection.is_over())
     }
 
@@ -194,16 +196,16 @@ impl Producer {
         self.outbox.next()
     }
 
-    /// The message that was written into the next slot is sent.
+    /// The message that was written into the next slot is sent; so many descriptors were, just before.
     #[inline(always)]
-    pub(super) fn push(&mut self, len: usize) {
+    pub(super) fn push(&mut self, len: usize, descriptors: u32) {
         let record = self.outbox.push(len, false, slot::next_sequence);
         let head = Head {
             len: len as u32,
             kind: Kind::Message,
             in_body: len > INLINE_CAPACITY,
             has_deadline: false,
-            descriptors: 0,
+            descriptors,
         };
         let segment = self.connection.segment();
         // For observers; the tick was read when room was made. Published by the turn.
@@ -212,6 +214,53 @@ impl Producer {
         }
         self.connection.pass_silently(segment.line(record.slot), head, record.sequence);
         self.counters.sent += 1;
+    }
+
+    /// Attaches a duplicate to the next message.
+    #[cold]
+    pub(super) fn attach(&self, descriptor: BorrowedFd<'_>) -> Result<()> {
+        self.connection.attach(self.next_slot(), descriptor)
+    }
+
+    /// Sends what is attached to the next message, which is passed next. How many there are.
+    #[cold]
+    pub(super) fn send_descriptors(&self) -> Result<u32> {
+        let (slot, sequence) = (self.next_slot(), self.outbox.next_sequence(slot::next_sequence));
+        match self.connection.send_descriptors(slot, sequence) {
+            // The message is kept for the next receiver, and with it all it has. Nobody takes it without them here: its
+            // head says how many there are.
+            Err(_) if self.connection.is_over() => {
+                Ok(self.connection.travelling().map_or(0, |travelling| travelling.keep(slot, sequence)))
+            }
+            sent => sent,
+        }
+    }
+
+    /// The next message is not sent with what is attached to it.
+    #[cold]
+    pub(super) fn detach(&self) {
+        if !self.connection.is_forked() {
+            self.connection.settle_descriptors(self.next_slot());
+        }
+    }
+
+    /// Closes what messages carried that are done with. The sender keeps it until then for the receiver's successor.
+    #[cold]
+    pub fn settle_descriptors(&self) {
+        if self.connection.is_forked() {
+            return; // the memory is not there
+        }
+        let Some(travelling) = self.connection.travelling() else { return };
+        travelling
+            .settle_all(|slot, sequence| !self.outbox.is_last(slot, sequence) || self.is_acknowledged(slot, sequence));
+    }
+
+    /// Whether the receiver has given a slot back as it does when it is done with the message that was passed there.
+    pub(super) fn is_acknowledged(&self, slot: usize, sequence: u64) -> bool {
+        let line = self.connection.segment().line(slot);
+        let turn = slot::load(&line.turn);
+        // Relaxed: acquired with the turn. Read once.
+        !turn.is_server() && turn.sequence() == sequence && is_acknowledgement(line.head.load(Ordering::Relaxed))
     }
 
     /// Frees the oldest message's slot if it is acknowledged.
@@ -265,6 +314,7 @@ impl Producer {
     pub fn newest_open(&mut self) -> Result<Option<usize>> {
         self.check_fork()?;
         while self.free_oldest()? {}
+        self.settle_descriptors();
         let newest = self.outbox.len().checked_sub(1);
         // If all came back since, there is nothing to wait for at any place, and the next call frees them.
         let open = |newest| (0..=newest).rev().find(|&place| self.is_open(place)).unwrap_or(newest);
@@ -347,7 +397,7 @@ pub(super) fn connection(options: &ConnectOptions, established: Established) -> 
 
 /// Whether a head says that a message is done with.
 #[inline(always)]
-pub(super) fn is_acknowledgement(word: u64) -> bool {
+fn is_acknowledgement(word: u64) -> bool {
     word == Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false, descriptors: 0 }.pack()
 }
 
@@ -492,7 +542,7 @@ mod tests {
 
         let successor = Receiver::bind(ground.socket()).unwrap();
         let established = producer.search().unwrap().wait(None).unwrap().expect("there is no end to this wait");
-        producer.move_to(producer.connection_of(established));
+        producer.move_to(producer.connection_of(established)).unwrap();
         assert_eq!(producer.room(3).unwrap(), Room::There);
         let deliveries: Vec<_> = (0..2).map(|_| successor.recv().unwrap()).collect();
         assert_eq!((&deliveries[0][..], deliveries[0].is_redelivered()), (&b"had"[..], true));

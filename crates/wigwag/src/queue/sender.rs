@@ -462,8 +462,8 @@ impl Sender {
         let until = if faults::is(Fault::PatientSearch) { None } else { deadline.as_instant() };
         match search.wait(until) {
             Ok(Some(established)) => {
-                self.producer.move_to(self.producer.connection_of(established));
-                Ok(())
+                let moved = self.producer.move_to(self.producer.connection_of(established));
+                moved.map_err(|error| self.producer.not_found(error))
             }
             Ok(None) => {
                 let error = self.producer.not_found(search.not_yet());

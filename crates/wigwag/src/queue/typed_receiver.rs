@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -442,6 +443,31 @@ impl<T: Payload> TypedDelivery<T> {
         self.delivery.is_redelivered()
     }
 
+    /// The file descriptors that came with it, once; see [`Delivery::take_descriptors`].
+    ///
+    /// # Errors
+    /// As [`Delivery::take_descriptors`].
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Debug, PartialEq)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// # let name = &wigwag_testing::temporary_name("t").path;
+    /// let receiver = wigwag::Receiver::builder().descriptors(true).bind_typed::<Tick>(name)?;
+    /// let mut sender = wigwag::Sender::builder().descriptors(true).connect_typed::<Tick>(name)?;
+    /// let mut draft = sender.loan()?;
+    /// draft.attach(std::io::stdin())?;
+    /// draft.commit()?;
+    /// let mut tick = receiver.recv()?;
+    /// let input = std::fs::File::from(tick.take_descriptors()?.remove(0));
+    /// # drop(input);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn take_descriptors(&mut self) -> Result<Vec<OwnedFd>> {
+        self.delivery.take_descriptors()
+    }
+
     /// Who sent it.
     ///
     /// ```
@@ -553,6 +579,12 @@ impl<T> Deref for TypedBatch<T> {
 
     fn deref(&self) -> &[TypedDelivery<T>] {
         &self.messages
+    }
+}
+
+impl<T> DerefMut for TypedBatch<T> {
+    fn deref_mut(&mut self) -> &mut [TypedDelivery<T>] {
+        &mut self.messages
     }
 }
 

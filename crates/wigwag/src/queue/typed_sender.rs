@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::ffi::OsStr;
 use std::marker::PhantomData;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::contract::{Contract, Payload, check_type};
@@ -417,6 +418,30 @@ impl<'s, T: Payload> TypedMessageLoan<'s, T> {
     #[inline]
     pub fn commit(self) -> Result<()> {
         self.draft.commit()
+    }
+
+    /// Attaches a file descriptor; see [`MessageLoan::attach`].
+    ///
+    /// # Errors
+    /// As [`MessageLoan::attach`].
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Debug, PartialEq)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// # let name = &wigwag_testing::temporary_name("t").path;
+    /// let receiver = wigwag::Receiver::builder().descriptors(true).bind_typed::<Tick>(name)?;
+    /// let mut sender = wigwag::Sender::builder().descriptors(true).connect_typed::<Tick>(name)?;
+    /// let mut draft = sender.loan()?;
+    /// draft.at = 7;
+    /// draft.attach(std::io::stdin())?;
+    /// draft.commit()?;
+    /// assert_eq!(receiver.recv()?.take_descriptors()?.len(), 1);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn attach(&mut self, descriptor: impl AsFd) -> Result<()> {
+        self.draft.attach(descriptor)
     }
 
     /// The draft underneath.

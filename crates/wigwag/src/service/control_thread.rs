@@ -555,11 +555,13 @@ impl ControlThread {
         session.abandonment.end();
         if let Some(travelling) = &session.descriptors {
             travelling.under_way.end();
-            travelling.inbox.clear(); // a request that nobody has taken is lost with its session
         }
         match (farewell, session.form.on_peer_gone()) {
-            (None, OnPeerGone::Drain) => self.shared.orphan(session),
-            (None, OnPeerGone::Reclaim) | (Some(_), _) => self.shared.forget(session),
+            (None, OnPeerGone::Drain) => self.shared.orphan(session), // with what came for its messages
+            (None, OnPeerGone::Reclaim) | (Some(_), _) => {
+                session.clear_inbox(); // a request that nobody has taken is lost with its session
+                self.shared.forget(session);
+            }
         }
         self.record().sessions.set(self.sessions.len() as u64);
         bury(live.session.segment.size(), live.session);

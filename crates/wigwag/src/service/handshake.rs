@@ -25,6 +25,7 @@ use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
 use crate::service::accept_queue::PendingStream;
 use crate::service::admission::{Grant, Refused};
+use crate::service::delivered::Delivered;
 use crate::service::quota::QuotaGrant;
 use crate::service::session::{Session, SessionDescriptors};
 use crate::service::shared::ServiceShared;
@@ -236,7 +237,8 @@ impl Handshake {
         let descriptors = offer.agreement.has_descriptors().then(|| {
             let arrivals = Arrivals::new(peer.uid, descriptors::PER_SESSION, &shared.background);
             let inbox = Inbox::new(slots, descriptors::PER_SESSION, arrivals);
-            Box::new(SessionDescriptors { inbox, under_way: UnderWay::new(&socket, CountsUntil::Read) })
+            let under_way = UnderWay::new(&socket, CountsUntil::Read);
+            Box::new(SessionDescriptors { inbox, delivered: Delivered::default(), under_way })
         });
         let has_copies = trust == Trust::OtherUser && contract.form.keeps_copies_of_other_users();
         let session = Arc::new(Session {

@@ -4,6 +4,7 @@ pub mod abandonment;
 pub mod accept_queue;
 pub mod admission;
 pub mod control_thread;
+pub mod delivered;
 pub mod handles;
 pub mod handshake;
 pub mod intake;

@@ -12,6 +12,7 @@ use crate::memory::layout::Head;
 use crate::memory::segment::{Line, Segment};
 use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
+use crate::service::delivered::Delivered;
 use crate::service::quota::QuotaGrant;
 use crate::service::shared::{Command, ServiceShared};
 use crate::session::agreement::Agreement;
@@ -84,15 +85,17 @@ pub struct Session {
 pub struct SessionDescriptors {
     /// Those of requests that no thread has taken yet.
     pub inbox: Inbox,
+    /// Those of messages that are not acknowledged.
+    pub delivered: Delivered,
     /// Those of replies.
     pub under_way: Arc<UnderWay>,
 }
 
-/// What comes with a request.
+/// What comes with a request or a message.
 pub enum Carried {
     /// So many as its head says.
     All(PeerDescriptors),
-    /// They were lost: the request is answered so.
+    /// They were lost: the request is answered so, the message handed out without them.
     Lost(Loss),
     /// The session ends for a reason that was told.
     Refused,
@@ -131,6 +134,11 @@ impl Session {
             Found::Nothing => self.condemn(format!("{what}, and no message came with them")),
         }
         Carried::Refused
+    }
+
+    /// Closes what has come and belongs to nothing that was taken: nobody will ask for it.
+    pub fn clear_inbox(&self) {
+        self.descriptors.iter().for_each(|travelling| travelling.inbox.clear());
     }
 
     /// Takes in what the client has sent.

@@ -707,6 +707,7 @@ impl<I: Intake> Worker<I> {
             self.poller.remove(&entry.session.server_bell);
             // Giving back a large segment takes long: not on this thread, so all it has of it goes first.
             let session = Arc::clone(&entry.session);
+            session.clear_inbox(); // of a sender that is gone, what came for messages that it never passed
             drop(entry);
             self.shared.command(Command::Bury(session));
         }

@@ -229,6 +229,17 @@ impl PeerDescriptors {
         checked.map_err(|loss| Error::new(ErrorKind::Full, format!("this process {loss}: attach one later")))
     }
 
+    /// A duplicate of each, for who asked for them: what has come stays here, to be handed out again.
+    ///
+    /// # Errors
+    /// [`Io`](ErrorKind::Io): this process has as many as it may have.
+    pub fn duplicates(&self) -> Result<Vec<OwnedFd>> {
+        let duplicates = self.descriptors.iter().map(OwnedFd::try_clone);
+        duplicates
+            .collect::<std::io::Result<_>>()
+            .map_err(|error| Error::io("duplicate the descriptors that came", error))
+    }
+
     /// To be sent on.
     pub fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
         self.descriptors.iter().map(AsFd::as_fd).collect()

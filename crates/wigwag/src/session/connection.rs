@@ -262,6 +262,17 @@ impl Connection {
         self.descriptors.is_some()
     }
 
+    /// What travels with what is passed here, if descriptors may.
+    pub fn travelling(&self) -> Option<&CallerDescriptors> {
+        self.descriptors.as_deref()
+    }
+
+    /// Nothing more is said in a session that is over.
+    #[cold]
+    pub fn hang_up(&self) {
+        socket::hang_up(&self.established.socket);
+    }
+
     /// Attaches a duplicate to a slot, to be sent before its next pass.
     #[cold]
     pub fn attach(&self, slot: usize, descriptor: BorrowedFd<'_>) -> Result<()> {
@@ -280,8 +291,13 @@ impl Connection {
         let Some(travelling) = &self.descriptors else { return Ok(0) };
         let sent = travelling.send(slot, sequence);
         self.must_look.set(self.is_over.get() || travelling.has_unsent());
-        // A server that is gone is a better reason than a socket that takes nothing.
-        sent.map_err(|error| self.look().and_then(|()| self.check_alive(false)).err().unwrap_or(error))
+        sent.map_err(|error| self.why_not_sent(error))
+    }
+
+    /// Why descriptors could not be sent: a server that is gone is a better reason than a socket that takes nothing.
+    #[cold]
+    pub fn why_not_sent(&self, error: Error) -> Error {
+        self.look().and_then(|()| self.check_alive(false)).err().unwrap_or(error)
     }
 
     /// The call in a slot is given up: what it carried is closed here.

@@ -1,4 +1,4 @@
-//! File descriptors that travel with requests and replies.
+//! File descriptors that travel with requests and replies, and with messages, which are requests of another form.
 //!
 //! The memory of a session can hold none, so they come over its socket: one message names slot and sequence, and the
 //! kernel hands the descriptors over with it (SCM_RIGHTS, unix(7)). It is sent before the turn is passed, so whoever
@@ -266,10 +266,18 @@ pub struct CallerDescriptors {
 struct Attached {
     slot: usize,
     /// The caller's own duplicates, kept until the reply: so the server's are not the last ones, and closing these
-    /// there costs little.
+    /// there costs little. And they are there for a receiver's successor.
     descriptors: Vec<OwnedFd>,
     /// How many were sent, and count until the slot is back.
     sent: usize,
+    /// The request or the message that they go with, once it is passed.
+    sequence: Option<u64>,
+}
+
+impl Attached {
+    fn is_of(&self, slot: usize, sequence: u64) -> bool {
+        self.slot == slot && self.sequence == Some(sequence)
+    }
 }
 
 impl CallerDescriptors {
@@ -309,7 +317,7 @@ impl CallerDescriptors {
         self.under_way.reserve()?;
         match index {
             Some(index) => attached[index].descriptors.push(duplicate),
-            None => attached.push(Attached { slot, descriptors: vec![duplicate], sent: 0 }),
+            None => attached.push(Attached { slot, descriptors: vec![duplicate], sent: 0, sequence: None }),
         }
         Ok(())
     }
@@ -326,7 +334,65 @@ impl CallerDescriptors {
         let descriptors: Vec<BorrowedFd<'_>> = attached.descriptors.iter().map(AsFd::as_fd).collect();
         self.under_way.send(slot, sequence, &descriptors)?;
         attached.sent = descriptors.len();
-        Ok(descriptors.len() as u32)
+        attached.sequence = Some(sequence);
+        Ok(attached.sent as u32)
+    }
+
+    /// In the place of [`CallerDescriptors::send`], when the peer is gone: they stay with what is passed, to be sent in
+    /// another session. How many there are.
+    pub fn keep(&self, slot: usize, sequence: u64) -> u32 {
+        let mut attached = self.attached.borrow_mut();
+        let Some(attached) = attached.iter_mut().find(|attached| attached.slot == slot) else { return 0 };
+        attached.sequence = Some(sequence);
+        attached.descriptors.len() as u32
+    }
+
+    /// The session is over, and its socket is hung up: what was not sent makes room for another session.
+    pub fn make_room(&self) {
+        self.under_way.end();
+    }
+
+    /// How many go with what was passed in a slot.
+    pub fn count(&self, slot: usize, sequence: u64) -> usize {
+        let attached = self.attached.borrow();
+        attached.iter().find(|attached| attached.is_of(slot, sequence)).map_or(0, |of| of.descriptors.len())
+    }
+
+    /// Sends here, for what will be passed, what goes with `before` (slot and sequence) in another session, where they
+    /// stay until they are [taken over](CallerDescriptors::take_over). On an error this session is to be ended: its
+    /// room is given back by that.
+    pub fn send_again(
+        &self,
+        other: &CallerDescriptors,
+        before: (usize, u64),
+        slot: usize,
+        sequence: u64,
+    ) -> Result<()> {
+        let attached = other.attached.borrow();
+        let Some(attached) = attached.iter().find(|attached| attached.is_of(before.0, before.1)) else { return Ok(()) };
+        attached.descriptors.iter().try_for_each(|_| self.under_way.reserve())?;
+        let descriptors: Vec<BorrowedFd<'_>> = attached.descriptors.iter().map(AsFd::as_fd).collect();
+        self.under_way.send(slot, sequence, &descriptors)
+    }
+
+    /// Has from now on what [was sent](CallerDescriptors::send_again) here for another session.
+    pub fn take_over(&self, other: &CallerDescriptors, before: (usize, u64), slot: usize, sequence: u64) {
+        let mut theirs = other.attached.borrow_mut();
+        let Some(index) = theirs.iter().position(|attached| attached.is_of(before.0, before.1)) else { return };
+        let descriptors = theirs.swap_remove(index).descriptors;
+        let sent = descriptors.len();
+        self.attached.borrow_mut().push(Attached { slot, descriptors, sent, sequence: Some(sequence) });
+    }
+
+    /// Settles all that were passed and are done with, by slot and sequence: a sender's, which looks at its slots now
+    /// and then only.
+    pub fn settle_all(&self, is_done: impl Fn(usize, u64) -> bool) {
+        let done: Vec<usize> = {
+            let attached = self.attached.borrow();
+            let is_done = |of: &&Attached| of.sequence.is_some_and(|sequence| is_done(of.slot, sequence));
+            attached.iter().filter(is_done).map(|attached| attached.slot).collect()
+        };
+        done.into_iter().for_each(|slot| self.settle(slot));
     }
 
     /// The call in a slot is given up: closes what it carried here. What was sent counts until the slot is back.
@@ -477,7 +543,7 @@ impl UnderWay {
 
     fn full(&self, what: String) -> Error {
         let cure = match self.until {
-            CountsUntil::Answered => "wait for calls that carry some, or give them up",
+            CountsUntil::Answered => "wait until calls or messages that carry some are answered or acknowledged",
             CountsUntil::Read => "the client has to take the replies that it has",
         };
         Error::new(ErrorKind::Full, format!("{what}: {cure}"))
@@ -648,19 +714,19 @@ pub fn not_agreed() -> Error {
     Error::new(
         ErrorKind::NotAgreed,
         "descriptors do not travel in this session: both sides have to ask for them before they connect \
-         (ClientBuilder::descriptors, ServerBuilder::descriptors), both have to be of one user, and both have to speak \
-         protocol 2",
+         (ClientBuilder::descriptors, ServerBuilder::descriptors; of a queue SenderBuilder::descriptors, \
+         ReceiverBuilder::descriptors), both have to be of one user, and both have to speak protocol 2",
     )
 }
 
-/// A call or a reply that has as many as may travel with it.
+/// A call, a reply or a message that has as many as may travel with it.
 #[cold]
 pub fn too_many() -> Error {
     Error::new(
         ErrorKind::Full,
         format!(
             "{DESCRIPTORS_MAX} descriptors are attached already, the most that travel at a time: send the others with \
-             another call"
+             another call or message"
         ),
     )
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -203,6 +204,40 @@ impl<T: Payload> TypedLoan<T> {
         Ok(TypedPending { pending: self.loan.send()?, message: PhantomData })
     }
 
+    /// Attaches a file descriptor; see [`Loan::attach`].
+    ///
+    /// # Errors
+    /// As [`Loan::attach`].
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// # let name = &wigwag_testing::temporary_name("t").path;
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+    /// # let mut server = wigwag::Server::builder().descriptors(true).bind_typed::<Tick>(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve_requests(|tick| {
+    ///     let came = tick.take_descriptors();
+    ///     tick.at += 1;
+    ///     came.iter().try_for_each(|descriptor| tick.attach(descriptor))     // back with the reply
+    /// })
+    /// # );
+    /// let client = wigwag::Client::builder().descriptors(true).connect_typed_async::<Tick>(name).await?;
+    /// let mut tick = client.loan().await?;
+    /// tick.attach(std::io::stdin())?;
+    /// let mut reply = tick.call().await?;
+    /// assert_eq!((reply.at, reply.take_descriptors().len()), (1, 1));
+    /// # stop.shutdown();
+    /// # wigwag::Result::Ok(()) })?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn attach(&mut self, descriptor: impl AsFd) -> Result<()> {
+        self.loan.attach(descriptor)
+    }
+
     /// The loan underneath.
     ///
     /// ```
@@ -361,6 +396,37 @@ impl<T: Payload> TypedReply<T> {
     /// ```
     pub fn into_loan(self) -> Result<TypedLoan<T>> {
         Ok(TypedLoan::of(self.reply.into_loan(size_of::<T>())?))
+    }
+
+    /// The file descriptors that came with it, once; see [`Reply::take_descriptors`].
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// # impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// # let name = &wigwag_testing::temporary_name("t").path;
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+    /// # let mut server = wigwag::Server::builder().descriptors(true).bind_typed::<Tick>(name)?;
+    /// # let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move ||
+    /// server.serve_requests(|tick| {
+    ///     let came = tick.take_descriptors();
+    ///     tick.at += 1;
+    ///     came.iter().try_for_each(|descriptor| tick.attach(descriptor))     // back with the reply
+    /// })
+    /// # );
+    /// let client = wigwag::Client::builder().descriptors(true).connect_typed_async::<Tick>(name).await?;
+    /// let mut tick = client.loan().await?;
+    /// tick.attach(std::io::stdin())?;
+    /// let mut reply = tick.call().await?;
+    /// assert_eq!((reply.at, reply.take_descriptors().len()), (1, 1));
+    /// # stop.shutdown();
+    /// # wigwag::Result::Ok(()) })?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        self.reply.take_descriptors()
     }
 
     /// The reply underneath.

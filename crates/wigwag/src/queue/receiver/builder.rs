@@ -64,6 +64,17 @@ impl ReceiverBuilder {
         self
     }
 
+    /// Whether file descriptors may travel with messages, default no:
+    /// [`ListenOptions::descriptors`] says more.
+    ///
+    /// ```
+    /// let builder = wigwag::Receiver::builder().descriptors(true);
+    /// ```
+    pub fn descriptors(mut self, may_travel: bool) -> Self {
+        self.options = self.options.descriptors(may_travel);
+        self
+    }
+
     listen_settings!("wigwag::Receiver::builder()");
 
     /// Takes the name and starts to accept senders.

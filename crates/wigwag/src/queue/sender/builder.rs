@@ -123,6 +123,19 @@ impl SenderBuilder {
         self
     }
 
+    /// Whether file descriptors may travel with messages, default no:
+    /// [`ConnectOptions::descriptors`] says more. Messages that have some go to no successor of the receiver that does
+    /// not let them travel: the calls end with [`NotAgreed`](crate::ErrorKind::NotAgreed) while it is there, and all is
+    /// kept.
+    ///
+    /// ```
+    /// let builder = wigwag::Sender::builder().descriptors(true);
+    /// ```
+    pub fn descriptors(mut self, may_travel: bool) -> Self {
+        self.options = self.options.descriptors(may_travel);
+        self
+    }
+
     /// Connects, once there is a receiver.
     ///
     /// # Errors

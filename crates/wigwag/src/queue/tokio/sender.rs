@@ -392,8 +392,7 @@ impl Sender {
         // First, because it may fail: then the next call looks for a receiver once more.
         let (bell, life) = connection.descriptors()?;
         (self.bell, self.life) = (bell.map(watch).transpose()?, watch(life)?);
-        self.producer.move_to(connection);
-        Ok(())
+        self.producer.move_to(connection).map_err(|error| self.producer.not_found(error))
     }
 }
 
