@@ -51,10 +51,9 @@ impl Access {
 impl ListenOptions {
     /// What a client that is trusted so far is offered.
     pub(crate) fn offered(&self, trust: Trust) -> Features {
-        match self.descriptors && trust == Trust::SameUser && self.contract.form.carries_descriptors() {
-            true => Features::DESCRIPTORS,
-            false => Features::NONE,
-        }
+        let form = self.contract.form;
+        let has_descriptors = self.descriptors && trust == Trust::SameUser && form.carries_descriptors();
+        Features::NONE.with(Features::DESCRIPTORS, has_descriptors).with(Features::BEGUN, form.can_be_followed())
     }
 }
 
