@@ -23,9 +23,8 @@ use crate::session::protocol::Reason;
 use crate::sync::Ordering;
 use crate::sys::epoll::Events;
 use crate::sys::fork::ForkGuard;
-use crate::sys::socket;
 use crate::sys::timer_slack::TimerSlack;
-use crate::sys::{clock, cpu};
+use crate::sys::{clock, cpu, process, socket};
 use crate::trace;
 use crate::wait::deadline::Deadline;
 use crate::wait::placement::{self, MoveLimit, SLEEPS_PER_AFFINITY};
@@ -730,9 +729,13 @@ impl Connection {
         }
         self.read_farewell();
         let maybe_executed = maybe_executed && !faults::is(Fault::WrongFate);
-        let ended = self.ended.borrow();
         let fate = if maybe_executed { "the request may have been executed" } else { "the request was not sent" };
-        Err(match &*ended {
+        Err(self.end_told(maybe_executed, fate))
+    }
+
+    /// The error of a session that is over, with what became of a request.
+    pub fn end_told(&self, maybe_executed: bool, fate: &str) -> Error {
+        match &*self.ended.borrow() {
             Some(CloseReason::Farewell(Reason::Violation, why)) => {
                 Error::new(ErrorKind::Violation, format!("the session is over because the protocol was broken: {why}"))
             }
@@ -740,7 +743,7 @@ impl Connection {
                 Error::new(ErrorKind::ServerClosed { maybe_executed }, format!("{why}; {fate}"))
             }
             _ => Error::died(maybe_executed, fate, self.peer_death.get().unwrap_or_else(|| self.examine())),
-        })
+        }
     }
 
     /// As [`Connection::check_alive`], for the caller of a request that was passed: the server says in the memory which
@@ -750,19 +753,36 @@ impl Connection {
         if !self.is_untaken(line) {
             return Err(error);
         }
-        let fate = "the request was not executed";
-        Err(match &*self.ended.borrow() {
-            Some(CloseReason::Farewell(Reason::Violation, _)) => error,
-            Some(CloseReason::Farewell(_, why)) => {
-                Error::new(ErrorKind::ServerClosed { maybe_executed: false }, format!("{why}; {fate}"))
-            }
-            _ => Error::died(false, fate, self.peer_death.get().unwrap_or_else(|| self.examine())),
-        })
+        match error.kind() {
+            ErrorKind::Violation => Err(error),
+            _ => Err(self.end_told(false, "the request was not executed")),
+        }
+    }
+
+    /// Whether the server says in a request's head that a handler sees it.
+    pub fn has_begun(&self) -> bool {
+        self.established.agreement.has_begun()
+    }
+
+    /// The server's process, where the kernel has told which it is: what becomes readable when it has ended.
+    pub fn server_process(&self) -> Option<&OwnedFd> {
+        self.established.pidfd.as_ref()
+    }
+
+    /// Whether the server's process has ended, as far as the kernel has told which it is. A hang-up alone is no sign of
+    /// that.
+    pub fn has_process_ended(&self) -> bool {
+        self.wait_for_process_end(Some(Instant::now()))
+    }
+
+    /// Waits for that up to a moment; whether it has.
+    pub fn wait_for_process_end(&self, until: Option<Instant>) -> bool {
+        faults::is(Fault::HangUpAlone) || self.server_process().is_some_and(|pidfd| process::has_ended(pidfd, until))
     }
 
     /// Whether nobody has taken, and will take, what was passed in a slot. What the server wrote before its farewell,
     /// or its end, is there once that was noticed.
-    fn is_untaken(&self, line: &Line) -> bool {
+    pub fn is_untaken(&self, line: &Line) -> bool {
         // Acquire, partner: `Segment::close`. The marks are there, then.
         let is_closed = self.segment().server_line().closed.load(Ordering::Acquire) != 0;
         let head = Head::parse(line.head.load(Ordering::Relaxed));
