@@ -8,7 +8,7 @@
 //!
 //! Nothing here waits: threads and tasks have ways of their own.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::exchange::caller::Caller;
@@ -16,6 +16,10 @@ use crate::faults::{self, Fault};
 use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
 use crate::sync::Ordering;
 use crate::sys::clock;
+
+/// How long a server that has hung up without a word is given to end: its process has let go of the socket by then, and
+/// has little left to do.
+pub const ENDING_TIME: Duration = Duration::from_secs(5);
 
 /// What is known of a call whose session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,17 +52,19 @@ impl Caller {
         if self.carries_descriptors(slot) {
             return Fate::Over; // the server may have them, or they may be lost: they are sent once
         }
-        if connection.is_untaken(line) {
-            return Fate::NotBegun;
-        }
         // Relaxed, partner: `Request::open_specially`, in a process that has ended. Read once.
         let head = Head::parse(line.head.load(Ordering::Relaxed));
         let is_unmarked = head.is_some_and(|head| head.kind == Kind::Request)
             || faults::is(Fault::PassedTwice) && head.is_some_and(|head| head.kind == Kind::Begun);
-        if !is_unmarked || !connection.has_begun() || connection.server_process().is_none() {
+        let is_untaken = connection.is_untaken(line);
+        if !is_untaken && !(is_unmarked && connection.has_begun()) {
             return Fate::Over;
         }
-        if has_ended { Fate::NotBegun } else { Fate::Undecided }
+        // A thread of a server that lives might take the session still, unless it has said that there is none.
+        if has_ended || is_untaken && connection.is_dismissed() {
+            return Fate::NotBegun;
+        }
+        if connection.may_be_ending() { Fate::Undecided } else { Fate::Over }
     }
 
     /// Copies a call of `len` bytes, as it lies in its slot.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::caller::Caller;
-use crate::exchange::carrying::{Fate, is_end, too_small};
+use crate::exchange::carrying::{ENDING_TIME, Fate, is_end, too_small};
 use crate::exchange::sessions::{Outliving, Sessions, wait_for_slot};
 use crate::memory::segment::Line;
 use crate::sys::clock;
@@ -49,14 +49,13 @@ impl<'c> Passed<'c> {
         Ok(passed)
     }
 
-    /// The call's fate, once the server's process has ended. `None`: that takes longer than a restart may.
+    /// The call's fate, once the server's process has ended. `None`: that takes too long.
     fn settled_fate(&self, outliving: &Outliving, deadline: Deadline) -> Result<Option<Fate>> {
         let fate = self.caller.fate(self.slot);
         if fate != Fate::Undecided {
             return Ok(Some(fate));
         }
-        // The socket hangs up moments before the process has ended.
-        let latest = clock::deadline_after(outliving.time());
+        let latest = clock::deadline_after(outliving.time().min(ENDING_TIME));
         let until = latest.into_iter().chain(deadline.as_instant()).min();
         if self.caller.connection.wait_for_process_end(until) {
             return Ok(Some(self.caller.fate(self.slot)));

@@ -65,6 +65,8 @@ pub struct Connection {
     peer_death: Cell<Option<PeerDeath>>,
     /// Whether `ended` says something.
     is_over: Cell<bool>,
+    /// Whether the server itself has said that it takes nothing any more.
+    is_dismissed: Cell<bool>,
     /// Whether something is to be done before the next pass: the session is over, or a slot has descriptors to send.
     must_look: Cell<bool>,
     /// Of an exchange, the sequence of each slot's last request: private, so no word of the peer's decides what is
@@ -127,6 +129,7 @@ impl Connection {
             began: Instant::now(),
             peer_death: Cell::new(None),
             is_over: Cell::new(false),
+            is_dismissed: Cell::new(false),
             must_look: Cell::new(false),
             sequences: (0..slots).map(|_| Cell::new(slot::before_first())).collect(),
             descriptors,
@@ -694,7 +697,11 @@ impl Connection {
         let Established { socket, poller, agreement, .. } = &self.established;
         let server = Sender { protocol: agreement.protocol, is_server: true };
         let inbox = self.descriptors.as_ref().map(|travelling| &travelling.inbox);
-        if let Some(how) = SocketEvents::read(socket, poller, server, inbox).ended {
+        let SocketEvents { ended, has_more, .. } = SocketEvents::read(socket, poller, server, inbox);
+        if let Some(how) = ended {
+            // With more to be read it may be this side that gives up.
+            let is_dismissal = matches!(how, CloseReason::Farewell(Reason::Shutdown | Reason::Moved, _)) && !has_more;
+            self.is_dismissed.set(self.is_dismissed.get() || is_dismissal);
             self.end(how);
         }
         // Not only once a reply is looked at: a server that sends none would have this process keep what it sends.
@@ -767,6 +774,17 @@ impl Connection {
     /// The server's process, where the kernel has told which it is: what becomes readable when it has ended.
     pub fn server_process(&self) -> Option<&OwnedFd> {
         self.established.pidfd.as_ref()
+    }
+
+    /// Whether the server has said itself, as the last thing, that it takes nothing any more: it has shut down, or
+    /// moved.
+    pub fn is_dismissed(&self) -> bool {
+        self.is_dismissed.get()
+    }
+
+    /// Whether the session ended without a word, as it does some moments before the server's process has ended.
+    pub fn may_be_ending(&self) -> bool {
+        self.server_process().is_some() && matches!(&*self.ended.borrow(), Some(CloseReason::Died))
     }
 
     /// Whether the server's process has ended, as far as the kernel has told which it is. A hang-up alone is no sign of

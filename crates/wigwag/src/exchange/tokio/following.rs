@@ -16,7 +16,7 @@ use tokio::sync::Mutex as TurnInLine;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::caller::Caller;
-use crate::exchange::carrying::{Fate, is_end, too_small};
+use crate::exchange::carrying::{ENDING_TIME, Fate, is_end, too_small};
 use crate::exchange::tokio::session::Session;
 use crate::options::ConnectOptions;
 use crate::session::connect::ClientHandshake;
@@ -263,7 +263,7 @@ impl Succession {
 
     /// Whether the process of a server that has hung up has ended; the socket goes moments before.
     async fn has_process_ended(&self, session: &Session) -> Result<bool> {
-        let time = self.options.restarts.time().0;
+        let time = self.options.restarts.time().0.min(ENDING_TIME);
         let copied = session.with_caller(|caller| caller.connection.server_process().map(|pidfd| pidfd.try_clone()));
         match copied {
             Some(Ok(pidfd)) => ended(pidfd, time).await,
