@@ -9,13 +9,14 @@ use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use wigwag::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use wigwag::{Client, ClientBuilder, ErrorKind, Server, TypedClient, TypedServer, Wait};
 use wigwag_testing::{
-    Ground, LIMIT, Link, Offer, Process, RawServer, SERVER, eventually, fill, limited, role, wire, word,
+    Ground, IN_BODY, LIMIT, Link, Offer, Process, Raw, RawServer, SERVER, eventually, fill, limited, role, wire, word,
 };
 
 /// So long a successor is looked for that does not come.
@@ -491,9 +492,11 @@ fn a_server_that_is_stopped_is_not_left() {
     });
 }
 
+/// The bit of the feature.
+const BEGUN: u8 = 1 << 1;
+
 /// A server by hand that has agreed to mark what it begins.
-fn serve_marking(server: &RawServer) -> wigwag_testing::Raw {
-    const BEGUN: u8 = 1 << 1;
+fn serve_marking(server: &RawServer) -> Raw {
     const WELCOME_FEATURES: usize = 8;
     let socket = server.accept();
     assert_eq!(wire::receive(&socket).expect("a greeting").bytes[0], 1);
@@ -503,6 +506,63 @@ fn serve_marking(server: &RawServer) -> wigwag_testing::Raw {
     let raw = offer.send(socket).unwrap();
     assert_eq!(wire::receive(&raw.socket).expect("an answer").bytes, wire::READY);
     raw
+}
+
+#[test]
+fn a_server_marks_what_it_begins_for_who_asks_for_that() {
+    const HELLO_FEATURES: usize = 38;
+    let ground = Ground::new();
+    let mut server = Server::bind(ground.socket()).unwrap();
+    for (offered, kind) in [(0, 1), (BEGUN, 10)] {
+        let mut greeting = wire::hello();
+        greeting[HELLO_FEATURES] = offered;
+        let raw = Raw::connect_saying(&ground.socket(), greeting, 4, 5000, 0);
+        for (sequence, request) in (1..).zip([vec![7; 8], vec![7; 5000]]) {
+            raw.send(0, sequence, &request);
+            let held = server.recv().unwrap();
+            let flag = if request.len() > 48 { IN_BODY } else { 0 };
+            assert_eq!(raw.head(0).load(Ordering::Relaxed), kind << 32 | flag | request.len() as u64);
+            held.reply();
+            raw.wait(0);
+        }
+    }
+}
+
+/// A server that lives says farewell: it has given its name to another one.
+#[test]
+fn a_farewell_lets_a_call_go_on_if_the_server_has_said_that_it_takes_nothing_any_more() {
+    const CLOSED: usize = 1152 + 12;
+    const FAREWELL_MOVED: &[u8] = b"\x05\x08it has moved";
+    for is_closed in [false, true] {
+        limited(move || {
+            let ground = Ground::new();
+            let server = RawServer::bind(&ground.socket());
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| {
+                    let client = following().wait(Wait::Spin).connect(ground.socket()).unwrap();
+                    (client.call(&request(1, 100)).map(|reply| reply.len()), client.stats().moved)
+                });
+                let passed = |raw: &Raw| raw.turn(0).load(Ordering::Acquire) & SERVER != 0;
+                let first = serve_marking(&server);
+                eventually("a request", || passed(&first));
+                first.half(CLOSED).store(is_closed.into(), Ordering::Release);
+                wire::send(&first.socket, FAREWELL_MOVED, &[]).unwrap();
+                if is_closed {
+                    let second = serve_marking(&server);
+                    eventually("the same request", || passed(&second));
+                    assert_eq!(second.read(0, true, 100), request(1, 100));
+                    second.head(0).store(2 << 32 | 3, Ordering::Relaxed);
+                    second.turn(0).fetch_and(!SERVER, Ordering::AcqRel);
+                    let (outcome, moved) = waiter.join().unwrap();
+                    assert_eq!((outcome.unwrap(), moved), (3, 1));
+                } else {
+                    let (outcome, moved) = waiter.join().unwrap();
+                    let kind = outcome.unwrap_err().kind();
+                    assert_eq!((kind, moved), (ErrorKind::ServerClosed { maybe_executed: true }, 0));
+                }
+            });
+        });
+    }
 }
 
 #[test]
@@ -517,7 +577,7 @@ fn a_hang_up_alone_is_no_end() {
                 (outcome, client.stats().moved)
             });
             let raw = serve_marking(&server);
-            eventually("a request", || raw.turn(0).load(std::sync::atomic::Ordering::Acquire) & SERVER != 0);
+            eventually("a request", || raw.turn(0).load(Ordering::Acquire) & SERVER != 0);
             drop(raw); // this process lives, and might have begun it still
             let (outcome, moved) = waiter.join().unwrap();
             let error = outcome.unwrap_err();

@@ -16,6 +16,7 @@ use crate::stats::ClientStats;
 use crate::wait::deadline::Deadline;
 
 /// What a client, its loans and its calls share.
+#[allow(clippy::large_enum_variant, reason = "the usual one is reached without another load")]
 pub enum Sessions {
     /// The client ends with its server.
     One(Caller),
