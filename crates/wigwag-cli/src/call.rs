@@ -28,6 +28,7 @@ Examples:
   wigwag call shout hello --repeat 10000 --json
   wigwag call shout hello --timeout 0.5 || echo \"code $?\"
   wigwag call shout hello --server-timeout 30    # begins before its server
+  wigwag call shout hello --repeat 1000000 --follow 10    # goes on when its server is restarted
   wigwag call /srv/shout.sock hello --server-user www-data
 ";
 
@@ -57,6 +58,9 @@ pub struct Args {
     /// Wait so long for a server while there is none [default: not at all]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub server_timeout: Option<Duration>,
+    /// Outlive the server: look so long for its successor, and pass what no server has begun to that one
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
+    pub follow: Option<Duration>,
     /// Send the request so many times; the last reply counts, and the times are printed
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub repeat: u64,
@@ -116,6 +120,9 @@ fn connect(args: &Args) -> anyhow::Result<wigwag::Client> {
     }
     if let Some(timeout) = args.server_timeout {
         builder = builder.server_timeout(timeout);
+    }
+    if let Some(time) = args.follow {
+        builder = builder.follow_restarts(time);
     }
     if let Some(uid) = args.server_user {
         builder = builder.server_user(uid);

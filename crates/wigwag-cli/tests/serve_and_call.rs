@@ -110,6 +110,24 @@ fn repeated_calls_are_counted_by_both_sides() {
 }
 
 #[test]
+fn calls_that_follow_go_on_when_their_server_is_restarted() {
+    let runtime = Runtime::new();
+    let work = ["--exec", "touch begun; sleep 0.05; cat"];
+    let server = runtime.serve("again", &work);
+    let mut command = runtime.wigwag(["call", "again", "hello", "--repeat", "3", "--follow", "60", "--json"]);
+    let call = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = runtime.path().join("begun");
+    while !begun.exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().0, Some(0));
+    let _server = runtime.serve("again", &work);
+    let summary = Ended::from(call.wait_with_output().unwrap()).succeeded().json();
+    assert_eq!((&summary["calls"], &summary["reply"]), (&3.into(), &"hello".into()));
+}
+
+#[test]
 fn limits_and_permissions_are_taken() {
     let runtime = Runtime::new();
     let permissions = ["--allow-user", "12345", "--allow-uid", "root", "--allow-group", "12345", "--allow-everyone"];

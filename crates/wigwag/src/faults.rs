@@ -139,6 +139,14 @@ faults! {
     UncountedWelcomes = "uncounted-welcomes";
     /// Memory that a client keeps beyond its session is not charged.
     ForgottenMemory = "forgotten-memory";
+    /// A request that a handler sees is not marked as begun.
+    UnmarkedBegun = "unmarked-begun";
+    /// A client passes a call to its server's successor although a handler has seen it.
+    PassedTwice = "passed-twice";
+    /// A client that follows takes a hang-up for the end of its server's process.
+    HangUpAlone = "hang-up-alone";
+    /// A client keeps the session of each server that has ended.
+    KeptSessions = "kept-sessions";
     /// What it takes to wake a client of another user is not looked at.
     PatientWake = "patient-wake";
     /// The caller's own duplicates of what a call carried stay open when the call is given up.

@@ -71,6 +71,15 @@ impl Form {
         }
     }
 
+    /// Whether what was passed to a server that has ended can go on at its successor because its head says that nobody
+    /// has begun it. A queue has marks of its own.
+    pub(crate) fn can_be_followed(self) -> bool {
+        match self {
+            Form::Exchange => true,
+            Form::Queue | Form::Stream => false,
+        }
+    }
+
     /// What the side that takes the name is built with, for sentences that name a cure.
     pub(crate) fn builder_name(self) -> &'static str {
         match self {

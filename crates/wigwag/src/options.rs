@@ -42,6 +42,40 @@ pub struct ConnectOptions {
     pub(crate) server_timeout: Duration,
     pub(crate) wait: Wait,
     pub(crate) descriptors: bool,
+    pub(crate) restarts: Restarts,
+}
+
+/// What becomes of a client whose server has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Restarts {
+    /// It ends, too.
+    #[default]
+    End,
+    /// Its next call looks for a successor for so long; what was passed ends.
+    Reconnect(Duration),
+    /// The same, and what was passed and not begun goes on at the successor.
+    Follow(Duration),
+}
+
+impl Restarts {
+    /// Whether the client outlives its server.
+    pub(crate) fn are_outlived(self) -> bool {
+        self != Restarts::End
+    }
+
+    /// Whether what was passed goes on at the successor.
+    pub(crate) fn are_followed(self) -> bool {
+        matches!(self, Restarts::Follow(_))
+    }
+
+    /// How long a successor is looked for, and which setting says so.
+    pub(crate) fn time(self) -> (Duration, &'static str) {
+        match self {
+            Restarts::End => (Duration::ZERO, "server_timeout"),
+            Restarts::Reconnect(time) => (time, "reconnect"),
+            Restarts::Follow(time) => (time, "follow_restarts"),
+        }
+    }
 }
 
 impl Default for ConnectOptions {
@@ -55,6 +89,7 @@ impl Default for ConnectOptions {
             server_timeout: Duration::ZERO,
             wait: Wait::default(),
             descriptors: false,
+            restarts: Restarts::End,
         }
     }
 }
@@ -161,6 +196,46 @@ impl ConnectOptions {
     /// ```
     pub fn descriptors(mut self, may_travel: bool) -> Self {
         self.descriptors = may_travel;
+        self
+    }
+
+    /// The client outlives its server: whatever ends the session, the next call looks for a server of the same name for
+    /// up to so long, and makes a new session. Nothing is passed twice: what had been passed and not answered ends with
+    /// [`PeerDied`](ErrorKind::PeerDied) or [`ServerClosed`](ErrorKind::ServerClosed), as without this. A loan that was
+    /// not passed yet goes to the new server with its bytes. Default: the client ends with its server.
+    ///
+    /// Of this and [`follow_restarts`](ConnectOptions::follow_restarts) the one that is set later counts: the second
+    /// does all that the first does. A server that broke the protocol has no successor. Senders find theirs by
+    /// themselves, and a stream ends with its listener: they do not look at it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let options = wigwag::ConnectOptions::default().reconnect(Duration::from_secs(5));
+    /// ```
+    pub fn reconnect(mut self, time: Duration) -> Self {
+        self.restarts = Restarts::Reconnect(time);
+        self
+    }
+
+    /// As [`reconnect`](ConnectOptions::reconnect), and calls that were passed and **that nobody has begun** go on at
+    /// the server's successor, with the time that each may take. The server says in the memory that a handler sees a
+    /// request, before it does; so a call goes on only if it was certainly not executed. Each other one ends with
+    /// [`PeerDied`](ErrorKind::PeerDied) and `maybe_executed: true`.
+    ///
+    /// That takes a server which marks what it begins, as all do from protocol 2 on, and whose process has ended, which
+    /// only the kernel says: a connection that is lost while the server's process lives ends its calls. What comes
+    /// with descriptors is not passed again. The new server may be of another version and have other limits; one whose
+    /// capacity is too small for a payload gives [`CapacityExceeded`](ErrorKind::CapacityExceeded).
+    ///
+    /// Waiting for a successor takes no processor time, and a call's own time goes on meanwhile. The answer of the one
+    /// that is found is waited for as in any connect ([`timeout`](ConnectOptions::timeout)).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let options = wigwag::ConnectOptions::default().follow_restarts(Duration::from_secs(30));
+    /// ```
+    pub fn follow_restarts(mut self, time: Duration) -> Self {
+        self.restarts = Restarts::Follow(time);
         self
     }
 

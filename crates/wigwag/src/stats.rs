@@ -26,6 +26,29 @@ pub struct ClientStats {
     pub in_flight: u64,
     /// Calls given up before their reply came.
     pub abandoned: u64,
+    /// Sessions made after the first, because the server had ended: see
+    /// [`ConnectOptions::reconnect`](crate::ConnectOptions::reconnect).
+    pub reconnects: u64,
+    /// Calls that a server had not begun when it ended, and that went on at its successor: see
+    /// [`ConnectOptions::follow_restarts`](crate::ConnectOptions::follow_restarts). Each is one of `calls`, once.
+    pub moved: u64,
+}
+
+impl ClientStats {
+    /// What two sessions of a client have counted.
+    pub(crate) fn and(self, other: ClientStats) -> ClientStats {
+        ClientStats {
+            calls: self.calls + other.calls,
+            doorbells_rung: self.doorbells_rung + other.doorbells_rung,
+            sleeps: self.sleeps + other.sleeps,
+            spins_paid: self.spins_paid + other.spins_paid,
+            spins_in_vain: self.spins_in_vain + other.spins_in_vain,
+            in_flight: self.in_flight + other.in_flight,
+            abandoned: self.abandoned + other.abandoned,
+            reconnects: self.reconnects + other.reconnects,
+            moved: self.moved + other.moved,
+        }
+    }
 }
 
 /// What a [`Server`](crate::Server) has counted since it was bound.

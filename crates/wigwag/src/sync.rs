@@ -28,6 +28,13 @@ pub fn fence_after_swap() {
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
 
+/// What stands before it is done before what stands behind it, as far as a killed process leaves either: a processor
+/// interrupts between two instructions, of which all before are done, so only the compiler has to be held back.
+#[inline(always)]
+pub fn keep_order_until_killed() {
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+}
+
 /// Locks a mutex of the library. Poison says nothing here: what the library's locks protect is whole at every moment,
 /// so a panic under one of them is told by the panic alone.
 #[inline]

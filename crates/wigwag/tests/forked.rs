@@ -166,6 +166,44 @@ fn requests() {
 }
 
 #[test]
+fn w12_who_follows_follows_nobody_in_a_forked_child() {
+    play("followers");
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn followers() {
+    role("followers", |_, arguments| {
+        let name = arguments[0];
+        let server = Server::bind(name).unwrap();
+        let client = Client::builder().follow_restarts(LIMIT).connect(name).unwrap();
+        let mut pending = client.loan(8).unwrap().send().unwrap();
+        let loan = client.loan(5000).unwrap();
+        drop(server);
+        let mut next = Server::bind(name).unwrap();
+        for is_known in [false, true] {
+            if is_known {
+                assert!(pending.wait_timeout(Duration::from_millis(1)).is_none());
+                assert_eq!(client.stats().moved, 1);
+            }
+            in_children! {
+                forked(copy(&pending).wait());
+                forked(copy(&loan).call());
+                forked(client.loan(8));
+                forked(client.call_timeout(b"x", LIMIT));
+                drop(copy(&pending));
+                drop(copy(&loan));
+                drop((client.stats(), format!("{client:?} {pending:?}")));
+            }
+        }
+        next.recv().unwrap().reply();
+        assert_eq!(pending.wait().unwrap().len(), 8);
+        drop(loan);
+        in_child("the client goes", || drop(copy(&client)));
+    });
+}
+
+#[test]
 fn w12_a_child_that_comes_back_from_a_handler_answers_nothing() {
     play("handlers");
 }

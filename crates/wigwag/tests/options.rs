@@ -72,7 +72,8 @@ fn clients() -> Vec<Case<ClientBuilder>> {
     connecting!(ClientBuilder:
         slots = slots(3), capacity = capacity(5000), wait = wait(Wait::Park), timeout = timeout(LIMIT),
         server_timeout = server_timeout(LIMIT), contract = contract(Contract::named("other", 7)),
-        server_user = server_user(own_uid()), descriptors = descriptors(true))
+        server_user = server_user(own_uid()), descriptors = descriptors(true), reconnect = reconnect(LIMIT),
+        follow_restarts = follow_restarts(LIMIT))
 }
 
 fn senders() -> Vec<Case<SenderBuilder>> {
@@ -212,8 +213,8 @@ fn the_tables_have_every_setter_of_the_options() {
     assert!(listening.remove("from_listener")); // no two sockets are the same: tests/inherited_listeners.rs has it
     for (side, names, expected, missing) in [
         ("client", names(clients()), &connecting, [].as_slice()),
-        ("sender", names(senders()), &connecting, &["descriptors"]),
-        ("stream", names(streams()), &connecting, &["slots", "descriptors"]),
+        ("sender", names(senders()), &connecting, &["descriptors", "reconnect", "follow_restarts"]),
+        ("stream", names(streams()), &connecting, &["slots", "descriptors", "reconnect", "follow_restarts"]),
         ("server", names(servers()), &listening, &["backlog"]),
         ("receiver", names(receivers()), &listening, &["backlog", "descriptors"]),
         ("listener", names(listeners()), &listening, &["slots", "descriptors"]),

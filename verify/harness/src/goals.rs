@@ -2,11 +2,11 @@
 
 use crate::outcome::Outcome;
 use crate::scale::Trial;
-use crate::{audit, crowd, held, history, hostile, model, queues, step, storm, streams, surroundings};
+use crate::{audit, crowd, held, history, hostile, model, queues, restarts, step, storm, streams, surroundings};
 
 /// A goal.
 pub struct Goal {
-    /// Its number, `G1` to `G29`.
+    /// Its number, `G1` to `G30`.
     pub id: &'static str,
     /// Its name, which says more than a number: `killed-at-every-step`.
     pub name: &'static str,
@@ -32,6 +32,7 @@ pub fn all() -> Vec<&'static Goal> {
         history::GOALS,
         surroundings::GOALS,
         held::GOALS,
+        restarts::GOALS,
     ];
     let mut goals: Vec<&Goal> = parts.into_iter().flatten().collect();
     goals.sort_by_key(|goal| goal.id[1..].parse::<u32>().expect("a goal's number"));

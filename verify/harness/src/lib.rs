@@ -1,7 +1,7 @@
 //! The proof: killed, stopped or lied to at every step, and nothing is lost.
 //!
 //! `cargo xtask prove` runs it; docs/reliability.md says what each goal means and what was reached. Each goal has a
-//! number (G1 ... G28) and a function that tries it and says what came of it in one line. The same functions, at a
+//! number (G1 ... G30) and a function that tries it and says what came of it in one line. The same functions, at a
 //! smaller scale, are what `cargo test` runs; and, on a library with injected faults, what must fail there.
 //!
 //! ```text
@@ -15,6 +15,7 @@
 //! audit/              G9 G23 G24       double fetches, versions, mutants
 //! streams/            G26              all of that for streams
 //! queues/             G25              all of that for queues
+//! restarts/           G30              servers that come and go, and clients that follow
 //! held/               G29              what others can make a server hold
 //! history/            G27              generated sequences of the public API
 //! surroundings/       G28              log-ins, daemons, full disks, old kernels
@@ -33,6 +34,7 @@ pub mod outcome;
 pub mod processors;
 pub mod prove;
 pub mod queues;
+pub mod restarts;
 pub mod role;
 pub mod scale;
 pub mod step;

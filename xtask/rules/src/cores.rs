@@ -9,7 +9,9 @@ use crate::source::{self, Source, report};
 /// The files of cores.
 const CORES: &[&str] = &[
     "crates/wigwag/src/exchange/caller.rs",
+    "crates/wigwag/src/exchange/carrying.rs",
     "crates/wigwag/src/exchange/free_slots.rs",
+    "crates/wigwag/src/exchange/lineage.rs",
     "crates/wigwag/src/exchange/owned_loan.rs",
     "crates/wigwag/src/queue/failover.rs",
     "crates/wigwag/src/queue/loan.rs",

@@ -9,6 +9,7 @@ const ADDRESSES: &[(&str, &str)] = &[
     ("crates/wigwag/src/sys/", "system calls"),
     ("crates/wigwag/src/memory/segment.rs", "pointers into the mapping"),
     ("crates/wigwag/src/memory/payload.rs", "payload bytes as slices"),
+    ("crates/wigwag/src/exchange/lineage.rs", "sessions that outlive one another"),
     ("crates/wigwag/src/permits/file.rs", "pointers into the mapping of a semaphore"),
     ("crates/wigwag/src/statistics.rs", "pointers into the mapping of a server's statistics"),
     ("crates/wigwag/src/memory/prefetch.rs", "instructions that move cache lines"),

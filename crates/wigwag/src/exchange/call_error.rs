@@ -58,7 +58,11 @@ impl CallError {
 fn is_left_by(error: &Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. } | ErrorKind::TimedOut { .. } | ErrorKind::Io
+        ErrorKind::PeerDied { .. }
+            | ErrorKind::ServerClosed { .. }
+            | ErrorKind::TimedOut { .. }
+            | ErrorKind::CapacityExceeded { .. }
+            | ErrorKind::Io
     )
 }
 

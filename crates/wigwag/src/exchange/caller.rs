@@ -100,7 +100,14 @@ impl Caller {
             doorbells_rung: self.connection.doorbells_rung(),
             sleeps: self.connection.sleeps(),
             abandoned: self.counters.abandoned.get(),
+            reconnects: 0,
+            moved: 0,
         }
+    }
+
+    /// How many slots are in loans, calls and replies.
+    pub fn slots_held(&self) -> usize {
+        self.free.held()
     }
 
     /// Whether a payload of that length is possible, while the session is; takes back what came back by itself.
@@ -222,6 +229,28 @@ impl Caller {
         deadline: Option<Instant>,
         descriptors: u32,
     ) -> u64 {
+        let marked = self.pass_uncounted(slot, line, sequence, len, deadline, descriptors);
+        self.count_call(); // after the pass, when there is time
+        marked
+    }
+
+    /// One more call was passed.
+    #[inline(always)]
+    pub fn count_call(&self) {
+        count(&self.counters.calls);
+    }
+
+    /// As [`Caller::pass`], of a call that was counted when it was passed for the first time.
+    #[inline(always)]
+    pub fn pass_uncounted(
+        &self,
+        slot: usize,
+        line: &Line,
+        sequence: u64,
+        len: usize,
+        deadline: Option<Instant>,
+        descriptors: u32,
+    ) -> u64 {
         let segment = self.connection.segment();
         let deadline = deadline.filter(|_| self.connection.has_same_clock());
         if let Some(at) = deadline {
@@ -237,7 +266,6 @@ impl Caller {
         self.connection.pass_turn(line, head, sequence);
         let marked = sequence | (u64::from(descriptors != 0) * CARRIES);
         self.connection.sequences[slot].set(marked); // noted after the pass, when there is time
-        count(&self.counters.calls);
         marked
     }
 
@@ -370,6 +398,17 @@ impl Caller {
         }
     }
 
+    /// Whether descriptors have travelled with the request in a slot.
+    pub fn carries_descriptors(&self, slot: usize) -> bool {
+        self.last_sequence(slot) & CARRIES != 0
+    }
+
+    /// The call in a slot goes on elsewhere: the slot is nobody's any more, in a session that is over.
+    #[cold]
+    pub fn leave(&self, slot: usize) {
+        self.free.abandon(slot);
+    }
+
     /// Attaches a duplicate of a descriptor to a loan, to be sent when it is passed.
     #[cold]
     pub fn attach(&self, loan: &mut OwnedLoan, descriptor: BorrowedFd<'_>) -> Result<()> {
@@ -413,7 +452,7 @@ impl Caller {
             return;
         }
         count(&self.counters.abandoned);
-        if self.last_sequence(slot) & CARRIES != 0 {
+        if self.carries_descriptors(slot) {
             self.connection.give_up_descriptors(slot);
         }
         if slot::abandon(&self.line(slot).turn).is_server() {
@@ -490,10 +529,17 @@ impl Caller {
 
     /// Passes a slot to the server, best after [`OwnedLoan::written`]. On an error it is still the client's.
     pub fn send(&self, loan: &OwnedLoan, deadline: Option<Instant>) -> Result<()> {
+        self.send_again(loan, deadline)?;
+        self.count_call();
+        Ok(())
+    }
+
+    /// The same for a call that was counted when it was passed for the first time.
+    pub fn send_again(&self, loan: &OwnedLoan, deadline: Option<Instant>) -> Result<()> {
         let slot = loan.slot();
         let sequence = self.next_sequence(slot);
         let descriptors = self.check_before_pass(slot, sequence)?;
-        self.pass(slot, self.line(slot), sequence, loan.len(), deadline, descriptors);
+        self.pass_uncounted(slot, self.line(slot), sequence, loan.len(), deadline, descriptors);
         Ok(())
     }
 

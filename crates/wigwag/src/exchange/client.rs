@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::exchange::caller::Caller;
 use crate::exchange::loan::{Loan, Reply};
+use crate::exchange::sessions::{Sessions, wait_for_slot};
 use crate::options::ConnectOptions;
 use crate::stats::ClientStats;
 use crate::sys::clock;
@@ -33,9 +34,11 @@ pub use crate::exchange::client::builder::ClientBuilder;
 ///
 /// It may move to another thread, but two threads cannot share one: [`try_clone`](Client::try_clone) gives each its own
 /// session. Dropping it ends the session. When the server dies, every waiting call ends with
-/// [`PeerDied`](crate::ErrorKind::PeerDied) within milliseconds, and every later one at once; connect anew to go on.
+/// [`PeerDied`](crate::ErrorKind::PeerDied) within milliseconds, and every later one at once; connect anew to go on, or
+/// have the client find the next server by itself: [`reconnect`](ClientBuilder::reconnect),
+/// [`follow_restarts`](ClientBuilder::follow_restarts).
 pub struct Client {
-    caller: Caller,
+    sessions: Sessions,
     name: OsString,
     builder: ClientBuilder,
 }
@@ -100,7 +103,7 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn capacity(&self) -> usize {
-        self.caller.capacity()
+        self.sessions.current().capacity()
     }
 
     /// How many calls can be in flight at a time.
@@ -112,7 +115,7 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn slots(&self) -> usize {
-        self.caller.slots()
+        self.sessions.current().slots()
     }
 
     /// Borrows `len` bytes of memory that the server already has. While all slots are out it waits for an abandoned
@@ -247,7 +250,7 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> ClientStats {
-        self.caller.stats()
+        self.sessions.stats()
     }
 
     /// How values become bytes in this session.
@@ -258,43 +261,40 @@ impl Client {
 
     /// The core, for the client of tasks, and the options that it was made with.
     #[cfg(all(feature = "tokio", not(loom)))]
-    pub(crate) fn into_parts(self) -> (Caller, ClientBuilder) {
-        (self.caller, self.builder)
+    pub(crate) fn into_parts(self) -> (Caller, OsString, ClientBuilder) {
+        (self.sessions.into_current(), self.name, self.builder)
     }
 
     #[inline(always)]
     fn loan_until(&self, len: usize, deadline: Deadline) -> Result<Loan<'_>> {
         // The steps of `Caller::try_loan`, without its result in between, which is looked at once more.
-        self.caller.check_loan(len)?;
-        let slot = match self.caller.take_slot() {
-            Some(slot) => slot,
-            None => self.wait_for_slot(deadline)?,
-        };
-        Ok(Loan::new(&self.caller, self.caller.lend(slot, len)))
+        let caller = self.sessions.current_for_loan();
+        if let Err(error) = caller.check_loan(len) {
+            return self.loan_after(error, len, deadline);
+        }
+        match caller.take_slot() {
+            Some(slot) => Ok(Loan::new(&self.sessions, caller, caller.lend(slot, len))),
+            None => self.wait_for_loan(caller, len, deadline),
+        }
     }
 
     #[cold]
-    fn wait_for_slot(&self, deadline: Deadline) -> Result<usize> {
-        let Client { caller, .. } = self;
-        let mut was_last_look = false;
+    fn wait_for_loan<'c>(&'c self, caller: &'c Caller, len: usize, deadline: Deadline) -> Result<Loan<'c>> {
+        match wait_for_slot(caller, deadline) {
+            Ok(slot) => Ok(Loan::new(&self.sessions, caller, caller.lend(slot, len))),
+            Err(error) => self.loan_after(error, len, deadline),
+        }
+    }
+
+    /// A loan of the session that follows the one which has ended with this error; if there is none, the error.
+    #[cold]
+    fn loan_after(&self, mut error: Error, len: usize, deadline: Deadline) -> Result<Loan<'_>> {
         loop {
-            caller.reclaim();
-            if let Some(slot) = caller.take_slot() {
-                return Ok(slot);
-            }
-            if !caller.has_abandoned() || matches!(deadline, Deadline::Now) {
-                caller.connection.look()?;
-                caller.connection.check_alive(false)?;
-                return Err(caller.full());
-            }
-            caller.connection.check_alive(false)?;
-            if was_last_look {
-                return Err(Error::timed_out(false));
-            }
-            was_last_look = deadline.is_over();
-            // Asked before sleeping: a reply that came before shows in the word, one that comes after rings.
-            if !caller.arm_abandoned() {
-                caller.connection.sleep(deadline)?;
+            let caller = self.sessions.successor_for_loan(error, deadline)?;
+            let outcome = caller.check_loan(len).and_then(|()| wait_for_slot(caller, deadline));
+            match outcome {
+                Ok(slot) => return Ok(Loan::new(&self.sessions, caller, caller.lend(slot, len))),
+                Err(why) => error = why,
             }
         }
     }
@@ -306,7 +306,7 @@ impl fmt::Debug for Client {
             .field("name", &self.name)
             .field("slots", &self.slots())
             .field("capacity", &self.capacity())
-            .field("is_over", &self.caller.connection.is_over())
+            .field("is_over", &self.sessions.current().connection.is_over())
             .finish()
     }
 }

@@ -86,6 +86,11 @@ impl FreeSlots {
         self.out.get() as usize
     }
 
+    /// How many are in loans, calls and replies: those given up are nobody's.
+    pub fn held(&self) -> usize {
+        (self.out.get() - self.abandoned_count.get()) as usize
+    }
+
     /// A slot stays out until the server is done with it.
     pub fn abandon(&self, slot: usize) {
         self.abandoned.borrow_mut().push(slot as u32);

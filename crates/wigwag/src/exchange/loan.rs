@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::call_error::CallError;
 use crate::exchange::caller::Caller;
+use crate::exchange::carrying::is_end;
+use crate::exchange::following::{Passed, Times, pass_on};
 use crate::exchange::owned_loan::OwnedLoan;
+use crate::exchange::sessions::Sessions;
 use crate::memory::segment::Line;
-use crate::memory::slot::{self, Turn};
+use crate::memory::slot;
 use crate::sys::clock;
 
 /// Memory borrowed from the session, to be filled and passed to the server. Dropping it gives the slot back unsent.
@@ -30,6 +33,7 @@ use crate::sys::clock;
 /// ```
 #[must_use = "a loan that is not sent does nothing"]
 pub struct Loan<'c> {
+    sessions: &'c Sessions,
     caller: &'c Caller,
     line: &'c Line,
     owned: OwnedLoan,
@@ -41,9 +45,9 @@ pub struct Loan<'c> {
 impl<'c> Loan<'c> {
     /// Of a slot that was lent.
     #[inline(always)]
-    pub(crate) fn new(caller: &'c Caller, owned: OwnedLoan) -> Loan<'c> {
+    pub(crate) fn new(sessions: &'c Sessions, caller: &'c Caller, owned: OwnedLoan) -> Loan<'c> {
         let slot = owned.slot();
-        Loan { caller, line: caller.line(slot), owned, sequence: caller.next_sequence(slot) }
+        Loan { sessions, caller, line: caller.line(slot), owned, sequence: caller.next_sequence(slot) }
     }
 
     /// Passes the memory to the server and waits until it comes back.
@@ -68,8 +72,8 @@ impl<'c> Loan<'c> {
     /// ```
     #[inline(always)] // else loan and reply go through memory, there and back
     pub fn call(self) -> Result<Reply<'c>> {
-        let (caller, slot, line, sequence) = self.pass(None)?;
-        finish(caller, slot, line, sequence, None)
+        let (passed, sequence) = self.pass(None)?;
+        finish(passed, sequence, None)
     }
 
     /// As [`call`](Loan::call), but gives up after `timeout`; the server sees the deadline.
@@ -106,8 +110,8 @@ impl<'c> Loan<'c> {
     }
 
     pub(crate) fn call_until(self, deadline: Option<Instant>) -> Result<Reply<'c>> {
-        let (caller, slot, line, sequence) = self.pass(deadline)?;
-        finish(caller, slot, line, sequence, deadline)
+        let (passed, sequence) = self.pass(deadline)?;
+        finish(passed, sequence, deadline)
     }
 
     /// As [`call`](Loan::call), and with an error the payload comes back, as far as it is there still.
@@ -159,7 +163,8 @@ impl<'c> Loan<'c> {
     /// Passes the memory to the server and goes on: several calls can be under way at a time, answered in any order.
     ///
     /// # Errors
-    /// [`Forked`](ErrorKind::Forked). That the server is gone shows when the reply is waited for.
+    /// [`Forked`](ErrorKind::Forked). That the server is gone shows when the reply is waited for; a client that
+    /// [outlives](crate::ClientBuilder::reconnect) it, and knows already, waits here for the next one.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("l").path;
@@ -179,9 +184,8 @@ impl<'c> Loan<'c> {
     /// ```
     #[inline(always)] // as `call`
     pub fn send(self) -> Result<Pending<'c>> {
-        let len = self.owned.len();
-        let (caller, slot, line, _) = self.pass(None)?;
-        Ok(Pending { caller, slot, line, len, is_taken: false })
+        let (passed, _) = self.pass(None)?;
+        Ok(Pending { passed: Some(passed) })
     }
 
     /// As [`send`](Loan::send), with a deadline for the server to see. Waiting for the reply is not bounded by it.
@@ -195,9 +199,8 @@ impl<'c> Loan<'c> {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn send_timeout(self, timeout: Duration) -> Result<Pending<'c>> {
-        let len = self.owned.len();
-        let (caller, slot, line, _) = self.pass(clock::deadline_after(timeout))?;
-        Ok(Pending { caller, slot, line, len, is_taken: false })
+        let (passed, _) = self.pass(clock::deadline_after(timeout))?;
+        Ok(Pending { passed: Some(passed) })
     }
 
     /// Attaches a file descriptor: the server gets one of its own to the same open file
@@ -243,7 +246,7 @@ impl<'c> Loan<'c> {
     }
 
     #[inline(always)]
-    fn pass(self, deadline: Option<Instant>) -> Result<(&'c Caller, usize, &'c Line, u64)> {
+    fn pass(self, deadline: Option<Instant>) -> Result<(Passed<'c>, u64)> {
         if self.caller.must_check_before_pass() {
             return self.check_and_pass(deadline);
         }
@@ -251,41 +254,67 @@ impl<'c> Loan<'c> {
     }
 
     #[cold]
-    fn check_and_pass(self, deadline: Option<Instant>) -> Result<(&'c Caller, usize, &'c Line, u64)> {
-        let descriptors = self.caller.check_before_pass(self.owned.slot(), self.sequence)?;
-        Ok(self.pass_with(deadline, descriptors))
+    fn check_and_pass(self, deadline: Option<Instant>) -> Result<(Passed<'c>, u64)> {
+        match self.caller.check_before_pass(self.owned.slot(), self.sequence) {
+            Ok(descriptors) => Ok(self.pass_with(deadline, descriptors)),
+            Err(error) => self.pass_elsewhere(error, deadline),
+        }
     }
 
     #[inline(always)]
-    fn pass_with(self, deadline: Option<Instant>, descriptors: u32) -> (&'c Caller, usize, &'c Line, u64) {
+    fn pass_with(self, deadline: Option<Instant>, descriptors: u32) -> (Passed<'c>, u64) {
         self.owned.written();
         let this = ManuallyDrop::new(self); // the slot is the server's from here on
-        let slot = this.owned.slot();
-        let sequence = this.caller.pass(slot, this.line, this.sequence, this.owned.len(), deadline, descriptors);
-        (this.caller, slot, this.line, sequence)
+        let (slot, len) = (this.owned.slot(), this.owned.len());
+        let Loan { sessions, caller, line, .. } = *this;
+        let sequence = caller.pass(slot, line, this.sequence, len, deadline, descriptors);
+        (Passed { sessions, caller, line, slot, len }, sequence)
+    }
+
+    /// The server has ended, and nothing was passed to it: this goes to its successor, unless descriptors are attached.
+    #[cold]
+    fn pass_elsewhere(self, error: Error, deadline: Option<Instant>) -> Result<(Passed<'c>, u64)> {
+        let is_whole = is_end(&error) && !self.owned.is_marked();
+        let Some(outliving) = self.sessions.outliving().filter(|_| is_whole) else { return Err(error) };
+        let times = Times { told: deadline, deadline: deadline.into() };
+        let write = |bytes: &mut [u8]| bytes.copy_from_slice(&self.owned);
+        let unsent = |why: &str| self.caller.not_replaced(why);
+        let passed = pass_on(self.sessions, outliving, self.owned.len(), times, &write, &unsent)?;
+        passed.caller.count_call();
+        Ok((passed, passed.caller.last_sequence(passed.slot)))
     }
 }
 
-/// Waits for the reply to request `sequence` of a slot, its last, and takes it; on an error the call is given up.
+/// Waits for the reply to a call, whose sequence that is, and takes it; on an error the call is given up.
 #[inline(always)]
-fn finish<'c>(
-    caller: &'c Caller,
-    slot: usize,
-    line: &Line,
-    sequence: u64,
-    deadline: Option<Instant>,
-) -> Result<Reply<'c>> {
-    let turn = match caller.connection.wait_briefly(line) {
-        Some(turn) => turn,
-        None => wait_patiently(caller, slot, line, deadline)?,
-    };
-    Ok(Reply::new(caller, caller.accept(slot, line, sequence, turn)?))
+fn finish(passed: Passed<'_>, sequence: u64, deadline: Option<Instant>) -> Result<Reply<'_>> {
+    let Passed { caller, line, slot, .. } = passed;
+    match caller.connection.wait_briefly(line) {
+        Some(turn) => Ok(Reply::new(passed.sessions, caller, caller.accept(slot, line, sequence, turn)?)),
+        None => finish_patiently(passed, deadline),
+    }
 }
 
 #[cold]
-fn wait_patiently(caller: &Caller, slot: usize, line: &Line, deadline: Option<Instant>) -> Result<Turn> {
-    caller.connection.wait_patiently(line, deadline.into()).inspect_err(|_| caller.abandon(slot))?;
-    Ok(slot::load(&line.turn))
+fn finish_patiently(mut passed: Passed<'_>, deadline: Option<Instant>) -> Result<Reply<'_>> {
+    let deadline = deadline.into();
+    loop {
+        match passed.caller.connection.wait_patiently(passed.line, deadline) {
+            Ok(()) => return accept(&passed),
+            Err(error) => {
+                let Passed { caller, slot, .. } = passed;
+                passed = passed.follow(error, deadline).inspect_err(|_| caller.abandon(slot))?;
+            }
+        }
+    }
+}
+
+/// The reply that has come.
+#[inline(always)]
+fn accept<'c>(passed: &Passed<'c>) -> Result<Reply<'c>> {
+    let Passed { sessions, caller, line, slot, .. } = *passed;
+    let owned = caller.accept(slot, line, caller.last_sequence(slot), slot::load(&line.turn))?;
+    Ok(Reply::new(sessions, caller, owned))
 }
 
 impl Deref for Loan<'_> {
@@ -339,13 +368,8 @@ impl fmt::Debug for Loan<'_> {
 /// ```
 #[must_use = "dropping it abandons the call"]
 pub struct Pending<'c> {
-    caller: &'c Caller,
-    slot: usize,
-    line: &'c Line,
-    /// Of the request.
-    len: usize,
-    /// The reply, or its error, has been given out; the slot is not ours any more.
-    is_taken: bool,
+    /// `None`: the reply, or its error, has been given out, and the slot is not ours any more.
+    passed: Option<Passed<'c>>,
 }
 
 impl<'c> Pending<'c> {
@@ -361,14 +385,13 @@ impl<'c> Pending<'c> {
     /// ```
     #[inline]
     pub fn wait(mut self) -> Result<Reply<'c>> {
-        if self.is_taken {
+        let Some(passed) = self.passed.take() else {
             return Err(Error::new(ErrorKind::Unanswered, "the reply of this call has been taken before"));
-        }
-        self.is_taken = true;
-        if self.caller.connection.is_forked() {
+        };
+        if passed.caller.connection.is_forked() {
             return Err(Error::forked());
         }
-        finish(self.caller, self.slot, self.line, self.caller.last_sequence(self.slot), None)
+        finish(passed, passed.caller.last_sequence(passed.slot), None)
     }
 
     /// The reply, or its error, if it is there; `None` if it is not, or has been taken before.
@@ -381,11 +404,14 @@ impl<'c> Pending<'c> {
     /// ```
     #[inline]
     pub fn try_wait(&mut self) -> Option<Result<Reply<'c>>> {
-        if self.is_ready() {
-            self.is_taken = true;
-            return Some(self.accept());
+        let passed = self.passed.as_ref()?;
+        let connection = &passed.caller.connection;
+        if !connection.is_forked() && connection.is_ready(passed.line) {
+            let reply = accept(passed);
+            self.passed = None;
+            return Some(reply);
         }
-        if self.is_taken || self.caller.connection.seems_alive() {
+        if connection.seems_alive() {
             return None;
         }
         // The server is gone, or this is a forked child: that takes no time to find out, and it is the answer.
@@ -408,10 +434,10 @@ impl<'c> Pending<'c> {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn wait_or_payload(self) -> std::result::Result<Reply<'c>, CallError> {
-        let (caller, slot, len, is_taken) = (self.caller, self.slot, self.len, self.is_taken);
-        self.wait().map_err(|error| match is_taken {
-            true => CallError::without_payload(error),
-            false => CallError::of(caller, slot, len, error),
+        let passed = self.passed;
+        self.wait().map_err(|error| match passed {
+            None => CallError::without_payload(error),
+            Some(Passed { caller, slot, len, .. }) => CallError::of(caller, slot, len, error),
         })
     }
 
@@ -440,31 +466,30 @@ impl<'c> Pending<'c> {
         self.wait_until(Some(at))
     }
 
-    /// The reply that has come.
-    #[inline(always)]
-    fn accept(&self) -> Result<Reply<'c>> {
-        let sequence = self.caller.last_sequence(self.slot);
-        let owned = self.caller.accept(self.slot, self.line, sequence, slot::load(&self.line.turn))?;
-        Ok(Reply::new(self.caller, owned))
-    }
-
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<Reply<'c>>> {
-        if self.is_taken {
-            return None;
-        }
-        if self.caller.connection.is_forked() {
-            self.is_taken = true;
-            return Some(Err(Error::forked()));
-        }
-        let outcome = match self.caller.connection.wait(self.line, deadline.into()) {
-            Ok(()) => self.accept(),
-            Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) => return None,
-            Err(error) => {
-                self.caller.abandon(self.slot);
-                Err(error)
+        let deadline = deadline.into();
+        let outcome = loop {
+            let passed = self.passed?;
+            let Passed { caller, line, slot, .. } = passed;
+            if caller.connection.is_forked() {
+                break Err(Error::forked());
+            }
+            let is_late = |error: &Error| matches!(error.kind(), ErrorKind::TimedOut { .. });
+            let error = match caller.connection.wait(line, deadline) {
+                Ok(()) => break accept(&passed),
+                Err(error) if is_late(&error) => return None,
+                Err(error) => error,
+            };
+            match passed.follow(error, deadline) {
+                Ok(elsewhere) => self.passed = Some(elsewhere),
+                Err(error) if is_late(&error) => return None,
+                Err(error) => {
+                    caller.abandon(slot);
+                    break Err(error);
+                }
             }
         };
-        self.is_taken = true;
+        self.passed = None;
         Some(outcome)
     }
 
@@ -478,22 +503,25 @@ impl<'c> Pending<'c> {
     /// ```
     #[inline]
     pub fn is_ready(&self) -> bool {
-        !self.is_taken && !self.caller.connection.is_forked() && self.caller.connection.is_ready(self.line)
+        self.passed.as_ref().is_some_and(|Passed { caller, line, .. }| {
+            !caller.connection.is_forked() && caller.connection.is_ready(line)
+        })
     }
 }
 
 impl Drop for Pending<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_taken {
-            self.caller.abandon(self.slot);
+        if let Some(Passed { caller, slot, .. }) = self.passed {
+            caller.abandon(slot);
         }
     }
 }
 
 impl fmt::Debug for Pending<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Pending").field("slot", &self.slot).field("is_ready", &self.is_ready()).finish()
+        let slot = self.passed.as_ref().map(|passed| passed.slot);
+        out.debug_struct("Pending").field("slot", &slot).field("is_ready", &self.is_ready()).finish()
     }
 }
 
@@ -510,14 +538,15 @@ impl fmt::Debug for Pending<'_> {
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 pub struct Reply<'c> {
+    sessions: &'c Sessions,
     caller: &'c Caller,
     owned: OwnedLoan,
 }
 
 impl<'c> Reply<'c> {
     #[inline(always)]
-    fn new(caller: &'c Caller, owned: OwnedLoan) -> Reply<'c> {
-        Reply { caller, owned }
+    fn new(sessions: &'c Sessions, caller: &'c Caller, owned: OwnedLoan) -> Reply<'c> {
+        Reply { sessions, caller, owned }
     }
 
     /// The file descriptors that the server [attached](crate::Request::attach) to its reply, in its order: once, and
@@ -578,12 +607,12 @@ impl<'c> Reply<'c> {
             return Err(Error::capacity(len, capacity));
         }
         let mut this = ManuallyDrop::new(self);
-        let (caller, mut owned) = (this.caller, this.owned.take());
+        let (sessions, caller, mut owned) = (this.sessions, this.caller, this.owned.take());
         if owned.is_marked() {
             caller.drop_descriptors(owned.slot());
         }
         owned.resize(caller.connection.segment(), caller.line(owned.slot()), len);
-        Ok(Loan::new(caller, owned))
+        Ok(Loan::new(sessions, caller, owned))
     }
 }
 

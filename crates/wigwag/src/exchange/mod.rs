@@ -19,6 +19,7 @@
 //! | part | where |
 //! |---|---|
 //! | the client's core, which never waits: loans, passes, looks, gives up | [`caller`], [`owned_loan`], [`free_slots`] |
+//! | a client that outlives its servers: what goes on at the next one, which sessions are kept | [`carrying`], [`lineage`] |
 //! | the server's half: a turn that was seen becomes a request | [`crate::service::worker`], [`request`] |
 //! | blocking | [`client::Client`], [`loan`], [`server::Server`] |
 //! | tasks | `tokio` |
@@ -29,16 +30,20 @@
 
 mod call_error;
 mod caller;
+mod carrying;
 mod client;
 #[cfg(feature = "serde")]
 mod encoded;
 mod error_reply;
+mod following;
 mod free_slots;
 mod intake;
+mod lineage;
 mod loan;
 mod owned_loan;
 pub(crate) mod request;
 mod server;
+mod sessions;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) mod tokio;
 mod typed_client;

@@ -27,7 +27,7 @@ use crate::session::descriptors::{self, UnderWay};
 use crate::session::peer::Peer;
 use crate::session::peer::Trust;
 use crate::statistics::KeptEntry;
-use crate::sync::Ordering;
+use crate::sync::{self, Ordering};
 use crate::sys::clock;
 use crate::sys::socket::DESCRIPTORS_MAX;
 
@@ -202,13 +202,33 @@ impl Request {
         self.in_body = head.in_body;
         self.has_deadline = head.has_deadline;
         self.open = true;
+        if self.session.is_opened_specially {
+            return self.open_specially(line, head);
+        }
+        self.open_in_place(line, head);
+        true
+    }
+
+    #[inline(always)]
+    fn open_in_place(&mut self, line: &Line, head: Head) {
+        let (segment, len) = (&self.session.segment, head.len as usize);
+        self.payload = PayloadBytesMut::of_line(segment, self.slot, line, head.in_body, len);
+        if head.in_body {
+            prefetch::arrived(self);
+        }
+    }
+
+    /// Of a client that follows restarts, or of another user. `false` as for [`Request::open`].
+    #[cold]
+    fn open_specially(&mut self, line: &Line, head: Head) -> bool {
+        if self.session.agreement.has_begun() && !faults::is(Fault::UnmarkedBegun) {
+            // Relaxed: who reads it knows that this process has ended, by the kernel, and then sees all that it did.
+            line.head.store(Head { kind: Kind::Begun, ..head }.pack(), Ordering::Relaxed);
+            sync::keep_order_until_killed();
+        }
         match self.session.trust {
             Trust::SameUser => {
-                let (segment, len) = (&self.session.segment, head.len as usize);
-                self.payload = PayloadBytesMut::of_line(segment, slot, line, head.in_body, len);
-                if head.in_body {
-                    prefetch::arrived(self);
-                }
+                self.open_in_place(line, head);
                 true
             }
             Trust::OtherUser => self.copy_out(head),

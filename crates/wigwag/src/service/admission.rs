@@ -51,11 +51,10 @@ impl Access {
 impl ListenOptions {
     /// What a client that is trusted so far is offered.
     pub(crate) fn offered(&self, trust: Trust) -> Features {
+        let form = self.contract.form;
         let is_trusted = trust == Trust::SameUser || faults::is(Fault::TrustedCarrier);
-        match self.descriptors && is_trusted && self.contract.form.carries_descriptors() {
-            true => Features::DESCRIPTORS,
-            false => Features::NONE,
-        }
+        let has_descriptors = self.descriptors && is_trusted && form.carries_descriptors();
+        Features::NONE.with(Features::DESCRIPTORS, has_descriptors).with(Features::BEGUN, form.can_be_followed())
     }
 }
 

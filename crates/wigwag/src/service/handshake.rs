@@ -254,6 +254,7 @@ impl Handshake {
             encoding: contract.encoding,
             peer,
             trust,
+            is_opened_specially: trust == Trust::OtherUser || offer.agreement.has_begun(),
             agreement: offer.agreement,
             record,
             charged: offer.charged,

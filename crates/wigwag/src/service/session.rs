@@ -61,6 +61,9 @@ pub struct Session {
     pub trust: Trust,
     /// What was agreed on.
     pub agreement: Agreement,
+    /// Whether a request takes more to be opened than a look: it is copied, or marked as begun. One word for both, so
+    /// that the usual way asks nothing more than whether to copy.
+    pub is_opened_specially: bool,
     /// What is counted of it; goes before the charge, so that there are never more records than charges.
     pub record: SessionEntry,
     /// What it costs the server, given back when the last owner lets go.

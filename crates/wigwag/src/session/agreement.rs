@@ -70,13 +70,16 @@ impl Features {
     /// File descriptors may travel with requests, replies and messages. A side offers it if it was asked for.
     pub const DESCRIPTORS: Features = Features(1);
     /// The server writes `Begun` before a handler sees a request.
-    #[cfg_attr(not(test), expect(dead_code, reason = "reserved: no side offers it yet"))]
     pub const BEGUN: Features = Features(1 << 1);
     /// A FAREWELL may say `Moved`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "reserved: no side offers it yet"))]
     pub const MOVED: Features = Features(1 << 2);
     /// None.
     pub const NONE: Features = Features(0);
+
+    /// These, and if a condition holds the other ones.
+    pub fn with(self, other: Features, is_offered: bool) -> Features {
+        if is_offered { Features(self.0 | other.0) } else { self }
+    }
 
     /// What both have.
     pub fn and(self, other: Features) -> Features {
@@ -158,6 +161,11 @@ impl Agreement {
     /// Whether descriptors may travel.
     pub fn has_descriptors(self) -> bool {
         self.features.has(Features::DESCRIPTORS)
+    }
+
+    /// Whether the server says in a request's head that a handler sees it.
+    pub fn has_begun(self) -> bool {
+        self.features.has(Features::BEGUN)
     }
 
     /// Whether the times of rings are written and read.

@@ -96,6 +96,8 @@ pub fn attach(name: &OsStr, options: &ConnectOptions) -> Result<Established> {
 pub struct ClientHandshake {
     name: OsString,
     options: ConnectOptions,
+    /// Which setting says how long a server that is missing is looked for.
+    setting: &'static str,
     server_uid: u32,
     /// In whose form the server is greeted: one that does not know version 2 is greeted once more.
     greeting: Protocol,
@@ -190,6 +192,7 @@ impl ClientHandshake {
         Ok(ClientHandshake {
             name: name.to_owned(),
             missing_until: clock::deadline_after(options.server_timeout),
+            setting: "server_timeout",
             options,
             server_uid,
             greeting: Protocol::V2,
@@ -207,6 +210,15 @@ impl ClientHandshake {
             #[cfg(all(feature = "tokio", not(loom)))]
             timer: None,
         })
+    }
+
+    /// The search for the successor of a server that has ended, which is looked for as long as the client was told to;
+    /// nothing is done before the first step.
+    pub fn for_successor(name: &OsStr, options: &ConnectOptions) -> Result<ClientHandshake> {
+        let (time, setting) = options.restarts.time();
+        let mut search = ClientHandshake::begin(name, options.clone().server_timeout(time))?;
+        search.setting = setting;
+        Ok(search)
     }
 
     /// Sleeps until it is over or that moment has come; `None`: not over. It may be gone on with.
@@ -401,10 +413,14 @@ impl ClientHandshake {
     /// What this server is offered.
     fn offered(&self, server: &Credentials) -> Features {
         let is_same_user = server.uid == rustix::process::geteuid().as_raw();
-        match self.options.descriptors && is_same_user && self.options.contract.form.carries_descriptors() {
-            true => Features::DESCRIPTORS,
-            false => Features::NONE,
-        }
+        let form = self.options.contract.form;
+        let has_descriptors = self.options.descriptors && is_same_user && form.carries_descriptors();
+        // Only who makes something of the marks has the server make them: they cost the other clients nothing.
+        let follows = self.options.restarts.are_followed() && form.can_be_followed();
+        Features::NONE
+            .with(Features::DESCRIPTORS, has_descriptors)
+            .with(Features::BEGUN, follows)
+            .with(Features::MOVED, follows)
     }
 
     /// The answer, if it is there.
@@ -601,8 +617,8 @@ impl ClientHandshake {
         }
         let text = error.to_string();
         let (what, cure) = text.split_at(text.find(CURE).unwrap_or(text.len()));
-        let allowed = spoken(self.options.server_timeout);
-        let sentence = format!("{what}, and none came within {allowed} (ConnectOptions::server_timeout){cure}");
+        let (allowed, setting) = (spoken(self.options.server_timeout), self.setting);
+        let sentence = format!("{what}, and none came within {allowed} (ConnectOptions::{setting}){cure}");
         error.retold(sentence)
     }
 

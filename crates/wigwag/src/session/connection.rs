@@ -23,9 +23,8 @@ use crate::session::protocol::Reason;
 use crate::sync::Ordering;
 use crate::sys::epoll::Events;
 use crate::sys::fork::ForkGuard;
-use crate::sys::socket;
 use crate::sys::timer_slack::TimerSlack;
-use crate::sys::{clock, cpu};
+use crate::sys::{clock, cpu, process, socket};
 use crate::trace;
 use crate::wait::deadline::Deadline;
 use crate::wait::placement::{self, MoveLimit, SLEEPS_PER_AFFINITY};
@@ -66,6 +65,8 @@ pub struct Connection {
     peer_death: Cell<Option<PeerDeath>>,
     /// Whether `ended` says something.
     is_over: Cell<bool>,
+    /// Whether the server itself has said that it takes nothing any more.
+    is_dismissed: Cell<bool>,
     /// Whether something is to be done before the next pass: the session is over, or a slot has descriptors to send.
     must_look: Cell<bool>,
     /// Of an exchange, the sequence of each slot's last request: private, so no word of the peer's decides what is
@@ -128,6 +129,7 @@ impl Connection {
             began: Instant::now(),
             peer_death: Cell::new(None),
             is_over: Cell::new(false),
+            is_dismissed: Cell::new(false),
             must_look: Cell::new(false),
             sequences: (0..slots).map(|_| Cell::new(slot::before_first())).collect(),
             descriptors,
@@ -716,7 +718,11 @@ impl Connection {
         let Established { socket, poller, agreement, .. } = &self.established;
         let server = Sender { protocol: agreement.protocol, is_server: true };
         let inbox = self.descriptors.as_ref().map(|travelling| &travelling.inbox);
-        if let Some(how) = SocketEvents::read(socket, poller, server, inbox).ended {
+        let SocketEvents { ended, has_more, .. } = SocketEvents::read(socket, poller, server, inbox);
+        if let Some(how) = ended {
+            // With more to be read it may be this side that gives up.
+            let is_dismissal = matches!(how, CloseReason::Farewell(Reason::Shutdown | Reason::Moved, _)) && !has_more;
+            self.is_dismissed.set(self.is_dismissed.get() || is_dismissal);
             self.end(how);
         }
         // Not only once a reply is looked at: a server that sends none would have this process keep what it sends.
@@ -751,9 +757,13 @@ impl Connection {
         }
         self.read_farewell();
         let maybe_executed = maybe_executed && !faults::is(Fault::WrongFate);
-        let ended = self.ended.borrow();
         let fate = if maybe_executed { "the request may have been executed" } else { "the request was not sent" };
-        Err(match &*ended {
+        Err(self.end_told(maybe_executed, fate))
+    }
+
+    /// The error of a session that is over, with what became of a request.
+    pub fn end_told(&self, maybe_executed: bool, fate: &str) -> Error {
+        match &*self.ended.borrow() {
             Some(CloseReason::Farewell(Reason::Violation, why)) => {
                 Error::new(ErrorKind::Violation, format!("the session is over because the protocol was broken: {why}"))
             }
@@ -761,7 +771,7 @@ impl Connection {
                 Error::new(ErrorKind::ServerClosed { maybe_executed }, format!("{why}; {fate}"))
             }
             _ => Error::died(maybe_executed, fate, self.peer_death.get().unwrap_or_else(|| self.examine())),
-        })
+        }
     }
 
     /// As [`Connection::check_alive`], for the caller of a request that was passed: the server says in the memory which
@@ -771,19 +781,47 @@ impl Connection {
         if !self.is_untaken(line) {
             return Err(error);
         }
-        let fate = "the request was not executed";
-        Err(match &*self.ended.borrow() {
-            Some(CloseReason::Farewell(Reason::Violation, _)) => error,
-            Some(CloseReason::Farewell(_, why)) => {
-                Error::new(ErrorKind::ServerClosed { maybe_executed: false }, format!("{why}; {fate}"))
-            }
-            _ => Error::died(false, fate, self.peer_death.get().unwrap_or_else(|| self.examine())),
-        })
+        match error.kind() {
+            ErrorKind::Violation => Err(error),
+            _ => Err(self.end_told(false, "the request was not executed")),
+        }
+    }
+
+    /// Whether the server says in a request's head that a handler sees it.
+    pub fn has_begun(&self) -> bool {
+        self.established.agreement.has_begun()
+    }
+
+    /// The server's process, where the kernel has told which it is: what becomes readable when it has ended.
+    pub fn server_process(&self) -> Option<&OwnedFd> {
+        self.established.pidfd.as_ref()
+    }
+
+    /// Whether the server has said itself, as the last thing, that it takes nothing any more: it has shut down, or
+    /// moved.
+    pub fn is_dismissed(&self) -> bool {
+        self.is_dismissed.get()
+    }
+
+    /// Whether the session ended without a word, as it does some moments before the server's process has ended.
+    pub fn may_be_ending(&self) -> bool {
+        self.server_process().is_some() && matches!(&*self.ended.borrow(), Some(CloseReason::Died))
+    }
+
+    /// Whether the server's process has ended, as far as the kernel has told which it is. A hang-up alone is no sign of
+    /// that.
+    pub fn has_process_ended(&self) -> bool {
+        self.wait_for_process_end(Some(Instant::now()))
+    }
+
+    /// Waits for that up to a moment; whether it has.
+    pub fn wait_for_process_end(&self, until: Option<Instant>) -> bool {
+        faults::is(Fault::HangUpAlone) || self.server_process().is_some_and(|pidfd| process::has_ended(pidfd, until))
     }
 
     /// Whether nobody has taken, and will take, what was passed in a slot. What the server wrote before its farewell,
     /// or its end, is there once that was noticed.
-    fn is_untaken(&self, line: &Line) -> bool {
+    pub fn is_untaken(&self, line: &Line) -> bool {
         // Acquire, partner: `Segment::close`. The marks are there, then.
         let is_closed = self.segment().server_line().closed.load(Ordering::Acquire) != 0;
         let head = Head::parse(line.head.load(Ordering::Relaxed));

@@ -34,7 +34,7 @@ mod service;
 pub mod soak;
 mod steady;
 mod victim;
-mod watch;
+pub mod watch;
 pub mod world;
 
 use crate::goals::Goal;

@@ -18,6 +18,7 @@ mod history;
 mod hostile;
 mod model;
 mod queues;
+mod restarts;
 mod step;
 mod storm;
 mod streams;

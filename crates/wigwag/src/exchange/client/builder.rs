@@ -7,6 +7,7 @@ use crate::contract::Contract;
 use crate::error::Result;
 use crate::exchange::caller::Caller;
 use crate::exchange::client::Client;
+use crate::exchange::sessions::Sessions;
 use crate::form::Form;
 use crate::options::ConnectOptions;
 use crate::session::connect::{self, Established};
@@ -153,6 +154,50 @@ impl ClientBuilder {
         self
     }
 
+    /// Outlives its server: the next call makes a new session with a server of the name, which is looked for for up to
+    /// so long. Nothing is passed twice: [`ConnectOptions::reconnect`] says more.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let name = &wigwag_testing::temporary_name("again").path;
+    /// let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::builder().reconnect(Duration::from_secs(5)).connect(name)?;
+    /// drop(server);
+    /// assert!(client.call(b"hello").is_err());             // it was passed to the server that has gone
+    /// # let mut next = wigwag::Server::bind(name)?; let stop = next.shutdown_handle();
+    /// # let thread = std::thread::spawn(move || next.serve(|_| ()));
+    /// assert_eq!(&client.call(b"hello")?[..], b"hello");   // by the server that is there now
+    /// assert_eq!(client.stats().reconnects, 1);
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn reconnect(mut self, time: Duration) -> Self {
+        self.options = self.options.reconnect(time);
+        self
+    }
+
+    /// Outlives its server, and calls that were passed and that nobody has begun go on at its successor:
+    /// [`ConnectOptions::follow_restarts`] says when.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let name = &wigwag_testing::temporary_name("follows").path;
+    /// let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::builder().follow_restarts(Duration::from_secs(5)).connect(name)?;
+    /// let pending = client.loan(5)?.send()?;               // nobody serves
+    /// drop(server);
+    /// # let mut next = wigwag::Server::bind(name)?; let stop = next.shutdown_handle();
+    /// # let thread = std::thread::spawn(move || next.serve(|request| request.fill(7)));
+    /// assert_eq!(pending.wait()?[..], [7; 5]);             // its successor does
+    /// assert_eq!(client.stats().moved, 1);
+    /// # stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn follow_restarts(mut self, time: Duration) -> Self {
+        self.options = self.options.follow_restarts(time);
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -178,8 +223,14 @@ impl ClientBuilder {
 
     /// The client of a session that was made by these wishes.
     pub(crate) fn connected(self, name: &OsStr, established: Established) -> Client {
-        let caller = self.caller(established);
-        Client { caller, name: name.to_owned(), builder: self }
+        let sessions = Sessions::new(self.caller(established), name, &self.options);
+        Client { sessions, name: name.to_owned(), builder: self }
+    }
+
+    /// What is behind it.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn as_options(&self) -> &ConnectOptions {
+        &self.options
     }
 
     /// The core of such a client.

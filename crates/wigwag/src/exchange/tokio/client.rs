@@ -2,12 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::caller::Caller;
 use crate::exchange::client::{self, ClientBuilder};
+use crate::exchange::tokio::following::Sessions;
 use crate::exchange::tokio::loan::{Loan, Reply};
 use crate::exchange::tokio::session::Session;
 use crate::session::connect::ClientHandshake;
@@ -20,7 +20,9 @@ use crate::sys::clock;
 /// A clone is another handle to the *same* session, unlike the blocking [`try_clone`](crate::Client::try_clone). Any
 /// number of tasks may call; [`slots`](Client::slots) of the calls are with the server at a time, and those beyond wait
 /// for their turn, in order. A future that is dropped gives its call up. When the server dies, all that wait end with
-/// [`PeerDied`](crate::ErrorKind::PeerDied).
+/// [`PeerDied`](crate::ErrorKind::PeerDied), unless the client was told to
+/// [follow](crate::ClientBuilder::follow_restarts): then one task looks for the next server, and the others wait.
+/// [`try_loan`](Client::try_loan) looks for none.
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("s").path;
@@ -43,7 +45,7 @@ use crate::sys::clock;
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    session: Arc<Session>,
+    sessions: Sessions,
     slots: usize,
     capacity: usize,
     /// How values become bytes.
@@ -110,18 +112,19 @@ impl Client {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn from_blocking(client: client::Client) -> Result<Client> {
-        let (caller, options) = client.into_parts();
-        Client::of(caller, &options)
+        let (caller, name, options) = client.into_parts();
+        Client::of(caller, &name, &options)
     }
 
-    #[cfg_attr(not(feature = "serde"), allow(unused_variables, reason = "only the encoding is left to be known"))]
-    fn of(caller: Caller, options: &ClientBuilder) -> Result<Client> {
+    fn of(caller: Caller, name: &OsStr, builder: &ClientBuilder) -> Result<Client> {
+        let (slots, capacity) = (caller.slots(), caller.capacity());
+        let session = Session::new(caller)?;
         Ok(Client {
-            slots: caller.slots(),
-            capacity: caller.capacity(),
+            slots,
+            capacity,
             #[cfg(feature = "serde")]
-            encoding: options.encoding(),
-            session: Session::new(caller)?,
+            encoding: builder.encoding(),
+            sessions: Sessions::new(session, name, builder.as_options()),
         })
     }
 
@@ -136,7 +139,7 @@ impl Client {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.of_current(Caller::capacity).unwrap_or(self.capacity)
     }
 
     /// How many calls can be with the server at a time.
@@ -150,7 +153,13 @@ impl Client {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn slots(&self) -> usize {
-        self.slots
+        self.of_current(Caller::slots).unwrap_or(self.slots)
+    }
+
+    /// Of a client that outlives its server, and is in the process that made it.
+    fn of_current(&self, ask: impl FnOnce(&Caller) -> usize) -> Option<usize> {
+        self.sessions.succession()?;
+        Some(self.sessions.current().ok()?.with_caller(ask))
     }
 
     /// Borrows `len` bytes of memory that the server already has. While all slots are out it waits, in the order in
@@ -173,8 +182,20 @@ impl Client {
     /// # wigwag::Result::Ok(())
     /// ```
     pub async fn loan(&self, len: usize) -> Result<Loan> {
-        let loan = self.session.take_slot(len).await?;
-        Ok(Loan::new(&self.session, loan))
+        let mut session = self.sessions.current()?;
+        loop {
+            let error = match session.take_slot(len).await {
+                Ok(loan) => return Ok(Loan::new(session, self.sessions.succession().cloned(), loan)),
+                Err(error) => error,
+            };
+            // One that is too long for the server that has ended may be none for its successor.
+            let Some(succession) = self.sessions.succession().filter(|_| session.is_over()) else { return Err(error) };
+            session = match succession.successor().await {
+                Ok(session) => session,
+                Err(why) if matches!(why.kind(), ErrorKind::Violation | ErrorKind::Forked) => return Err(why),
+                Err(why) => return Err(session.with_caller(|caller| caller.not_replaced(&why.to_string()))),
+            };
+        }
     }
 
     /// As [`loan`](Client::loan), without waiting.
@@ -193,8 +214,9 @@ impl Client {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn try_loan(&self, len: usize) -> Result<Loan> {
-        let loan = self.session.try_take_slot(len)?;
-        Ok(Loan::new(&self.session, loan))
+        let session = self.sessions.current()?;
+        let loan = session.try_take_slot(len)?;
+        Ok(Loan::new(session, self.sessions.succession().cloned(), loan))
     }
 
     /// As [`loan`](Client::loan), for at most so long.
@@ -281,8 +303,7 @@ impl Client {
     /// How values become bytes in this session.
     #[cfg(feature = "serde")]
     pub(super) fn encoding(&self) -> Result<crate::contract::Encoding> {
-        self.session.check_fork()?;
-        Ok(self.encoding)
+        if self.sessions.is_forked() { Err(Error::forked()) } else { Ok(self.encoding) }
     }
 
     /// What the session has counted, of all handles; nothing, in a forked child.
@@ -298,10 +319,10 @@ impl Client {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn stats(&self) -> ClientStats {
-        if self.session.is_forked() {
+        if self.sessions.is_forked() {
             return ClientStats::default();
         }
-        self.session.with_caller(Caller::stats)
+        self.sessions.stats()
     }
 }
 
@@ -324,7 +345,7 @@ impl ClientBuilder {
     /// ```
     pub async fn connect_async(self, name: impl AsRef<OsStr>) -> Result<Client> {
         let established = shake_hands(ClientHandshake::begin(name.as_ref(), self.checked_options()?)?).await?;
-        Client::of(self.caller(established), &self)
+        Client::of(self.caller(established), name.as_ref(), &self)
     }
 }
 
@@ -333,7 +354,7 @@ impl fmt::Debug for Client {
         out.debug_struct("Client")
             .field("slots", &self.slots)
             .field("capacity", &self.capacity)
-            .field("is_over", &self.session.is_over())
+            .field("is_over", &self.sessions.current().is_ok_and(|session| session.is_over()))
             .finish()
     }
 }

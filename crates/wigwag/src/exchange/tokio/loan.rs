@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::call_error::CallError;
+use crate::exchange::carrying::is_end;
 use crate::exchange::owned_loan::OwnedLoan;
-use crate::exchange::tokio::session::Session;
+use crate::exchange::tokio::following::{Moved, Moving, Succession};
+use crate::exchange::tokio::session::{Outcome, Session};
 use crate::sys::clock;
 
 /// Memory that the server already has, to be filled and passed: a `[u8]`. It may move to another task.
@@ -54,11 +56,17 @@ pub struct Loan(Owned);
 /// ```
 #[must_use = "dropping it abandons the call"]
 pub struct Pending {
-    /// `None` once the reply was taken.
+    /// `None` once the reply was taken, and while nothing has been passed.
     session: Option<Arc<Session>>,
     slot: usize,
+    /// Of the request.
+    len: usize,
     /// Whether it was polled before.
     is_polled: bool,
+    /// There if the client outlives its server.
+    succession: Option<Arc<Succession>>,
+    /// The server has ended, and this is on its way to the next one.
+    moving: Option<Moving>,
 }
 
 /// A reply where it lies: a `[u8]` in the slot that the request was sent in. Dropping it gives the slot back.
@@ -82,6 +90,8 @@ pub struct Reply(Owned);
 struct Owned {
     /// `None` once the slot is somebody else's.
     session: Option<Arc<Session>>,
+    /// There if the client outlives its server.
+    succession: Option<Arc<Succession>>,
     loan: OwnedLoan,
 }
 
@@ -101,6 +111,36 @@ impl Owned {
     }
 }
 
+impl Owned {
+    /// The call that was passed with it.
+    fn passed(&mut self) -> Pending {
+        let (slot, len) = (self.loan.slot(), self.loan.len());
+        let (session, succession) = (self.session.take(), self.succession.take());
+        Pending { session, slot, len, is_polled: false, succession, moving: None }
+    }
+
+    /// Whether it goes to a successor of the server, which has ended so: unless descriptors are attached.
+    fn may_go_on(&self, error: &Error) -> bool {
+        self.succession.is_some() && is_end(error) && !self.loan.is_marked()
+    }
+
+    /// A call of what was not passed, to be passed once there is a server.
+    #[cold]
+    fn pass_on(&mut self, told: Option<Instant>) -> Pending {
+        let (slot, len) = (self.loan.slot(), self.loan.len());
+        let succession = self.succession.take();
+        let owned = Owned { session: self.session.take(), succession: None, loan: self.loan.take() };
+        let moving = succession.clone().map(|succession| {
+            Moving::new(async move {
+                let write = |bytes: &mut [u8]| bytes.copy_from_slice(&owned.loan);
+                let unsent = |why: &str| owned.session().with_caller(|caller| caller.not_replaced(why));
+                succession.pass_on(len, told, write, unsent, true).await
+            })
+        });
+        Pending { session: None, slot, len, is_polled: false, succession, moving }
+    }
+}
+
 impl Drop for Owned {
     fn drop(&mut self) {
         if let Some(session) = &self.session {
@@ -110,8 +150,8 @@ impl Drop for Owned {
 }
 
 impl Loan {
-    pub(super) fn new(session: &Arc<Session>, loan: OwnedLoan) -> Loan {
-        Loan(Owned { session: Some(Arc::clone(session)), loan })
+    pub(super) fn new(session: Arc<Session>, succession: Option<Arc<Succession>>, loan: OwnedLoan) -> Loan {
+        Loan(Owned { session: Some(session), succession, loan })
     }
 
     /// Passes the memory to the server and waits until it is back. Dropping the future gives the call up.
@@ -240,10 +280,12 @@ impl Loan {
         let (slot, len) = (self.0.loan.slot(), self.0.loan.len());
         // Copied while the slot is this call's: once it has gone back, another task may write there.
         let copy = || session.copy_payload(slot, len);
-        if let Err(error) = session.send(&self.0.loan, deadline) {
-            return Err(CallError::with_payload(error, copy()));
-        }
-        let mut pending = Pending { session: self.0.session.take(), slot, is_polled: false };
+        let mut pending = match session.send(&self.0.loan, deadline, true) {
+            Ok(()) => self.0.passed(),
+            // What was not passed stays as it is while it goes on elsewhere: nobody has the slots of what has ended.
+            Err(error) if self.0.may_go_on(&error) => self.0.pass_on(deadline),
+            Err(error) => return Err(CallError::with_payload(error, copy())),
+        };
         let outcome = match deadline {
             None => (&mut pending).await,
             Some(at) => match tokio::time::timeout_at(at.into(), &mut pending).await {
@@ -315,8 +357,11 @@ impl Loan {
     }
 
     fn pass(mut self, deadline: Option<Instant>) -> Result<Pending> {
-        self.0.session().send(&self.0.loan, deadline)?;
-        Ok(Pending { session: self.0.session.take(), slot: self.0.loan.slot(), is_polled: false })
+        match self.0.session().send(&self.0.loan, deadline, true) {
+            Ok(()) => Ok(self.0.passed()),
+            Err(error) if self.0.may_go_on(&error) => Ok(self.0.pass_on(deadline)),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -325,18 +370,54 @@ impl Future for Pending {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Reply>> {
         let this = self.get_mut();
-        let Some(session) = &this.session else {
-            return Poll::Ready(Err(Error::new(ErrorKind::Unanswered, "the reply of this call has been taken before")));
-        };
-        // Who always finds its reply would never let other tasks run.
-        let budget = std::task::ready!(tokio::task::coop::poll_proceed(context));
-        if !std::mem::replace(&mut this.is_polled, true) {
-            session.spin(this.slot);
+        loop {
+            if this.moving.is_some() {
+                std::task::ready!(this.poll_move(context))?;
+            }
+            let Some(session) = &this.session else {
+                return Poll::Ready(Err(Error::new(
+                    ErrorKind::Unanswered,
+                    "the reply of this call has been taken before",
+                )));
+            };
+            // Who always finds its reply would never let other tasks run.
+            let budget = std::task::ready!(tokio::task::coop::poll_proceed(context));
+            if !std::mem::replace(&mut this.is_polled, true) {
+                session.spin(this.slot);
+            }
+            let may_go_on = this.succession.as_ref().is_some_and(|succession| succession.passes_again());
+            let outcome = std::task::ready!(session.poll_reply(this.slot, context.waker(), may_go_on));
+            budget.made_progress();
+            match outcome {
+                Outcome::Done(outcome) => {
+                    let (session, succession) = (this.session.take(), this.succession.take());
+                    return Poll::Ready(outcome.map(|loan| Reply(Owned { session, succession, loan })));
+                }
+                Outcome::Ended(error) => {
+                    let (session, slot, len) = (Arc::clone(session), this.slot, this.len);
+                    let follow = |succession| Succession::follow(succession, session, slot, len, error);
+                    this.moving = this.succession.clone().map(follow).map(Moving::new);
+                }
+            }
         }
-        let outcome = std::task::ready!(session.poll_reply(this.slot, context.waker()));
-        budget.made_progress();
-        let session = this.session.take();
-        Poll::Ready(outcome.map(|loan| Reply(Owned { session, loan })))
+    }
+}
+
+impl Pending {
+    /// Goes on to where the call is passed next. With an error it is given up.
+    #[cold]
+    fn poll_move(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(moving) = &mut self.moving else { return Poll::Ready(Ok(())) };
+        let outcome = std::task::ready!(moving.poll(context));
+        self.moving = None;
+        let place = outcome.inspect_err(|_| {
+            if let Some(session) = self.session.take() {
+                session.abandon(self.slot);
+            }
+        })?;
+        let Moved { session, slot } = place;
+        (self.session, self.slot) = (Some(session), slot);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -3,6 +3,7 @@
 mod client;
 #[cfg(feature = "serde")]
 mod encoded;
+mod following;
 mod loan;
 mod server;
 mod session;

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::{Error, Result};
 use crate::exchange::caller::Caller;
+use crate::exchange::carrying::is_end;
 use crate::exchange::owned_loan::{OwnedLoan, PassedSlot};
 use crate::faults::{self, Fault};
 use crate::session::close_reason::CloseReason;
@@ -49,6 +50,14 @@ struct State {
     /// How many slots are out, as the semaphore knows it.
     out: usize,
     spin_backoff: SpinBackoff,
+}
+
+/// What the wait for a reply came to.
+pub enum Outcome {
+    /// The reply, or the error that the call ends with: with an error the slot is not the call's any more.
+    Done(Result<OwnedLoan>),
+    /// The session has ended so, the slot is the call's, and the call may go on elsewhere.
+    Ended(Error),
 }
 
 /// What the reactor wakes. It does not keep the session alive.
@@ -167,21 +176,23 @@ impl Session {
         self.with_state(0, |state| if has_paid { state.spin_backoff.succeeded() } else { state.spin_backoff.failed() });
     }
 
-    /// Passes a slot to the server. On an error it is still the client's.
-    pub fn send(&self, loan: &OwnedLoan, deadline: Option<Instant>) -> Result<()> {
+    /// Passes a slot to the server, and counts it as a call if it is a new one. On an error it is still the client's.
+    pub fn send(&self, loan: &OwnedLoan, deadline: Option<Instant>, is_counted: bool) -> Result<()> {
         self.check_fork()?;
         loan.written();
-        self.with_caller(|caller| caller.send(loan, deadline))
+        self.with_caller(|caller| match is_counted {
+            true => caller.send(loan, deadline),
+            false => caller.send_again(loan, deadline),
+        })
     }
 
-    /// The reply of a slot, or the end of the session; else `waker` is woken when one of these is there. With an error
-    /// the slot is not the caller's any more.
-    pub fn poll_reply(&self, slot: usize, waker: &Waker) -> Poll<Result<OwnedLoan>> {
+    /// The reply of a slot, or the end of the session; else `waker` is woken when one of these is there.
+    pub fn poll_reply(&self, slot: usize, waker: &Waker, may_go_on: bool) -> Poll<Outcome> {
         if self.is_forked() {
-            return Poll::Ready(Err(Error::forked()));
+            return Poll::Ready(Outcome::Done(Err(Error::forked())));
         }
         self.with_state(0, |state| {
-            let outcome = match state.try_reply(slot, waker) {
+            let outcome = match state.try_reply(slot, waker, may_go_on) {
                 Some(outcome) => outcome,
                 None => return Poll::Pending,
             };
@@ -316,21 +327,22 @@ fn spin_for(passed: &PassedSlot, budget: Duration) -> bool {
 
 impl State {
     /// The reply of a slot, or the end of the session; else the waker is woken when one of these is there.
-    fn try_reply(&mut self, slot: usize, waker: &Waker) -> Option<Result<OwnedLoan>> {
+    fn try_reply(&mut self, slot: usize, waker: &Waker, may_go_on: bool) -> Option<Outcome> {
         if let Some(outcome) = self.caller.try_reply(slot) {
-            return Some(outcome);
+            return Some(Outcome::Done(outcome));
         }
         match self.caller.arm(slot) {
             Ok(true) => {}
             // A server that takes the turn again, which none does that keeps the rules, is waited for until its end.
             Ok(false) => {
                 if let Some(outcome) = self.caller.try_reply(slot) {
-                    return Some(outcome);
+                    return Some(Outcome::Done(outcome));
                 }
             }
+            Err(error) if may_go_on && is_end(&error) => return Some(Outcome::Ended(error)),
             Err(error) => {
                 self.caller.abandon(slot);
-                return Some(Err(error));
+                return Some(Outcome::Done(Err(error)));
             }
         }
         match &mut self.wakers[slot] {
