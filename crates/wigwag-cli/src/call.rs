@@ -28,7 +28,7 @@ Examples:
   wigwag call shout hello --repeat 10000 --json
   wigwag call shout hello --timeout 0.5 || echo \"code $?\"
   wigwag call shout hello --server-timeout 30    # begins before its server
-  wigwag call shout hello --repeat 1000000 --follow 10    # goes on when its server is restarted
+  wigwag call shout hello --repeat 1000 --follow 10   # across restarts, too
   wigwag call /srv/shout.sock hello --server-user www-data
 ";
 

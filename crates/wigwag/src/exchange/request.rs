@@ -66,8 +66,8 @@ pub struct Request {
     in_body: bool,
     has_deadline: bool,
     open: bool,
-    /// Private copy for a client of another user, kept from request to request. Boxed, as few requests have one: what is
-    /// taken out of its thread's hands moves several times, and up to 128 bytes do so without a call.
+    /// Private copy for a client of another user, kept from request to request. Boxed, as few requests have one: what
+    /// is taken out of its thread's hands moves several times, and up to 128 bytes do so without a call.
     copy: Option<Box<BounceBuffer>>,
     /// Whether answering takes the longer way: the client is of another user, or descriptors travel.
     is_special: bool,

@@ -51,8 +51,8 @@ use crate::wait::policy::Wait;
 pub struct Server {
     service: Service,
     wait: Wait,
-    /// The worker of `recv` and `serve`, made at first use by the thread that uses it. Boxed, as each `recv` takes it out
-    /// and puts it back.
+    /// The worker of `recv` and `serve`, made at first use by the thread that uses it. Boxed, as each `recv` takes it
+    /// out and puts it back.
     worker: Option<Box<CallWorker>>,
 }
 
