@@ -5,9 +5,9 @@
 //! that instead of going to sleep, and looks at its reactor in between, so nobody else waits longer for it. Meanwhile
 //! the other side need not ring.
 //!
-//! How long it looks follows the rules for a client's spin, [`SpinBudget`]: some wake-ups long, as [`WakeLatency`] learns
-//! them, less after each time in vain, and soon only now and then. Where other tasks keep the runtime busy the next look
-//! comes late. If it finds something it has paid all the same: nobody had to ring.
+//! How long it looks follows the rules for a client's spin, [`SpinBudget`]: some wake-ups long, as [`WakeLatency`]
+//! learns them, less after each time in vain, and soon only now and then. Where other tasks keep the runtime busy the
+//! next look comes late. If it finds something it has paid all the same: nobody had to ring.
 //!
 //! It looks longer than a thread would spin. What it waits for is the other task's wake-up, the work of two runtimes and
 //! a protocol, and the way back: two sides that sleep both stay so if neither looks for as long as all of that takes.
