@@ -9,8 +9,8 @@
 //! learns them, less after each time in vain, and soon only now and then. Where other tasks keep the runtime busy the
 //! next look comes late. If it finds something it has paid all the same: nobody had to ring.
 //!
-//! It looks longer than a thread would spin. What it waits for is the other task's wake-up, the work of two runtimes and
-//! a protocol, and the way back: two sides that sleep both stay so if neither looks for as long as all of that takes.
+//! It looks longer than a thread would spin. What it waits for is the other task's wake-up, the work of two runtimes
+//! and a protocol, and the way back: two sides that sleep stay so if neither looks for as long as all of that takes.
 //! With one budget of a spin, gRPC's unary calls slept on both sides (0.9 of a socket's time at 0.8 of its processor
 //! time); with two that held for most runs, with four for none of eight (0.26 of the time, 0.36 of the processor time).
 
