@@ -64,3 +64,18 @@ pub fn finds_at(program: &str, goal: &str, fault: &str, what: &str, scale: &str)
     assert!(!proof.holds, "{goal} does not find the injected fault `{fault}`: {}", proof.said);
     assert!(proof.said.contains(what), "{goal} fails on `{fault}`, but not for \"{what}\": {}", proof.said);
 }
+
+/// As [`finds_in_history`], for a fault that shows by chance and in one of several ways: tried anew until it does.
+#[track_caller]
+pub fn finds_in_history_by_chance(program: &str, goal: &str, fault: &str, history: u64, ways: &[&str]) {
+    const TRIES: usize = 6;
+    let found = (0..TRIES).find_map(|_| {
+        let proof = prove_with(program, goal, "test", Some(fault), &["--history", &history.to_string()]);
+        (!proof.holds).then_some(proof.said)
+    });
+    let Some(said) = found else { panic!("{goal} does not find the injected fault `{fault}` in {TRIES} tries") };
+    assert!(
+        ways.iter().any(|what| said.contains(what)),
+        "{goal} fails on `{fault}`, but not for one of {ways:?}: {said}"
+    );
+}
