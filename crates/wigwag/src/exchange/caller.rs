@@ -203,15 +203,13 @@ impl Caller {
         self.connection.is_forked() || self.connection.must_look_before_pass()
     }
 
-    /// Before a pass: an error if the memory is not there, or the server is known to be gone. What is attached to the
-    /// slot is sent: how many descriptors that were, for the pass, which comes next.
+    /// Before a pass that [needs it](Caller::must_check_before_pass): an error if the memory is not there, or the server
+    /// is known to be gone. What is attached to the slot is sent: how many descriptors that were, for the pass, which
+    /// comes next.
     #[cold]
     pub fn check_before_pass(&self, slot: usize, sequence: u64) -> Result<u32> {
         if self.connection.is_forked() {
             return Err(Error::forked());
-        }
-        if !self.connection.must_look_before_pass() {
-            return Ok(0);
         }
         self.connection.look_before_pass()?;
         self.connection.send_descriptors(slot, sequence)
@@ -538,7 +536,7 @@ impl Caller {
     pub fn send_again(&self, loan: &OwnedLoan, deadline: Option<Instant>) -> Result<()> {
         let slot = loan.slot();
         let sequence = self.next_sequence(slot);
-        let descriptors = self.check_before_pass(slot, sequence)?;
+        let descriptors = if self.must_check_before_pass() { self.check_before_pass(slot, sequence)? } else { 0 };
         self.pass_uncounted(slot, self.line(slot), sequence, loan.len(), deadline, descriptors);
         Ok(())
     }
