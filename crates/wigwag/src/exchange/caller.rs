@@ -203,9 +203,9 @@ impl Caller {
         self.connection.is_forked() || self.connection.must_look_before_pass()
     }
 
-    /// Before a pass that [needs it](Caller::must_check_before_pass): an error if the memory is not there, or the server
-    /// is known to be gone. What is attached to the slot is sent: how many descriptors that were, for the pass, which
-    /// comes next.
+    /// Before a pass that [needs it](Caller::must_check_before_pass): an error if the memory is not there, or the
+    /// server is known to be gone. What is attached to the slot is sent: how many descriptors that were, for the pass,
+    /// which comes next.
     #[cold]
     pub fn check_before_pass(&self, slot: usize, sequence: u64) -> Result<u32> {
         if self.connection.is_forked() {

@@ -150,7 +150,8 @@ const ATTACKS: &[Attack] = &[
         is_remembered: false,
     },
     carried("carried descriptors", &[admitted("carry", 0), admitted("carry", 0), outsider("carry")], 0, false),
-    // Of some hundred messages that the kernel takes, one was once not given back within five seconds. Why is not known.
+    // Of some hundred messages that the kernel takes, one was once not given back within five seconds. The cause is not
+    // known.
     carried(
         "carried descriptors on an older kernel",
         &[admitted("carry-on-older", 2), admitted("carry-on-older", 2), Crew { most: 2, ..outsider("carry-on-older") }],
