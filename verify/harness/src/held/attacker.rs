@@ -37,6 +37,10 @@ pub trait Attack {
     fn is_to_end(&mut self) -> bool {
         false
     }
+    /// How long it waits for that.
+    fn patience(&self) -> Duration {
+        TIME_LIMIT
+    }
 }
 
 /// The role. Arguments: the socket, the user, what to do, the seed. It says `there` once it is ready, begins at the
@@ -70,7 +74,7 @@ pub fn play(parent: &Link, arguments: &[&str]) {
         for number in 0.. {
             if is_over.load(Ordering::Relaxed) {
                 let since = *overtime.get_or_insert_with(Instant::now);
-                if !attack.is_to_end() || since.elapsed() > TIME_LIMIT {
+                if !attack.is_to_end() || since.elapsed() > attack.patience() {
                     break;
                 }
             }
