@@ -18,8 +18,8 @@ use super::attacker::{Attack, MOST, WELCOME, is_dropped, knock};
 const MANY: usize = 60;
 /// Where a greeting says that it can do with descriptors.
 const OFFER: usize = 38;
-/// How long what was sent may be under way once nothing more is sent. The server closes it in threads that run only when
-/// nobody else wants the processor, and here the honest clients want it all the time.
+/// How long what was sent may be under way once nothing more is sent. The server closes it in threads that run only
+/// when nobody else wants the processor, and here the honest clients want it all the time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The attacker.
