@@ -1,6 +1,9 @@
 //! File descriptors with calls and replies: they arrive in their order, and every misuse has its end and leaves none
 //! behind, in this process and in the other.
 
+#[path = "support/runtimes.rs"]
+mod runtimes;
+
 use std::fs::File;
 use std::io::{Read, Write, pipe};
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,9 +14,9 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use runtimes::on_both;
 use rustix::io::{Errno, FdFlags, fcntl_getfd};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use tokio::runtime::Builder;
 use wigwag::{Access, Client, Error, ErrorKind, ListenOptions, Request, Server, ShutdownHandle};
 use wigwag_testing::descriptors::{
     alone, asking, descriptors, files_here, fill_table, message, nothing_is_left, number_of, numbered, send,
@@ -21,7 +24,7 @@ use wigwag_testing::descriptors::{
 use wigwag_testing::others::become_user;
 use wigwag_testing::stalled::StalledClose;
 use wigwag_testing::wire::{self, READY, VIOLATION};
-use wigwag_testing::{Ground, LIMIT, Offer, Process, REQUEST, Raw, RawServer, SERVER, eventually, role};
+use wigwag_testing::{Ground, Offer, Process, REQUEST, Raw, RawServer, SERVER, eventually, role};
 
 // ---- the ground of all ----------------------------------------------------------------------------------------------
 
@@ -1096,13 +1099,6 @@ fn a_client_whose_table_is_full_loses_the_reply_and_goes_on() {
 }
 
 // ---- tasks ----------------------------------------------------------------------------------------------------------
-
-fn on_both<F: Future<Output = ()>>(test: impl Fn() -> F) {
-    for mut runtime in [Builder::new_current_thread(), Builder::new_multi_thread()] {
-        let runtime = runtime.enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(LIMIT, test()).await.expect("it never ended") });
-    }
-}
 
 #[test]
 fn tasks_send_and_get_descriptors_at_a_time_and_leave_none() {

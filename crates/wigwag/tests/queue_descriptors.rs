@@ -1,6 +1,9 @@
 //! File descriptors with messages of a queue: they arrive in their order, come again with a message that comes again,
 //! and every misuse has its end and leaves none behind, in this process and in the other.
 
+#[path = "support/runtimes.rs"]
+mod runtimes;
+
 use std::io::{Read, Write, pipe};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -8,10 +11,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use runtimes::on_both;
 use rustix::io::{FdFlags, fcntl_getfd};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, getpid, pidfd_getfd, pidfd_open, setrlimit};
-use tokio::runtime::Builder;
 use wigwag::{Access, Delivery, Error, ErrorKind, Receiver, Sender};
 use wigwag_testing::descriptors::{
     alone, asking, descriptors, files_here, fill_table, message, nothing_is_left, number_of, numbered, send,
@@ -1034,13 +1037,6 @@ fn with_other_users_none_travel() {
 }
 
 // ---- tasks ----------------------------------------------------------------------------------------------------------
-
-fn on_both<F: Future<Output = ()>>(test: impl Fn() -> F) {
-    for mut runtime in [Builder::new_current_thread(), Builder::new_multi_thread()] {
-        let runtime = runtime.enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(LIMIT, test()).await.expect("it never ended") });
-    }
-}
 
 #[test]
 fn tasks_send_and_receive_descriptors_and_leave_none() {

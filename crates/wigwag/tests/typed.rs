@@ -3,10 +3,12 @@
 
 #![cfg(not(loom))]
 
-use std::future::Future;
+#[path = "support/runtimes.rs"]
+mod runtimes;
+
 use std::time::Duration;
 
-use tokio::runtime::Builder;
+use runtimes::on_both;
 use wigwag::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use wigwag::{
     Client, Contract, ErrorKind, Receiver, Sender, TypedClient, TypedReceiver, TypedSender, TypedServer, tokio as tasks,
@@ -65,13 +67,6 @@ fn tick(at: u64) -> Tick {
 }
 
 /// Runs the same on both runtimes, and fails where one never ends.
-fn on_both<F: Future<Output = ()>>(test: impl Fn() -> F) {
-    for mut runtime in [Builder::new_current_thread(), Builder::new_multi_thread()] {
-        let runtime = runtime.enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(LIMIT, test()).await.expect("it never ended") });
-    }
-}
-
 /// A sender that was let in as one of ticks, and can send any bytes.
 fn liar(ground: &Ground) -> Sender {
     Sender::builder().contract(Contract::of::<Tick>()).capacity(8).connect(ground.socket()).unwrap()

@@ -3,13 +3,14 @@
 
 #![cfg(not(loom))]
 
-use std::future::Future;
+#[path = "support/runtimes.rs"]
+mod runtimes;
 
-use tokio::runtime::Builder;
+use runtimes::on_both;
 use wigwag::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use wigwag::{Client, Contract, ErrorKind, Receiver, Sender, Server, TypedRequest};
 use wigwag_testing::descriptors::{alone, descriptors, files_here, nothing_is_left, number_of, numbered};
-use wigwag_testing::{Ground, LIMIT, eventually};
+use wigwag_testing::{Ground, eventually};
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Clone, Copy, Debug, PartialEq)]
 #[zerocopy(crate = "wigwag::zerocopy")]
@@ -104,13 +105,6 @@ fn messages_of_threads_carry_them() {
         eventually("what came is closed", || files_here() == 0);
     }
     nothing_is_left(before);
-}
-
-fn on_both<F: Future<Output = ()>>(test: impl Fn() -> F) {
-    for mut runtime in [Builder::new_current_thread(), Builder::new_multi_thread()] {
-        let runtime = runtime.enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(LIMIT, test()).await.expect("it never ended") });
-    }
 }
 
 #[test]

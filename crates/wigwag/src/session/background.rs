@@ -192,7 +192,7 @@ pub struct PeerSocket {
     background: Option<Arc<Background>>,
     /// Whether descriptors may come with messages although the kernel could refuse them: that was agreed on.
     admits_descriptors: AtomicBool,
-    /// Whether its peer is to be woken by an background job that has not begun.
+    /// Whether its peer is to be woken by a background job that has not begun.
     is_being_rung: AtomicBool,
 }
 
@@ -254,7 +254,7 @@ impl PeerSocket {
         }
     }
 
-    /// An background job that rings is to be made; `false` if one has not begun.
+    /// A background job that rings is to be made; `false` if one has not begun.
     pub fn is_ring_due(&self) -> bool {
         // AcqRel, partner: `ring_begins`. A thread that finds it set has passed its turn before that background job
         // rings.
