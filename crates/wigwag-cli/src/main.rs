@@ -24,6 +24,7 @@ mod ls;
 mod man;
 mod metrics;
 mod queue;
+mod replacing;
 mod serve;
 mod service_manager;
 mod service_view;

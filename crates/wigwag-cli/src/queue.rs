@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use wigwag::{Batch, ErrorKind, Form, Receiver, Sender};
 
 use crate::lock::seconds;
+use crate::replacing::Replacing;
 use crate::users::Admission;
 use crate::waiting::Waiting;
 use crate::words::{Connecting, Told};
@@ -93,6 +94,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         wait: Waiting,
         #[command(flatten)]
+        replacing: Replacing,
+        #[command(flatten)]
         admission: Admission,
     },
 }
@@ -113,7 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let sender = builder.connect(name).map_err(|error| to.explain(error))?;
             send(Sending { sender, to, timeout: *timeout, has_waited: false }, input, *whole)
         }
-        Command::Recv { name, count, keep, timeout, raw, capacity, slots, wait, admission } => {
+        Command::Recv { name, count, keep, timeout, raw, capacity, slots, wait, replacing, admission } => {
             let inherited = service_manager::listener_for(name)?; // while there is one thread
             let out = standard::unbuffered_output()?;
             let mut builder = Receiver::builder().access(admission.access()).wait((*wait).into());
@@ -122,6 +125,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
             if let Some(slots) = *slots {
                 builder = builder.slots(slots);
+            }
+            if let Some(timeout) = replacing.timeout {
+                builder = builder.replace(timeout);
             }
             if let Some(listener) = inherited {
                 builder = builder.from_listener(listener);

@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use wigwag::runtime::escaped;
 
+use crate::replacing::Replacing;
 use crate::signals::{self, ENDING};
 use crate::users::Admission;
 use crate::waiting::Waiting;
@@ -24,6 +25,7 @@ Examples:
   wigwag serve thumbs --exec 'convert - -scale 64 -' --timeout 10 --threads 2
   wigwag serve /srv/shout.sock --do upper --allow-group users
   wigwag serve ./here.sock --do echo    # a path instead of a name
+  wigwag serve shout --do upper --replace   # in the place of the one that runs; nobody is turned away
 
 SIGTERM and Ctrl-C end it: calls under way are still answered, and the exit code is 0. A second one \
 ends it at once, and the commands that still run. What was ignored when it began, as by nohup, stays ignored.
@@ -69,6 +71,8 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", conflicts_with = "transformation")]
     #[arg(allow_negative_numbers = true, value_parser = call::seconds)]
     pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub replacing: Replacing,
     #[command(flatten)]
     pub admission: Admission,
     /// Print a line of JSON when listening, and one at the end
@@ -144,6 +148,9 @@ fn builder(args: &Args) -> wigwag::ServerBuilder {
     }
     if let Some(capacity) = args.capacity {
         builder = builder.capacity(capacity);
+    }
+    if let Some(timeout) = args.replacing.timeout {
+        builder = builder.replace(timeout);
     }
     builder
 }

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use signal_hook::iterator::Signals;
 use wigwag::{Form, Stream, StreamListener};
 
+use crate::replacing::Replacing;
 use crate::users::Admission;
 use crate::waiting::Waiting;
 use crate::words::Connecting;
@@ -60,6 +61,8 @@ enum Command {
         /// Accept one connection after another, until told to end; only receives
         #[arg(long, conflicts_with = "send_only")]
         keep: bool,
+        #[command(flatten)]
+        replacing: Replacing,
         #[command(flatten)]
         admission: Admission,
     },
@@ -131,12 +134,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let stream = builder.connect(&end.name).map_err(|error| to.explain(error))?;
             copy(stream, Ways::of(end, false))?;
         }
-        Command::Listen { end, keep, admission } => {
+        Command::Listen { end, keep, replacing, admission } => {
             let inherited = service_manager::listener_for(&end.name)?; // while there is one thread
             end.check()?;
             let mut builder = StreamListener::builder().access(admission.access()).wait(end.wait.into());
             if let Some(bytes) = end.ring {
                 builder = builder.ring_bytes(bytes);
+            }
+            if let Some(timeout) = replacing.timeout {
+                builder = builder.replace(timeout);
             }
             if let Some(listener) = inherited {
                 builder = builder.from_listener(listener);

@@ -129,6 +129,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("server_timeout", "--server-timeout"),
     ("server_user", "--server-user"),
     ("permits", "--permits"),
+    ("replace", "--replace"),
 ];
 
 /// The sides that this program plays with these flags; of the others' functions the name is all that can be told.
@@ -141,6 +142,7 @@ const BUILDERS: &[&str] = &[
     "StreamListenerBuilder::",
     "SemaphoreBuilder::",
     "ConnectOptions::",
+    "ListenOptions::",
 ];
 
 /// A sentence of the library with flags where it names functions that have one.

@@ -70,11 +70,14 @@ fn a_killed_receiver_leaves_the_rest_to_the_next_and_the_sender_waits_for_it() {
     let script = "seq 30000 | wigwag queue send name --timeout 30";
     let mut sending = Running(runtime.shell(script).spawn().unwrap());
     let mut seen = 0;
-    for _ in 0..10 {
-        let mut receiving = recv(&runtime, &["--keep"]);
+    for killed in 0..10 {
+        let mut receiving = recv(&runtime, &["--keep", "--timeout", "2"]);
         let mut output = BufReader::new(receiving.0.stdout.take().unwrap());
         let mut line = String::new();
-        output.read_line(&mut line).unwrap();
+        if output.read_line(&mut line).unwrap() == 0 {
+            assert!(killed > 0 && seen == 30_000, "after {killed} receivers and {seen} messages nothing came");
+            break; // on a fast machine everything has come by now
+        }
         receiving.0.kill().unwrap();
         receiving.0.wait().unwrap();
         let first: u32 = line.trim().parse().unwrap();

@@ -282,6 +282,8 @@ pub struct ListenOptions {
     pub(crate) descriptors: bool,
     /// `None`: one is made.
     pub(crate) listener: Option<InheritedListener>,
+    /// How long a server that has the name may take to let it go; `None`: it keeps it.
+    pub(crate) replace: Option<Duration>,
 }
 
 /// A socket that another process may have made. Clones are the same one.
@@ -312,6 +314,7 @@ impl Default for ListenOptions {
             backlog: 128,
             descriptors: false,
             listener: None,
+            replace: None,
         }
     }
 }
@@ -415,6 +418,40 @@ impl ListenOptions {
         self
     }
 
+    /// A planned restart: takes the name over from the server that has it, which may take so long to let it go; default
+    /// no, so that a name which another server has is [`NameTaken`](ErrorKind::NameTaken). Where no server has the name,
+    /// it is taken in the ordinary way.
+    ///
+    /// At no moment is the name without a server. Whoever connects meanwhile waits, and is served by the new one. The
+    /// former one serves what its clients had passed until then, and ends as by
+    /// [`ShutdownHandle::shutdown`](crate::ShutdownHandle::shutdown): `serve` returns. Its clients' later calls get
+    /// [`ServerClosed`](ErrorKind::ServerClosed), and go on at the new server if they
+    /// [follow](ConnectOptions::follow_restarts); senders of a queue go on by themselves; streams that have been
+    /// accepted stay with the former one until they end.
+    ///
+    /// If the new server cannot begin, or its process dies before it has, the former one goes on as if nothing had been.
+    /// Any server of the same user can be replaced, by one with another version, contract, or limits, too. Not one on a
+    /// socket that another program made ([`from_listener`](Self::from_listener)), nor one of a version that cannot hand
+    /// its name over: [`NameTaken`](ErrorKind::NameTaken) says so.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("next").path;
+    /// let mut first = wigwag::Server::bind(name)?;
+    /// let serving = std::thread::spawn(move || first.serve(|request| request[0] = 1));
+    /// let mut second = wigwag::Server::builder().replace(std::time::Duration::from_secs(5)).bind(name)?;
+    /// serving.join().unwrap()?; // it has been replaced
+    /// let stop = second.shutdown_handle();
+    /// let serving = std::thread::spawn(move || second.serve(|request| request[0] = 2));
+    /// assert_eq!(wigwag::Client::connect(name)?.call(&[0])?[..], [2]);
+    /// # stop.shutdown();
+    /// # serving.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn replace(mut self, timeout: Duration) -> Self {
+        self.replace = Some(timeout);
+        self
+    }
+
     pub(crate) fn in_form(mut self, form: Form) -> ListenOptions {
         self.contract = self.contract.in_form(form);
         self
@@ -428,6 +465,13 @@ impl ListenOptions {
             return Err(Error::new(
                 ErrorKind::InvalidConfiguration,
                 "with a backlog of 0 nobody can connect: 1 is the least",
+            ));
+        }
+        if self.listener.is_some() && self.replace.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidConfiguration,
+                "a server that gets its socket from another program replaces nobody: leave out `replace`, as that program \
+                 ends the former server",
             ));
         }
         self.contract.check()

@@ -77,6 +77,13 @@ pub fn name_taken_again(path: &Path) {
     tracing::warn!(target: "wigwag", path = %path.display(), "the name was taken away, and is taken again");
 }
 
+/// Server: another server has taken its name over, as was agreed.
+#[cold]
+pub fn handed_over(path: &Path) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(target: "wigwag", path = %path.display(), "the name is a successor's: this server ends");
+}
+
 /// Server: its name was taken away, and it cannot have it: no client can reach it any more.
 #[cold]
 pub fn name_lost(path: &Path, why: &Error) {

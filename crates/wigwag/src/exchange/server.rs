@@ -54,6 +54,8 @@ pub struct Server {
     /// The worker of `recv` and `serve`, made at first use by the thread that uses it. Boxed, as each `recv` takes it
     /// out and puts it back.
     worker: Option<Box<CallWorker>>,
+    /// Whether requests were handed out, which may be answered later.
+    has_handed_out: bool,
 }
 
 impl Server {
@@ -74,6 +76,26 @@ impl Server {
     /// ```
     pub fn bind(name: impl AsRef<OsStr>) -> Result<Server> {
         Server::builder().bind(name)
+    }
+
+    /// Takes a name over from the server that has it, with the default policy and limits; where none has it, as
+    /// [`bind`](Self::bind). A planned restart: [`ListenOptions::replace`] says what becomes of the former server and of
+    /// its clients. That one may take 5 seconds to let the name go.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind): [`NameTaken`](ErrorKind::NameTaken) if the other server cannot, or may not, let the name
+    /// go, or does not in time.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("again").path;
+    /// let mut first = wigwag::Server::bind(name)?;
+    /// let serving = std::thread::spawn(move || first.serve(|_| ()));
+    /// let second = wigwag::Server::replace(name)?;
+    /// serving.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn replace(name: impl AsRef<OsStr>) -> Result<Server> {
+        Server::builder().replace(Duration::from_secs(5)).bind(name)
     }
 
     /// A server with a policy, limits or a contract of its own.
@@ -114,7 +136,10 @@ impl Server {
         R: IntoOutcome,
     {
         let shared = Arc::clone(&self.service.shared);
-        let outcome = serve_to_the_end(&shared, self.worker()?, &mut handler);
+        let serves_all = !self.has_handed_out;
+        let worker = self.worker()?;
+        worker.serves_all = serves_all;
+        let outcome = serve_to_the_end(&shared, worker, &mut handler);
         if !self.service.is_forked() {
             shared.command(Command::EndAll);
         }
@@ -144,6 +169,7 @@ impl Server {
             return Err(Error::new(ErrorKind::InvalidConfiguration, "serve_on needs at least one thread"));
         }
         let mut first = self.take_worker()?;
+        first.serves_all = !self.has_handed_out;
         let outcome = if first.has_ended() { Ok(()) } else { self.serve_side_by_side(threads, &mut first, &handler) };
         first.rest();
         self.worker = Some(first);
@@ -159,7 +185,8 @@ impl Server {
     {
         let shared = &self.service.shared;
         let mailboxes = shared.prepare(threads)?;
-        let others = self.workers(&mailboxes[1..threads])?;
+        let mut others = self.workers(&mailboxes[1..threads])?;
+        others.iter_mut().for_each(|worker| worker.serves_all = true);
         let serve = |worker: &mut CallWorker| {
             let outcome = serve_to_the_end(shared, worker, &mut |request: &mut Request| handler(request));
             if threads > 1 && shared.statistics.is_forked() {
@@ -262,7 +289,11 @@ impl Server {
     fn next(&mut self, deadline: Deadline) -> Result<Option<Request>> {
         let worker = self.worker()?;
         match worker.next(Until::Deadline(deadline))? {
-            Next::Request => Ok(Some(worker.take())),
+            Next::Request => {
+                let request = worker.take();
+                self.has_handed_out = true;
+                Ok(Some(request))
+            }
             Next::Nothing => Ok(None),
             Next::Shutdown => Err(Error::shutting_down()),
         }
@@ -620,7 +651,7 @@ impl ServerBuilder {
         let wait = self.options.wait;
         let launch = Launch { is_counting: self.is_counting, ..Launch::claim(name.as_ref(), self.options)? };
         let shared = ServiceShared::new(&launch)?;
-        Ok(Server { service: Service::start(shared, launch)?, wait, worker: None })
+        Ok(Server { service: Service::start(shared, launch)?, wait, worker: None, has_handed_out: false })
     }
 }
 

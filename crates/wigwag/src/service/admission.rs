@@ -54,7 +54,10 @@ impl ListenOptions {
         let form = self.contract.form;
         let is_trusted = trust == Trust::SameUser || faults::is(Fault::TrustedCarrier);
         let has_descriptors = self.descriptors && is_trusted && form.carries_descriptors();
-        Features::NONE.with(Features::DESCRIPTORS, has_descriptors).with(Features::BEGUN, form.can_be_followed())
+        Features::NONE
+            .with(Features::DESCRIPTORS, has_descriptors)
+            .with(Features::BEGUN, form.can_be_followed())
+            .with(Features::MOVED, form.can_be_followed())
     }
 }
 

@@ -24,10 +24,11 @@ use crate::service::launch::Launch;
 use crate::service::name_claim::{Aftermath, NameClaim};
 use crate::service::session::Session;
 use crate::service::shared::{Command, ServiceShared};
+use crate::service::takeover::{self, REPLACED};
 use crate::session::background::{PeerSocket, bury};
 use crate::session::descriptors::Drained;
 use crate::session::peer::Trust;
-use crate::session::protocol::{FromServer, Hello, Reason};
+use crate::session::protocol::{FromClient, FromServer, Hello, Reason};
 use crate::statistics::{ControlRecord, SessionEntry};
 use crate::sys::epoll::{Events, Interest, Poller, Ready};
 use crate::sys::memory;
@@ -62,16 +63,20 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
         last_id: 0,
         accept_again_at: None,
         name_state: NameState::Owned,
+        successor: None,
         is_inherited,
         is_told_of_privileges: false,
     };
     if is_inherited {
         control.refuse_early();
     }
+    // Whatever fails until the thread is there leaves the name to the server that had it before. So the thread says
+    // that it serves, and nothing after that can fail.
     std::thread::Builder::new()
         .name("wigwag-control".into())
         .spawn(move || {
             let _shutdown_on_panic = ShutdownOnPanic(Arc::clone(&control.shared), control.accept_queue.clone());
+            control.claim.iter_mut().for_each(NameClaim::keep);
             control.run();
         })
         .map_err(|error| {
@@ -113,6 +118,10 @@ const INBOX_PAUSE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a name that was lost, and that nobody has, is left alone before it is tried again.
 const NAME_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether an heir has the name, or is dead, if nothing is heard of it.
+const HEIR_PAUSE: Duration = Duration::from_secs(1);
+/// The same, once it has hung up without a word.
+const DEAD_HEIR_PAUSE: Duration = Duration::from_millis(10);
 /// The longest queue that an inherited listener can have had, unless net.core.somaxconn is far above its habit.
 const INHERITED_QUEUE: usize = 65_536;
 
@@ -137,6 +146,8 @@ struct ControlThread {
     reserve: Option<OwnedFd>,
     accept_again_at: Option<Instant>,
     name_state: NameState,
+    /// Another server, which takes the name over. Nobody is accepted meanwhile.
+    successor: Option<Successor>,
     /// Whether the listener is somebody else's, and goes on without this server.
     is_inherited: bool,
     is_told_of_privileges: bool,
@@ -154,6 +165,38 @@ enum NameState {
     RetryAt(Instant),
     /// Another server has it, or this process may not take it any more.
     Lost,
+}
+
+/// A server that was let take the name over, and has not said yet that it serves.
+struct Successor {
+    /// Of the handshake that it came by.
+    id: u64,
+    socket: PeerSocket,
+    /// Until when it may take the lock.
+    until: Instant,
+    /// When it is looked whether it has.
+    look_at: Instant,
+    /// It has hung up, and not said that it serves.
+    has_left: bool,
+}
+
+impl Successor {
+    /// Reads what it has said; whether it serves.
+    fn hear(&mut self) -> bool {
+        let mut buffer = [0u8; MESSAGE_MAX];
+        let received = match self.socket.receive(&mut buffer) {
+            Err(Errno::CONNRESET) => self.socket.receive(&mut buffer), // told once, before what it said last
+            other => other,
+        };
+        match received {
+            Err(Errno::AGAIN) => false,
+            Ok(received) if FromClient::decode(&buffer[..received.len]) == Ok(FromClient::Ready) => true,
+            _ => {
+                self.has_left = true;
+                false
+            }
+        }
+    }
 }
 
 /// A session that runs, and what tells of the end of its client's process.
@@ -199,7 +242,8 @@ impl ControlThread {
         };
         let handshake = self.handshakes.nearest_deadline().into_iter();
         let looks = self.look_at_inboxes.into_iter().chain(self.look_at_kept.map(|(at, _)| at));
-        handshake.chain(self.accept_again_at).chain(name_again).chain(looks).min()
+        let heir = self.successor.as_ref().map(|successor| successor.look_at.min(successor.until));
+        handshake.chain(self.accept_again_at).chain(name_again).chain(looks).chain(heir).min()
     }
 
     fn handle(&mut self, ready: Ready) {
@@ -209,6 +253,9 @@ impl ControlThread {
             KEY_LISTENER => self.accept(),
             KEY_BELL => {} // commands are looked at after every turn
             KEY_SOCKET if self.handshakes.contains(id) => self.advance(id),
+            KEY_SOCKET if self.successor.as_ref().is_some_and(|successor| successor.id == id) => {
+                self.look_after_successor();
+            }
             KEY_SOCKET if self.unread_welcomes.contains(id) => self.unread_welcomes.look_at(id, &self.poller),
             KEY_SOCKET => self.listen_to(id, ready.hung_up),
             KEY_SERVER_BELL => {
@@ -239,6 +286,9 @@ impl ControlThread {
     /// The files of the name may have been removed or replaced: takes it again if they were.
     #[cold]
     fn look_after_name(&mut self) {
+        if self.successor.is_some() {
+            return; // it is about to be another's
+        }
         let Some(claim) = &mut self.claim else { return };
         claim.watch().into_iter().for_each(|watch| self.poller.remove(watch)); // a child may hold it
         let after = claim.look_after();
@@ -271,6 +321,86 @@ impl ControlThread {
         }
     }
 
+    /// A server asks for the name, which is to be let go: see [`takeover`].
+    fn begin_to_hand_over(&mut self, id: u64, handshake: Handshake) {
+        let refusal = match &self.claim {
+            _ if handshake.peer.uid != self.own_uid => {
+                Some((Reason::Refused, format!("it is of user {}, and only that one's servers replace it", self.own_uid)))
+            }
+            _ if self.is_inherited => {
+                let why = "another program made its socket, such as systemd: that one starts the next server";
+                Some((Reason::Refused, why.to_owned()))
+            }
+            None => Some((Reason::Shutdown, SHUTTING_DOWN.to_owned())),
+            Some(_) if self.successor.is_some() => {
+                Some((Reason::Later, "another server takes it over just now".to_owned()))
+            }
+            Some(claim) if !claim.has_heir() => {
+                Some((Reason::Violation, "to replace a server takes the second byte of its lock file".to_owned()))
+            }
+            Some(_) => None,
+        };
+        if let Some((reason, why)) = refusal {
+            return self.turn_away(id, handshake, reason, &why);
+        }
+        if let Some(listener) = &self.listener {
+            self.poller.remove(listener);
+        }
+        self.accept_again_at = None;
+        self.claim.iter_mut().for_each(NameClaim::release);
+        let now = Instant::now();
+        let socket = handshake.socket;
+        let _ = socket::send(&socket, &FromServer::Bell.encode(), &[]); // it looks at the lock besides
+        let (until, look_at) = (now + takeover::PATIENCE, now + HEIR_PAUSE);
+        self.successor = Some(Successor { id, socket, until, look_at, has_left: false });
+    }
+
+    /// The successor has said something, or a moment has come: it serves, or will never, or is waited for.
+    #[cold]
+    fn look_after_successor(&mut self) {
+        let (Some(successor), Some(claim)) = (&mut self.successor, &mut self.claim) else { return };
+        let had_left = successor.has_left;
+        let serves = !had_left && successor.hear();
+        let is_late = successor.until <= Instant::now();
+        if successor.has_left && !had_left {
+            self.poller.remove(&successor.socket); // it would go on to tell of its end
+        }
+        successor.look_at = Instant::now() + if successor.has_left { DEAD_HEIR_PAUSE } else { HEIR_PAUSE };
+        let is_taken = claim.is_taken_over();
+        // One that dies hangs up before its lock is free, or after that. One that hangs up and keeps the lock has the
+        // name all the same.
+        if is_taken && (serves || successor.has_left && is_late) {
+            trace::handed_over(&claim.path());
+            self.forget_successor();
+            return self.shared.hand_over();
+        }
+        if is_taken {
+            successor.until = successor.until.max(successor.look_at); // so that it is not looked all the time
+            return;
+        }
+        if !(serves || successor.has_left || is_late) {
+            return;
+        }
+        let back = claim.take_back();
+        if matches!(back, Ok(false)) {
+            return; // it was faster
+        }
+        if matches!(back, Ok(true)) {
+            claim.announce(self.shared.statistics.memory()); // it may have told observers of itself
+        }
+        self.forget_successor();
+        if let Some(listener) = &self.listener {
+            let _ = self.poller.add(listener, KEY_LISTENER, Interest::Readable);
+        }
+        self.look_after_name(); // its socket may have been renamed over, or the lock file be another by now
+    }
+
+    fn forget_successor(&mut self) {
+        let Some(successor) = self.successor.take() else { return };
+        self.poller.remove(&successor.socket);
+        socket::hang_up(&successor.socket);
+    }
+
     /// Another socket has the name from now on. Clients that have connected to the former socket are let in all the
     /// same.
     fn listen_there(&mut self, listener: OwnedFd) {
@@ -290,14 +420,18 @@ impl ControlThread {
     /// asked to come again. It may hit some who came just now, and it ends while others connect without a pause.
     fn refuse_early(&mut self) {
         let Some(listener) = self.listener.take() else { return };
+        self.refuse_queued(&listener, "it has begun to listen only now: connect again");
+        self.listener = Some(listener);
+    }
+
+    fn refuse_queued(&mut self, listener: &OwnedFd, why: &str) {
         for _ in 0..INHERITED_QUEUE {
-            let next = PeerSocket::next_queued(&listener, &self.shared.background, &mut self.reserve);
+            let next = PeerSocket::next_queued(listener, &self.shared.background, &mut self.reserve);
             let Some(socket) = next else { break };
             let uid = socket::credentials(&socket).map_or(u32::MAX, |peer| peer.uid);
-            self.refuse(socket, uid, Reason::Later, "it has begun to listen only now: connect again");
+            self.refuse(socket, uid, Reason::Later, why);
         }
         self.reserve = self.reserve.take().or_else(spare_descriptor);
-        self.listener = Some(listener);
     }
 
     fn accept(&mut self) {
@@ -305,7 +439,7 @@ impl ControlThread {
             if self.shared.background.are_many() {
                 return self.pause_accepting();
             }
-            let Some(listener) = &self.listener else { return };
+            let Some(listener) = self.listener.as_ref().filter(|_| self.successor.is_none()) else { return };
             match socket::accept(listener) {
                 Ok(socket) => self.greet(PeerSocket::accepted(socket, &self.shared.background)),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
@@ -418,6 +552,7 @@ impl ControlThread {
                 Err((reason, why)) => self.turn_away(id, handshake, reason, &why),
             },
             Action::Establish(offer) => self.establish(id, handshake, offer),
+            Action::HandOver => self.begin_to_hand_over(id, handshake),
             Action::TurnAway(why) => self.turn_away(id, handshake, Reason::Violation, why),
         }
     }
@@ -452,7 +587,7 @@ impl ControlThread {
             return self.turn_away(id, handshake, Reason::Refused, &format!("the server {error}"));
         }
         if let Some(accept_queue) = self.accept_queue.clone() {
-            return self.hand_over(id, &accept_queue, handshake, offer);
+            return self.let_be_accepted(id, &accept_queue, handshake, offer);
         }
         if let Some(pidfd) = &offer.pidfd
             && let Err(error) = self.poller.add(pidfd, id * KEY_KINDS + KEY_PIDFD, Interest::Readable)
@@ -492,7 +627,7 @@ impl ControlThread {
 
     /// Hands a session to the queue of `accept`: its acceptor watches it from then on, and the control thread does no
     /// more.
-    fn hand_over(&mut self, id: u64, accept_queue: &AcceptQueue, handshake: Handshake, offer: Offer) {
+    fn let_be_accepted(&mut self, id: u64, accept_queue: &AcceptQueue, handshake: Handshake, offer: Offer) {
         self.poller.remove(&handshake.socket);
         let record = self.begin_session(id, &handshake, &offer);
         self.record().accepted.add(1);
@@ -543,7 +678,10 @@ impl ControlThread {
         if faults::is(Fault::LeakedMemory) {
             std::mem::forget(std::hint::black_box(vec![1u8; 4096]));
         }
-        let last_words = farewell.map(|(reason, why)| FromServer::Farewell(reason, why.to_owned()).encode());
+        let last_words = farewell.map(|(reason, why)| {
+            let is_known = reason != Reason::Moved || session.agreement.has_moved();
+            FromServer::Farewell(if is_known { reason } else { Reason::Shutdown }, why.to_owned()).encode()
+        });
         let socket = Arc::clone(&session.socket);
         self.wake(session.peer.uid, move || {
             if let Some(last_words) = last_words {
@@ -576,6 +714,9 @@ impl ControlThread {
             }
         }
         self.look_after_kept(now);
+        if self.successor.as_ref().is_some_and(|successor| successor.look_at.min(successor.until) <= now) {
+            self.look_after_successor();
+        }
         if self.look_at_inboxes.is_some_and(|at| at <= now) {
             self.look_after_inboxes(now);
         }
@@ -685,6 +826,9 @@ impl ControlThread {
             // and the queue is hung up on as closing would. The name has gone before. A child has no control thread,
             // and so never does this to its parent. An inherited one goes on: its queue is the next server's.
             if !self.is_inherited {
+                if self.shared.is_moved() {
+                    self.refuse_queued(&listener, REPLACED);
+                }
                 socket::hang_up(&listener);
                 while PeerSocket::next_queued(&listener, &self.shared.background, &mut self.reserve).is_some() {}
             }
@@ -695,9 +839,13 @@ impl ControlThread {
             self.handshakes.ids().into_iter().for_each(|id| self.advance(id));
             for id in self.handshakes.ids() {
                 if let Some(handshake) = self.handshakes.remove(id) {
-                    self.turn_away(id, handshake, Reason::Shutdown, SHUTTING_DOWN);
+                    match self.shared.is_moved() {
+                        true => self.turn_away(id, handshake, Reason::Later, REPLACED),
+                        false => self.turn_away(id, handshake, Reason::Shutdown, SHUTTING_DOWN),
+                    }
                 }
             }
+            self.forget_successor(); // if this server was told to end while one took its name
             self.accept_queue.iter().for_each(|accept_queue| accept_queue.close());
             self.shared.complete();
         }
@@ -707,7 +855,11 @@ impl ControlThread {
         self.stop_listening();
         let ids: Vec<u64> = self.sessions.keys().copied().collect();
         for id in ids {
-            self.end(id, Some((Reason::Shutdown, "the server shut down")));
+            let farewell = match self.shared.is_moved() {
+                true => (Reason::Moved, REPLACED),
+                false => (Reason::Shutdown, "the server shut down"),
+            };
+            self.end(id, Some(farewell));
         }
         self.shared.quota.close();
     }

@@ -37,6 +37,21 @@ impl ShutdownHandle {
     pub fn shutdown(&self) {
         self.shared.shut_down();
     }
+
+    /// As [`shutdown`](Self::shutdown), of a server whose successor is about to start: its clients are told that there
+    /// is one, and those that follow look for it. A server that is [replaced](crate::ListenOptions::replace) does so by
+    /// itself.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("over").path;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// server.shutdown_handle().hand_over();
+    /// server.serve(|_| ())?; // returns at once
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn hand_over(&self) {
+        self.shared.hand_over();
+    }
 }
 
 impl fmt::Debug for ShutdownHandle {

@@ -82,6 +82,8 @@ pub enum Action<O> {
     Offer(Hello),
     /// It has mapped the memory.
     Establish(O),
+    /// It is a server that takes the name over.
+    HandOver,
     /// It broke the protocol, and is told how.
     TurnAway(&'static str),
 }
@@ -101,6 +103,8 @@ fn action_for<O>(
         Ok(FromClient::Ready) => {
             offer.take_if(|_| is_welcome_read()).map_or(Action::TurnAway(OUT_OF_ORDER), Action::Establish)
         }
+        Ok(FromClient::Replace) if offer.is_none() => Action::HandOver,
+        Ok(FromClient::Replace) => Action::TurnAway(OUT_OF_ORDER),
         Err(why) => Action::TurnAway(why),
     }
 }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::options::ListenOptions;
 use crate::service::accept_queue::AcceptQueue;
 use crate::service::name_claim::NameClaim;
+use crate::service::takeover;
 use crate::session::name::ServiceName;
 
 /// A name that is taken, and what is to be done under it.
@@ -28,9 +29,10 @@ impl Launch {
         options.check()?;
         let place = ServiceName::find(name)?;
         // Taken out: the claim has a copy, and the socket shall have no other when the server closes that.
-        let claim = match options.listener.take() {
-            Some(listener) => place.claim_for(&listener)?,
-            None => place.claim(&options.access)?,
+        let claim = match (options.listener.take(), options.replace) {
+            (Some(listener), _) => place.claim_for(&listener)?,
+            (None, Some(timeout)) => takeover::take_over(&place, &options.access, timeout)?,
+            (None, None) => place.claim(&options.access)?,
         };
         Ok(Launch { claim, options, is_counting: true, accept_queue: None })
     }

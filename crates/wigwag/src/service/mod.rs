@@ -17,5 +17,6 @@ pub mod service;
 pub mod session;
 pub mod settings;
 pub mod shared;
+pub mod takeover;
 pub mod wake_flag;
 pub mod worker;

@@ -5,6 +5,7 @@
 //! another server has it by then, that is told, and there are never two in silence.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use crate::error::{Error, ErrorKind, Result, shown};
 use crate::faults::{self, Fault};
 use crate::options::{Access, InheritedListener};
 use crate::session::name::{Hint, ServiceName};
+use crate::session::protocol::FromClient;
 use crate::sys::directory::{self, Directory, Found, Identity};
 use crate::sys::fork::ForkGuard;
 use crate::sys::inotify::NameWatch;
-use crate::sys::owner_lock::OwnerLock;
+use crate::sys::owner_lock::{HeirLock, OwnerLock};
 use crate::sys::process;
 use crate::sys::socket::{self, Listener};
 use crate::trace;
@@ -41,7 +43,26 @@ pub struct NameClaim {
     /// Whether the socket is somebody else's, and so is neither made again nor removed.
     is_inherited: bool,
     is_given_back: bool,
+    /// The server that had the name, until this one is sure to have it.
+    predecessor: Option<Predecessor>,
+    /// In a takeover by another server: the lock file whose lock was let go.
+    released: Option<Identity>,
     fork: ForkGuard,
+}
+
+/// The server from which a name was taken over: it has the name back if its heir's lock goes before this does.
+#[derive(Debug)]
+pub struct Predecessor {
+    /// Where it hears that this server serves, or that it will not.
+    pub connection: OwnedFd,
+    /// Keeps others from taking the name over meanwhile.
+    pub _heir: HeirLock,
+}
+
+impl Drop for Predecessor {
+    fn drop(&mut self) {
+        socket::hang_up(&self.connection); // a forked child may hold it, too
+    }
 }
 
 /// What became of a name.
@@ -76,8 +97,8 @@ impl NameClaim {
     fn take(place: &ServiceName, access: &Access) -> Result<NameClaim> {
         let directory = place.own_directory()?;
         let lock = take_lock(place, &directory)?;
-        let mode = if access.admits_other_users() { 0o666 } else { 0o600 };
-        let watch = NameWatch::new(); // before the socket: see there
+        let mode = mode_for(access);
+        let watch = new_watch();
         let bound = place.check_elsewhere().and_then(|()| bind(place, &directory, &lock, mode));
         let (socket, bound) = match bound {
             Ok(bound) => bound,
@@ -99,8 +120,75 @@ impl NameClaim {
             watch,
             is_inherited: false,
             is_given_back: false,
+            predecessor: None,
+            released: None,
             fork: ForkGuard::new(),
         })
+    }
+
+    /// Of a socket that has just been renamed to the name of another server's, under a lock that was that one's.
+    #[expect(clippy::too_many_arguments, reason = "each is a field")]
+    pub fn succeeding(
+        place: &ServiceName,
+        directory: Directory,
+        socket: OwnedFd,
+        bound: Identity,
+        mode: u32,
+        lock: OwnerLock,
+        watch: rustix::io::Result<NameWatch>,
+        predecessor: Predecessor,
+    ) -> NameClaim {
+        let watch = begin(watch, place, &directory);
+        NameClaim {
+            place: place.clone(),
+            home: directory.real_path(),
+            directory,
+            socket: Some(socket),
+            bound,
+            mode,
+            user: own_user(),
+            lock: Some(lock),
+            watch,
+            is_inherited: false,
+            is_given_back: false,
+            predecessor: Some(predecessor),
+            released: None,
+            fork: ForkGuard::new(),
+        }
+    }
+
+    /// This process serves under the name from here on: the one from which it was taken over may end.
+    pub fn keep(&mut self) {
+        let Some(predecessor) = self.predecessor.take() else { return };
+        let _ = socket::send(&predecessor.connection, &FromClient::Ready.encode(), &[]); // it may be dead by now
+    }
+
+    /// Whether a server is about to take the name over.
+    pub fn has_heir(&self) -> bool {
+        OwnerLock::has_heir(&self.directory, self.place.lock())
+    }
+
+    /// Lets the lock go, for an heir to take it.
+    pub fn release(&mut self) {
+        self.released = self.lock.take().map(|lock| lock.identity());
+    }
+
+    /// Takes the lock back, unless another server has it: whether it is this one's.
+    ///
+    /// # Errors
+    /// The lock file cannot be had, or was replaced.
+    pub fn take_back(&mut self) -> Result<bool> {
+        let Some(identity) = self.released else { return Ok(true) };
+        self.lock = OwnerLock::retake(&self.directory, self.place.lock(), identity)?;
+        if self.lock.is_some() {
+            self.released = None;
+        }
+        Ok(self.lock.is_some())
+    }
+
+    /// Whether another server has taken the lock since it was released.
+    pub fn is_taken_over(&self) -> bool {
+        self.released.is_some() && OwnerLock::has_holder(&self.directory, self.place.lock())
     }
 
     fn inherit(place: &ServiceName, listener: &InheritedListener) -> Result<NameClaim> {
@@ -154,6 +242,8 @@ impl NameClaim {
             watch: None,
             is_inherited: true,
             is_given_back: false,
+            predecessor: None,
+            released: None,
             fork: ForkGuard::new(),
         })
     }
@@ -174,6 +264,11 @@ impl NameClaim {
     fn remove(&mut self) -> Result<()> {
         if self.fork.is_forked() || std::mem::replace(&mut self.is_given_back, true) {
             return Ok(()); // in a child the name is still the parent's
+        }
+        if let Some(predecessor) = self.predecessor.take() {
+            self.lock = None; // in this order: the predecessor looks when it is hung up on, and has the name back
+            drop(predecessor);
+            return Ok(());
         }
         let Some(error) = self.remove_own().into_iter().next() else { return Ok(()) };
         trace::name_stays(&self.path(), self.former_user(), &error);
@@ -371,22 +466,42 @@ fn bind(place: &ServiceName, directory: &Directory, lock: &OwnerLock, mode: u32)
         }
         Found::Other => return Err(place.bad_path("is there and is not a socket; remove it or take another name")),
     }
+    bind_at(place, directory, place.socket(), mode)
+}
+
+/// The users whom a socket of that mode lets connect are let in, or told that they are not.
+pub fn mode_for(access: &Access) -> u32 {
+    if access.admits_other_users() { 0o666 } else { 0o600 }
+}
+
+/// A watch for a name, made before its socket is: see [`crate::sys::inotify`].
+pub fn new_watch() -> rustix::io::Result<NameWatch> {
+    NameWatch::new()
+}
+
+/// Binds a socket where nothing is.
+pub fn bind_at(
+    place: &ServiceName,
+    directory: &Directory,
+    name: &OsStr,
+    mode: u32,
+) -> Result<(OwnedFd, Identity)> {
     let socket = socket::new_socket()?;
     // Before it listens: each connection has it from its listener. An older kernel cannot.
     let _ = socket::refuse_descriptors(&socket);
-    match socket::bind_to(&socket, &directory.address_for_all(place.socket())?) {
+    match socket::bind_to(&socket, &directory.address_for_all(name)?) {
         Ok(()) => {}
         Err(Errno::ADDRINUSE) => return Err(place.taken(&place.path())),
         Err(error) => {
-            return Err(directory.failed(format_args!("bind a socket at {}", shown(&place.path())), error));
+            return Err(directory.failed(format_args!("bind a socket at {}", shown(&directory.path_of(name))), error));
         }
     }
     // The directory lets nobody else in to race with this; the credentials of each client are checked besides.
-    if let Err(error) = directory.set_mode(place.socket(), mode) {
-        directory.remove(place.socket());
+    if let Err(error) = directory.set_mode(name, mode) {
+        directory.remove(name);
         return Err(error);
     }
-    match directory.identity(place.socket())? {
+    match directory.identity(name)? {
         Some(bound) => Ok((socket, bound)),
         None => Err(place.bad_path("was not made where it should be: its directory was moved just now; try again")),
     }

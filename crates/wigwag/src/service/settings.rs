@@ -133,6 +133,17 @@ macro_rules! listen_settings {
             self
         }
 
+        /// Takes the name over from the server that has it, which may take so long to let it go:
+        /// [`ListenOptions::replace`] says more.
+        ///
+        /// ```
+        #[doc = concat!("let builder = ", $builder, ".replace(std::time::Duration::from_secs(5));")]
+        /// ```
+        pub fn replace(mut self, timeout: Duration) -> Self {
+            self.options = self.options.replace(timeout);
+            self
+        }
+
         /// Lets another user in. What it writes is copied before this program sees it; [`Access`] and SECURITY.md say
         /// more.
         ///

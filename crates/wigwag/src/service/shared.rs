@@ -27,6 +27,8 @@ pub struct ServiceShared {
     threads: Mutex<Vec<ServingThread>>,
     /// Set once, by a shutdown: the control thread makes no new session from then on.
     shutdown: AtomicBool,
+    /// Set before `shutdown`, if another server has the name from then on or is to have it.
+    is_moved: AtomicBool,
     /// Set once, by the control thread: there will be no new session, so the serving threads finish what they have.
     is_complete: AtomicBool,
     commands: Mutex<Vec<Command>>,
@@ -167,6 +169,7 @@ impl ServiceShared {
         Ok(Arc::new(ServiceShared {
             threads: Mutex::new(vec![ServingThread { mailbox: Mailbox::new(statistics.thread(0))?, sessions: 0 }]),
             shutdown: AtomicBool::new(false),
+            is_moved: AtomicBool::new(false),
             is_complete: AtomicBool::new(false),
             commands: Mutex::default(),
             name_stays: Mutex::default(),
@@ -318,6 +321,21 @@ impl ServiceShared {
         // Release, partner: `is_shutting_down`.
         self.shutdown.store(true, Ordering::Release);
         self.bell.ring();
+    }
+
+    /// The same for a server that has a successor, or is to have one: its clients are told so.
+    pub fn hand_over(&self) {
+        if self.fork.is_forked() {
+            return;
+        }
+        // Relaxed: `shut_down` is a release, and whoever looks has seen that.
+        self.is_moved.store(true, Ordering::Relaxed);
+        self.shut_down();
+    }
+
+    /// Whether the end is that of a server with a successor.
+    pub fn is_moved(&self) -> bool {
+        self.is_moved.load(Ordering::Relaxed) // as above
     }
 
     /// Why the name could not be given back, if it could not: the control thread, before [`ServiceShared::complete`].

@@ -127,6 +127,8 @@ pub struct Worker<I> {
     stocks: VecDeque<Stock>,
     /// An error that came when something had been found already: told at the next call.
     untold: Option<Error>,
+    /// Whether this thread answers what it takes before it takes the next: at its end it owes no answer.
+    pub serves_all: bool,
 }
 
 impl<I: Intake> Worker<I> {
@@ -167,6 +169,7 @@ impl<I: Intake> Worker<I> {
             phase: Phase::Serving,
             stocks: VecDeque::new(),
             untold: None,
+            serves_all: false,
         })
     }
 

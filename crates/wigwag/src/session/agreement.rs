@@ -168,6 +168,11 @@ impl Agreement {
         self.features.has(Features::BEGUN)
     }
 
+    /// Whether a farewell may say that there is a successor.
+    pub fn has_moved(self) -> bool {
+        self.features.has(Features::MOVED)
+    }
+
     /// Whether the times of rings are written and read.
     pub fn has_ring_times(self) -> bool {
         (self.protocol.has_ring_times() || faults::is(Fault::MixedVersions)) && self.has_same_clock

@@ -335,7 +335,10 @@ impl ClientHandshake {
             }
             Err(Errno::CONNREFUSED | Errno::NOENT) => {
                 self.is_refused = true;
-                return Err(place.not_running("a server that is gone left it; the next one replaces it").into());
+                let error = place.not_running("a server that is gone left it; the next one replaces it");
+                // A server that is being replaced ends its socket a moment after the next one's has its name.
+                let may_have_been_replaced = self.lost.is_none() && !place.is_left_over(self.server_uid);
+                return Err(if may_have_been_replaced { Stop::Lost(error) } else { Stop::Error(error) });
             }
             Err(Errno::PROTOTYPE) => {
                 return Err(place.bad_path("is a socket of another kind, not a Wigwag server's").into());

@@ -190,6 +190,13 @@ impl ServiceName {
         &self.lock
     }
 
+    /// The name of the socket of an heir, until it takes the name over.
+    pub fn heirs_socket(&self) -> OsString {
+        let mut name = self.socket.clone();
+        name.push("~");
+        name
+    }
+
     /// The socket's name in the directory.
     pub fn socket(&self) -> &OsStr {
         &self.socket

@@ -10,6 +10,10 @@
 //!           <--- BELL                        to clients of other users, instead of an eventfd
 //!   DESCRIPTORS                         ---> with descriptors for a request, where that was agreed on
 //!           <--- DESCRIPTORS                 with descriptors for a reply, likewise
+//!
+//!   heir
+//!   REPLACE                             ---> lets the name go and accepts nobody
+//!           <--- BELL                        then                                              or   REFUSAL reason
 //! ```
 //!
 //! Integers are little-endian. The first byte is the kind. Every length is checked before it is used; what does not
@@ -20,7 +24,7 @@ use crate::error::beginning_of;
 use crate::form::Form;
 use crate::session::agreement::{Agreement, ClockReading, Features, PROTOCOL_VERSION, Protocol};
 
-/// The first four bytes of a HELLO: a program that connects by mistake is told apart at once.
+/// Four bytes in a HELLO and a REPLACE: a program that connects by mistake is told apart at once.
 const HELLO_MAGIC: u32 = u32::from_le_bytes(*b"WWHI");
 /// In a HELLO: whatever the server states.
 pub const SERVERS_CHOICE: u32 = u32::MAX;
@@ -252,6 +256,8 @@ pub enum FromClient {
     Hello(Hello),
     /// Has mapped the memory.
     Ready,
+    /// Is a server that is about to take the name over.
+    Replace,
 }
 
 const KIND_HELLO: u8 = 1;
@@ -261,12 +267,14 @@ const KIND_REFUSAL: u8 = 4;
 const KIND_FAREWELL: u8 = 5;
 const KIND_BELL: u8 = 6;
 const KIND_DESCRIPTORS: u8 = 7;
+const KIND_REPLACE: u8 = 8;
 
 impl FromClient {
     /// The bytes of the message.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             FromClient::Ready => vec![KIND_READY],
+            FromClient::Replace => [&[KIND_REPLACE], &HELLO_MAGIC.to_le_bytes()[..]].concat(),
             FromClient::Hello(hello) => {
                 let mut out = vec![KIND_HELLO];
                 out.extend(HELLO_MAGIC.to_le_bytes());
@@ -300,6 +308,7 @@ impl FromClient {
         let mut reader = Reader(bytes);
         let message = match reader.u8()? {
             KIND_READY => FromClient::Ready,
+            KIND_REPLACE if reader.u32()? == HELLO_MAGIC => FromClient::Replace,
             KIND_HELLO => {
                 if reader.u32()? != HELLO_MAGIC {
                     return Err("the greeting is not Wigwag's");
@@ -510,7 +519,7 @@ mod tests {
     #[test]
     fn messages_survive_the_journey() {
         for protocol in BOTH {
-            for message in [FromClient::Hello(hello(protocol)), FromClient::Ready] {
+            for message in [FromClient::Hello(hello(protocol)), FromClient::Ready, FromClient::Replace] {
                 assert_eq!(FromClient::decode(&message.encode()), Ok(message));
             }
             for message in from_server(protocol) {
@@ -718,6 +727,10 @@ mod tests {
             assert_eq!(longer, if protocol.is_lenient() { Ok(message) } else { Err("the message is too long") });
         }
         assert!(FromClient::decode(&[KIND_READY, 0]).is_err());
+        let replace = FromClient::Replace.encode();
+        for wrong in [&replace[..4], &[&replace[..], b"?"].concat(), b"\x08WWHJ"] {
+            assert!(FromClient::decode(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

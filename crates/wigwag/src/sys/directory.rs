@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{
     Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, accessat, chmodat, fchmod, flock, fstat,
-    mkdirat, openat, readlinkat, statat, unlinkat,
+    mkdirat, openat, readlinkat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
@@ -271,6 +271,12 @@ impl Directory {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.failed(format_args!("remove {}", shown(&self.path.join(name))), error)),
         }
+    }
+
+    /// Gives a file another name in it, in the place of what has that name: who looks finds one of the two at any time.
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> Result<()> {
+        renameat(&self.fd, from, &self.fd, to)
+            .map_err(|error| self.failed(format_args!("rename {}", shown(&self.path.join(from))), error))
     }
 
     /// Sets the permission bits of `name`.

@@ -8,7 +8,8 @@
 //! | 1 | a server that is about to take it over from that one |
 //!
 //! A server that takes a name without a takeover takes both bytes in one step, and gives the second one back: it cannot
-//! come between two servers of which one takes over from the other.
+//! come between two servers of which one takes over from the other. In a takeover the heir takes byte 1, the holder lets
+//! byte 0 go, the heir takes that and lets byte 1 go. Until the heir has byte 0, the former holder can take it back.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,22 +39,93 @@ pub struct OwnerLock {
     _keeper: Keeper,
 }
 
-/// What keeps the open file description that has the lock.
+/// What keeps the open file description that has a byte.
 #[derive(Debug)]
 enum Keeper {
     Mapping {
         _mapping: Mapping,
     },
     /// Where a file cannot be mapped. Children inherit it.
-    File(OwnedFd),
+    File(OwnedFd, u32),
+}
+
+impl Keeper {
+    /// Of this file, through which the byte was taken. In this order, the lock is on no descriptor any more before
+    /// anything else happens: what is forked from here on does not have it.
+    fn of(file: OwnedFd, byte: u32) -> Keeper {
+        match Mapping::to_keep(&file) {
+            Ok(mapping) => Keeper::Mapping { _mapping: mapping },
+            Err(_) => Keeper::File(file, byte),
+        }
+    }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Keeper::File(file) = self {
-            record_lock::give_up(file, HOLDER as u16); // a child may have the description, too
+        if let Keeper::File(file, byte) = self {
+            record_lock::give_up(file, *byte as u16); // a child may have the description, too
         }
     }
+}
+
+/// The place of the server that is about to take a name over: there is one.
+#[derive(Debug)]
+pub struct HeirLock {
+    name: OsString,
+    identity: Identity,
+    _keeper: Keeper,
+}
+
+impl HeirLock {
+    /// Takes the place without waiting; `None` when another has it, or there is no such file by now.
+    ///
+    /// # Errors
+    /// The file cannot be opened or locked.
+    pub fn try_take(directory: &Directory, name: &OsStr) -> Result<Option<HeirLock>> {
+        let taken = take_byte(directory, name, HEIR)?;
+        Ok(taken.map(|(identity, keeper)| HeirLock { name: name.to_owned(), identity, _keeper: keeper }))
+    }
+
+    /// Takes the name itself, if its holder has let it go or is dead; `None` while it has it.
+    ///
+    /// # Errors
+    /// The file cannot be opened or locked, or is not the one any more of which this is the heir.
+    pub fn try_succeed(&self, directory: &Directory) -> Result<Option<OwnerLock>> {
+        OwnerLock::retake(directory, &self.name, self.identity)
+    }
+}
+
+/// Takes one byte of the file of that name.
+fn take_byte(directory: &Directory, name: &OsStr, byte: u32) -> Result<Option<(Identity, Keeper)>> {
+    if directory.identity(name)?.is_none() {
+        return Ok(None);
+    }
+    let file = directory.open_for_writing(name)?;
+    match record_lock::take(&file, byte as u16) {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) => return Err(failed_to_lock(directory, name, error)),
+    }
+    let identity = identity_of(&file)?;
+    let keeper = Keeper::of(file, byte);
+    Ok((directory.identity(name)? == Some(identity)).then_some((identity, keeper)))
+}
+
+#[cold]
+fn replaced(directory: &Directory, name: &OsStr) -> Error {
+    let path = shown(&directory.path_of(name));
+    Error::new(ErrorKind::NameTaken, format!("the lock file {path} was removed or replaced during a takeover"))
+}
+
+#[cold]
+fn failed_to_lock(directory: &Directory, name: &OsStr, error: Errno) -> Error {
+    directory.failed(
+        format_args!(
+            "lock the name {} (F_OFD_SETLK, Linux 3.15: may a sandbox, or the file system, lack it?)",
+            shown(&directory.path_of(name))
+        ),
+        error,
+    )
 }
 
 impl OwnerLock {
@@ -62,15 +134,6 @@ impl OwnerLock {
     /// The holder removes the file when it leaves, so the file that was locked may not be the one that has the name any
     /// more: then it is tried again.
     pub fn try_take(directory: &Directory, name: &OsStr) -> Result<Option<OwnerLock>> {
-        let failed = |error: Errno| {
-            directory.failed(
-                format_args!(
-                    "lock the name {} (F_OFD_SETLK, Linux 3.15: may a sandbox, or the file system, lack it?)",
-                    shown(&directory.path_of(name))
-                ),
-                error,
-            )
-        };
         loop {
             let (file, is_new) = directory.make_file(name)?;
             match record_lock::take_all(&file, ALL) {
@@ -80,23 +143,45 @@ impl OwnerLock {
                     if is_new {
                         directory.remove(name); // nobody can have locked it here
                     }
-                    return Err(failed(error));
+                    return Err(failed_to_lock(directory, name, error));
                 }
             }
             let identity = identity_of(&file)?;
             if directory.identity(name)? != Some(identity) {
                 continue;
             }
-            // In this order, the lock is on no descriptor any more before anything else happens: what is forked from
-            // here on does not have it.
-            let mapping = Mapping::to_keep(&file);
             record_lock::give_up(&file, HEIR as u16);
-            let keeper = match mapping {
-                Ok(mapping) => Keeper::Mapping { _mapping: mapping },
-                Err(_) => Keeper::File(file),
-            };
+            let keeper = Keeper::of(file, HOLDER);
             return Ok(Some(OwnerLock { name: name.to_owned(), identity, is_new, _keeper: keeper }));
         }
+    }
+
+    /// Takes the name of that very lock file, in a takeover: the heir, or the former holder that takes it back. `None`
+    /// while another has it.
+    ///
+    /// # Errors
+    /// The file cannot be opened or locked, or the name is another file's by now.
+    pub fn retake(directory: &Directory, name: &OsStr, of: Identity) -> Result<Option<OwnerLock>> {
+        let Some((identity, keeper)) = take_byte(directory, name, HOLDER)? else {
+            return match directory.identity(name)? {
+                Some(there) if there == of => Ok(None),
+                _ => Err(replaced(directory, name)),
+            };
+        };
+        match identity == of {
+            true => Ok(Some(OwnerLock { name: name.to_owned(), identity, is_new: false, _keeper: keeper })),
+            false => Err(replaced(directory, name)),
+        }
+    }
+
+    /// Whether somebody is about to take the name over.
+    pub fn has_heir(directory: &Directory, name: &OsStr) -> bool {
+        directory.open_for_writing(name).is_ok_and(|file| record_lock::is_taken(file, HEIR..HEIR + 1))
+    }
+
+    /// Whether somebody has the name itself.
+    pub fn has_holder(directory: &Directory, name: &OsStr) -> bool {
+        directory.open_for_writing(name).is_ok_and(|file| record_lock::is_taken(file, HOLDER..HOLDER + 1))
     }
 
     /// Whether the lock file was there before: some server had the name, and did not remove it.
@@ -208,6 +293,35 @@ mod tests {
         assert!(take(&directory).is_none() && is_held(&directory));
         drop(heir);
         assert!(take(&directory).is_some());
+    }
+
+    #[test]
+    fn a_name_passes_from_its_holder_to_its_heir_and_back() {
+        let _guard = no_process_starts();
+        let (ground, directory) = ground();
+        let heir_of = || HeirLock::try_take(&directory, OsStr::new("lock")).unwrap();
+        assert!(heir_of().is_none(), "nobody has the name");
+        let held = take(&directory).unwrap();
+        let identity = held.identity();
+        let has_heir = || OwnerLock::has_heir(&directory, OsStr::new("lock"));
+        assert!(!has_heir());
+        let heir = heir_of().unwrap();
+        assert!(heir_of().is_none() && has_heir(), "there is one heir");
+        assert!(heir.try_succeed(&directory).unwrap().is_none(), "the name is still held");
+        drop(held);
+        assert!(take(&directory).is_none() && is_held(&directory), "a newcomer does not come between them");
+        let retake = || OwnerLock::retake(&directory, OsStr::new("lock"), identity).unwrap();
+        let back = retake().unwrap();
+        assert!(heir.try_succeed(&directory).unwrap().is_none(), "it was taken back");
+        drop(back);
+        let next = heir.try_succeed(&directory).unwrap().unwrap();
+        assert!(retake().is_none() && next.identity() == identity && next.has_name(&directory).unwrap());
+        drop(heir);
+        assert!(!has_heir() && is_held(&directory) && take(&directory).is_none());
+        std::fs::remove_file(ground.path().join("lock")).unwrap();
+        std::fs::write(ground.path().join("lock"), "another's").unwrap();
+        let error = OwnerLock::retake(&directory, OsStr::new("lock"), identity).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NameTaken);
     }
 
     #[test]

@@ -95,6 +95,9 @@ fn rest_of_version_2(layout_min: u32, required: u64) -> Vec<u8> {
     rest
 }
 
+/// The features that a server of bytes without descriptors has: `BEGUN`.
+const SERVED: u64 = 1 << 1;
+
 /// Clients that announce other versions, with HELLOs as those may look. Returns how many.
 fn clients_of_other_versions(found: &mut Findings) -> usize {
     let ground = Ground::new();
@@ -122,7 +125,8 @@ fn clients_of_other_versions(found: &mut Findings) -> usize {
             format!("protocols {low} to {high}: not welcomed in version {version}, but {:02x?} {end:?}", answer.bytes)
         });
         if low == 2 {
-            let golden = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            // Layout 2, another clock, and of all features those that this server has.
+            let golden = [[2, 0, 0, 0, 0, 0, 0, 0], SERVED.to_le_bytes()].concat();
             count += found.golden("WELCOME to a client of another clock", &answer.bytes[20..], &golden);
         }
     }
@@ -156,7 +160,13 @@ fn clients_of_other_versions(found: &mut Findings) -> usize {
             });
         }
     }
-    for bit in [0, 1, 2, 40] {
+    for bit in (0..64).filter(|bit| SERVED & 1 << bit != 0) {
+        let answer = ask([hello_of(2, 2, 2), rest_of_version_2(2, 1 << bit)].concat());
+        count += found.check(answer.bytes.starts_with(&[3]), || {
+            format!("a client that requires feature {bit}: {:?}", answer.end())
+        });
+    }
+    for bit in [0, 2, 3, 40, 63] {
         let why = ask([hello_of(2, 2, 2), rest_of_version_2(2, 1 << bit)].concat()).end();
         let is_named = why.as_ref().is_some_and(|(reason, why)| {
             *reason == wire::VERSION && why.contains(&format!("requires the features {bit},"))

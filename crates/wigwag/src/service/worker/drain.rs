@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use crate::faults::{self, Fault};
 use crate::service::intake::Intake;
+use crate::service::takeover::REPLACED;
 use crate::service::worker::Worker;
 use crate::session::protocol::Reason;
 
@@ -127,8 +128,13 @@ impl<I: Intake> Worker<I> {
         self.reopened = None;
         self.untold = None;
         self.index_of.clear();
+        // A server with a successor tells its clients at once, whatever other threads still do, that they go on there.
+        let has_successor = self.serves_all && self.shared.is_moved();
         for entry in self.entries.drain(..).flatten() {
-            entry.close();
+            entry.close(); // before the farewell, as clients learn by it what nobody has taken
+            if has_successor {
+                entry.session.end(Reason::Moved, REPLACED.to_owned());
+            }
         }
     }
 
