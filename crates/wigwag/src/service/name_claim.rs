@@ -186,6 +186,12 @@ impl NameClaim {
         Ok(self.lock.is_some())
     }
 
+    /// Another server has the name: nothing of it is this one's any more, and so nothing is removed.
+    pub fn give_up(&mut self) {
+        self.released = None;
+        self.is_given_back = true;
+    }
+
     /// Whether another server has taken the lock since it was released.
     pub fn is_taken_over(&self) -> bool {
         self.released.is_some() && OwnerLock::has_holder(&self.directory, self.place.lock())
@@ -270,6 +276,10 @@ impl NameClaim {
             drop(predecessor);
             return Ok(());
         }
+        // While another server takes the name over, nothing is removed but under the lock: it may be that one's by now.
+        if !self.take_back().unwrap_or(false) {
+            return Ok(());
+        }
         let Some(error) = self.remove_own().into_iter().next() else { return Ok(()) };
         trace::name_stays(&self.path(), self.former_user(), &error);
         let whose = match self.former_user() {
@@ -346,7 +356,7 @@ impl NameClaim {
     #[cold]
     pub fn look_after(&mut self) -> Result<Aftermath> {
         self.watch.iter().for_each(NameWatch::clear);
-        if self.is_inherited || self.is_whole()? || faults::is(Fault::ForsakenName) {
+        if self.is_inherited || self.is_given_back || self.is_whole()? || faults::is(Fault::ForsakenName) {
             return Ok(Aftermath::Kept);
         }
         self.take_again()

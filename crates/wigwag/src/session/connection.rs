@@ -721,7 +721,9 @@ impl Connection {
         let SocketEvents { ended, has_more, .. } = SocketEvents::read(socket, poller, server, inbox);
         if let Some(how) = ended {
             // With more to be read it may be this side that gives up.
-            let is_dismissal = matches!(how, CloseReason::Farewell(Reason::Shutdown | Reason::Moved, _)) && !has_more;
+            // `Later` comes to who has just said READY: no thread was told of the session.
+            let last_word = matches!(how, CloseReason::Farewell(Reason::Shutdown | Reason::Moved | Reason::Later, _));
+            let is_dismissal = last_word && !has_more;
             self.is_dismissed.set(self.is_dismissed.get() || is_dismissal);
             self.end(how);
         }

@@ -139,9 +139,18 @@ impl Directory {
 
     /// Opens the file `name`, which is there, to be read and written.
     pub fn open_for_writing(&self, name: &OsStr) -> Result<OwnedFd> {
+        let missing = || self.failed(format_args!("open {}", shown(&self.path_of(name))), Errno::NOENT);
+        self.try_open_for_writing(name)?.ok_or_else(missing)
+    }
+
+    /// The same; `None` if it is not there.
+    pub fn try_open_for_writing(&self, name: &OsStr) -> Result<Option<OwnedFd>> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        openat(&self.fd, name, flags, Mode::empty())
-            .map_err(|error| self.failed(format_args!("open {}", shown(&self.path_of(name))), error))
+        match openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.failed(format_args!("open {}", shown(&self.path_of(name))), error)),
+        }
     }
 
     fn link(&self) -> Option<PathBuf> {

@@ -95,12 +95,15 @@ impl HeirLock {
     }
 }
 
-/// Takes one byte of the file of that name.
+/// Whether somebody has that byte of the file of that name.
+fn is_taken(directory: &Directory, name: &OsStr, byte: u32) -> bool {
+    let file = directory.try_open_for_writing(name).ok().flatten();
+    file.is_some_and(|file| record_lock::is_taken(file, byte..byte + 1))
+}
+
+/// Takes one byte of the file of that name; `None` if another has it, or there is no such file.
 fn take_byte(directory: &Directory, name: &OsStr, byte: u32) -> Result<Option<(Identity, Keeper)>> {
-    if directory.identity(name)?.is_none() {
-        return Ok(None);
-    }
-    let file = directory.open_for_writing(name)?;
+    let Some(file) = directory.try_open_for_writing(name)? else { return Ok(None) };
     match record_lock::take(&file, byte as u16) {
         Ok(true) => {}
         Ok(false) => return Ok(None),
@@ -176,12 +179,12 @@ impl OwnerLock {
 
     /// Whether somebody is about to take the name over.
     pub fn has_heir(directory: &Directory, name: &OsStr) -> bool {
-        directory.open_for_writing(name).is_ok_and(|file| record_lock::is_taken(file, HEIR..HEIR + 1))
+        is_taken(directory, name, HEIR)
     }
 
     /// Whether somebody has the name itself.
     pub fn has_holder(directory: &Directory, name: &OsStr) -> bool {
-        directory.open_for_writing(name).is_ok_and(|file| record_lock::is_taken(file, HOLDER..HOLDER + 1))
+        is_taken(directory, name, HOLDER)
     }
 
     /// Whether the lock file was there before: some server had the name, and did not remove it.
