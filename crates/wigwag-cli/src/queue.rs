@@ -126,7 +126,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if let Some(slots) = *slots {
                 builder = builder.slots(slots);
             }
-            if let Some(timeout) = replacing.timeout {
+            if let Some(timeout) = replacing.replace {
                 builder = builder.replace(timeout);
             }
             if let Some(listener) = inherited {

@@ -25,7 +25,7 @@ Examples:
   wigwag serve thumbs --exec 'convert - -scale 64 -' --timeout 10 --threads 2
   wigwag serve /srv/shout.sock --do upper --allow-group users
   wigwag serve ./here.sock --do echo    # a path instead of a name
-  wigwag serve shout --do upper --replace   # in the place of the one that runs; nobody is turned away
+  wigwag serve shout --do upper --replace   # in the place of the one that runs
 
 SIGTERM and Ctrl-C end it: calls under way are still answered, and the exit code is 0. A second one \
 ends it at once, and the commands that still run. What was ignored when it began, as by nohup, stays ignored.
@@ -149,7 +149,7 @@ fn builder(args: &Args) -> wigwag::ServerBuilder {
     if let Some(capacity) = args.capacity {
         builder = builder.capacity(capacity);
     }
-    if let Some(timeout) = args.replacing.timeout {
+    if let Some(timeout) = args.replacing.replace {
         builder = builder.replace(timeout);
     }
     builder

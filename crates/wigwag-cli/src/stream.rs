@@ -141,7 +141,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if let Some(bytes) = end.ring {
                 builder = builder.ring_bytes(bytes);
             }
-            if let Some(timeout) = replacing.timeout {
+            if let Some(timeout) = replacing.replace {
                 builder = builder.replace(timeout);
             }
             if let Some(listener) = inherited {

@@ -128,6 +128,28 @@ fn calls_that_follow_go_on_when_their_server_is_restarted() {
 }
 
 #[test]
+fn a_server_is_replaced_while_others_call_and_nobody_notices() {
+    let runtime = Runtime::new();
+    let mut server = runtime.serve("next", &["--do", "upper"]);
+    let mut command = runtime.wigwag(["call", "next", "hello", "--repeat", "300000", "--follow", "60", "--json"]);
+    let call = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for how in ["--replace", "--replace=20"] {
+        let next = runtime.serve("next", &["--do", "upper", how]);
+        assert_eq!(std::mem::replace(&mut server, next).wait().0, Some(0), "the former one ends by itself");
+        assert_eq!(runtime.run(&["call", "next", "new"]).succeeded().text(), "NEW");
+    }
+    let summary = Ended::from(call.wait_with_output().unwrap()).succeeded().json();
+    assert_eq!((&summary["calls"], &summary["reply"]), (&300_000.into(), &"HELLO".into()));
+    // One that has no time does not get the name, and changes nothing.
+    server.halt();
+    let told = runtime.run(&["serve", "next", "--do", "echo", "--replace=0.2"]).failed(6);
+    assert!(told.contains("did not hand it over within 200 ms"), "{told}");
+    assert!(told.contains("give it more time (--replace)"), "{told}");
+    server.signal(Signal::SIGCONT);
+    assert_eq!(runtime.run(&["call", "next", "still"]).succeeded().text(), "STILL");
+}
+
+#[test]
 fn limits_and_permissions_are_taken() {
     let runtime = Runtime::new();
     let permissions = ["--allow-user", "12345", "--allow-uid", "root", "--allow-group", "12345", "--allow-everyone"];

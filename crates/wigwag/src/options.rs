@@ -419,8 +419,8 @@ impl ListenOptions {
     }
 
     /// A planned restart: takes the name over from the server that has it, which may take so long to let it go; default
-    /// no, so that a name which another server has is [`NameTaken`](ErrorKind::NameTaken). Where no server has the name,
-    /// it is taken in the ordinary way.
+    /// no, so that a name which another server has is [`NameTaken`](ErrorKind::NameTaken). Where no server has the
+    /// name, it is taken in the ordinary way.
     ///
     /// At no moment is the name without a server. Whoever connects meanwhile waits, and is served by the new one. The
     /// former one serves what its clients had passed until then, and ends as by
@@ -429,10 +429,10 @@ impl ListenOptions {
     /// [follow](ConnectOptions::follow_restarts); senders of a queue go on by themselves; streams that have been
     /// accepted stay with the former one until they end.
     ///
-    /// If the new server cannot begin, or its process dies before it has, the former one goes on as if nothing had been.
-    /// Any server of the same user can be replaced, by one with another version, contract, or limits, too. Not one on a
-    /// socket that another program made ([`from_listener`](Self::from_listener)), nor one of a version that cannot hand
-    /// its name over: [`NameTaken`](ErrorKind::NameTaken) says so.
+    /// If the new server cannot begin, or its process dies before it has, the former one goes on as if nothing had
+    /// been. Any server of the same user can be replaced, by one with another version, contract, or limits, too. Not
+    /// one on a socket that another program made ([`from_listener`](Self::from_listener)), nor one of a version that
+    /// cannot hand its name over: [`NameTaken`](ErrorKind::NameTaken) says so.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("next").path;
@@ -470,8 +470,8 @@ impl ListenOptions {
         if self.listener.is_some() && self.replace.is_some() {
             return Err(Error::new(
                 ErrorKind::InvalidConfiguration,
-                "a server that gets its socket from another program replaces nobody: leave out `replace`, as that program \
-                 ends the former server",
+                "a server that gets its socket from another program replaces nobody: leave out ListenOptions::replace, \
+                 as that program ends the former server",
             ));
         }
         self.contract.check()

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::process::Signal;
 use wigwag::{
     Client, ErrorKind, ListenOptions, Receiver, Sender, Server, ServerBuilder, ShutdownHandle, Stream, StreamListener,
 };
@@ -126,10 +126,8 @@ fn what_was_passed_is_served_by_the_former_one_and_who_does_not_follow_is_told()
         let ground = Ground::new();
         let path = ground.socket();
         let mut former = Server::bind(&path).unwrap();
-        let (client, follower) = (
-            Client::connect(&path).unwrap(),
-            Client::builder().follow_restarts(LIMIT).connect(&path).unwrap(),
-        );
+        let (client, follower) =
+            (Client::connect(&path).unwrap(), Client::builder().follow_restarts(LIMIT).connect(&path).unwrap());
         let passed = client.loan(1).unwrap().send().unwrap();
         let mut heir = Server::replace(&path).unwrap();
         former.recv().unwrap().reply();

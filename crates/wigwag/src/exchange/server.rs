@@ -79,12 +79,12 @@ impl Server {
     }
 
     /// Takes a name over from the server that has it, with the default policy and limits; where none has it, as
-    /// [`bind`](Self::bind). A planned restart: [`ListenOptions::replace`] says what becomes of the former server and of
-    /// its clients. That one may take 5 seconds to let the name go.
+    /// [`bind`](Self::bind). A planned restart: [`ListenOptions::replace`] says what becomes of the former server and
+    /// of its clients. That one may take 5 seconds to let the name go.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind): [`NameTaken`](ErrorKind::NameTaken) if the other server cannot, or may not, let the name
-    /// go, or does not in time.
+    /// As [`bind`](Self::bind): [`NameTaken`](ErrorKind::NameTaken) if the other server cannot, or may not, let the
+    /// name go, or does not in time.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("again").path;

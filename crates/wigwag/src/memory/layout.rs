@@ -793,6 +793,7 @@ mod documented {
     #[test]
     fn messages() {
         assert_message("READY", &FromClient::Ready.encode(), &[("kind", &[2])]);
+        assert_message("REPLACE", &FromClient::Replace.encode(), &[("kind", &[8]), ("magic", b"WWHI")]);
         let welcome = Welcome {
             protocol: 0x0102,
             slots: 0x1112_1314,

@@ -324,9 +324,10 @@ impl ControlThread {
     /// A server asks for the name, which is to be let go: see [`takeover`].
     fn begin_to_hand_over(&mut self, id: u64, handshake: Handshake) {
         let refusal = match &self.claim {
-            _ if handshake.peer.uid != self.own_uid => {
-                Some((Reason::Refused, format!("it is of user {}, and only that one's servers replace it", self.own_uid)))
-            }
+            _ if handshake.peer.uid != self.own_uid => Some((
+                Reason::Refused,
+                format!("it is of user {}, and only that one's servers replace it", self.own_uid),
+            )),
             _ if self.is_inherited => {
                 let why = "another program made its socket, such as systemd: that one starts the next server";
                 Some((Reason::Refused, why.to_owned()))

@@ -469,6 +469,8 @@ mod tests {
         for is_read in [false, true] {
             assert_eq!(after(Some(7), Ok(hello()), is_read), (out_of_order(), Some(7)));
             assert_eq!(after(None, Ok(FromClient::Ready), is_read), (out_of_order(), None));
+            assert_eq!(after(None, Ok(FromClient::Replace), is_read), (Action::HandOver, None));
+            assert_eq!(after(Some(7), Ok(FromClient::Replace), is_read), (out_of_order(), Some(7)));
             for offer in [None, Some(7)] {
                 assert_eq!(after(offer, Err("what was wrong"), is_read), (Action::TurnAway("what was wrong"), offer));
             }

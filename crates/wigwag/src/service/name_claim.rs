@@ -4,8 +4,8 @@
 //! the kernel (see [`crate::sys::inotify`]), looks, and takes the name again, under the lock as the first time. If
 //! another server has it by then, that is told, and there are never two in silence.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -490,12 +490,7 @@ pub fn new_watch() -> rustix::io::Result<NameWatch> {
 }
 
 /// Binds a socket where nothing is.
-pub fn bind_at(
-    place: &ServiceName,
-    directory: &Directory,
-    name: &OsStr,
-    mode: u32,
-) -> Result<(OwnedFd, Identity)> {
+pub fn bind_at(place: &ServiceName, directory: &Directory, name: &OsStr, mode: u32) -> Result<(OwnedFd, Identity)> {
     let socket = socket::new_socket()?;
     // Before it listens: each connection has it from its listener. An older kernel cannot.
     let _ = socket::refuse_descriptors(&socket);

@@ -1,4 +1,5 @@
-//! A planned restart: an heir takes a name over from the server that has it, and nobody finds the name without a server.
+//! A planned restart: an heir takes a name over from the server that has it, and nobody finds the name without a
+//! server.
 //!
 //! ```text
 //! heir                                         holder
@@ -25,8 +26,8 @@
 //! | somebody takes the name in the ordinary way meanwhile | it wants both bytes, and is told that the name is taken |
 //! | another user asks | it is refused: it could not take the lock either |
 //!
-//! The socket does not travel: the heir listens on one of its own, because the kernel tells clients who called `listen`,
-//! and by that they know whose end to watch for.
+//! The socket does not travel: the heir listens on one of its own, because the kernel tells clients who called
+//! `listen`, and by that they know whose end to watch for.
 
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -85,8 +86,8 @@ pub fn take_over(place: &ServiceName, access: &Access, timeout: Duration) -> Res
 fn in_vain(place: &ServiceName, timeout: Duration, why: Option<&str>) -> Error {
     let said = why.map(|why| format!(" (it said: {why})")).unwrap_or_default();
     let sentence = format!(
-        "the server that has {} did not hand it over within {}{said}: it is stopped or very busy; stop it, or give it more \
-         time (ListenOptions::replace)",
+        "the server that has {} did not hand it over within {}{said}: it is stopped or very busy; stop it, or give it \
+         more time (ListenOptions::replace)",
         shown(&place.path()),
         spoken(timeout)
     );
@@ -220,15 +221,21 @@ impl Takeover<'_> {
             Ok(FromServer::Refusal(Reason::Violation, _)) => {
                 let path = shown(&self.place.path());
                 let sentence = format!(
-                    "the server at {path} is of a version that cannot hand its name over: stop it, and start this one then"
+                    "the server at {path} is of a version that cannot hand its name over: stop it, and start this one \
+                     then"
                 );
                 Err(Error::new(ErrorKind::NameTaken, sentence))
             }
             Ok(FromServer::Refusal(_, why)) => {
                 let path = shown(&self.place.path());
-                Err(Error::new(ErrorKind::NameTaken, format!("the server at {path} does not hand its name over: {why}")))
+                Err(Error::new(
+                    ErrorKind::NameTaken,
+                    format!("the server at {path} does not hand its name over: {why}"),
+                ))
             }
-            _ => Err(self.place.bad_path("is a socket that another program listens on; remove it or take another name")),
+            _ => {
+                Err(self.place.bad_path("is a socket that another program listens on; remove it or take another name"))
+            }
         }
     }
 

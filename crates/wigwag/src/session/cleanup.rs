@@ -84,6 +84,23 @@ pub fn sweep(directory: &Directory) {
     for entry in look_at(directory, SWEEP_MAX) {
         remove(directory, &entry);
     }
+    remove_sockets_of_heirs(directory);
+}
+
+/// Removes the sockets of servers that were killed while they took a name over. One that lives has a byte of the lock.
+fn remove_sockets_of_heirs(directory: &Directory) {
+    let files = directory.names();
+    for (file, name) in files.iter().filter_map(|file| Some((file, stem(file, ".sock~")?))).take(SWEEP_MAX) {
+        let lock = self::file(&name, ".lock");
+        let is_held = match OwnerLock::is_held(directory, &lock) {
+            Err(error) => error.kind() != ErrorKind::NotRunning,
+            Ok(is_held) => is_held,
+        };
+        let is_own = matches!(directory.look(file), Ok(Found::Socket { uid }) if uid == own_uid());
+        if !is_held && is_own && nobody_listens(directory, file) {
+            directory.remove(file);
+        }
+    }
 }
 
 /// Removes a dead name, if under its lock it still is dead. Whether it did.
@@ -198,6 +215,27 @@ mod tests {
         let mut left: Vec<_> = std::fs::read_dir(ground.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
         left
+    }
+
+    #[test]
+    fn a_socket_of_an_heir_goes_once_nobody_takes_the_name_over() {
+        let _guard = no_process_starts();
+        let (ground, directory) = ground();
+        for name in ["lone.sock~", "left.sock~", "heir.sock~", "listening.sock~"] {
+            let listener = UnixListener::bind(ground.path().join(name)).unwrap();
+            if name.starts_with("listening") {
+                std::mem::forget(listener);
+            }
+        }
+        std::fs::write(ground.path().join("left.lock"), "").unwrap();
+        std::fs::write(ground.path().join("other.sock~"), "no socket").unwrap();
+        let held = OwnerLock::try_take(&directory, OsStr::new("heir.lock")).unwrap().unwrap();
+        sweep(&directory);
+        let stays = ["heir.lock", "heir.sock~", "listening.sock~", "other.sock~"];
+        assert_eq!(left(&ground), stays.map(OsString::from));
+        drop(held);
+        sweep(&directory);
+        assert_eq!(left(&ground), ["listening.sock~", "other.sock~"].map(OsString::from));
     }
 
     #[test]

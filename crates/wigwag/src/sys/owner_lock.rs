@@ -8,8 +8,9 @@
 //! | 1 | a server that is about to take it over from that one |
 //!
 //! A server that takes a name without a takeover takes both bytes in one step, and gives the second one back: it cannot
-//! come between two servers of which one takes over from the other. In a takeover the heir takes byte 1, the holder lets
-//! byte 0 go, the heir takes that and lets byte 1 go. Until the heir has byte 0, the former holder can take it back.
+//! come between two servers of which one takes over from the other. In a takeover the heir takes byte 1, the holder
+//! lets byte 0 go, the heir takes that and lets byte 1 go. Until the heir has byte 0, the former holder can take it
+//! back.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
