@@ -558,3 +558,186 @@ fn what_a_killed_heir_left_is_gone_with_the_next_server_of_that_directory() {
     assert!(!left.exists());
     next.shut_down();
 }
+
+// ---- what holders must bear -----------------------------------------------------------------------------------------
+
+/// An heir by hand that has both bytes, and the connection.
+fn heir_with_the_lock(ground: &Ground) -> (File, OwnedFd) {
+    let heir = open(ground);
+    assert!(take(&heir, 1));
+    let connection = wire::connect_to(&ground.socket());
+    wire::send(&connection, REPLACE, &[]).unwrap();
+    assert_eq!(wire::receive(&connection).unwrap().bytes, BELL);
+    assert!(take(&heir, 0));
+    (heir, connection)
+}
+
+/// It gives its socket the name.
+fn renamed(ground: &Ground) -> OwnedFd {
+    let fresh = socket_at(&ground.path("server~"));
+    listen(&fresh, 8).unwrap();
+    fs::rename(ground.path("server~"), ground.socket()).unwrap();
+    fresh
+}
+
+fn patient() -> wigwag::ClientBuilder {
+    Client::builder().server_timeout(LIMIT)
+}
+
+#[test]
+fn files_are_removed_at_the_end_although_the_lock_file_was_gone_in_a_takeover() {
+    limited(|| {
+        let ground = Ground::new();
+        let holder = Serving::start(7, &ground.socket());
+        let (heir, connection) = heir_with_the_lock(&ground);
+        fs::remove_file(ground.path("server.lock")).unwrap();
+        drop((heir, connection));
+        assert_eq!(patient().connect(ground.socket()).unwrap().call(&[0]).unwrap()[..], [7]);
+        holder.shut_down();
+        assert!(files(&ground).is_empty(), "{:?}", files(&ground));
+    });
+}
+
+/// What this process's control threads have used of the processors, in hundredths of a second.
+fn used_by_control_threads() -> u64 {
+    let mut sum = 0;
+    for task in fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let Ok(stat) = fs::read_to_string(task.path().join("stat")) else { continue };
+        let (head, rest) = stat.rsplit_once(") ").unwrap();
+        if head.contains("wigwag-control") {
+            let fields: Vec<&str> = rest.split(' ').collect();
+            sum += fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        }
+    }
+    sum
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn waiting_holder() {
+    role("waiting_holder", |parent, _| {
+        let ground = Ground::new();
+        let _holder = Serving::start(7, &ground.socket());
+        let _heir = (heir_with_the_lock(&ground), renamed(&ground));
+        let before = used_by_control_threads();
+        std::thread::sleep(Duration::from_secs(1));
+        parent.tell(used_by_control_threads() - before);
+    });
+}
+
+#[test]
+fn a_holder_sleeps_while_its_heir_is_on_its_way() {
+    let used: u64 = Process::start("waiting_holder", [""; 0]).hear().parse().unwrap();
+    assert!(used < 30, "of 100 hundredths of a second it used {used}");
+}
+
+#[test]
+fn a_holder_has_its_name_back_although_the_heirs_socket_is_closed_later_than_its_lock() {
+    limited(|| {
+        let ground = Ground::new();
+        let _holder = Serving::start(7, &ground.socket());
+        let (heir, connection) = heir_with_the_lock(&ground);
+        let fresh = renamed(&ground);
+        drop((heir, connection));
+        std::thread::sleep(Duration::from_millis(50));
+        drop(fresh);
+        assert_eq!(patient().connect(ground.socket()).unwrap().call(&[0]).unwrap()[..], [7]);
+    });
+}
+
+#[test]
+fn a_holder_waits_for_the_lock_of_a_dying_heir_however_late_it_is_let_go() {
+    limited(|| {
+        let ground = Ground::new();
+        let _holder = Serving::start(7, &ground.socket());
+        let (heir, connection) = heir_with_the_lock(&ground);
+        drop((renamed(&ground), connection));
+        std::thread::sleep(Duration::from_secs(3));
+        drop(heir);
+        assert_eq!(patient().connect(ground.socket()).unwrap().call(&[0]).unwrap()[..], [7]);
+    });
+}
+
+#[test]
+fn what_has_the_place_of_an_heir_is_left_alone_if_it_is_another_program_s() {
+    limited(|| {
+        let ground = Ground::new();
+        fs::write(ground.path("server~"), "precious").unwrap();
+        let holder = Serving::start(7, &ground.socket());
+        let error = Server::replace(ground.socket()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PathInvalid);
+        assert!(error.to_string().contains("server~ is there, and no socket"), "{error}");
+        assert_eq!(fs::read_to_string(ground.path("server~")).unwrap(), "precious");
+        fs::remove_file(ground.path("server~")).unwrap();
+        let other = Serving::start(5, &ground.path("server~"));
+        let error = Server::replace(ground.socket()).unwrap_err();
+        assert!(error.to_string().contains("another program listens"), "{error}");
+        other.answers(&ground.path("server~"));
+        holder.answers(&ground.socket());
+        other.shut_down();
+        holder.shut_down();
+        assert!(files(&ground).is_empty(), "{:?}", files(&ground));
+    });
+}
+
+#[test]
+fn a_newcomer_waits_for_the_heir_when_the_holder_is_told_to_end_before_that_one_serves() {
+    limited(|| {
+        let ground = Ground::new();
+        let holder = Serving::start(7, &ground.socket());
+        let _heir = heir_with_the_lock(&ground);
+        let path = ground.socket();
+        let newcomer = std::thread::spawn(move || {
+            Client::builder().timeout(Duration::from_secs(2)).connect(&path).map(drop).map_err(|error| error.kind())
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        holder.shut_down();
+        let _fresh = renamed(&ground);
+        // It has come to the heir, which, by hand, does not answer.
+        let error = newcomer.join().unwrap().unwrap_err();
+        assert!(matches!(error, ErrorKind::TimedOut { .. } | ErrorKind::Busy), "{error:?}");
+    });
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn poor_heir() {
+    role("poor_heir", |parent, arguments| {
+        let most: u64 = arguments[1].parse().unwrap();
+        let limit = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+        let server = Server::replace(arguments[0]);
+        parent.tell(server.as_ref().map_or_else(ToString::to_string, |_| "replaced".to_owned()));
+        let _ = parent.hear_at_last();
+    });
+}
+
+#[test]
+fn a_holder_goes_on_and_nobody_is_turned_away_when_its_heir_has_too_few_descriptors() {
+    limited(|| {
+        let ground = Ground::new();
+        let _holder = Serving::start(7, &ground.socket());
+        for most in 5.. {
+            let arguments = [ground.socket().into_os_string(), most.to_string().into()];
+            let mut heir = Process::start("poor_heir", arguments);
+            let is_over = AtomicBool::new(false);
+            let said = std::thread::scope(|scope| {
+                let newcomer = scope.spawn(|| {
+                    let is_over = || is_over.load(Ordering::Relaxed);
+                    std::iter::from_fn(|| (!is_over()).then(|| Client::connect(ground.socket()).err())).flatten().next()
+                });
+                let said = heir.hear();
+                std::thread::sleep(Duration::from_millis(10));
+                is_over.store(true, Ordering::Relaxed);
+                let turned_away = newcomer.join().unwrap().filter(|_| said != "replaced");
+                assert!(turned_away.is_none(), "{most}: {said}; {turned_away:?}");
+                said
+            });
+            if said == "replaced" {
+                assert!(most > 8, "so few descriptors are enough?");
+                break;
+            }
+            assert_eq!(Client::connect(ground.socket()).unwrap().call(&[0]).unwrap()[..], [7], "{most}: {said}");
+        }
+    });
+}

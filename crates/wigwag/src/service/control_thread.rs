@@ -5,6 +5,10 @@
 //! threads that serve, and ends them: on hang-up of the socket *or* the end of the peer's process, whichever comes
 //! first (a forked child can keep a socket open). It sleeps in one epoll with no timeout but the nearest handshake's
 //! deadline: idle means idle.
+//!
+//! What it does when another server takes its name over is in `succession`.
+
+mod succession;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -24,16 +28,18 @@ use crate::service::launch::Launch;
 use crate::service::name_claim::{Aftermath, NameClaim};
 use crate::service::session::Session;
 use crate::service::shared::{Command, ServiceShared};
-use crate::service::takeover::{self, REPLACED};
+use crate::service::takeover::REPLACED;
 use crate::session::background::{PeerSocket, bury};
 use crate::session::descriptors::Drained;
 use crate::session::peer::Trust;
-use crate::session::protocol::{FromClient, FromServer, Hello, Reason};
+use crate::session::protocol::{FromServer, Hello, Reason};
 use crate::statistics::{ControlRecord, SessionEntry};
 use crate::sys::epoll::{Events, Interest, Poller, Ready};
 use crate::sys::memory;
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX};
 use crate::trace;
+
+use succession::Successor;
 
 /// Starts the control thread. It ends after [`Command::EndAll`].
 pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thread::JoinHandle<()>> {
@@ -70,19 +76,27 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
     if is_inherited {
         control.refuse_early();
     }
-    // Whatever fails until the thread is there leaves the name to the server that had it before. So the thread says
-    // that it serves, and nothing after that can fail.
-    std::thread::Builder::new()
-        .name("wigwag-control".into())
-        .spawn(move || {
-            let _shutdown_on_panic = ShutdownOnPanic(Arc::clone(&control.shared), control.accept_queue.clone());
-            control.claim.iter_mut().for_each(NameClaim::keep);
+    // What fails until the thread runs leaves a name that was taken over to the server that had it before. So the
+    // thread takes it for good, and whoever made this server waits for that.
+    let is_succeeding = control.claim.as_ref().is_some_and(NameClaim::is_succeeding);
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name("wigwag-control".into()).spawn(move || {
+        let _shutdown_on_panic = ShutdownOnPanic(Arc::clone(&control.shared), control.accept_queue.clone());
+        let kept = control.keep_name();
+        let serves = kept.is_ok();
+        let _ = tell.send(kept); // nobody waits for it otherwise
+        if serves {
             control.run();
-        })
-        .map_err(|error| {
-            let doing = "start the control thread (is `ulimit -u`, `ulimit -v`, or the container's pids.max, reached?)";
-            Error::io(doing, error)
-        })
+        }
+    });
+    let thread = thread.map_err(|error| {
+        let doing = "start the control thread (is `ulimit -u`, `ulimit -v`, or the container's pids.max, reached?)";
+        Error::io(doing, error)
+    })?;
+    if is_succeeding {
+        told.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the control thread panicked")))?;
+    }
+    Ok(thread)
 }
 
 /// A control thread that panicked would leave a server that hears of no death and lets nobody in: end it in good order
@@ -118,10 +132,6 @@ const INBOX_PAUSE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a name that was lost, and that nobody has, is left alone before it is tried again.
 const NAME_PAUSE: Duration = Duration::from_secs(1);
-/// How often it is looked whether an heir has the name, or is dead, if nothing is heard of it.
-const HEIR_PAUSE: Duration = Duration::from_secs(1);
-/// The same, once it has hung up without a word.
-const DEAD_HEIR_PAUSE: Duration = Duration::from_millis(10);
 /// The longest queue that an inherited listener can have had, unless net.core.somaxconn is far above its habit.
 const INHERITED_QUEUE: usize = 65_536;
 
@@ -167,38 +177,6 @@ enum NameState {
     Lost,
 }
 
-/// A server that was let take the name over, and has not said yet that it serves.
-struct Successor {
-    /// Of the handshake that it came by.
-    id: u64,
-    socket: PeerSocket,
-    /// Until when it may take the lock.
-    until: Instant,
-    /// When it is looked whether it has.
-    look_at: Instant,
-    /// It has hung up, and not said that it serves.
-    has_left: bool,
-}
-
-impl Successor {
-    /// Reads what it has said; whether it serves.
-    fn hear(&mut self) -> bool {
-        let mut buffer = [0u8; MESSAGE_MAX];
-        let received = match self.socket.receive(&mut buffer) {
-            Err(Errno::CONNRESET) => self.socket.receive(&mut buffer), // told once, before what it said last
-            other => other,
-        };
-        match received {
-            Err(Errno::AGAIN) => false,
-            Ok(received) if FromClient::decode(&buffer[..received.len]) == Ok(FromClient::Ready) => true,
-            _ => {
-                self.has_left = true;
-                false
-            }
-        }
-    }
-}
-
 /// A session that runs, and what tells of the end of its client's process.
 struct WatchedSession {
     session: Arc<Session>,
@@ -236,6 +214,7 @@ impl ControlThread {
 
     fn nearest_deadline(&self) -> Option<Instant> {
         let name_again = match self.name_state {
+            _ if self.successor.is_some() => None, // it is not looked after meanwhile
             NameState::RetryAt(at) => Some(at),
             NameState::TakenAgain => Some(Instant::now()),
             _ => None,
@@ -313,94 +292,14 @@ impl ControlThread {
                 if matches!(self.name_state, NameState::Owned | NameState::TakenAgain) {
                     trace::name_lost(&claim.path(), &error);
                 }
-                // Another server that has the name keeps it. Any other obstacle may pass.
-                let may_pass = error.kind() != ErrorKind::NameTaken && claim.former_user().is_none();
+                // Another server that has the name keeps it. Any other obstacle may pass, such as the socket of an heir
+                // that has gone.
+                let is_anothers = error.kind() == ErrorKind::NameTaken && !claim.has_own_lock();
+                let may_pass = !is_anothers && claim.former_user().is_none();
                 self.name_state =
                     if may_pass { NameState::RetryAt(Instant::now() + NAME_PAUSE) } else { NameState::Lost };
             }
         }
-    }
-
-    /// A server asks for the name, which is to be let go: see [`takeover`].
-    fn begin_to_hand_over(&mut self, id: u64, handshake: Handshake) {
-        let refusal = match &self.claim {
-            _ if handshake.peer.uid != self.own_uid => Some((
-                Reason::Refused,
-                format!("it is of user {}, and only that one's servers replace it", self.own_uid),
-            )),
-            _ if self.is_inherited => {
-                let why = "another program made its socket, such as systemd: that one starts the next server";
-                Some((Reason::Refused, why.to_owned()))
-            }
-            None => Some((Reason::Shutdown, SHUTTING_DOWN.to_owned())),
-            Some(_) if self.successor.is_some() => {
-                Some((Reason::Later, "another server takes it over just now".to_owned()))
-            }
-            Some(claim) if !claim.has_heir() => {
-                Some((Reason::Violation, "to replace a server takes the second byte of its lock file".to_owned()))
-            }
-            Some(_) => None,
-        };
-        if let Some((reason, why)) = refusal {
-            return self.turn_away(id, handshake, reason, &why);
-        }
-        if let Some(listener) = &self.listener {
-            self.poller.remove(listener);
-        }
-        self.accept_again_at = None;
-        self.claim.iter_mut().for_each(NameClaim::release);
-        let now = Instant::now();
-        let socket = handshake.socket;
-        let _ = socket::send(&socket, &FromServer::Bell.encode(), &[]); // it looks at the lock besides
-        let (until, look_at) = (now + takeover::PATIENCE, now + HEIR_PAUSE);
-        self.successor = Some(Successor { id, socket, until, look_at, has_left: false });
-    }
-
-    /// The successor has said something, or a moment has come: it serves, or will never, or is waited for.
-    #[cold]
-    fn look_after_successor(&mut self) {
-        let (Some(successor), Some(claim)) = (&mut self.successor, &mut self.claim) else { return };
-        let had_left = successor.has_left;
-        let serves = !had_left && successor.hear();
-        let is_late = successor.until <= Instant::now();
-        if successor.has_left && !had_left {
-            self.poller.remove(&successor.socket); // it would go on to tell of its end
-        }
-        successor.look_at = Instant::now() + if successor.has_left { DEAD_HEIR_PAUSE } else { HEIR_PAUSE };
-        let is_taken = claim.is_taken_over();
-        // One that serves may have let the lock go again by now, for an heir of its own. One that dies hangs up before
-        // its lock is free, or after that. One that hangs up and keeps the lock has the name all the same.
-        if serves || is_taken && successor.has_left && is_late {
-            trace::handed_over(&claim.path());
-            claim.give_up();
-            self.forget_successor();
-            return self.shared.hand_over();
-        }
-        if is_taken {
-            successor.until = successor.until.max(successor.look_at); // so that it is not looked all the time
-            return;
-        }
-        if !(successor.has_left || is_late) {
-            return;
-        }
-        let back = claim.take_back();
-        if matches!(back, Ok(false)) {
-            return; // it was faster
-        }
-        if matches!(back, Ok(true)) {
-            claim.announce(self.shared.statistics.memory()); // it may have told observers of itself
-        }
-        self.forget_successor();
-        if let Some(listener) = &self.listener {
-            let _ = self.poller.add(listener, KEY_LISTENER, Interest::Readable);
-        }
-        self.look_after_name(); // its socket may have been renamed over, or the lock file be another by now
-    }
-
-    fn forget_successor(&mut self) {
-        let Some(successor) = self.successor.take() else { return };
-        self.poller.remove(&successor.socket);
-        socket::hang_up(&successor.socket);
     }
 
     /// Another socket has the name from now on. Clients that have connected to the former socket are let in all the
@@ -438,10 +337,10 @@ impl ControlThread {
 
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = self.listener.as_ref().filter(|_| self.successor.is_none()) else { return };
             if self.shared.background.are_many() {
                 return self.pause_accepting();
             }
-            let Some(listener) = self.listener.as_ref().filter(|_| self.successor.is_none()) else { return };
             match socket::accept(listener) {
                 Ok(socket) => self.greet(PeerSocket::accepted(socket, &self.shared.background)),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
@@ -725,7 +624,7 @@ impl ControlThread {
         if self.accept_again_at.is_some_and(|at| at <= now) {
             self.accept_again_at = None;
             self.reserve = spare_descriptor();
-            if let Some(listener) = &self.listener {
+            if let (Some(listener), None) = (&self.listener, &self.successor) {
                 let _ = self.poller.add(listener, KEY_LISTENER, Interest::Readable);
             }
         }
@@ -822,6 +721,7 @@ impl ControlThread {
         if let Some(listener) = self.listener.take() {
             self.poller.remove(&listener);
             self.accept_again_at = None;
+            self.end_takeover();
             self.claim.iter().filter_map(NameClaim::watch).for_each(|watch| self.poller.remove(watch));
             self.shared.name_stays(self.claim.take().and_then(|claim| claim.give_back().err()));
             // A forked child may hold it, too, and with it all who are in its queue: it is shut for all who hold it,
@@ -847,7 +747,6 @@ impl ControlThread {
                     }
                 }
             }
-            self.forget_successor(); // if this server was told to end while one took its name
             self.accept_queue.iter().for_each(|accept_queue| accept_queue.close());
             self.shared.complete();
         }

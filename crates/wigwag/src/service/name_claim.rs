@@ -4,7 +4,7 @@
 //! the kernel (see [`crate::sys::inotify`]), looks, and takes the name again, under the lock as the first time. If
 //! another server has it by then, that is told, and there are never two in silence.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,7 +56,13 @@ pub struct Predecessor {
     /// Where it hears that this server serves, or that it will not.
     pub connection: OwnedFd,
     /// Keeps others from taking the name over meanwhile.
-    pub _heir: HeirLock,
+    pub heir: HeirLock,
+    /// What the socket is called until it gets the name.
+    pub temporary: OsString,
+    /// Its mode.
+    pub mode: u32,
+    /// What will watch the name; made before the socket: see [`crate::sys::inotify`].
+    pub watch: rustix::io::Result<NameWatch>,
 }
 
 impl Drop for Predecessor {
@@ -103,68 +109,89 @@ impl NameClaim {
         let (socket, bound) = match bound {
             Ok(bound) => bound,
             Err(error) => {
-                directory.remove(place.lock()); // it is ours, and nobody's any more
+                if !lock.is_from_before() {
+                    directory.remove(place.lock()); // it is ours, and nobody's any more
+                }
                 return Err(error);
             }
         };
         let watch = begin(watch, place, &directory);
-        Ok(NameClaim {
-            place: place.clone(),
-            home: directory.real_path(),
-            directory,
-            socket: Some(socket),
-            bound,
-            mode,
-            user: own_user(),
-            lock: Some(lock),
-            watch,
-            is_inherited: false,
-            is_given_back: false,
-            predecessor: None,
-            released: None,
-            fork: ForkGuard::new(),
-        })
+        let mut claim = NameClaim::of(place, directory, socket, bound, Some(lock));
+        (claim.watch, claim.mode) = (watch, mode);
+        Ok(claim)
     }
 
-    /// Of a socket that has just been renamed to the name of another server's, under a lock that was that one's.
-    #[expect(clippy::too_many_arguments, reason = "each is a field")]
-    pub fn succeeding(
+    /// Of a socket that is bound already.
+    fn of(
         place: &ServiceName,
         directory: Directory,
         socket: OwnedFd,
         bound: Identity,
-        mode: u32,
-        lock: OwnerLock,
-        watch: rustix::io::Result<NameWatch>,
-        predecessor: Predecessor,
+        lock: Option<OwnerLock>,
     ) -> NameClaim {
-        let watch = begin(watch, place, &directory);
         NameClaim {
             place: place.clone(),
             home: directory.real_path(),
             directory,
             socket: Some(socket),
             bound,
-            mode,
+            mode: 0,
             user: own_user(),
-            lock: Some(lock),
-            watch,
+            lock,
+            watch: None,
             is_inherited: false,
             is_given_back: false,
-            predecessor: Some(predecessor),
+            predecessor: None,
             released: None,
             fork: ForkGuard::new(),
         }
     }
 
-    /// This process serves under the name from here on: the one from which it was taken over may end.
-    pub fn keep(&mut self) {
-        let Some(predecessor) = self.predecessor.take() else { return };
+    /// Of a lock that was another server's, which has the name back unless this one [keeps](Self::keep) it.
+    pub fn succeeding(
+        place: &ServiceName,
+        directory: Directory,
+        (socket, bound): (OwnedFd, Identity),
+        lock: OwnerLock,
+        predecessor: Predecessor,
+    ) -> NameClaim {
+        let mut claim = NameClaim::of(place, directory, socket, bound, Some(lock));
+        claim.mode = predecessor.mode;
+        claim.predecessor = Some(predecessor);
+        claim
+    }
+
+    /// Whether the name was another server's, which has it back unless this one keeps it.
+    pub fn is_succeeding(&self) -> bool {
+        self.predecessor.is_some()
+    }
+
+    /// This process serves from here on. Of a name that was taken over: the socket gets it, and the predecessor is told
+    /// that it may end. What fails here leaves the name to that one.
+    pub fn keep(&mut self) -> Result<()> {
+        let Some(predecessor) = &mut self.predecessor else { return Ok(()) };
+        if !self.lock.as_ref().map_or(Ok(false), |lock| lock.has_name(&self.directory))? {
+            return Err(self.place.taken(&self.place.path())); // the lock file was removed meanwhile
+        }
+        match self.directory.look(self.place.socket())? {
+            Found::Nothing => {}
+            Found::Socket { uid } if uid == own_user() => {}
+            Found::Socket { uid } => return Err(self.place.bad_path(&format!("is a socket of user {uid}"))),
+            Found::Other => return Err(self.place.bad_path("is there and is not a socket")),
+        }
+        self.directory.rename(&predecessor.temporary, self.place.socket())?;
+        let watch = std::mem::replace(&mut predecessor.watch, Err(Errno::INVAL));
+        self.watch = begin(watch, &self.place, &self.directory);
         let _ = socket::send(&predecessor.connection, &FromClient::Ready.encode(), &[]); // it may be dead by now
+        self.predecessor = None;
+        Ok(())
     }
 
     /// Whether a server is about to take the name over.
-    pub fn has_heir(&self) -> bool {
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn has_heir(&self) -> Result<bool> {
         OwnerLock::has_heir(&self.directory, self.place.lock())
     }
 
@@ -179,11 +206,19 @@ impl NameClaim {
     /// The lock file cannot be had, or was replaced.
     pub fn take_back(&mut self) -> Result<bool> {
         let Some(identity) = self.released else { return Ok(true) };
-        self.lock = OwnerLock::retake(&self.directory, self.place.lock(), identity)?;
-        if self.lock.is_some() {
-            self.released = None;
+        match OwnerLock::retake(&self.directory, self.place.lock(), identity) {
+            Ok(Some(lock)) => {
+                (self.lock, self.released) = (Some(lock), None);
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => {
+                if error.kind() == ErrorKind::NameTaken {
+                    self.released = None; // it is another file by now, and so nobody's heir has it
+                }
+                Err(error)
+            }
         }
-        Ok(self.lock.is_some())
     }
 
     /// Another server has the name: nothing of it is this one's any more, and so nothing is removed.
@@ -193,8 +228,26 @@ impl NameClaim {
     }
 
     /// Whether another server has taken the lock since it was released.
-    pub fn is_taken_over(&self) -> bool {
-        self.released.is_some() && OwnerLock::has_holder(&self.directory, self.place.lock())
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn is_taken_over(&self) -> Result<bool> {
+        Ok(self.released.is_some() && OwnerLock::has_holder(&self.directory, self.place.lock())?)
+    }
+
+    /// Whether another process serves under the name, and is no heir any more, which may still fail.
+    pub fn is_served_by_another(&self) -> bool {
+        if self.has_heir().unwrap_or(true) {
+            return false;
+        }
+        let is_another = self.directory.identity(self.place.socket()).is_ok_and(|there| there != Some(self.bound));
+        let address = self.directory.address(self.place.socket());
+        is_another && address.and_then(|address| socket::who_listens(&address)).is_ok_and(|it| it == Listener::Somebody)
+    }
+
+    /// Whether the lock is this server's, whatever has become of the socket.
+    pub fn has_own_lock(&self) -> bool {
+        self.has_lock(&self.directory).unwrap_or(false)
     }
 
     fn inherit(place: &ServiceName, listener: &InheritedListener) -> Result<NameClaim> {
@@ -236,22 +289,9 @@ impl NameClaim {
         let socket = listener.as_fd().try_clone_to_owned();
         let socket = socket.map_err(|error| Error::io("copy the descriptor of a listener", error))?;
         let _ = socket::refuse_descriptors(&socket); // of all who come from now on
-        Ok(NameClaim {
-            place: place.clone(),
-            home: directory.real_path(),
-            directory,
-            socket: Some(socket),
-            bound,
-            mode: 0,
-            user: own_user(),
-            lock,
-            watch: None,
-            is_inherited: true,
-            is_given_back: false,
-            predecessor: None,
-            released: None,
-            fork: ForkGuard::new(),
-        })
+        let mut claim = NameClaim::of(place, directory, socket, bound, lock);
+        claim.is_inherited = true;
+        Ok(claim)
     }
 
     /// Whether the socket is somebody else's, who may hold it, too.
@@ -272,7 +312,10 @@ impl NameClaim {
             return Ok(()); // in a child the name is still the parent's
         }
         if let Some(predecessor) = self.predecessor.take() {
-            self.lock = None; // in this order: the predecessor looks when it is hung up on, and has the name back
+            // In this order: the predecessor has the name back when the lock is free and it is hung up on.
+            self.socket.take().iter().for_each(socket::hang_up); // a forked child may hold it
+            remove_socket(&self.directory, &predecessor.temporary, self.bound);
+            self.lock = None;
             drop(predecessor);
             return Ok(());
         }
@@ -393,7 +436,7 @@ impl NameClaim {
             self.directory = directory;
         }
         if again.is_some() {
-            self.lock = again;
+            (self.lock, self.released) = (again, None);
         }
         let listener = fresh.map(|(socket, bound)| {
             self.bound = bound;
@@ -476,12 +519,42 @@ fn bind(place: &ServiceName, directory: &Directory, lock: &OwnerLock, mode: u32)
         }
         Found::Other => return Err(place.bad_path("is there and is not a socket; remove it or take another name")),
     }
+    let _ = clear_heirs_place(place, directory); // of one that was killed; what else is there is no server's affair
     bind_at(place, directory, place.socket(), mode)
 }
 
 /// The users whom a socket of that mode lets connect are let in, or told that they are not.
 pub fn mode_for(access: &Access) -> u32 {
     if access.admits_other_users() { 0o666 } else { 0o600 }
+}
+
+/// Removes what an heir left that was killed; the one that lives has its lock.
+///
+/// # Errors
+/// Something else is there.
+pub fn clear_heirs_place(place: &ServiceName, directory: &Directory) -> Result<()> {
+    let name = place.heirs_socket();
+    let in_the_way = |what: &str| {
+        let path = shown(&directory.path_of(&name));
+        let sentence = format!("{path} is {what}, and a server that takes a name over needs this place: remove it");
+        Err(Error::new(ErrorKind::PathInvalid, sentence))
+    };
+    match directory.look(&name)? {
+        Found::Nothing => Ok(()),
+        Found::Socket { uid } if uid == own_user() => match socket::who_listens(&directory.address(&name)?)? {
+            Listener::Nobody | Listener::Gone => directory.try_remove(&name),
+            Listener::Somebody | Listener::AnotherKind => in_the_way("a socket on which another program listens"),
+        },
+        Found::Socket { .. } => in_the_way("another user's"),
+        Found::Other => in_the_way("there, and no socket"),
+    }
+}
+
+/// Removes that very socket.
+pub fn remove_socket(directory: &Directory, name: &OsStr, bound: Identity) {
+    if directory.identity(name).is_ok_and(|there| there == Some(bound)) {
+        directory.remove(name);
+    }
 }
 
 /// A watch for a name, made before its socket is: see [`crate::sys::inotify`].

@@ -8,28 +8,36 @@
 //! REPLACE ----------------------------------> accepts nobody, lets byte 0 of the lock go
 //!        <----------------------------------- BELL
 //! takes byte 0
+//! makes all that it needs, and starts its control thread
 //! renames NAME.sock~ to NAME.sock
-//! starts its control thread
 //! READY; lets byte 1 go and hangs up -------> who waits in its queue is sent to the heir, what clients had passed is
 //!                                             served, and the farewell says `Moved`
 //! ```
 //!
 //! | what happens | what comes of it |
 //! |---|---|
-//! | the heir is killed, or fails, before READY | byte 0 is free: the holder takes it back, binds its socket anew if need be, and accepts again |
+//! | the heir is killed, or fails, before READY | byte 0 is free: the holder takes it back, binds its socket anew if need be, and accepts again. One that hangs up and keeps byte 0 has the name once it listens there |
 //! | the heir is stopped before it has byte 0 | the same after [`PATIENCE`]; the heir finds the name held when it goes on |
 //! | the heir is stopped when it has byte 0 | it has the name, as any server that is stopped: the holder serves the sessions it has, and waits |
 //! | the holder is killed | byte 0 is free: the heir takes it, as after any crash |
 //! | the holder is stopped | the heir gives up after its time |
+//! | the heir is stopped before it has byte 0, and the holder is killed | nobody can have the name until the heir goes on or is killed |
 //! | the holder shuts down meanwhile | the heir takes the name when it is free |
 //! | two heirs | one has byte 1; the other waits for it, and then takes over from it |
 //! | somebody takes the name in the ordinary way meanwhile | it wants both bytes, and is told that the name is taken |
 //! | another user asks | it is refused: it could not take the lock either |
 //!
+//! Between the rename and READY nothing can fail but by a kill. Whoever is refused by the socket of an heir that was
+//! killed there, or by that of a holder that ends, tries again while somebody has the lock. Only in the milliseconds in
+//! which that heir is dead and the holder has not noticed is a newcomer told that no server is there.
+//!
+//! The kernel goes on to call the socket NAME.sock~ in /proc/net/unix. Programs that remove old sockets may look there;
+//! the shared lock on the directory keeps them away, and a server whose socket is removed binds another.
+//!
 //! The socket does not travel: the heir listens on one of its own, because the kernel tells clients who called
 //! `listen`, and by that they know whose end to watch for.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -42,12 +50,12 @@ use crate::session::agreement::Protocol;
 use crate::session::name::ServiceName;
 use crate::session::protocol::{FromClient, FromServer, Reason};
 use crate::sys::clock;
-use crate::sys::directory::{Directory, Found};
+use crate::sys::directory::{Directory, Identity};
 use crate::sys::owner_lock::{HeirLock, OwnerLock};
 use crate::sys::socket::{self, MESSAGE_MAX};
 
 /// How long a holder that has let its name go waits for the heir to take it.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Who is not served any more by a server that was replaced is told so.
 pub const REPLACED: &str = "the server was replaced by another: connect again";
@@ -110,66 +118,74 @@ enum Heard {
     Later(Option<String>),
 }
 
+/// A socket that listens, and has not got the name yet. It is removed with this, unless the name was taken.
+struct Candidate<'a> {
+    directory: &'a Directory,
+    temporary: &'a OsStr,
+    bound: Identity,
+    is_kept: bool,
+}
+
+impl Drop for Candidate<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            name_claim::remove_socket(self.directory, self.temporary, self.bound);
+        }
+    }
+}
+
 /// A takeover under way. Whatever ends it, nothing of it stays.
 struct Takeover<'a> {
     place: &'a ServiceName,
-    directory: Option<Directory>,
-    /// Removed unless it was renamed.
-    temporary: OsString,
+    directory: &'a Directory,
+    predecessor: &'a Predecessor,
 }
 
 impl Takeover<'_> {
     fn attempt(place: &ServiceName, access: &Access, until: Option<Instant>) -> Result<Attempt> {
         let directory = place.own_directory()?;
         let Some(heir) = HeirLock::try_take(&directory, place.lock())? else { return Ok(Attempt::Later(None)) };
-        let watch = name_claim::new_watch();
-        let temporary = place.heirs_socket();
-        directory.remove(&temporary); // of one that was killed: there is one heir at a time
-        let mode = name_claim::mode_for(access);
-        let mut takeover = Takeover { place, directory: Some(directory), temporary };
-        let (socket, bound) = name_claim::bind_at(place, takeover.directory(), &takeover.temporary, mode)?;
+        name_claim::clear_heirs_place(place, &directory)?; // of one that was killed: there is one heir at a time
+        let predecessor = Predecessor {
+            watch: name_claim::new_watch(),
+            connection: socket::new_socket()?,
+            heir,
+            temporary: place.heirs_socket(),
+            mode: name_claim::mode_for(access),
+        };
+        let temporary = &predecessor.temporary;
+        let (socket, bound) = name_claim::bind_at(place, &directory, temporary, predecessor.mode)?;
+        let mut candidate = Candidate { directory: &directory, temporary, bound, is_kept: false };
         socket::start_listening(&socket)?;
-        let connection = socket::new_socket()?;
-        let lock = match takeover.ask(&connection, &heir, until)? {
+        let asked = Takeover { place, directory: &directory, predecessor: &predecessor }.ask(until)?;
+        let lock = match asked {
             Ok(lock) => lock,
             Err(said) => return Ok(Attempt::Later(said)),
         };
-        // From here on the name is this process's, unless it fails: then the lock goes first, and the holder, to which
-        // the connection still leads, has it back.
-        takeover.check_socket()?;
-        takeover.directory().rename(&takeover.temporary, place.socket())?;
-        let directory = takeover.directory.take().expect("it is there until now");
-        let predecessor = Predecessor { connection, _heir: heir };
-        let claim = NameClaim::succeeding(place, directory, socket, bound, mode, lock, watch, predecessor);
+        candidate.is_kept = true;
+        drop(candidate);
+        let claim = NameClaim::succeeding(place, directory, (socket, bound), lock, predecessor);
         Ok(Attempt::Done(Box::new(claim)))
     }
 
-    fn directory(&self) -> &Directory {
-        self.directory.as_ref().expect("it is there until the name is taken")
-    }
-
     /// Asks the holder for the name, and takes it as soon as it is free; otherwise what the holder said.
-    fn ask(
-        &self,
-        connection: &std::os::fd::OwnedFd,
-        heir: &HeirLock,
-        until: Option<Instant>,
-    ) -> Result<std::result::Result<OwnerLock, Option<String>>> {
+    fn ask(&self, until: Option<Instant>) -> Result<std::result::Result<OwnerLock, Option<String>>> {
+        let Predecessor { connection, .. } = self.predecessor;
         let is_over = || until.is_some_and(|until| until <= Instant::now());
-        let address = self.directory().address(self.place.socket())?;
+        let address = self.directory.address(self.place.socket())?;
         let mut has_asked = false;
         loop {
-            if let Some(lock) = self.look(heir)? {
+            if let Some(lock) = self.look()? {
                 return Ok(Ok(lock));
             }
             if is_over() {
                 return Ok(Err(None));
             }
             if has_asked {
-                match self.hear(connection)? {
+                match self.hear()? {
                     Heard::Look => continue,
                     // It may have let the name go before.
-                    Heard::Later(said) => return Ok(self.look(heir)?.ok_or(said)),
+                    Heard::Later(said) => return Ok(self.look()?.ok_or(said)),
                 }
             }
             match socket::connect_to(connection, &address) {
@@ -194,8 +210,8 @@ impl Takeover<'_> {
     }
 
     /// Takes the name if it is free.
-    fn look(&self, heir: &HeirLock) -> Result<Option<OwnerLock>> {
-        match heir.try_succeed(self.directory()) {
+    fn look(&self) -> Result<Option<OwnerLock>> {
+        match self.predecessor.heir.try_succeed(self.directory) {
             // The lock file went with its holder: the name is taken in the ordinary way.
             Err(error) if error.kind() == ErrorKind::NameTaken => Ok(None),
             looked => looked,
@@ -203,7 +219,8 @@ impl Takeover<'_> {
     }
 
     /// Waits for a moment, or until the holder says something.
-    fn hear(&self, connection: &std::os::fd::OwnedFd) -> Result<Heard> {
+    fn hear(&self) -> Result<Heard> {
+        let Predecessor { connection, .. } = self.predecessor;
         let moment = rustix::event::Timespec { tv_sec: 0, tv_nsec: PAUSE.as_nanos() as i64 };
         let _ = poll(&mut [PollFd::new(connection, PollFlags::IN)], Some(&moment)); // a look does no harm
         let mut buffer = [0u8; MESSAGE_MAX];
@@ -237,21 +254,5 @@ impl Takeover<'_> {
                 Err(self.place.bad_path("is a socket that another program listens on; remove it or take another name"))
             }
         }
-    }
-
-    /// What is renamed over must be a server's socket of this user's.
-    fn check_socket(&self) -> Result<()> {
-        match self.directory().look(self.place.socket())? {
-            Found::Nothing => Ok(()),
-            Found::Socket { uid } if uid == rustix::process::geteuid().as_raw() => Ok(()),
-            Found::Socket { uid } => Err(self.place.bad_path(&format!("is a socket of user {uid}"))),
-            Found::Other => Err(self.place.bad_path("is there and is not a socket")),
-        }
-    }
-}
-
-impl Drop for Takeover<'_> {
-    fn drop(&mut self) {
-        self.directory.iter().for_each(|directory| directory.remove(&self.temporary));
     }
 }

@@ -79,6 +79,10 @@ const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::f
 /// every socket is such a one.
 const DENIED_FOR: Duration = Duration::from_millis(50);
 
+/// How long a socket that refuses, of a server that has its lock, is tried again: the server is about to listen, or is
+/// being replaced.
+const REFUSED_FOR: Duration = Duration::from_millis(200);
+
 /// How long after a look at a lock that was free it is looked at once more.
 const DOUBT: Duration = Duration::from_millis(10);
 
@@ -109,6 +113,8 @@ pub struct ClientHandshake {
     pause: Duration,
     /// Until when a server that does not let this user connect is tried again.
     denied_until: Option<Instant>,
+    /// The same of a server that refuses and has its lock.
+    refused_until: Option<Instant>,
     /// The server hung up without a word: that was tried once more.
     lost: Option<Error>,
     /// The server said that it had no place just now.
@@ -200,6 +206,7 @@ impl ClientHandshake {
             deadline: None,
             pause: Duration::ZERO,
             denied_until: None,
+            refused_until: None,
             lost: None,
             busy: None,
             server_watch: ServerWatch::default(),
@@ -318,7 +325,7 @@ impl ClientHandshake {
         };
         let place = &door.place;
         match socket::connect_to(&socket, &door.address) {
-            Ok(()) => {}
+            Ok(()) => self.refused_until = None,
             Err(Errno::AGAIN) => {
                 if self.deadline.is_some_and(|at| at <= Instant::now()) {
                     return Err(Stop::Error(Error::new(
@@ -335,10 +342,13 @@ impl ClientHandshake {
             }
             Err(Errno::CONNREFUSED | Errno::NOENT) => {
                 self.is_refused = true;
-                let error = place.not_running("a server that is gone left it; the next one replaces it");
-                // A server that is being replaced ends its socket a moment after the next one's has its name.
-                let may_have_been_replaced = self.lost.is_none() && !place.is_left_over(self.server_uid);
-                return Err(if may_have_been_replaced { Stop::Lost(error) } else { Stop::Error(error) });
+                let until = *self.refused_until.get_or_insert_with(|| Instant::now() + REFUSED_FOR);
+                if until <= Instant::now() || place.is_left_over(self.server_uid) {
+                    return Err(place.not_running("a server that is gone left it; the next one replaces it").into());
+                }
+                let at = self.after_pause(QUEUE_PAUSES);
+                self.stage = Stage::Queueing(door, socket, at);
+                return Ok(None);
             }
             Err(Errno::PROTOTYPE) => {
                 return Err(place.bad_path("is a socket of another kind, not a Wigwag server's").into());

@@ -2,10 +2,10 @@
 //! to.
 //!
 //! Which directory that is, [`crate::session::runtime_directory`] says; what having a name means,
-//! [`crate::service::name_claim`]. `NAME.sock` and `NAME.lock` are all that ever exists of a server in the file system,
-//! and `NAME.semaphore` of a semaphore. The holder of the lock may replace the socket; the kernel lets a lock go when
-//! its holder dies, however it dies, so a stale socket is replaced by the next server and never has to be cleaned up by
-//! a person.
+//! [`crate::service::name_claim`]. `NAME.sock` and `NAME.lock` are all that exists of a server in the file system, but
+//! for `NAME.sock~` while one takes the name over from another, and `NAME.semaphore` of a semaphore. The holder of the
+//! lock may replace the socket; the kernel lets a lock go when its holder dies, however it dies, so a stale socket is
+//! replaced by the next server and never has to be cleaned up by a person.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -97,9 +97,9 @@ impl HeirLock {
 }
 
 /// Whether somebody has that byte of the file of that name.
-fn is_taken(directory: &Directory, name: &OsStr, byte: u32) -> bool {
-    let file = directory.try_open_for_writing(name).ok().flatten();
-    file.is_some_and(|file| record_lock::is_taken(file, byte..byte + 1))
+fn is_taken(directory: &Directory, name: &OsStr, byte: u32) -> Result<bool> {
+    let file = directory.try_open_for_writing(name)?;
+    Ok(file.is_some_and(|file| record_lock::is_taken(file, byte..byte + 1)))
 }
 
 /// Takes one byte of the file of that name; `None` if another has it, or there is no such file.
@@ -179,12 +179,18 @@ impl OwnerLock {
     }
 
     /// Whether somebody is about to take the name over.
-    pub fn has_heir(directory: &Directory, name: &OsStr) -> bool {
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn has_heir(directory: &Directory, name: &OsStr) -> Result<bool> {
         is_taken(directory, name, HEIR)
     }
 
     /// Whether somebody has the name itself.
-    pub fn has_holder(directory: &Directory, name: &OsStr) -> bool {
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn has_holder(directory: &Directory, name: &OsStr) -> Result<bool> {
         is_taken(directory, name, HOLDER)
     }
 
@@ -307,7 +313,7 @@ mod tests {
         assert!(heir_of().is_none(), "nobody has the name");
         let held = take(&directory).unwrap();
         let identity = held.identity();
-        let has_heir = || OwnerLock::has_heir(&directory, OsStr::new("lock"));
+        let has_heir = || OwnerLock::has_heir(&directory, OsStr::new("lock")).unwrap();
         assert!(!has_heir());
         let heir = heir_of().unwrap();
         assert!(heir_of().is_none() && has_heir(), "there is one heir");
