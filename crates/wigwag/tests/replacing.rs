@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::process::Signal;
 use wigwag::{
     Client, ErrorKind, ListenOptions, Receiver, Sender, Server, ServerBuilder, ShutdownHandle, Stream, StreamListener,
 };
@@ -126,10 +126,8 @@ fn what_was_passed_is_served_by_the_former_one_and_who_does_not_follow_is_told()
         let ground = Ground::new();
         let path = ground.socket();
         let mut former = Server::bind(&path).unwrap();
-        let (client, follower) = (
-            Client::connect(&path).unwrap(),
-            Client::builder().follow_restarts(LIMIT).connect(&path).unwrap(),
-        );
+        let (client, follower) =
+            (Client::connect(&path).unwrap(), Client::builder().follow_restarts(LIMIT).connect(&path).unwrap());
         let passed = client.loan(1).unwrap().send().unwrap();
         let mut heir = Server::replace(&path).unwrap();
         former.recv().unwrap().reply();
@@ -510,6 +508,50 @@ fn a_holder_goes_on_whatever_step_its_heir_has_come_to() {
                 assert!(files(&ground).is_empty(), "{step:?}: {:?}", files(&ground));
             }
         }
+    });
+}
+
+#[test]
+fn a_holder_whose_heir_is_killed_ends_for_the_one_that_has_the_name_then() {
+    /// What it gives an heir that does nothing.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    limited(|| {
+        let ground = Ground::new();
+        let mut holder = Process::start("service", [ground.socket()]);
+        holder.expect("ready");
+        let begin = std::time::Instant::now();
+        let mut heir = Process::start("heir_that_is_killed", [ground.path("")]);
+        heir.expect("has the name");
+        stop(&holder);
+        heir.kill();
+        let next = Serving::replacing(1, &ground.socket());
+        next.answers(&ground.socket());
+        holder.signal(Signal::CONT);
+        holder.expect("replaced");
+        assert!(begin.elapsed() < PATIENCE, "who is in its queue waits as long");
+        next.answers(&ground.socket());
+        next.shut_down();
+        assert!(files(&ground).is_empty(), "{:?}", files(&ground));
+    });
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn heir_that_is_killed() {
+    role("heir_that_is_killed", |parent, arguments| {
+        let directory = Path::new(arguments[0]);
+        let (name, own) = (directory.join("server"), directory.join("server~"));
+        let lock = File::options().read(true).write(true).open(directory.join("server.lock")).unwrap();
+        assert!(take(&lock, 1));
+        let connection = wire::connect_to(&name);
+        wire::send(&connection, REPLACE, &[]).unwrap();
+        assert_eq!(wire::receive(&connection).unwrap().bytes, BELL);
+        assert!(take(&lock, 0));
+        let socket = socket_at(&own);
+        listen(&socket, 8).unwrap();
+        fs::rename(&own, &name).unwrap();
+        parent.tell("has the name");
+        drop(parent.hear_at_last());
     });
 }
 

@@ -197,6 +197,12 @@ impl Successor {
             }
         }
     }
+
+    /// Whether its process is over, as far as the kernel tells: then it has no lock any more.
+    fn is_dead(&self) -> bool {
+        let pidfd = socket::credentials(&self.socket).and_then(|peer| socket::peer_pidfd(&self.socket, &peer));
+        socket::has_gone(&pidfd)
+    }
 }
 
 /// A session that runs, and what tells of the end of its client's process.
@@ -324,9 +330,10 @@ impl ControlThread {
     /// A server asks for the name, which is to be let go: see [`takeover`].
     fn begin_to_hand_over(&mut self, id: u64, handshake: Handshake) {
         let refusal = match &self.claim {
-            _ if handshake.peer.uid != self.own_uid => {
-                Some((Reason::Refused, format!("it is of user {}, and only that one's servers replace it", self.own_uid)))
-            }
+            _ if handshake.peer.uid != self.own_uid => Some((
+                Reason::Refused,
+                format!("it is of user {}, and only that one's servers replace it", self.own_uid),
+            )),
             _ if self.is_inherited => {
                 let why = "another program made its socket, such as systemd: that one starts the next server";
                 Some((Reason::Refused, why.to_owned()))
@@ -368,8 +375,10 @@ impl ControlThread {
         successor.look_at = Instant::now() + if successor.has_left { DEAD_HEIR_PAUSE } else { HEIR_PAUSE };
         let is_taken = claim.is_taken_over();
         // One that serves may have let the lock go again by now, for an heir of its own. One that dies hangs up before
-        // its lock is free, or after that. One that hangs up and keeps the lock has the name all the same.
-        if serves || is_taken && successor.has_left && is_late {
+        // its lock is free, or after that. One that hangs up and keeps the lock has the name all the same. When one has
+        // died, a third server may have been faster than this one, and this one is not told.
+        let is_another = || successor.is_dead() && claim.is_served_by_another();
+        if serves || is_taken && successor.has_left && (is_late || is_another()) {
             trace::handed_over(&claim.path());
             claim.give_up();
             self.forget_successor();

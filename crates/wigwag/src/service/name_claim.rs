@@ -4,8 +4,8 @@
 //! the kernel (see [`crate::sys::inotify`]), looks, and takes the name again, under the lock as the first time. If
 //! another server has it by then, that is told, and there are never two in silence.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -195,6 +195,16 @@ impl NameClaim {
     /// Whether another server has taken the lock since it was released.
     pub fn is_taken_over(&self) -> bool {
         self.released.is_some() && OwnerLock::has_holder(&self.directory, self.place.lock())
+    }
+
+    /// Whether another server has the socket of that name, and is not about to give it up again: it listens there, and is
+    /// no heir any more.
+    pub fn is_served_by_another(&self) -> bool {
+        let there = self.directory.identity(self.place.socket()).ok().flatten();
+        let who_listens = || socket::who_listens(&self.directory.address(self.place.socket())?);
+        there.is_some_and(|there| there != self.bound)
+            && !self.has_heir()
+            && matches!(who_listens(), Ok(Listener::Somebody))
     }
 
     fn inherit(place: &ServiceName, listener: &InheritedListener) -> Result<NameClaim> {
@@ -490,12 +500,7 @@ pub fn new_watch() -> rustix::io::Result<NameWatch> {
 }
 
 /// Binds a socket where nothing is.
-pub fn bind_at(
-    place: &ServiceName,
-    directory: &Directory,
-    name: &OsStr,
-    mode: u32,
-) -> Result<(OwnedFd, Identity)> {
+pub fn bind_at(place: &ServiceName, directory: &Directory, name: &OsStr, mode: u32) -> Result<(OwnedFd, Identity)> {
     let socket = socket::new_socket()?;
     // Before it listens: each connection has it from its listener. An older kernel cannot.
     let _ = socket::refuse_descriptors(&socket);

@@ -22,6 +22,7 @@
 //! | the holder is stopped | the heir gives up after its time |
 //! | the holder shuts down meanwhile | the heir takes the name when it is free |
 //! | two heirs | one has byte 1; the other waits for it, and then takes over from it |
+//! | the heir is killed, and another has the name before the holder looks | the holder finds that one serving, and ends |
 //! | somebody takes the name in the ordinary way meanwhile | it wants both bytes, and is told that the name is taken |
 //! | another user asks | it is refused: it could not take the lock either |
 //!
@@ -226,9 +227,14 @@ impl Takeover<'_> {
             }
             Ok(FromServer::Refusal(_, why)) => {
                 let path = shown(&self.place.path());
-                Err(Error::new(ErrorKind::NameTaken, format!("the server at {path} does not hand its name over: {why}")))
+                Err(Error::new(
+                    ErrorKind::NameTaken,
+                    format!("the server at {path} does not hand its name over: {why}"),
+                ))
             }
-            _ => Err(self.place.bad_path("is a socket that another program listens on; remove it or take another name")),
+            _ => {
+                Err(self.place.bad_path("is a socket that another program listens on; remove it or take another name"))
+            }
         }
     }
 
