@@ -99,7 +99,9 @@ impl Executed {
             let wrong = match (count, fates.get(&number)) {
                 (2.., _) => format!("was executed {count} times"),
                 (0, None) => "was answered, and nobody has executed it".to_owned(),
-                (1, Some(fate @ (Fate::TurnedAway | Fate::NotExecuted | Fate::Bereft))) => format!("was executed, and told as {fate:?}"),
+                (1, Some(fate @ (Fate::TurnedAway | Fate::NotExecuted | Fate::Bereft))) => {
+                    format!("was executed, and told as {fate:?}")
+                }
                 _ => continue,
             };
             return Err(format!("call {number} of client {index} {wrong}"));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use wigwag::{Client, ErrorKind};
 use wigwag_testing::Link;
@@ -9,6 +10,9 @@ use wigwag_testing::Link;
 use super::super::storm::scoreboard::now_ns;
 use super::account::{Account, Failed, Fate, Span};
 use super::company::name;
+
+/// Who is turned away comes again after this.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The role. `arguments`: the socket, how many threads, the first one's index. It says `ready`, stops when it is told
 /// to, and then tells what became of the calls of each.
@@ -49,6 +53,9 @@ fn come_and_go(socket: &Path, index: u64, is_over: &AtomicBool) -> Result<Accoun
         };
         let why = format!("{:?}: {error}", error.kind());
         account.failed.push(Failed { number, fate, span: Span::since(since), why });
+        if fate == Fate::TurnedAway {
+            std::thread::sleep(PAUSE);
+        }
     }
     Ok(account)
 }

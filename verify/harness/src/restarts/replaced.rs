@@ -65,6 +65,8 @@ struct Sum {
     told: u64,
     visits: u64,
     turned_away: u64,
+    /// From the end of what was done in a round until one server was left and answered.
+    slowest: Duration,
 }
 
 /// Tries it: the figure; what is found is added.
@@ -73,8 +75,17 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> String {
     findings.extend(replace_and_compare(trial, &mut sum).err());
     format!(
         "{} planned restarts, {} of them through, {} servers killed meanwhile; {} calls: {} went on at a successor, {} told \
-         as maybe executed; {} newcomers, {} turned away by a killed or an ended server",
-        sum.rounds, sum.replaced, sum.killed, sum.calls, sum.moved, sum.told, sum.visits, sum.turned_away
+         as maybe executed; {} newcomers, {} turned away by a killed or an ended server; one server alone answered after {} \
+         ms at most",
+        sum.rounds,
+        sum.replaced,
+        sum.killed,
+        sum.calls,
+        sum.moved,
+        sum.told,
+        sum.visits,
+        sum.turned_away,
+        sum.slowest.as_millis()
     )
 }
 
@@ -198,7 +209,9 @@ impl Stage {
         }
         // An heir that had not put its socket in the place of the holder's did not have the name.
         let had_name = round == Round::HolderKilled || self.which_socket() != socket_before;
+        let begin_to_settle = Instant::now();
         self.settle()?;
+        sum.slowest = sum.slowest.max(begin_to_settle.elapsed());
         if let Some(killed) = killed.filter(|_| had_name) {
             self.kills.push(killed);
             self.outages.push(Span::since(killed.since_ns));
@@ -298,7 +311,9 @@ impl Stage {
             };
             if !spans.iter().any(|span| span.meets(&failed.span)) {
                 let (number, fate, why) = (failed.number, failed.fate, &failed.why);
-                return Err(format!("call {number} of client {index} was told as {fate:?}, and nobody was killed: {why}"));
+                return Err(format!(
+                    "call {number} of client {index} was told as {fate:?}, and nobody was killed: {why}"
+                ));
             }
         }
         Ok(())
