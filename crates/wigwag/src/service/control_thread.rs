@@ -367,7 +367,7 @@ impl ControlThread {
     fn look_after_successor(&mut self) {
         let (Some(successor), Some(claim)) = (&mut self.successor, &mut self.claim) else { return };
         let had_left = successor.has_left;
-        let serves = !had_left && successor.hear();
+        let serves = !had_left && (successor.hear() || successor.has_left && faults::is(Fault::HastyHolder));
         let is_late = successor.until <= Instant::now();
         if successor.has_left && !had_left {
             self.poller.remove(&successor.socket); // it would go on to tell of its end
@@ -388,7 +388,7 @@ impl ControlThread {
             successor.until = successor.until.max(successor.look_at); // so that it is not looked all the time
             return;
         }
-        if !(successor.has_left || is_late) {
+        if !(successor.has_left || is_late) || faults::is(Fault::ForsakingHolder) {
             return;
         }
         let back = claim.take_back();

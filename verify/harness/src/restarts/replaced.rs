@@ -43,6 +43,10 @@ enum Round {
     HolderEnds,
 }
 
+/// Of the servers of a stage, while one takes over from the other.
+const HOLDER: usize = 0;
+const HEIR: usize = 1;
+
 const ROUNDS: [Round; 7] = [
     Round::Nothing,
     Round::HeirKilled,
@@ -52,6 +56,9 @@ const ROUNDS: [Round; 7] = [
     Round::OneOfTwoKilled,
     Round::HolderEnds,
 ];
+
+/// What is said of a holder that ends without a reason.
+const HASTY: &str = "the holder has ended for an heir that was killed before it had the name";
 
 #[derive(Default)]
 struct Sum {
@@ -95,7 +102,7 @@ fn replace_and_compare(trial: &Trial, sum: &mut Sum) -> Result<(), String> {
     let followers = Followers::start(&socket, trial.pick(2, 10, 20), trial.seed);
     let newcomers = start_newcomers(&stage, followers.count());
     let mut dice = Dice::new(trial.seed);
-    for round in 0..trial.pick(5, 60, 1000) {
+    for round in 0..trial.pick(5, 150, 2000) {
         let mut rounds = ROUNDS;
         (1..rounds.len()).for_each(|last| rounds.swap(last, dice.below(last as u64 + 1) as usize));
         for kind in rounds {
@@ -164,9 +171,10 @@ impl Service {
 }
 
 /// The servers, and when who was killed.
-struct Stage {
+pub struct Stage {
     ground: Ground,
-    socket: PathBuf,
+    /// Where they listen.
+    pub socket: PathBuf,
     ledger: PathBuf,
     /// Those that were started and have not ended: between two rounds one, which has the name.
     services: Vec<Service>,
@@ -178,7 +186,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn new() -> Stage {
+    /// Starts a server.
+    pub fn new() -> Stage {
         let ground = Ground::new();
         let (socket, ledger) = (ground.socket(), ground.path("ledger"));
         let services = vec![Service { process: service::start(&socket, &ledger), is_ready: true }];
@@ -186,8 +195,6 @@ impl Stage {
     }
 
     fn play(&mut self, round: Round, dice: &mut Dice, sum: &mut Sum) -> Result<(), String> {
-        const HOLDER: usize = 0;
-        const HEIR: usize = 1;
         let (holder, socket_before) = (self.services[HOLDER].process.id(), self.which_socket());
         self.start_heir()?;
         if round == Round::OneOfTwoKilled {
@@ -222,10 +229,31 @@ impl Stage {
         }
         let is_replaced = self.services[HOLDER].process.id() != holder;
         sum.replaced += u64::from(is_replaced);
-        if !is_replaced && round != Round::HeirKilled {
-            return Err("the heir has the name, and the former server has it, too".into());
+        match round {
+            Round::HeirKilled if is_replaced && !had_name => Err(HASTY.into()),
+            Round::HeirKilled => Ok(()),
+            _ if !is_replaced => Err("an heir has the name, and has ended for the server that had it before".into()),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// An heir was killed that had said that it serves, or had not: whether the holder does as it should, and the next
+    /// heir gets all.
+    pub fn comes_back(mut self, has_said_ready: bool) -> Result<(), String> {
+        let holder = self.services[HOLDER].process.id();
+        if !has_said_ready {
+            self.settle()?;
+            if self.services[HOLDER].process.id() != holder {
+                return Err(HASTY.into());
+            }
+        }
+        self.start_heir()?;
+        self.settle()?;
+        if self.services[HOLDER].process.id() == holder {
+            return Err("the next heir has ended for the holder".into());
+        }
+        self.has_files(&["ledger", "server", "server.lock"])?;
+        self.end()
     }
 
     /// Starts one, and returns when it begins.
@@ -260,7 +288,7 @@ impl Stage {
 
     /// Waits until one server is left, which says that it has the name, and a plain client's call is answered. If the
     /// one that was killed had the name, and the former one had ended for it, that takes another server.
-    fn settle(&mut self) -> Result<(), String> {
+    pub fn settle(&mut self) -> Result<(), String> {
         let begin = Instant::now();
         let mut last_error = String::new();
         loop {
@@ -330,7 +358,7 @@ impl Stage {
     }
 
     /// The last server ends, as it is told: nothing is left of any.
-    fn end(mut self) -> Result<(), String> {
+    pub fn end(mut self) -> Result<(), String> {
         let begin = Instant::now();
         self.services.iter().for_each(|service| service.process.tell("end"));
         while !self.services.iter_mut().try_fold(true, |all, service| service.has_ended().map(|it| all && it))? {
