@@ -161,6 +161,12 @@ faults! {
     CancelledPermit = "cancelled-permit";
     /// Descriptors are agreed on with clients of other users.
     TrustedCarrier = "trusted-carrier";
+    /// A server takes an heir that hangs up for one that serves.
+    HastyHolder = "hasty-holder";
+    /// A server whose heir is gone does not take its name back.
+    ForsakingHolder = "forsaking-holder";
+    /// A server that was replaced removes the files of its name.
+    GreedyFormer = "greedy-former";
 }
 
 /// Whether this fault is injected.

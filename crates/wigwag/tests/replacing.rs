@@ -512,6 +512,50 @@ fn a_holder_goes_on_whatever_step_its_heir_has_come_to() {
 }
 
 #[test]
+fn a_holder_whose_heir_is_killed_ends_for_the_one_that_has_the_name_then() {
+    /// What it gives an heir that does nothing.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    limited(|| {
+        let ground = Ground::new();
+        let mut holder = Process::start("service", [ground.socket()]);
+        holder.expect("ready");
+        let begin = std::time::Instant::now();
+        let mut heir = Process::start("heir_that_is_killed", [ground.path("")]);
+        heir.expect("has the name");
+        stop(&holder);
+        heir.kill();
+        let next = Serving::replacing(1, &ground.socket());
+        next.answers(&ground.socket());
+        holder.signal(Signal::CONT);
+        holder.expect("replaced");
+        assert!(begin.elapsed() < PATIENCE, "who is in its queue waits as long");
+        next.answers(&ground.socket());
+        next.shut_down();
+        assert!(files(&ground).is_empty(), "{:?}", files(&ground));
+    });
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn heir_that_is_killed() {
+    role("heir_that_is_killed", |parent, arguments| {
+        let directory = Path::new(arguments[0]);
+        let (name, own) = (directory.join("server"), directory.join("server~"));
+        let lock = File::options().read(true).write(true).open(directory.join("server.lock")).unwrap();
+        assert!(take(&lock, 1));
+        let connection = wire::connect_to(&name);
+        wire::send(&connection, REPLACE, &[]).unwrap();
+        assert_eq!(wire::receive(&connection).unwrap().bytes, BELL);
+        assert!(take(&lock, 0));
+        let socket = socket_at(&own);
+        listen(&socket, 8).unwrap();
+        fs::rename(&own, &name).unwrap();
+        parent.tell("has the name");
+        drop(parent.hear_at_last());
+    });
+}
+
+#[test]
 fn an_heir_that_says_that_it_serves_has_the_name() {
     limited(|| {
         let ground = Ground::new();

@@ -225,6 +225,10 @@ impl NameClaim {
     pub fn give_up(&mut self) {
         self.released = None;
         self.is_given_back = true;
+        if faults::is(Fault::GreedyFormer) {
+            self.directory.remove(self.place.socket());
+            self.directory.remove(self.place.lock());
+        }
     }
 
     /// Whether another server has taken the lock since it was released.

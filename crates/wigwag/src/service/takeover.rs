@@ -24,6 +24,7 @@
 //! | the heir is stopped before it has byte 0, and the holder is killed | nobody can have the name until the heir goes on or is killed |
 //! | the holder shuts down meanwhile | the heir takes the name when it is free |
 //! | two heirs | one has byte 1; the other waits for it, and then takes over from it |
+//! | the heir is killed, and another has the name before the holder looks | the holder finds that one serving, and ends |
 //! | somebody takes the name in the ordinary way meanwhile | it wants both bytes, and is told that the name is taken |
 //! | another user asks | it is refused: it could not take the lock either |
 //!

@@ -1,5 +1,4 @@
-//! Clients that follow, a thread for each: several calls under way at a time, of all lengths, and loans that wait. What
-//! a call came to is told, so that it can be compared with what was executed.
+//! Clients that follow, a thread for each: several calls under way at a time, of all lengths, and loans that wait.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,22 +8,17 @@ use wigwag::{Client, ErrorKind, Pending};
 use wigwag_testing::{Link, fill};
 
 use super::super::storm::dice::Dice;
+use super::super::storm::scoreboard::now_ns;
+use super::account::{Account, Failed, Fate, Span};
+use super::company::name;
 
 /// So long a client looks for its server's successor.
 const TIME: Duration = Duration::from_secs(20);
 /// Calls of one client under way at a time.
 const UNDER_WAY: u64 = 4;
 
-/// What became of one client's calls, which have the numbers from 0 to `end`.
-struct Account {
-    end: u64,
-    maybe: Vec<u64>,
-    moved: u64,
-    reconnects: u64,
-}
-
 /// The role. `arguments`: the socket, how many clients, the first one's index, a seed. It says `ready`, stops when it
-/// is told to, and then tells a line for each client; at the second word it ends.
+/// is told to, and then tells what became of the calls of each client; at the second word it ends.
 pub fn play(parent: &Link, arguments: &[&str]) {
     let [socket, clients, first, seed] = arguments[..] else { panic!("{arguments:?}") };
     let [clients, first, seed] = [clients, first, seed].map(|number| number.parse::<u64>().expect("a number"));
@@ -46,20 +40,14 @@ pub fn play(parent: &Link, arguments: &[&str]) {
     });
     let mut kept = Vec::new();
     for account in accounts {
-        match account {
-            Ok((client, Account { end, maybe, moved, reconnects })) => {
-                let maybe: Vec<String> = maybe.iter().map(u64::to_string).collect();
-                parent.tell(format_args!("{end} {moved} {reconnects} {}", maybe.join(",")));
-                kept.push(client); // what it has is looked at
-            }
-            Err(why) => parent.tell(format_args!("! {why}")),
-        }
+        Account::tell(account.as_ref().map(|(_, account)| account), parent);
+        kept.extend(account.ok().map(|(client, _)| client)); // what it has is looked at
     }
     drop(parent.hear_at_last());
 }
 
 fn call(client: Client, index: u64, mut dice: Dice, is_over: &AtomicBool) -> Result<(Client, Account), String> {
-    let mut account = Account { end: 0, maybe: Vec::new(), moved: 0, reconnects: 0 };
+    let mut account = Account::default();
     while !is_over.load(Ordering::Relaxed) {
         let count = 1 + dice.below(UNDER_WAY);
         let lengths: Vec<usize> = (0..count).map(|_| [8, 48, 49, 3000][dice.below(4) as usize]).collect();
@@ -70,6 +58,7 @@ fn call(client: Client, index: u64, mut dice: Dice, is_over: &AtomicBool) -> Res
             loan.copy_from_slice(&request(index, number, *len));
             Ok((number, *len, loan.send()?))
         };
+        let since = now_ns();
         let pending: Vec<_> = numbers.clone().zip(&lengths).map(send).collect();
         for (number, outcome) in numbers.zip(pending) {
             let reply = outcome.and_then(|(number, len, call)| {
@@ -86,7 +75,8 @@ fn call(client: Client, index: u64, mut dice: Dice, is_over: &AtomicBool) -> Res
                     }
                 }
                 Err(error) if error.kind() == (ErrorKind::PeerDied { maybe_executed: true }) => {
-                    account.maybe.push(number);
+                    let (span, why) = (Span::since(since), error.to_string());
+                    account.failed.push(Failed { number, fate: Fate::Maybe, span, why });
                 }
                 Err(error) => return Err(format!("client {index}: {number} was lost: {error}")),
             }
@@ -101,7 +91,7 @@ fn call(client: Client, index: u64, mut dice: Dice, is_over: &AtomicBool) -> Res
 
 /// A request that begins with whose it is and which.
 fn request(index: u64, number: u64, len: usize) -> Vec<u8> {
-    let name = index << 40 | number;
+    let name = name(index, number);
     let mut bytes = vec![0; len];
     fill(&mut bytes, name);
     bytes[..8].copy_from_slice(&name.to_ne_bytes());

@@ -1,25 +1,48 @@
 //! Restarts, on a library with faults: the harness finds what was injected for it.
 
-use wigwag_testing::finds;
+use wigwag_testing::{finds, finds_one_of};
 
-use crate::PROGRAM;
+use crate::{PROGRAM, turn};
 
 #[test]
 fn g30_finds_a_request_that_is_begun_and_not_marked() {
+    let _turn = turn();
     finds(PROGRAM, "G30", "unmarked-begun", "was executed 2 times");
 }
 
 #[test]
 fn g30_finds_a_call_that_is_passed_again_although_it_was_begun() {
+    let _turn = turn();
     finds(PROGRAM, "G30", "passed-twice", "was executed 2 times");
 }
 
 #[test]
 fn g30_finds_a_hang_up_that_is_taken_for_an_end() {
+    let _turn = turn();
     finds(PROGRAM, "G30", "hang-up-alone", "hung up and lives");
 }
 
 #[test]
 fn g30_finds_sessions_that_are_kept() {
+    let _turn = turn();
     finds(PROGRAM, "G30", "kept-sessions", "process 0 of clients");
+}
+
+#[test]
+fn g30_finds_a_holder_that_ends_for_an_heir_that_was_killed() {
+    let ways = ["the holder has ended for an heir that was killed", "was told as TurnedAway, and nobody was killed"];
+    let _turn = turn();
+    finds_one_of(PROGRAM, "G30", "hasty-holder", &ways);
+}
+
+#[test]
+fn g30_finds_a_holder_that_does_not_take_its_name_back() {
+    let _turn = turn();
+    finds(PROGRAM, "G30", "forsaking-holder", "no call is answered by one server alone");
+}
+
+#[test]
+fn g30_finds_a_former_server_that_removes_what_is_its_heirs() {
+    let _turn = turn();
+    finds(PROGRAM, "G30", "greedy-former", "was told as TurnedAway, and nobody was killed");
 }

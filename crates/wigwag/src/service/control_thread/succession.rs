@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::error::{Result, SHUTTING_DOWN};
+use crate::faults::{self, Fault};
 use crate::service::control_thread::{ControlThread, KEY_LISTENER, KEY_NAME, NameState};
 use crate::service::handshake::Handshake;
 use crate::service::name_claim::NameClaim;
@@ -115,7 +116,7 @@ impl ControlThread {
     pub(super) fn look_after_successor(&mut self) {
         let (Some(successor), Some(claim)) = (&mut self.successor, &mut self.claim) else { return };
         let had_left = successor.has_left;
-        let serves = !had_left && successor.hear();
+        let serves = !had_left && (successor.hear() || successor.has_left && faults::is(Fault::HastyHolder));
         let is_late = successor.until <= Instant::now();
         if successor.has_left && !had_left {
             self.poller.remove(&successor.socket); // it would go on to tell of its end
@@ -133,7 +134,7 @@ impl ControlThread {
             self.forget_successor();
             return self.shared.hand_over();
         }
-        if is_taken || !(successor.has_left || is_late) {
+        if is_taken || !(successor.has_left || is_late) || faults::is(Fault::ForsakingHolder) {
             return;
         }
         match claim.take_back() {
