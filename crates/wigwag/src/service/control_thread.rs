@@ -368,17 +368,20 @@ impl ControlThread {
         let (Some(successor), Some(claim)) = (&mut self.successor, &mut self.claim) else { return };
         let had_left = successor.has_left;
         let serves = !had_left && (successor.hear() || successor.has_left && faults::is(Fault::HastyHolder));
-        let is_late = successor.until <= Instant::now();
         if successor.has_left && !had_left {
             self.poller.remove(&successor.socket); // it would go on to tell of its end
+            // However long it had the lock before: if it dies, the lock is free soon.
+            successor.until = Instant::now() + takeover::PATIENCE;
         }
+        let is_late = successor.until <= Instant::now();
         successor.look_at = Instant::now() + if successor.has_left { DEAD_HEIR_PAUSE } else { HEIR_PAUSE };
         let is_taken = claim.is_taken_over();
         // One that serves may have let the lock go again by now, for an heir of its own. One that dies hangs up before
-        // its lock is free, or after that. One that hangs up and keeps the lock has the name all the same. When one has
-        // died, a third server may have been faster than this one, and this one is not told.
-        let is_another = || successor.is_dead() && claim.is_served_by_another();
-        if serves || is_taken && successor.has_left && (is_late || is_another()) {
+        // its lock is free, or after that, and listens no more; it may take its time. One that hangs up, and keeps the
+        // lock and listens, has the name all the same. When one has died, a third server may have been faster than this
+        // one, which is not told.
+        let has_passed_on = || (is_late || successor.is_dead()) && claim.is_served_by_another();
+        if serves || is_taken && successor.has_left && has_passed_on() {
             trace::handed_over(&claim.path());
             claim.give_up();
             self.forget_successor();
