@@ -201,8 +201,8 @@ impl NameClaim {
         self.released.is_some() && OwnerLock::has_holder(&self.directory, self.place.lock())
     }
 
-    /// Whether another server has the socket of that name, and is not about to give it up again: it listens there, and is
-    /// no heir any more.
+    /// Whether another server has the socket of that name, and is not about to give it up again: it listens there, and
+    /// is no heir any more.
     pub fn is_served_by_another(&self) -> bool {
         let there = self.directory.identity(self.place.socket()).ok().flatten();
         let who_listens = || socket::who_listens(&self.directory.address(self.place.socket())?);

@@ -1,6 +1,7 @@
 //! Planned restarts: servers are replaced under clients that follow and newcomers, while heirs and holders of the name
 //! are killed and stopped on their way. Nobody is turned away but where a server that had the name was killed, or was
-//! told to end; no call is told as maybe executed but where one was killed that served; and each is executed at most once.
+//! told to end; no call is told as maybe executed but where one was killed that served; and each is executed at most
+//! once.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -80,9 +81,9 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> String {
     let mut sum = Sum::default();
     findings.extend(replace_and_compare(trial, &mut sum).err());
     format!(
-        "{} planned restarts, {} of them through, {} servers killed meanwhile; {} calls: {} went on at a successor, {} told \
-         as maybe executed; {} newcomers, {} turned away by a killed or an ended server; one server alone answered after {} \
-         ms at most",
+        "{} planned restarts, {} of them through, {} servers killed meanwhile; {} calls: {} went on at a successor, {} \
+         told as maybe executed; {} newcomers, {} turned away by a killed or an ended server; one server alone answered \
+         after {} ms at most",
         sum.rounds,
         sum.replaced,
         sum.killed,
@@ -246,7 +247,8 @@ impl Stage {
         }
     }
 
-    /// An heir was killed, which may have served by then or cannot: whether the holder goes on, and the next heir gets all.
+    /// An heir was killed, which may have served by then or cannot: whether the holder goes on, and the next heir gets
+    /// all.
     pub fn comes_back(&mut self, may_serve: bool) -> Result<(), String> {
         let holder = self.services[HOLDER].process.id();
         if !may_serve {
@@ -336,8 +338,8 @@ impl Stage {
             if begin.elapsed() > SOON {
                 let ready: Vec<_> = self.services.iter().map(|service| service.is_ready).collect();
                 return Err(format!(
-                    "no call is answered by one server alone {SOON:?} later: {} are left, and have the name: {ready:?}; a \
-                     client was told: {last_error}",
+                    "no call is answered by one server alone {SOON:?} later: {} are left, and have the name: {ready:?}; \
+                     a client was told: {last_error}",
                     ready.len()
                 ));
             }
