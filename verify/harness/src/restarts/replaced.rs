@@ -82,8 +82,8 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> String {
     findings.extend(replace_and_compare(trial, &mut sum).err());
     format!(
         "{} planned restarts, {} of them through, {} servers killed meanwhile; {} calls: {} went on at a successor, {} \
-         told as maybe executed; {} newcomers, {} turned away by a killed or an ended server; one server alone answered \
-         after {} ms at most",
+         told as maybe executed; {} newcomers, {} turned away by a killed or an ended server; one server alone \
+         answered after {} ms at most",
         sum.rounds,
         sum.replaced,
         sum.killed,
@@ -338,8 +338,8 @@ impl Stage {
             if begin.elapsed() > SOON {
                 let ready: Vec<_> = self.services.iter().map(|service| service.is_ready).collect();
                 return Err(format!(
-                    "no call is answered by one server alone {SOON:?} later: {} are left, and have the name: {ready:?}; \
-                     a client was told: {last_error}",
+                    "no call is answered by one server alone {SOON:?} later: {} are left, and have the name: \
+                     {ready:?}; a client was told: {last_error}",
                     ready.len()
                 ));
             }

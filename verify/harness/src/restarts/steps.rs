@@ -1,7 +1,7 @@
 //! At every step of a takeover, at both sides of each system call of the heir: the heir is killed there, or its holder
-//! is while it stands there. Before the heir can say that it serves, its holder goes on; after that, its holder may have
-//! ended. The next heir takes the name in either case, also if it waits for it already, and nothing is left of those
-//! that were killed.
+//! is while it stands there. Before the heir can say that it serves, its holder goes on; after that, its holder may
+//! have ended. The next heir takes the name in either case, also if it waits for it already, and nothing is left of
+//! those that were killed.
 
 use std::time::Duration;
 
