@@ -3,7 +3,7 @@
 //! ```text
 //! killed      G30    servers killed at random moments; each call is answered or told, and none is executed twice
 //! replaced           servers replaced, with kills and stops of either side meanwhile; nobody is turned away
-//! steps              an heir killed at every step of its takeover
+//! steps              an heir or its holder killed at every step of a takeover
 //! follower           the clients, and what became of each of their calls
 //! newcomer           clients that come, call once and leave
 //! service            the server, which writes what it executes into a file
@@ -46,7 +46,7 @@ fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     let mut findings = Vec::new();
     let killed = killed::run(trial, &mut findings);
     let replaced = replaced::run(trial, &mut findings);
-    let steps = if findings.is_empty() { steps::run(trial, &mut findings)? } else { 0 };
+    let steps = if findings.is_empty() { steps::run(trial, &mut findings)? } else { "no steps".to_owned() };
     findings.iter_mut().for_each(|finding| finding.push_str(&format!(" (seed {})", trial.seed)));
-    Ok(Outcome::of(format!("{killed}; {replaced}; {steps} heirs killed at every step; seed {}", trial.seed), findings))
+    Ok(Outcome::of(format!("{killed}; {replaced}; {steps}; seed {}", trial.seed), findings))
 }

@@ -1,6 +1,7 @@
 //! Planned restarts: servers are replaced under clients that follow and newcomers, while heirs and holders of the name
 //! are killed and stopped on their way. Nobody is turned away but where a server that had the name was killed, or was
-//! told to end; no call is told as maybe executed but where one was killed that served; and each is executed at most once.
+//! told to end; no call is told as maybe executed but where one was killed that served; and each is executed at most
+//! once.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -72,7 +73,6 @@ struct Sum {
     told: u64,
     visits: u64,
     turned_away: u64,
-    /// From the end of what was done in a round until one server was left and answered.
     slowest: Duration,
 }
 
@@ -81,9 +81,9 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> String {
     let mut sum = Sum::default();
     findings.extend(replace_and_compare(trial, &mut sum).err());
     format!(
-        "{} planned restarts, {} of them through, {} servers killed meanwhile; {} calls: {} went on at a successor, {} told \
-         as maybe executed; {} newcomers, {} turned away by a killed or an ended server; one server alone answered after {} \
-         ms at most",
+        "{} planned restarts, {} of them through, {} servers killed meanwhile; {} calls: {} went on at a successor, {} \
+         told as maybe executed; {} newcomers, {} turned away by a killed or an ended server; one server alone \
+         answered after {} ms at most",
         sum.rounds,
         sum.replaced,
         sum.killed,
@@ -127,6 +127,7 @@ fn replace_and_compare(trial: &Trial, sum: &mut Sum) -> Result<(), String> {
     sum.visits = visits.iter().map(|account| account.end).sum();
     let is_turned_away = |account: &Account| account.failed.iter().filter(|it| it.fate == Fate::TurnedAway).count();
     sum.turned_away = visits.iter().map(|account| is_turned_away(account) as u64).sum();
+    sum.slowest = stage.slowest;
     followers.are_back()?;
     stage.end()
 }
@@ -183,6 +184,8 @@ pub struct Stage {
     /// When there may have been no server.
     outages: Vec<Span>,
     asked: u64,
+    /// How long it took at most until one server was left and answered.
+    pub slowest: Duration,
 }
 
 impl Stage {
@@ -191,7 +194,16 @@ impl Stage {
         let ground = Ground::new();
         let (socket, ledger) = (ground.socket(), ground.path("ledger"));
         let services = vec![Service { process: service::start(&socket, &ledger), is_ready: true }];
-        Stage { ground, socket, ledger, services, kills: Vec::new(), outages: Vec::new(), asked: 0 }
+        Stage {
+            ground,
+            socket,
+            ledger,
+            services,
+            kills: Vec::new(),
+            outages: Vec::new(),
+            asked: 0,
+            slowest: Duration::ZERO,
+        }
     }
 
     fn play(&mut self, round: Round, dice: &mut Dice, sum: &mut Sum) -> Result<(), String> {
@@ -216,9 +228,7 @@ impl Stage {
         }
         // An heir that had not put its socket in the place of the holder's did not have the name.
         let had_name = round == Round::HolderKilled || self.which_socket() != socket_before;
-        let begin_to_settle = Instant::now();
         self.settle()?;
-        sum.slowest = sum.slowest.max(begin_to_settle.elapsed());
         if let Some(killed) = killed.filter(|_| had_name) {
             self.kills.push(killed);
             self.outages.push(Span::since(killed.since_ns));
@@ -232,32 +242,43 @@ impl Stage {
         match round {
             Round::HeirKilled if is_replaced && !had_name => Err(HASTY.into()),
             Round::HeirKilled => Ok(()),
-            _ if !is_replaced => Err("an heir has the name, and has ended for the server that had it before".into()),
+            _ if !is_replaced => Err("an heir has ended for the server that had the name before".into()),
             _ => Ok(()),
         }
     }
 
-    /// An heir was killed that had said that it serves, or had not: whether the holder does as it should, and the next
-    /// heir gets all.
-    pub fn comes_back(mut self, has_said_ready: bool) -> Result<(), String> {
+    /// An heir was killed, which may have served by then or cannot: whether the holder goes on, and the next heir gets
+    /// all.
+    pub fn comes_back(&mut self, may_serve: bool) -> Result<(), String> {
         let holder = self.services[HOLDER].process.id();
-        if !has_said_ready {
+        if !may_serve {
             self.settle()?;
             if self.services[HOLDER].process.id() != holder {
                 return Err(HASTY.into());
             }
         }
         self.start_heir()?;
+        self.passes_on()
+    }
+
+    /// There is a holder, or has just been, and an heir: that one gets all.
+    pub fn passes_on(&mut self) -> Result<(), String> {
+        let heir = self.services[HEIR].process.id();
         self.settle()?;
-        if self.services[HOLDER].process.id() == holder {
-            return Err("the next heir has ended for the holder".into());
+        if self.services[HOLDER].process.id() != heir {
+            return Err("an heir has ended for the server that had the name before".into());
         }
         self.has_files(&["ledger", "server", "server.lock"])?;
         self.end()
     }
 
+    /// Kills the server that has the name, or had it.
+    pub fn kill_holder(&mut self) {
+        self.kill(HOLDER);
+    }
+
     /// Starts one, and returns when it begins.
-    fn start_heir(&mut self) -> Result<(), String> {
+    pub fn start_heir(&mut self) -> Result<(), String> {
         let heir = service::start_heir(&self.socket, &self.ledger);
         let said = heir.try_hear();
         if said.as_deref() != Some("begins") {
@@ -306,7 +327,10 @@ impl Stage {
                     self.services.push(Service { process, is_ready: true });
                 }
                 [service] if service.is_ready => match self.ask() {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => {
+                        self.slowest = self.slowest.max(begin.elapsed());
+                        return Ok(());
+                    }
                     Err(error) => last_error = error.to_string(),
                 },
                 _ => {}
@@ -314,8 +338,8 @@ impl Stage {
             if begin.elapsed() > SOON {
                 let ready: Vec<_> = self.services.iter().map(|service| service.is_ready).collect();
                 return Err(format!(
-                    "no call is answered by one server alone {SOON:?} later: {} are left, and have the name: {ready:?}; a \
-                     client was told: {last_error}",
+                    "no call is answered by one server alone {SOON:?} later: {} are left, and have the name: \
+                     {ready:?}; a client was told: {last_error}",
                     ready.len()
                 ));
             }
@@ -358,15 +382,20 @@ impl Stage {
     }
 
     /// The last server ends, as it is told: nothing is left of any.
-    pub fn end(mut self) -> Result<(), String> {
-        let begin = Instant::now();
+    pub fn end(&mut self) -> Result<(), String> {
         self.services.iter().for_each(|service| service.process.tell("end"));
+        self.have_ended("the last server")?;
+        self.has_files(&["ledger"])
+    }
+    /// Waits until all have ended.
+    fn have_ended(&mut self, who: &str) -> Result<(), String> {
+        let begin = Instant::now();
         while !self.services.iter_mut().try_fold(true, |all, service| service.has_ended().map(|it| all && it))? {
             if begin.elapsed() > SOON {
-                return Err(format!("the last server does not end within {SOON:?}"));
+                return Err(format!("{who} does not end within {SOON:?}"));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.has_files(&["ledger"])
+        Ok(())
     }
 }

@@ -29,8 +29,8 @@ pub fn start_heir(socket: &Path, ledger: &Path) -> Process {
     role::start("restarts_service", [socket.as_os_str(), ledger.as_os_str(), OsStr::new(HEIR)])
 }
 
-/// The role. `arguments`: its socket, the file, and whether it is an heir. It ends by being killed, by being replaced, or
-/// when it is told to end. An heir that does not get the name says why.
+/// The role. `arguments`: its socket, the file, and whether it is an heir. It ends by being killed, by being replaced,
+/// or when it is told to end. An heir that does not get the name says why.
 pub fn play(parent: &Link, arguments: &[&str]) {
     let (socket, ledger, is_heir) = match arguments {
         [socket, ledger] => (socket, ledger, false),

@@ -1,6 +1,9 @@
-//! An heir killed at every step: at both sides of each system call on its way from the beginning of the takeover to the
-//! end. Before it has said that it serves, its holder goes on; after that, its holder has ended. The next heir takes the
-//! name in either case, and nothing is left of the one that was killed.
+//! At every step of a takeover, at both sides of each system call of the heir: the heir is killed there, or its holder
+//! is while it stands there. Before the heir can say that it serves, its holder goes on; after that, its holder may
+//! have ended. The next heir takes the name in either case, also if it waits for it already, and nothing is left of
+//! those that were killed.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
 use wigwag::Server;
@@ -16,29 +19,57 @@ use crate::step::victim::marked;
 use crate::step::walk::{self, Kind, Point};
 use crate::step::{Counts, Depth, blows, make_repeatable};
 
-/// System calls that send a message: sendto, sendmsg.
-const SENDS: [u64; 2] = [44, 46];
+/// System calls that start a thread: clone, clone3.
+const STARTS: [u64; 2] = [56, 435];
 
-/// Visits the points: how many.
-pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<usize> {
+/// What is done at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blow {
+    HeirKilled,
+    /// Another one waits for its place.
+    HeirKilledBeforeAnother,
+    HolderKilled,
+    /// For longer than a holder waits for its heir.
+    HeirStopped,
+}
+
+/// Longer than a holder waits.
+const LONG: Duration = Duration::from_secs(6);
+
+/// Visits the points; the figure.
+pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> {
     processors::share_one()?;
     let points = points().context("an heir that nothing is done to")?;
-    // It says first that it wants the name, and last that it serves.
-    let sends = points.iter().filter(|point| matches!(point.kind, Kind::Enter(number) if SENDS.contains(&number)));
-    let ready = sends.map(|point| point.step).max().context("an heir that sends nothing")?;
-    let mut counts = Counts::default();
-    let depth = trial.pick(Depth::Some(6), Depth::Some(1), Depth::Some(1));
-    for point in depth.thin_out(&points, "replace") {
-        if counts.is_enough() {
-            break;
-        }
-        counts.visits += 1;
-        if let Err(error) = visit(&point, point.step > ready) {
-            counts.find(format!("an heir killed at {point:?}, {ready} being its last word: {error:#}"));
+    // The heir's control thread says that it serves; nothing does before.
+    let starts = points.iter().filter(|point| matches!(point.kind, Kind::Enter(number) if STARTS.contains(&number)));
+    let start = starts.map(|point| point.step).max().context("an heir that starts no control thread")?;
+    let few = trial.pick(Depth::Some(30), Depth::Some(4), Depth::Some(1));
+    let blows = [
+        (Blow::HeirKilled, trial.pick(Depth::Some(10), Depth::Some(1), Depth::Some(1))),
+        (Blow::HeirKilledBeforeAnother, few),
+        (Blow::HolderKilled, few),
+        (Blow::HeirStopped, Depth::Some(8)),
+    ];
+    // That one takes long.
+    let blows = &blows[..trial.pick(3, 3, 4)];
+    let (mut counts, mut slowest) = (Counts::default(), Duration::ZERO);
+    for &(blow, depth) in blows {
+        for point in depth.thin_out(&points, "replace") {
+            if counts.is_enough() {
+                break;
+            }
+            counts.visits += 1;
+            match visit(&point, blow, point.step > start) {
+                Ok(time) => slowest = slowest.max(time),
+                Err(error) => counts.find(format!(
+                    "{blow:?} at {point:?}, its control thread being started at step {start}: {error:#}"
+                )),
+            }
         }
     }
     findings.append(&mut counts.findings);
-    Ok(counts.visits)
+    let ms = slowest.as_millis();
+    Ok(format!("{} kills at every step of a takeover: one server alone answered after {ms} ms at most", counts.visits))
 }
 
 /// A server, and an heir that stands at the beginning of its takeover.
@@ -58,24 +89,48 @@ fn points() -> anyhow::Result<Vec<Point>> {
 }
 
 /// A victim that nothing was done to has the name, and goes.
-fn ends_well(mut stage: Stage, victim: Process) -> anyhow::Result<()> {
+fn ends_well(mut stage: Stage, victim: Process) -> anyhow::Result<Duration> {
     let said = victim.try_hear();
     ensure!(said.as_deref() == Some("done"), "the victim says {said:?}");
     victim.tell("end");
     victim.join();
     stage.settle().map_err(|why| anyhow!(why))?;
-    stage.end().map_err(|why| anyhow!(why))
+    stage.end().map_err(|why| anyhow!(why))?;
+    Ok(stage.slowest)
 }
 
-fn visit(point: &Point, has_said_ready: bool) -> anyhow::Result<()> {
-    let (stage, mut victim, mut tracee) = start()?;
+/// How long it took at most until one server was left and answered.
+fn visit(point: &Point, blow: Blow, may_serve: bool) -> anyhow::Result<Duration> {
+    let (mut stage, mut victim, mut tracee) = start()?;
     if !walk::go_to(&mut tracee, point, || false)? {
         tracee.release()?; // the way was another one this time
         return ends_well(stage, victim);
     }
+    match blow {
+        Blow::HolderKilled => {
+            stage.kill_holder();
+            tracee.release()?;
+            return ends_well(stage, victim);
+        }
+        Blow::HeirStopped => {
+            std::thread::sleep(LONG);
+            tracee.release()?;
+            return ends_well(stage, victim);
+        }
+        Blow::HeirKilledBeforeAnother => {
+            stage.start_heir().map_err(|why| anyhow!(why))?;
+            std::thread::sleep(Duration::from_millis(1)); // so that it most likely waits by now
+        }
+        Blow::HeirKilled => {}
+    }
     victim.kill();
     tracee.bury()?;
-    stage.comes_back(has_said_ready).map_err(|why| anyhow!(why))
+    let came_back = match blow {
+        Blow::HeirKilled => stage.comes_back(may_serve),
+        _ => stage.passes_on(),
+    };
+    came_back.map_err(|why| anyhow!(why))?;
+    Ok(stage.slowest)
 }
 
 /// The role: a server that takes a name over between two marks, and ends when it is told to. `arguments`: its socket.
