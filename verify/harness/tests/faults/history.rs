@@ -70,7 +70,7 @@ fn g27_finds_an_end_that_tries_for_ever_beside_the_dead() {
 
 #[test]
 fn g27_finds_duplicates_that_stay_open_when_a_call_is_given_up() {
-    finds_in_history(PROGRAM, "G27", "kept-duplicates", 24952761752, "descriptors are left");
+    finds_in_history_by_chance(PROGRAM, "G27", "kept-duplicates", 28949277368, &["descriptors are left"]);
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn g30_finds_a_holder_that_does_not_take_its_name_back() {
 
 #[test]
 fn g30_finds_a_former_server_that_removes_what_is_its_heirs() {
+    let ways = ["was told as TurnedAway, and nobody was killed", "an heir did not get the name"];
     let _turn = turn();
-    finds(PROGRAM, "G30", "greedy-former", "was told as TurnedAway, and nobody was killed");
+    finds_one_of(PROGRAM, "G30", "greedy-former", &ways);
 }
