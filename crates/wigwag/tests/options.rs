@@ -93,7 +93,7 @@ fn streams() -> Vec<Case<StreamBuilder>> {
 fn servers() -> Vec<Case<ServerBuilder>> {
     listening!(ServerBuilder:
         wait = wait(Wait::Park), contract = contract(Contract::named("other", 7)),
-        descriptors = descriptors(true);
+        descriptors = descriptors(true), replace = replace(LIMIT);
         limits slots = slots(3), capacity = capacity(5000), max_sessions = max_sessions(5),
         max_sessions_per_user = max_sessions_per_user(6), max_bytes_per_session = max_bytes_per_session(1 << 20),
         max_bytes_total = max_bytes_total(1 << 21), max_handshakes = max_handshakes(7),
@@ -103,7 +103,7 @@ fn servers() -> Vec<Case<ServerBuilder>> {
 
 fn receivers() -> Vec<Case<ReceiverBuilder>> {
     listening!(ReceiverBuilder:
-        wait = wait(Wait::Park), contract = contract(Contract::named("other", 7));
+        wait = wait(Wait::Park), contract = contract(Contract::named("other", 7)), replace = replace(LIMIT);
         limits slots = slots(3), capacity = capacity(5000), max_sessions = max_sessions(5),
         max_sessions_per_user = max_sessions_per_user(6), max_bytes_per_session = max_bytes_per_session(1 << 20),
         max_bytes_total = max_bytes_total(1 << 21), max_handshakes = max_handshakes(7),
@@ -113,7 +113,8 @@ fn receivers() -> Vec<Case<ReceiverBuilder>> {
 
 fn listeners() -> Vec<Case<StreamListenerBuilder>> {
     listening!(StreamListenerBuilder:
-        wait = wait(Wait::Park), contract = contract(Contract::named("other", 7)), backlog = backlog(9);
+        wait = wait(Wait::Park), contract = contract(Contract::named("other", 7)), backlog = backlog(9),
+        replace = replace(LIMIT);
         limits ring_bytes = capacity(8192), max_sessions = max_sessions(5),
         max_sessions_per_user = max_sessions_per_user(6), max_bytes_per_session = max_bytes_per_session(1 << 20),
         max_bytes_total = max_bytes_total(1 << 21), max_handshakes = max_handshakes(7),
