@@ -28,6 +28,8 @@ pub fn stand_by() -> Option<ExitCode> {
     if getpid().as_raw() != 1 {
         return None;
     }
+    // Where children are not to be waited for, their end is told to nobody: this one would wait for it for ever.
+    surroundings::put_right();
     let all = SigSet::all();
     all.thread_block().ok()?;
     let has_terminal = std::fs::File::open("/dev/tty").is_ok();

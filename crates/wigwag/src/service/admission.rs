@@ -189,6 +189,7 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::form::Form;
     use crate::session::protocol::HelloExtension;
 
     fn hello() -> Hello {
@@ -235,7 +236,7 @@ mod tests {
                 assert_eq!(options.offered(trust).has(Features::DESCRIPTORS), travel, "{options:?} {trust:?}");
             }
         }
-        let stream = asked.in_form(crate::form::Form::Stream);
+        let stream = asked.in_form(Form::Stream);
         assert!(stream.offered(Trust::SameUser).is_empty());
         for (theirs, both) in [(Features::NONE, Features::NONE), (Features::DESCRIPTORS, Features::DESCRIPTORS)] {
             let hello = Hello::new(Protocol::V2, None, None, Contract::bytes(), theirs);
@@ -243,6 +244,17 @@ mod tests {
             let granted =
                 Limits::default().grant(&hello, &Contract::bytes(), Features::DESCRIPTORS, Trust::SameUser, usage);
             assert_eq!(granted.unwrap().features, both);
+        }
+    }
+
+    #[test]
+    fn marks_and_moves_are_offered_by_servers_that_answer() {
+        for form in [Form::Exchange, Form::Queue, Form::Stream] {
+            let offered = ListenOptions::default().in_form(form).offered(Trust::OtherUser);
+            let expected = Features::NONE
+                .with(Features::BEGUN, form == Form::Exchange)
+                .with(Features::MOVED, form == Form::Exchange);
+            assert_eq!(offered, expected, "{form:?}");
         }
     }
 

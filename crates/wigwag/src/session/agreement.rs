@@ -204,17 +204,15 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_travel_where_that_was_agreed_on() {
-        for (features, travel) in [
-            (Features::NONE, false),
-            (Features::DESCRIPTORS, true),
-            (Features::BEGUN, false),
-            (Features(u64::MAX ^ Features::DESCRIPTORS.0), false),
-            (Features(u64::MAX), true),
-        ] {
-            let agreement = Agreement { features, ..Agreement::V1 };
-            assert_eq!(agreement.has_descriptors(), travel, "{features}");
-        }
+    fn a_session_has_what_was_agreed_on_and_nothing_else() {
+        let asked = |feature: Features| {
+            let agreement = |features| Agreement { features, ..Agreement::V1 };
+            [Features::NONE, feature, Features(u64::MAX ^ feature.0), Features(u64::MAX)].map(agreement)
+        };
+        let of_that_alone = [false, true, false, true];
+        assert_eq!(asked(Features::DESCRIPTORS).map(Agreement::has_descriptors), of_that_alone);
+        assert_eq!(asked(Features::BEGUN).map(Agreement::has_begun), of_that_alone);
+        assert_eq!(asked(Features::MOVED).map(Agreement::has_moved), of_that_alone);
     }
 
     #[test]

@@ -410,6 +410,13 @@ mod tests {
     }
 
     #[test]
+    fn an_heir_has_a_socket_beside_that_of_the_name() {
+        let of_heirs = |name: &str| ServiceName::find(OsStr::new(name)).unwrap().heirs_socket();
+        assert_eq!(of_heirs("here"), "here.sock~");
+        assert_eq!(of_heirs("/tmp/here"), "here~");
+    }
+
+    #[test]
     fn a_directory_that_is_not_there_is_told_to_each_side_in_its_own_words() {
         let directory = private_directory();
         let place = ServiceName::find(directory.path().join("gone/here").as_os_str()).unwrap();

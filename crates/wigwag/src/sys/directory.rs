@@ -578,6 +578,27 @@ mod tests {
     }
 
     #[test]
+    fn a_file_gets_another_name_in_the_place_of_what_had_it() {
+        let _guard = no_process_starts();
+        let directory = private_directory();
+        let opened = Directory::open(directory.path(), &[own_uid()]).unwrap();
+        let [one, other] = ["one", "other"].map(OsStr::new);
+        std::fs::write(directory.path().join("one"), "1").unwrap();
+        std::fs::write(directory.path().join("other"), "2").unwrap();
+        opened.rename(one, other).unwrap();
+        assert_eq!(std::fs::read_to_string(directory.path().join("other")).unwrap(), "1");
+        assert!(opened.try_open_for_writing(one).unwrap().is_none());
+        let file = opened.try_open_for_writing(other).unwrap().unwrap();
+        rustix::io::write(&file, b"3").unwrap();
+        assert_eq!(std::fs::read_to_string(directory.path().join("other")).unwrap(), "3");
+        assert_eq!(opened.rename(one, other).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(identity_at(&directory.path().join("other")), Some(identity_of(&file).unwrap()));
+        assert_eq!(identity_at(&directory.path().join("one")), None);
+        std::fs::create_dir(directory.path().join("directory")).unwrap();
+        assert!(opened.try_open_for_writing(OsStr::new("directory")).is_err(), "it is there, and no file");
+    }
+
+    #[test]
     fn only_the_owner_may_write_to_a_directory() {
         let _guard = no_process_starts();
         let directory = private_directory();
