@@ -657,6 +657,7 @@ impl ControlThread {
         if socket::is_unread_by_peer(&*socket)
             && self.poller.add(&*socket, id * KEY_KINDS + KEY_SOCKET, Interest::Drained).is_ok()
         {
+            socket.discard_unread(uid);
             self.unread_welcomes.insert(id, socket, uid);
         }
     }

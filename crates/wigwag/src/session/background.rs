@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::sync;
 use crate::sys::cpu;
 use crate::sys::fork::ForkGuard;
-use crate::sys::socket::{self, Received};
+use crate::sys::socket::{self, MESSAGE_MAX, Received};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -170,6 +170,9 @@ impl fmt::Debug for Background {
     }
 }
 
+/// The most messages that are thrown away of one peer: more than the kernel keeps for it.
+const UNREAD_MAX: usize = 4096;
+
 /// Segments above this size are given back by a thread of their own: it takes a second for 10 GiB.
 const BURIAL_ALONE: usize = 64 << 20;
 
@@ -221,6 +224,21 @@ impl PeerSocket {
         // Relaxed: as in `admit_descriptors`.
         let is_agreed = self.admits_descriptors.load(Ordering::Relaxed);
         self.background.as_ref().is_some_and(|background| is_agreed || background.may_meet_descriptors)
+    }
+
+    /// Throws away what lies here unread, with the descriptors that came with it, of a peer that was hung up: a socket
+    /// that is kept nevertheless would keep them. By a background job, as it may take long.
+    pub fn discard_unread(self: &Arc<PeerSocket>, user: u32) {
+        let Some(background) = self.background.as_ref().filter(|_| self.may_meet_descriptors()) else { return };
+        let kept = Arc::clone(self);
+        background.run(user, move || {
+            let mut buffer = [0; MESSAGE_MAX];
+            for _ in 0..UNREAD_MAX {
+                if !socket::has_unread(&*kept) || kept.receive_with_descriptors(&mut buffer).is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     /// Receives one message without waiting, with the descriptors that have come with it.
