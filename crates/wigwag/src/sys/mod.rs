@@ -14,6 +14,7 @@ pub mod futex;
 pub mod inotify;
 pub mod kernel;
 pub mod memory;
+pub mod name_lock;
 pub mod owner_lock;
 pub mod proc_locks;
 pub mod process;

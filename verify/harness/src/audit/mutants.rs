@@ -27,6 +27,7 @@ const VALIDATORS: &[&str] = &[
     "service/admission",
     "session/name",
     "sys/directory",
+    "sys/name_lock",
     "sys/memory",
 ];
 
