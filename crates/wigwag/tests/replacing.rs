@@ -468,7 +468,7 @@ fn a_holder_goes_on_whatever_step_its_heir_has_come_to() {
     use Step::*;
     limited(|| {
         for step in [Asks, TakesTheLock, RenamesItsSocket, RemovesTheSocket, RemovesTheLock] {
-            // One that is waited for in vain is given five seconds.
+            // One that is waited for in vain is given two seconds.
             for keeps_connection in [false, true].into_iter().take(if step == Asks { 2 } else { 1 }) {
                 let ground = Ground::new();
                 let holder = Serving::start(7, &ground.socket());
@@ -513,13 +513,10 @@ fn a_holder_goes_on_whatever_step_its_heir_has_come_to() {
 
 #[test]
 fn a_holder_whose_heir_is_killed_ends_for_the_one_that_has_the_name_then() {
-    /// What it gives an heir that does nothing.
-    const PATIENCE: Duration = Duration::from_secs(5);
     limited(|| {
         let ground = Ground::new();
         let mut holder = Process::start("service", [ground.socket()]);
         holder.expect("ready");
-        let begin = std::time::Instant::now();
         let mut heir = Process::start("heir_that_is_killed", [ground.path("")]);
         heir.expect("has the name");
         stop(&holder);
@@ -528,7 +525,6 @@ fn a_holder_whose_heir_is_killed_ends_for_the_one_that_has_the_name_then() {
         next.answers(&ground.socket());
         holder.signal(Signal::CONT);
         holder.expect("replaced");
-        assert!(begin.elapsed() < PATIENCE, "who is in its queue waits as long");
         next.answers(&ground.socket());
         next.shut_down();
         assert!(files(&ground).is_empty(), "{:?}", files(&ground));
@@ -664,7 +660,7 @@ fn waiting_holder() {
         let _holder = Serving::start(7, &ground.socket());
         let _heir = (heir_with_the_lock(&ground), renamed(&ground));
         let before = used_by_control_threads();
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(4)); // so that it is late, too
         parent.tell(used_by_control_threads() - before);
     });
 }
@@ -672,7 +668,7 @@ fn waiting_holder() {
 #[test]
 fn a_holder_sleeps_while_its_heir_is_on_its_way() {
     let used: u64 = Process::start("waiting_holder", [""; 0]).hear().parse().unwrap();
-    assert!(used < 30, "of 100 hundredths of a second it used {used}");
+    assert!(used < 100, "of 400 hundredths of a second it used {used}");
 }
 
 #[test]

@@ -221,7 +221,7 @@ impl ControlThread {
         };
         let handshake = self.handshakes.nearest_deadline().into_iter();
         let looks = self.look_at_inboxes.into_iter().chain(self.look_at_kept.map(|(at, _)| at));
-        let heir = self.successor.as_ref().map(|successor| successor.look_at.min(successor.until));
+        let heir = self.successor.as_ref().map(|successor| successor.look_at);
         handshake.chain(self.accept_again_at).chain(name_again).chain(looks).chain(heir).min()
     }
 
@@ -615,7 +615,7 @@ impl ControlThread {
             }
         }
         self.look_after_kept(now);
-        if self.successor.as_ref().is_some_and(|successor| successor.look_at.min(successor.until) <= now) {
+        if self.successor.as_ref().is_some_and(|successor| successor.look_at <= now) {
             self.look_after_successor();
         }
         if self.look_at_inboxes.is_some_and(|at| at <= now) {

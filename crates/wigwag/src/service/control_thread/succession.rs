@@ -122,8 +122,8 @@ impl ControlThread {
             self.poller.remove(&successor.socket); // it would go on to tell of its end
         }
         let pause = if successor.has_left && !is_late { DEAD_HEIR_PAUSE } else { HEIR_PAUSE };
-        successor.look_at = Instant::now() + pause;
-        successor.until = successor.until.max(Instant::now()); // it is late for good, and looked for no more often
+        let next = Instant::now() + pause;
+        successor.look_at = if is_late { next } else { next.min(successor.until) };
         // One that serves may have let the lock go again by now, for an heir of its own.
         let Ok(is_taken) = claim.is_taken_over() else { return };
         // One that dies hangs up before its lock is free, or after that. And another may have taken the lock of one
