@@ -104,7 +104,7 @@ impl NameClaim {
         let directory = place.own_directory()?;
         let lock = take_lock(place, &directory)?;
         let mode = mode_for(access);
-        let watch = new_watch();
+        let watch = NameWatch::new(); // before the socket: see there
         let bound = place.check_elsewhere().and_then(|()| bind(place, &directory, &lock, mode));
         let (socket, bound) = match bound {
             Ok(bound) => bound,
@@ -559,11 +559,6 @@ pub fn remove_socket(directory: &Directory, name: &OsStr, bound: Identity) {
     if directory.identity(name).is_ok_and(|there| there == Some(bound)) {
         directory.remove(name);
     }
-}
-
-/// A watch for a name, made before its socket is: see [`crate::sys::inotify`].
-pub fn new_watch() -> rustix::io::Result<NameWatch> {
-    NameWatch::new()
 }
 
 /// Binds a socket where nothing is.

@@ -52,6 +52,7 @@ use crate::session::name::ServiceName;
 use crate::session::protocol::{FromClient, FromServer, Reason};
 use crate::sys::clock;
 use crate::sys::directory::{Directory, Identity};
+use crate::sys::inotify::NameWatch;
 use crate::sys::owner_lock::{HeirLock, OwnerLock};
 use crate::sys::socket::{self, MESSAGE_MAX};
 
@@ -119,19 +120,16 @@ enum Heard {
     Later(Option<String>),
 }
 
-/// A socket that listens, and has not got the name yet. It is removed with this, unless the name was taken.
+/// A socket that listens, and has not got the name yet. It is removed with this.
 struct Candidate<'a> {
     directory: &'a Directory,
     temporary: &'a OsStr,
     bound: Identity,
-    is_kept: bool,
 }
 
 impl Drop for Candidate<'_> {
     fn drop(&mut self) {
-        if !self.is_kept {
-            name_claim::remove_socket(self.directory, self.temporary, self.bound);
-        }
+        name_claim::remove_socket(self.directory, self.temporary, self.bound);
     }
 }
 
@@ -148,7 +146,7 @@ impl Takeover<'_> {
         let Some(heir) = HeirLock::try_take(&directory, place.lock())? else { return Ok(Attempt::Later(None)) };
         name_claim::clear_heirs_place(place, &directory)?; // of one that was killed: there is one heir at a time
         let predecessor = Predecessor {
-            watch: name_claim::new_watch(),
+            watch: NameWatch::new(),
             connection: socket::new_socket()?,
             heir,
             temporary: place.heirs_socket(),
@@ -156,15 +154,14 @@ impl Takeover<'_> {
         };
         let temporary = &predecessor.temporary;
         let (socket, bound) = name_claim::bind_at(place, &directory, temporary, predecessor.mode)?;
-        let mut candidate = Candidate { directory: &directory, temporary, bound, is_kept: false };
+        let candidate = Candidate { directory: &directory, temporary, bound };
         socket::start_listening(&socket)?;
         let asked = Takeover { place, directory: &directory, predecessor: &predecessor }.ask(until)?;
         let lock = match asked {
             Ok(lock) => lock,
             Err(said) => return Ok(Attempt::Later(said)),
         };
-        candidate.is_kept = true;
-        drop(candidate);
+        std::mem::forget(candidate); // it is the claim's from here on
         let claim = NameClaim::succeeding(place, directory, (socket, bound), lock, predecessor);
         Ok(Attempt::Done(Box::new(claim)))
     }
