@@ -377,7 +377,7 @@ fn a_server_that_is_stopped_keeps_its_name_and_its_heir_says_so_in_time() {
         let ground = Ground::new();
         let mut former = Process::start("service", [ground.socket()]);
         former.expect("ready");
-        stop(&former);
+        former.halt();
         let error = Server::builder().replace(Duration::from_millis(200)).bind(ground.socket()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NameTaken);
         assert!(error.to_string().contains("within 200 ms"), "{error}");
@@ -389,15 +389,6 @@ fn a_server_that_is_stopped_keeps_its_name_and_its_heir_says_so_in_time() {
         former.expect("replaced");
         heir.shut_down();
     });
-}
-
-fn stop(process: &Process) {
-    process.signal(Signal::STOP);
-    let is_stopped = || {
-        let threads = fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
-        threads.flatten().all(|thread| fs::read_to_string(thread.path().join("stat")).unwrap().contains(") T "))
-    };
-    eventually("it is stopped", is_stopped);
 }
 
 #[test]
@@ -417,7 +408,7 @@ fn a_server_that_is_killed_while_it_is_replaced_is_replaced_at_once() {
         let ground = Ground::new();
         let mut former = Process::start("service", [ground.socket()]);
         former.expect("ready");
-        stop(&former);
+        former.halt();
         let path = ground.socket();
         let heir = std::thread::spawn(move || Serving::replacing(1, &path));
         eventually("an heir is there", || !take(&open(&ground), 1));
@@ -519,7 +510,7 @@ fn a_holder_whose_heir_is_killed_ends_for_the_one_that_has_the_name_then() {
         holder.expect("ready");
         let mut heir = Process::start("heir_that_is_killed", [ground.path("")]);
         heir.expect("has the name");
-        stop(&holder);
+        holder.halt();
         heir.kill();
         let next = Serving::replacing(1, &ground.socket());
         next.answers(&ground.socket());

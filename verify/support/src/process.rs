@@ -185,6 +185,17 @@ impl Process {
         self.child.wait().unwrap()
     }
 
+    /// Stops it, and waits until each of its threads is stopped.
+    pub fn halt(&self) {
+        self.signal(Signal::STOP);
+        crate::eventually("it is stopped", || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
+            let stat =
+                |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            threads.map(stat).all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+        });
+    }
+
     /// Sends a signal. It cannot reach another process: the id is ours until we have waited for it.
     pub fn signal(&self, signal: Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
