@@ -520,9 +520,12 @@ fn receive_soon(server: &mut Server) -> Result<Request, String> {
 fn scribble(raw: &Raw, hostile: u64, is_on: &AtomicBool, is_over: &AtomicBool) {
     let legal = REQUEST | 8;
     while !is_over.load(Ordering::Relaxed) {
-        // Wrong for so short a time that the server rarely sees it at its first look.
+        // Wrong for so short a time that the server rarely sees it at its first look. Some of the times are longer
+        // than a store: a processor may join two stores that follow each other, so that nobody ever sees the first.
         for pause in 0..64 {
             raw.head(0).store(hostile, Ordering::Relaxed);
+            let held = if pause % 16 == 15 { pause / 2 } else { 0 };
+            (0..held).for_each(|_| std::hint::spin_loop());
             raw.head(0).store(legal, Ordering::Relaxed);
             (0..pause).for_each(|_| std::hint::spin_loop());
         }
