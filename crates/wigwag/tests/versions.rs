@@ -327,3 +327,50 @@ fn a_sender_that_moves_says_so_in_the_memory_that_it_leaves() {
         });
     }
 }
+
+/// Arguments: the exchange. It has connected once, and a child of it connects from a time namespace of its own.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn parent_of_another_clock() {
+    role("parent_of_another_clock", |parent, arguments| {
+        drop(Client::connect(arguments[0]).unwrap().call(b"before").unwrap());
+        // SAFETY: no memory is involved. It is for the children to come.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWTIME) }, 0);
+        let thread = rustix::thread::gettid().as_raw_nonzero(); // `self` is another, the first
+        let offsets = format!("/proc/{thread}/timens_offsets");
+        std::fs::write(offsets, "monotonic 8640000 0\nboottime 8640000 0\n").unwrap();
+        // SAFETY: the child does what a child of several threads may with glibc, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let client = Client::connect(arguments[0]);
+            let called = client.and_then(|client| client.call_timeout(b"after", LIMIT).map(drop));
+            // SAFETY: it does not return.
+            unsafe { libc::_exit(i32::from(called.is_err())) };
+        }
+        let mut status = -1;
+        // SAFETY: `status` is to be written.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0);
+        parent.tell("called");
+    });
+}
+
+#[test]
+fn a_child_in_another_time_namespace_than_its_parent_says_so() {
+    let is_possible = Command::new("unshare").args(["--time", "--fork", "true"]).status();
+    if !is_possible.is_ok_and(|status| status.success()) {
+        eprintln!("not tried: no time namespace can be made here (that needs root and `unshare`)");
+        return;
+    }
+    let ground = Ground::new();
+    let mut server = Server::bind(ground.path("exchange")).unwrap();
+    let mut other = Process::start("parent_of_another_clock", [ground.path("exchange")]);
+    let request = server.recv_timeout(LIMIT).unwrap().expect("a request");
+    assert_eq!(request[..], *b"before");
+    request.reply();
+    let request = server.recv_timeout(LIMIT).unwrap().expect("a request");
+    assert_eq!((&request[..], request.deadline()), (&b"after"[..], None), "the clocks differ");
+    request.reply();
+    other.expect("called");
+    other.join();
+}

@@ -24,6 +24,13 @@ pub fn tick() -> i64 {
     now.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec)
 }
 
+/// How far this clock is behind the wall's, in nanoseconds. The wall's knows no time namespaces.
+pub fn behind_wall_ns() -> i64 {
+    let wall = clock_gettime(ClockId::Realtime);
+    let wall_ns = wall.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(wall.tv_nsec);
+    wall_ns.wrapping_sub(now_ns() as i64)
+}
+
 /// A moment of this clock on the one that counts suspend, too, as `/proc` has it: too late by what was suspended since.
 pub fn since_boot_ns(at_ns: u64) -> u64 {
     let boot = clock_gettime(ClockId::Boottime);

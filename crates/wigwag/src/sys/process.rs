@@ -4,12 +4,15 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::sys::clock;
 
 /// This process's number as `/proc` has it, which is what others who look there need.
 pub fn own_number() -> Option<u32> {
@@ -18,8 +21,45 @@ pub fn own_number() -> Option<u32> {
 }
 
 /// The inode of this process's time namespace; `None` without /proc, or on a kernel that has no such namespaces.
+///
+/// A look at /proc costs some microseconds, twice in a handshake. So it is taken again only when this process's clock
+/// has moved against the wall's, which knows no namespaces: by entering one, alone (setns(2)) or as a child
+/// (unshare(2)), or when somebody has set the wall's. Namespaces whose clocks differ by less than that are told apart
+/// by nobody, and need not be.
 pub fn time_namespace() -> Option<u64> {
-    statat(CWD, "/proc/self/ns/time", AtFlags::empty()).ok().map(|stat| stat.st_ino)
+    static LAST: TimeNamespace = TimeNamespace::unknown();
+    let look = || statat(CWD, "/proc/self/ns/time", AtFlags::empty()).ok().map(|stat| stat.st_ino);
+    LAST.at(clock::behind_wall_ns(), look)
+}
+
+/// The namespace that was seen last, and how far its clock was behind the wall's then.
+struct TimeNamespace {
+    /// 0: nothing was seen yet.
+    inode: AtomicU64,
+    behind_wall_ns: AtomicI64,
+}
+
+impl TimeNamespace {
+    /// How far the distance may be off by being read in two steps, and the clocks of namespaces differ unnoticed.
+    const UNNOTICED_NS: u64 = 1_000_000;
+
+    const fn unknown() -> TimeNamespace {
+        TimeNamespace { inode: AtomicU64::new(0), behind_wall_ns: AtomicI64::new(0) }
+    }
+
+    /// Relaxed: a process of more than one thread cannot change its namespace (EUSERS), so whatever mixture of two
+    /// threads' writes is read is right.
+    fn at(&self, behind_wall_ns: i64, look: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        let inode = self.inode.load(Ordering::Relaxed);
+        let is_near = self.behind_wall_ns.load(Ordering::Relaxed).abs_diff(behind_wall_ns) < Self::UNNOTICED_NS;
+        if inode != 0 && is_near {
+            return Some(inode);
+        }
+        let inode = look();
+        self.behind_wall_ns.store(behind_wall_ns, Ordering::Relaxed);
+        self.inode.store(inode.unwrap_or(0), Ordering::Relaxed);
+        inode
+    }
 }
 
 /// How far the clock that another process reads is ahead of this one's, in nanoseconds: they differ if one of the two
@@ -272,6 +312,21 @@ mod tests {
         for bad in [&b""[..], b"42", b"42 (a", b"42 )(", b"42 (a)", b"42 (a) S 1 2", b"42 (a) S \xff"] {
             assert_eq!(parse_status(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_time_namespace_is_looked_at_again_when_the_clock_has_moved_against_the_walls() {
+        let last = TimeNamespace::unknown();
+        let seen = |behind_ns, inode| last.at(behind_ns, || inode);
+        assert_eq!(seen(0, None), None, "nothing is kept of a look in vain");
+        assert_eq!(seen(0, Some(1)), Some(1));
+        assert_eq!(seen(999_999, Some(2)), Some(1), "two readings of one clock differ");
+        assert_eq!(seen(-999_999, Some(2)), Some(1));
+        assert_eq!(seen(1_000_000, Some(2)), Some(2), "one that was entered");
+        assert_eq!(seen(1_999_999, Some(3)), Some(2), "it is compared with the last look");
+        assert_eq!(seen(i64::MIN, Some(4)), Some(4));
+        assert_eq!(seen(i64::MAX, Some(5)), Some(5));
+        assert_eq!(time_namespace(), time_namespace());
     }
 
     #[test]
