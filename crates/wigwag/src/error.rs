@@ -26,6 +26,8 @@ struct Inner {
     sentence: String,
     source: Option<std::io::Error>,
     peer_death: Option<PeerDeath>,
+    /// Whether it came as the server's answer, whose kind may be any: a gateway tells of its own calls so.
+    is_answer: bool,
 }
 
 /// What a client knew of its session when it noticed that the server's process is gone: see [`Error::peer_death`].
@@ -219,12 +221,23 @@ impl Error {
             if in_flight == 1 { "request" } else { "requests" }
         );
         let kind = ErrorKind::PeerDied { maybe_executed };
-        Error(Box::new(Inner { kind, sentence, source: None, peer_death: Some(peer_death) }))
+        Error(Box::new(Inner { kind, sentence, source: None, peer_death: Some(peer_death), is_answer: false }))
     }
 
     #[cold]
     pub(crate) fn new(kind: ErrorKind, sentence: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, sentence: sentence.into(), source: None, peer_death: None }))
+        Error(Box::new(Inner { kind, sentence: sentence.into(), source: None, peer_death: None, is_answer: false }))
+    }
+
+    /// The same, as the server's answer.
+    #[cold]
+    pub(crate) fn answered(self) -> Error {
+        Error(Box::new(Inner { is_answer: true, ..*self.0 }))
+    }
+
+    /// Whether it is the server's answer, which lies where the payload was.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.0.is_answer
     }
 
     /// The same, told in other words.
@@ -252,7 +265,13 @@ impl Error {
             _ => "",
         };
         let sentence = format!("could not {doing}: {source}{cure}");
-        Error(Box::new(Inner { kind: ErrorKind::Io, sentence, source: Some(source), peer_death: None }))
+        Error(Box::new(Inner {
+            kind: ErrorKind::Io,
+            sentence,
+            source: Some(source),
+            peer_death: None,
+            is_answer: false,
+        }))
     }
 
     /// An error of the operating system that is told in better words than the kernel's.
@@ -264,7 +283,13 @@ impl Error {
     ) -> Error {
         let source = source.into();
         let sentence = format!("could not {doing}: {why}");
-        Error(Box::new(Inner { kind: ErrorKind::Io, sentence, source: Some(source), peer_death: None }))
+        Error(Box::new(Inner {
+            kind: ErrorKind::Io,
+            sentence,
+            source: Some(source),
+            peer_death: None,
+            is_answer: false,
+        }))
     }
 
     #[cold]

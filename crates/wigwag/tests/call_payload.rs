@@ -126,6 +126,37 @@ fn f7_6_the_payload_comes_back_when_the_time_is_over_and_not_with_an_answer() {
     assert!(matches!(CallError::into_error(closed).kind(), ErrorKind::ServerClosed { .. }));
 }
 
+/// What a gateway passes on has the kind that its own call ended with, and lies where the request was.
+#[test]
+fn an_answer_is_no_payload_whatever_its_kind() {
+    let ground = Ground::new();
+    let mut server = Server::bind(ground.socket()).unwrap();
+    let _elsewhere = Server::bind(ground.path("elsewhere")).unwrap();
+    let dead = |executed: bool| {
+        let client = Client::connect(ground.path("elsewhere")).unwrap();
+        match executed {
+            true => client.call_timeout(b"", Duration::from_millis(1)).unwrap_err(),
+            false => Client::connect(ground.path("nobody")).unwrap_err(),
+        }
+    };
+    let client = Client::connect(ground.socket()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _guard = runtime.enter();
+    let for_tasks = wigwag::tokio::Client::from_blocking(Client::connect(ground.socket()).unwrap()).unwrap();
+    for executed in [true, false] {
+        let error = dead(executed);
+        let pending = client.loan(100).unwrap().send().unwrap();
+        server.recv().unwrap().fail_as(&error);
+        let answer = pending.wait_or_payload().unwrap_err();
+        assert_eq!((answer.kind(), answer.payload()), (error.kind(), None));
+        let loan = for_tasks.try_loan(100).unwrap();
+        let (answer, ()) = runtime
+            .block_on(async { tokio::join!(loan.call_or_payload(), async { server.recv().unwrap().fail_as(&error) }) });
+        let answer = answer.unwrap_err();
+        assert_eq!((answer.kind(), answer.payload()), (error.kind(), None));
+    }
+}
+
 #[test]
 fn f7_6_a_task_gets_the_payload_of_its_own_call() {
     let ground = Ground::new();

@@ -235,6 +235,76 @@ fn loans_and_replies_outlive_any_number_of_servers() {
     });
 }
 
+/// Arguments: the socket. Each reply becomes the next request, when it is told to; it says how many sessions it has.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn recycler() {
+    role("recycler", |parent, arguments| {
+        let client = following().connect(arguments[0]).unwrap();
+        let mut reply = client.call(&request(1, 5000)).unwrap();
+        for number in 2.. {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            parent.tell(maps.matches("memfd:wigwag").count());
+            if parent.hear().is_none() {
+                return;
+            }
+            let mut loan = reply.into_loan(5000).unwrap();
+            loan.copy_from_slice(&request(number, 5000));
+            reply = loan.call().unwrap();
+            is_answered(&reply, number, 5000);
+        }
+    });
+}
+
+#[test]
+fn who_makes_each_reply_the_next_request_keeps_no_former_sessions() {
+    limited(|| {
+        let ground = Ground::new();
+        let mut service = Service::start(&ground, "serves");
+        let mut recycler = Process::start("recycler", [ground.socket()]);
+        for _ in 0..6 {
+            let sessions: usize = recycler.hear().parse().unwrap();
+            assert!(sessions <= 2, "{sessions} sessions are kept: the one of the reply, and the one it was called in");
+            service = service.replace(&ground);
+            recycler.tell("once more");
+        }
+        recycler.kill();
+        service.kill();
+    });
+}
+
+#[test]
+fn a_search_that_ran_out_while_nobody_waited_costs_the_next_call_nothing() {
+    limited(|| {
+        const TIME: Duration = Duration::from_millis(300);
+        let ground = Ground::new();
+        let service = Service::start(&ground, "serves");
+        let client = Client::builder().reconnect(TIME).connect(ground.socket()).unwrap();
+        let receiver = wigwag::Receiver::bind(ground.path("queue")).unwrap();
+        let builder = wigwag::Sender::builder().server_timeout(TIME);
+        let mut sender = builder.connect(ground.path("queue")).unwrap();
+        service.kill();
+        drop(receiver);
+        // Each begins to look, and has no time to.
+        client.call(&request(1, 8)).unwrap_err();
+        assert!(client.try_loan(8).is_err());
+        while sender.try_send(b"early").is_ok() {
+            std::thread::sleep(Duration::from_millis(1)); // it has not noticed yet
+        }
+        std::thread::sleep(TIME);
+        std::thread::scope(|scope| {
+            let calling = scope.spawn(move || is_answered(&client.call(&request(2, 8)).unwrap(), 2, 8));
+            let sending = scope.spawn(move || sender.send(b"late").unwrap());
+            std::thread::sleep(TIME / 10);
+            let service = Service::start(&ground, "serves");
+            let _receiver = wigwag::Receiver::bind(ground.path("queue")).unwrap();
+            calling.join().unwrap();
+            sending.join().unwrap();
+            service.kill();
+        });
+    });
+}
+
 #[test]
 fn a_reply_that_was_passed_before_the_end_counts() {
     limited(|| {

@@ -568,3 +568,46 @@ fn a_farewell_behind_a_flood_of_rings_is_heard() {
         assert_eq!(error.kind(), ErrorKind::ServerClosed { maybe_executed: true }, "{error}");
     });
 }
+
+/// The serving thread has not taken the session, and may do so still: that this side is over tells nothing of it.
+#[test]
+fn a_call_whose_runtime_is_gone_is_not_said_to_be_unexecuted() {
+    let ground = Ground::new();
+    let mut server = wigwag::Server::bind(ground.socket()).unwrap();
+    let stop = server.shutdown_handle();
+    let (is_serving, go_on) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut executed = Vec::new();
+            server
+                .serve(|request| {
+                    executed.push(request.to_vec());
+                    if request[..] == *b"long" {
+                        is_serving.wait();
+                        go_on.wait();
+                    }
+                })
+                .unwrap();
+        });
+        let long = wigwag::Client::connect(ground.socket()).unwrap();
+        let long = scope.spawn(move || long.call(b"long").map(drop));
+        is_serving.wait();
+        let runtime =
+            |workers| tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
+        let (first, second) = (runtime(1), runtime(1));
+        #[expect(clippy::async_yields_async, reason = "it is awaited elsewhere")]
+        let pending = first.block_on(async {
+            let client = wigwag::tokio::Client::connect(ground.socket()).await.unwrap();
+            let mut loan = client.loan(5).await.unwrap();
+            loan.copy_from_slice(b"short");
+            loan.send().unwrap()
+        });
+        drop(first);
+        let outcome = second.block_on(pending);
+        go_on.wait();
+        long.join().unwrap().unwrap();
+        stop.shutdown();
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ServerClosed { maybe_executed: true }, "{error}");
+    });
+}

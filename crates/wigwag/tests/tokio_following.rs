@@ -96,6 +96,22 @@ fn what_nobody_has_begun_goes_on_at_the_successor() {
 }
 
 #[test]
+fn a_reply_becomes_the_next_request_although_its_server_is_gone() {
+    in_runtimes(|ground| async move {
+        let service = Service::start(&ground, "serves");
+        let client = following().connect_async(ground.socket()).await.unwrap();
+        let reply = client.call(&[7; 5000]).await.unwrap();
+        let service = service.replace(&ground, "serves");
+        assert_eq!(client.call(&[7]).await.unwrap()[..], [!7]); // it has noticed
+        let mut loan = reply.into_loan(100).unwrap();
+        assert_eq!(loan[..], [!7; 100]);
+        loan.fill(8);
+        assert_eq!(loan.call().await.unwrap()[..], [!8; 100]);
+        drop(service);
+    });
+}
+
+#[test]
 fn what_was_begun_is_told_to_its_task_alone() {
     in_runtimes(|ground| async move {
         let mut service = Service::start(&ground, "begins");

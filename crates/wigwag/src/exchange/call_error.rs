@@ -41,11 +41,11 @@ impl CallError {
         CallError { error, payload }
     }
 
-    /// With what the caller has kept.
+    /// With a copy, which is made if the payload is there.
     #[cfg(all(feature = "tokio", not(loom)))]
     #[cold]
-    pub(crate) fn with_payload(error: Error, payload: Option<Vec<u8>>) -> CallError {
-        CallError { payload: payload.filter(|_| is_left_by(&error)), error }
+    pub(crate) fn with_payload(error: Error, copy: impl FnOnce() -> Option<Vec<u8>>) -> CallError {
+        CallError { payload: is_left_by(&error).then(copy).flatten(), error }
     }
 
     /// The same, with the payload as something else.
@@ -54,16 +54,17 @@ impl CallError {
     }
 }
 
-/// Whether the payload lies where it was: not if the server wrote its answer there.
+/// Whether the payload lies where it was: not if the server wrote its answer there, of whatever kind.
 fn is_left_by(error: &Error) -> bool {
-    matches!(
+    let is_of_the_session = matches!(
         error.kind(),
         ErrorKind::PeerDied { .. }
             | ErrorKind::ServerClosed { .. }
             | ErrorKind::TimedOut { .. }
             | ErrorKind::CapacityExceeded { .. }
             | ErrorKind::Io
-    )
+    );
+    is_of_the_session && !error.is_answer()
 }
 
 impl<P> CallError<P> {

@@ -369,6 +369,7 @@ impl Caller {
             }
             _ => None,
         };
+        let error = error.map(Error::answered);
         let error =
             error.unwrap_or_else(|| self.violation(format!("slot {slot} came back with {turn:?} and head {word:#x}")));
         self.release(slot);
@@ -571,7 +572,13 @@ impl Caller {
 
     /// The same slot for a payload of another length; the bytes stay, up to the shorter one.
     pub fn resize(&self, loan: &mut OwnedLoan, len: usize) -> Result<()> {
-        self.check_loan(len)?;
+        // Of a session that is over, too: what is written then goes on at a successor, or the call says why it cannot.
+        if len > self.capacity() {
+            return Err(Error::capacity(len, self.capacity()));
+        }
+        if self.connection.is_forked() {
+            return Err(Error::forked());
+        }
         loan.resize(self.connection.segment(), self.line(loan.slot()), len);
         Ok(())
     }

@@ -280,6 +280,7 @@ impl Client {
 
     #[cold]
     fn wait_for_loan<'c>(&'c self, caller: &'c Caller, len: usize, deadline: Deadline) -> Result<Loan<'c>> {
+        let _hold = self.sessions.hold();
         match wait_for_slot(caller, deadline) {
             Ok(slot) => Ok(Loan::new(&self.sessions, caller, caller.lend(slot, len))),
             Err(error) => self.loan_after(error, len, deadline),
@@ -289,6 +290,7 @@ impl Client {
     /// A loan of the session that follows the one which has ended with this error; if there is none, the error.
     #[cold]
     fn loan_after(&self, mut error: Error, len: usize, deadline: Deadline) -> Result<Loan<'_>> {
+        let _hold = self.sessions.hold();
         loop {
             let caller = self.sessions.successor_for_loan(error, deadline)?;
             let outcome = caller.check_loan(len).and_then(|()| wait_for_slot(caller, deadline));

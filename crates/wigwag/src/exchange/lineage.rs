@@ -21,11 +21,13 @@ use crate::stats::ClientStats;
 /// **Invariant C1.** Each pointer is of a `Caller` that was boxed here, and that is freed here alone: by `prune`, if it
 /// is not the current one and none of its slots is in a loan, a call or a reply; by `into_current` and by a drop, when
 /// nothing borrows the client. A loan, a call and a reply have a slot of the session that they refer to for as long as
-/// they do so, and whoever refers to a session otherwise does so within a call that is not `prune` and calls no
-/// program's code.
+/// they do so. Whoever refers to a session otherwise holds them all, with a [`Hold`], or does so within a call that is
+/// not `prune` and calls no program's code. A subscriber of `tracing` is a program's code: it may call the same client.
 pub struct Lineage {
     current: Cell<NonNull<Caller>>,
     former: RefCell<Vec<NonNull<Caller>>>,
+    /// How many refer to sessions in which they may have no slot: none is freed meanwhile.
+    holds: Cell<usize>,
     /// Whether there are former ones, for the path of every call.
     has_former: Cell<bool>,
     /// What was counted of those that are freed.
@@ -43,12 +45,22 @@ const _: () = {
     may_move::<Caller>();
 };
 
+/// Keeps every session, for who refers to one and has no slot in it.
+pub struct Hold<'l>(&'l Lineage);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.holds.set(self.0.holds.get() - 1);
+    }
+}
+
 impl Lineage {
     /// Of a client's first session.
     pub fn new(first: Caller) -> Lineage {
         Lineage {
             current: Cell::new(boxed(first)),
             former: RefCell::default(),
+            holds: Cell::new(0),
             has_former: Cell::new(false),
             freed: Cell::default(),
             reconnects: Cell::new(0),
@@ -86,10 +98,16 @@ impl Lineage {
         self.moved.set(self.moved.get() + 1);
     }
 
+    /// No session is freed while that lives.
+    pub fn hold(&self) -> Hold<'_> {
+        self.holds.set(self.holds.get() + 1);
+        Hold(self)
+    }
+
     /// Frees the former sessions in which nothing lies.
     #[cold]
     fn prune(&self) {
-        if faults::is(Fault::KeptSessions) {
+        if self.holds.get() > 0 || faults::is(Fault::KeptSessions) {
             return;
         }
         // SAFETY: none of those in the list is freed yet (C1).
@@ -146,4 +164,39 @@ fn boxed(caller: Caller) -> NonNull<Caller> {
 unsafe fn unboxed(caller: NonNull<Caller>) -> Box<Caller> {
     // SAFETY: as the caller says, it is a box's, once (C1).
     unsafe { Box::from_raw(caller.as_ptr()) }
+}
+
+#[cfg(all(test, not(loom), not(wigwag_faults)))]
+mod tests {
+    use wigwag_testing::Ground;
+
+    use super::*;
+    use crate::session::connect;
+    use crate::{Client, Server};
+
+    #[test]
+    fn a_former_session_stays_while_a_slot_of_it_is_out_or_somebody_holds_all() {
+        let ground = Ground::new();
+        let _server = Server::bind(ground.socket()).unwrap();
+        let caller = || {
+            let options = Client::builder().slots(1).checked_options().unwrap();
+            Caller::new(connect::attach(ground.socket().as_ref(), &options).unwrap(), options.wait)
+        };
+        let lineage = Lineage::new(caller());
+        let formers = || lineage.former.borrow().len();
+        let slot = lineage.current().take_slot().unwrap();
+        let first = lineage.current();
+        lineage.succeed(caller());
+        lineage.current_after_pruning();
+        assert_eq!(formers(), 1, "its slot is out");
+        let (one, two) = (lineage.hold(), lineage.hold());
+        first.release(slot);
+        lineage.current_after_pruning();
+        drop(one);
+        lineage.current_after_pruning();
+        assert_eq!((formers(), first.slots_held()), (1, 0), "somebody holds it");
+        drop(two);
+        lineage.current_after_pruning();
+        assert_eq!(formers(), 0);
+    }
 }

@@ -157,6 +157,7 @@ impl<'c> Loan<'c> {
 
     fn call_or_payload_until(self, deadline: Option<Instant>) -> std::result::Result<Reply<'c>, CallError> {
         let (caller, slot, len) = (self.caller, self.owned.slot(), self.owned.len());
+        let _hold = self.sessions.hold(); // of the session that it lies in, which the call may leave
         self.call_until(deadline).map_err(|error| CallError::of(caller, slot, len, error))
     }
 
@@ -435,6 +436,7 @@ impl<'c> Pending<'c> {
     /// ```
     pub fn wait_or_payload(self) -> std::result::Result<Reply<'c>, CallError> {
         let passed = self.passed;
+        let _hold = passed.as_ref().map(|passed| passed.sessions.hold());
         self.wait().map_err(|error| match passed {
             None => CallError::without_payload(error),
             Some(Passed { caller, slot, len, .. }) => CallError::of(caller, slot, len, error),
@@ -602,6 +604,8 @@ impl<'c> Reply<'c> {
         if self.caller.connection.is_forked() {
             return Err(Error::forked());
         }
+        // Whoever goes on so asks for no loan, which frees former sessions otherwise. This one has a slot of its own.
+        self.sessions.free_former();
         let capacity = self.caller.capacity();
         if len > capacity {
             return Err(Error::capacity(len, capacity));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::caller::Caller;
 use crate::exchange::carrying::is_end;
-use crate::exchange::lineage::Lineage;
+use crate::exchange::lineage::{Hold, Lineage};
 use crate::options::ConnectOptions;
 use crate::session::connect::ClientHandshake;
 use crate::stats::ClientStats;
@@ -61,6 +61,19 @@ impl Sessions {
         match self {
             Sessions::One(caller) => caller,
             Sessions::Outliving(outliving) => outliving.lineage.current_after_pruning(),
+        }
+    }
+
+    /// Keeps every session, for who goes on to refer to one in which it may have no slot any more.
+    pub fn hold(&self) -> Option<Hold<'_>> {
+        self.outliving().map(|outliving| outliving.lineage.hold())
+    }
+
+    /// Frees the former sessions in which nothing lies. Whoever calls it and goes on in one has a slot there.
+    #[inline(always)]
+    pub fn free_former(&self) {
+        if let Sessions::Outliving(outliving) = self {
+            outliving.lineage.current_after_pruning();
         }
     }
 
@@ -136,8 +149,8 @@ impl Outliving {
             Err(_) => {}
         }
         let mut search = match self.search.take() {
-            Some(search) => search,
-            None => Box::new(ClientHandshake::for_successor(&self.name, &self.options)?),
+            Some(search) if !search.is_stale() => search,
+            _ => Box::new(ClientHandshake::for_successor(&self.name, &self.options)?),
         };
         match search.wait(deadline.as_instant())? {
             Some(established) => Ok(Some(self.lineage.succeed(Caller::new(established, self.options.wait)))),

@@ -272,6 +272,15 @@ impl ClientHandshake {
         }
     }
 
+    /// Whether its time ran out while nobody waited: whoever looks now has all of his own.
+    pub fn is_stale(&self) -> bool {
+        let limit = match &self.stage {
+            Stage::Resting(..) => self.missing_until,
+            _ => self.deadline,
+        };
+        limit.is_some_and(|at| at <= Instant::now())
+    }
+
     /// Why there is no session yet, for a caller that waits no longer.
     pub fn not_yet(&mut self) -> Error {
         match &mut self.stage {

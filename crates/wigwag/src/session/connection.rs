@@ -777,10 +777,13 @@ impl Connection {
     }
 
     /// As [`Connection::check_alive`], for the caller of a request that was passed: the server says in the memory which
-    /// requests it has taken, whether it shuts down, is killed, or never served this session.
+    /// requests it has taken, whether it shuts down, is killed, or never served this session. A session that this side
+    /// has ended itself tells nothing of that: a thread of the server may take it still.
     pub fn check_alive_with(&self, line: &Line) -> Result<()> {
         let Err(error) = self.check_alive(true) else { return Ok(()) };
-        if !self.is_untaken(line) {
+        let has_died = matches!(&*self.ended.borrow(), Some(CloseReason::Died));
+        let is_servers_end = has_died || self.is_dismissed() || self.has_process_ended();
+        if !is_servers_end || !self.is_untaken(line) {
             return Err(error);
         }
         match error.kind() {

@@ -284,17 +284,17 @@ impl Loan {
             Ok(()) => self.0.passed(),
             // What was not passed stays as it is while it goes on elsewhere: nobody has the slots of what has ended.
             Err(error) if self.0.may_go_on(&error) => self.0.pass_on(deadline),
-            Err(error) => return Err(CallError::with_payload(error, copy())),
+            Err(error) => return Err(CallError::with_payload(error, copy)),
         };
         let outcome = match deadline {
             None => (&mut pending).await,
             Some(at) => match tokio::time::timeout_at(at.into(), &mut pending).await {
                 Ok(outcome) => outcome,
-                Err(_) => return Err(CallError::with_payload(Error::timed_out(true), copy())),
+                Err(_) => return Err(CallError::with_payload(Error::timed_out(true), copy)),
             },
         };
         // A session that is over lends its slots to nobody any more.
-        outcome.map_err(|error| CallError::with_payload(error, copy()))
+        outcome.map_err(|error| CallError::with_payload(error, copy))
     }
 
     /// Passes the memory to the server and does not wait: any number of calls of one session may be under way.
