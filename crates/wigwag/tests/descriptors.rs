@@ -1353,9 +1353,9 @@ fn who_sends_what_takes_long_to_close_is_cut_off_and_others_are_served() {
         let connect = || Client::builder().descriptors(true).connect(ground.socket()).unwrap();
         let (client, other) = (connect(), connect());
         let call = |client: &Client, what: &[u8], count: usize| {
-            let mut loan = client.loan(what.len()).unwrap();
+            let mut loan = client.loan(what.len())?; // which may find that the session is over
             loan.copy_from_slice(what);
-            (0..count).for_each(|_| loan.attach(numbered(0)).unwrap());
+            (0..count).try_for_each(|_| loan.attach(numbered(0)))?;
             loan.call_timeout(Duration::from_secs(10)).map(drop)
         };
         // 400 is the limit: 100 are all sessions' share, and 50 of one may wait to be closed.
