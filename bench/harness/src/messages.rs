@@ -163,7 +163,10 @@ impl Source {
     /// Finds the receiver of a place.
     pub fn connect(way: Way, place: &Path) -> anyhow::Result<Source> {
         Ok(match way {
-            Way::Wigwag | Way::Batches => Source::Wigwag(Box::new(Sender::connect(place)?), way == Way::Batches),
+            Way::Wigwag | Way::Batches => {
+                let sender = Sender::builder().linger(Duration::ZERO).connect(place)?; // the receiver may have ended
+                Source::Wigwag(Box::new(sender), way == Way::Batches)
+            }
             Way::Mqueue => {
                 let flags = MQ_OFlag::O_WRONLY | MQ_OFlag::O_CLOEXEC;
                 let queue = mq_open(&queue_name(place)?, flags, Mode::empty(), None);

@@ -109,7 +109,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Send { name, whole, timeout, server_user, wait } => {
             let input = standard::input()?;
             let to = Connecting { name, form: Form::Queue, server_user: *server_user };
-            let mut builder = Sender::builder().server_timeout(timeout.unwrap_or(Duration::ZERO)).wait((*wait).into());
+            // It closes its sender, or has waited for as long as it was told to.
+            let mut builder = Sender::builder().linger(Duration::ZERO);
+            builder = builder.server_timeout(timeout.unwrap_or(Duration::ZERO)).wait((*wait).into());
             if let Some(uid) = server_user {
                 builder = builder.server_user(*uid);
             }

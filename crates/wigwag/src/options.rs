@@ -43,6 +43,8 @@ pub struct ConnectOptions {
     pub(crate) wait: Wait,
     pub(crate) descriptors: bool,
     pub(crate) restarts: Restarts,
+    /// `None`: as [`ConnectOptions::linger`] says.
+    pub(crate) linger: Option<Duration>,
 }
 
 /// What becomes of a client whose server has ended.
@@ -90,6 +92,7 @@ impl Default for ConnectOptions {
             wait: Wait::default(),
             descriptors: false,
             restarts: Restarts::End,
+            linger: None,
         }
     }
 }
@@ -196,6 +199,21 @@ impl ConnectOptions {
     /// ```
     pub fn descriptors(mut self, may_travel: bool) -> Self {
         self.descriptors = may_travel;
+        self
+    }
+
+    /// How long at most dropping a sender waits until the receiver has acknowledged everything. Zero: not at all.
+    /// Default: as long as a receiver lives, and for 5 seconds where there is none.
+    ///
+    /// A receiver of the same process is not waited for, a thread that panics does not wait, and for a sender of tasks
+    /// a thread of its own does. A process that exits or is killed waits for nothing. Clients and streams do not look
+    /// at it.
+    ///
+    /// ```
+    /// let options = wigwag::ConnectOptions::default().linger(std::time::Duration::from_secs(1));
+    /// ```
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.linger = Some(time);
         self
     }
 

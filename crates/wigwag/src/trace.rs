@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "only `tracing` wants them"))]
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 #[cfg(feature = "tracing")]
@@ -90,6 +91,15 @@ pub fn name_lost(path: &Path, why: &Error) {
     #[cfg(feature = "tracing")]
     tracing::error!(target: "wigwag", path = %path.display(), %why, "the name is lost: clients cannot reach this \
         server");
+}
+
+/// Sender: it was dropped, and what it had sent was not acknowledged in the time for that. It is received if there is a
+/// receiver, and lost if that one dies, too.
+#[cold]
+pub fn messages_left(name: &OsStr, count: usize, why: &dyn std::fmt::Display) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "wigwag", name = %name.display(), count, %why, "a sender ends before its messages were \
+        acknowledged");
 }
 
 /// Server: it has ended, and could not remove its name.

@@ -56,9 +56,9 @@ fn worker() {
 fn producer() {
     role("producer", |parent, arguments| {
         become_user(arguments[2].parse().unwrap());
-        let builder = Sender::builder().server_user(0).slots(arguments[1].parse().unwrap());
+        let builder = Sender::builder().linger(Duration::ZERO).server_user(0).slots(arguments[1].parse().unwrap());
         let builder = if rustix::process::geteuid().is_root() {
-            Sender::builder().slots(arguments[1].parse().unwrap())
+            Sender::builder().linger(Duration::ZERO).slots(arguments[1].parse().unwrap())
         } else {
             builder
         };
@@ -331,7 +331,7 @@ fn field_7_4_a_sender_that_the_receiver_has_no_number_for_is_seen_through_the_re
     let ground = Ground::new();
     let Some(mut worker) = start_apart("worker", [ground.socket().into_os_string()]) else { return };
     worker.expect("ready");
-    let mut sender = Sender::connect(ground.socket()).unwrap();
+    let mut sender = Sender::builder().linger(Duration::ZERO).connect(ground.socket()).unwrap();
     sender.send_batch(["one", "two", "three"]).unwrap();
     eventually("who looks from where the receiver is sees them", || {
         worker.tell("look");
@@ -372,7 +372,7 @@ fn field_7_4_hundreds_of_sessions_are_counted_and_nothing_is_kept_open() {
     let ground = Ground::new();
     let name = ground.socket();
     let mut worker = start_worker(&ground);
-    let connect = || Sender::builder().slots(8).connect(&name).unwrap();
+    let connect = || Sender::builder().linger(Duration::ZERO).slots(8).connect(&name).unwrap();
     let mut senders: Vec<Sender> = (0..SENDERS).map(|_| connect()).collect();
     for (number, sender) in senders.iter_mut().enumerate() {
         sender.send_batch((0..number % 9).map(|_| "x")).unwrap();
@@ -401,7 +401,7 @@ fn field_7_4_hundreds_of_sessions_are_counted_and_nothing_is_kept_open() {
 /// A stopped control thread does not shake hands.
 fn connect_when_it_goes_on(worker: &Process, name: &Path) -> Sender {
     worker.signal(Signal::CONT);
-    Sender::builder().slots(8).connect(name).unwrap()
+    Sender::builder().linger(Duration::ZERO).slots(8).connect(name).unwrap()
 }
 
 #[test]

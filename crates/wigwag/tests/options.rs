@@ -77,7 +77,7 @@ fn clients() -> Vec<Case<ClientBuilder>> {
 }
 
 fn senders() -> Vec<Case<SenderBuilder>> {
-    connecting!(SenderBuilder:
+    connecting!(SenderBuilder: linger = linger(LIMIT),
         slots = slots(3), capacity = capacity(5000), wait = wait(Wait::Park), timeout = timeout(LIMIT),
         server_timeout = server_timeout(LIMIT), contract = contract(Contract::named("other", 7)),
         server_user = server_user(own_uid()))
@@ -213,9 +213,9 @@ fn the_tables_have_every_setter_of_the_options() {
     assert!(listening.remove("limits") && listening.remove("access")); // by these all cases go
     assert!(listening.remove("from_listener")); // no two sockets are the same: tests/inherited_listeners.rs has it
     for (side, names, expected, missing) in [
-        ("client", names(clients()), &connecting, [].as_slice()),
+        ("client", names(clients()), &connecting, ["linger"].as_slice()),
         ("sender", names(senders()), &connecting, &["descriptors", "reconnect", "follow_restarts"]),
-        ("stream", names(streams()), &connecting, &["slots", "descriptors", "reconnect", "follow_restarts"]),
+        ("stream", names(streams()), &connecting, &["slots", "descriptors", "reconnect", "follow_restarts", "linger"]),
         ("server", names(servers()), &listening, &["backlog"]),
         ("receiver", names(receivers()), &listening, &["backlog", "descriptors"]),
         ("listener", names(listeners()), &listening, &["slots", "descriptors"]),

@@ -403,7 +403,9 @@ fn a_shutdown_ends_after_what_was_sent_even_by_those_who_are_gone() {
 fn sender() {
     role("sender", |parent, arguments| {
         let (path, task, count) = (Path::new(arguments[0]), arguments[1], arguments[2].parse::<u64>().unwrap());
-        let mut sender = Sender::builder().server_timeout(LIMIT).connect(path).unwrap();
+        // Whoever is told to drop it does, whether the receiver looks or not.
+        let builder = Sender::builder().server_timeout(LIMIT).linger(Duration::ZERO);
+        let mut sender = builder.connect(path).unwrap();
         for number in 0..count {
             sender.send(&message(1, number, 1000)).unwrap();
         }

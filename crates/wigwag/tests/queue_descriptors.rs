@@ -32,7 +32,7 @@ fn bind(path: impl AsRef<Path>) -> Receiver {
 }
 
 fn connect(path: impl AsRef<Path>) -> Sender {
-    Sender::builder().descriptors(true).connect(path.as_ref()).unwrap()
+    Sender::builder().descriptors(true).linger(Duration::ZERO).connect(path.as_ref()).unwrap()
 }
 
 /// Sends one byte with files of these numbers.

@@ -21,6 +21,7 @@
 //! |---|---|
 //! | the sender's core, which never waits: room, put, free the oldest | [`producer`], [`outbox`], [`loan`] |
 //! | the next receiver, and what it is handed | [`failover`] |
+//! | a sender that is dropped before all is acknowledged | [`lingering`] |
 //! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`intake`], [`message`] |
 //! | blocking: a sender; several threads take turns with one worker | [`sender`]; [`receiver`], [`delivery`] |
 //! | tasks | `tokio` |
@@ -32,6 +33,7 @@ mod delivery;
 mod encoded;
 mod failover;
 mod intake;
+mod lingering;
 mod loan;
 pub(crate) mod message;
 mod outbox;

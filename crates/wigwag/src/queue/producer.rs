@@ -6,6 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
@@ -90,6 +91,16 @@ impl Producer {
     /// The options it was made with.
     pub fn options(&self) -> &ConnectOptions {
         &self.options
+    }
+
+    /// The next search for a receiver lasts so long, where there is none.
+    pub fn look_for_receivers_for(&mut self, time: Duration) {
+        self.options.server_timeout = time;
+    }
+
+    /// Nobody waits for what is not acknowledged when it is dropped.
+    pub fn leave(&mut self) {
+        self.options.linger = Some(Duration::ZERO);
     }
 
     /// The session, for a caller that waits at it.

@@ -34,17 +34,21 @@ pub use crate::queue::sender::builder::SenderBuilder;
 /// **What was sent is not lost by a death.** A message stays in this sender's memory until the receiver has
 /// acknowledged it. If the receiver dies, the next call here finds its successor and gives it all that was not
 /// acknowledged, in order; what the dead one had been handed is marked as
-/// [redelivered](crate::Delivery::is_redelivered). If this process dies, is dropped or exits, the receiver keeps the
-/// memory until it has received everything that was committed. Only the death of both loses what was not acknowledged;
-/// [`flush`](Sender::flush) and [`close`](Sender::close) wait until nothing is left to lose.
+/// [redelivered](crate::Delivery::is_redelivered). If this process dies or exits, the receiver keeps the memory
+/// until it has received everything that was committed. Only the death of both loses what was not acknowledged.
+///
+/// **Dropping it waits** until everything is acknowledged: as long as a receiver lives, also for the successor of one
+/// that dies meanwhile, and for 5 seconds where there is none; [`SenderBuilder::linger`] sets another time.
+/// [`close`](Sender::close) does the same and says what came of it, [`flush`](Sender::flush) goes on to send.
+/// A receiver of the same process is not waited for, and neither a panic nor `std::process::exit` waits.
 ///
 /// It has no thread of its own: a receiver's death is noticed, and its successor found, by the calls that are made. It
 /// may move to another thread, but two threads cannot share one: [`try_clone`](Sender::try_clone) gives each its own.
 /// Messages of one sender arrive in order; those of several have no order among themselves.
 pub struct Sender {
-    producer: Producer,
+    pub(super) producer: Producer,
     /// For the next receiver, begun by a call that had no time for its end.
-    search: Option<Box<ClientHandshake>>,
+    pub(super) search: Option<Box<ClientHandshake>>,
     looks_for_half: u32,
 }
 
@@ -286,7 +290,7 @@ impl Sender {
 
     /// Waits until everything that was sent is acknowledged, and ends.
     ///
-    /// Dropping a sender does not wait: what was sent is received all the same, unless the receiver dies, too.
+    /// Dropping a sender waits as well, within its time to [linger](SenderBuilder::linger), and tells nobody.
     ///
     /// # Errors
     /// As [`send`](Sender::send). What was not acknowledged is then received if the receiver lives, and lost if it does
@@ -303,7 +307,9 @@ impl Sender {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn close(mut self) -> Result<()> {
-        self.flush_within(Deadline::Never)
+        let flushed = self.flush_within(Deadline::Never);
+        self.producer.leave(); // the caller is told
+        flushed
     }
 
     /// Another sender to the same queue, with the same wishes: for another thread.
@@ -344,13 +350,6 @@ impl Sender {
     pub(super) fn new(producer: Producer) -> Sender {
         Sender { producer, search: None, looks_for_half: LOOKS_FOR_HALF_MAX }
     }
-
-    /// For another way to wait. A search under way ends: that way begins its own.
-    #[cfg(all(feature = "tokio", not(loom)))]
-    pub(super) fn into_producer(self) -> Producer {
-        self.producer
-    }
-
     #[inline(always)]
     fn send_within(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
         match self.make_room(message.len(), deadline) {
@@ -443,7 +442,7 @@ impl Sender {
         }
     }
 
-    fn flush_within(&mut self, deadline: Deadline) -> Result<()> {
+    pub(super) fn flush_within(&mut self, deadline: Deadline) -> Result<()> {
         while let Some(place) = self.producer.newest_open()? {
             self.wait_for(place, deadline).map_err(|error| self.or_timed_out(error, true))?;
         }
@@ -456,8 +455,8 @@ impl Sender {
     #[cold]
     fn reconnect(&mut self, deadline: Deadline) -> Result<()> {
         let mut search = match self.search.take() {
-            Some(search) => search,
-            None => Box::new(self.producer.search()?),
+            Some(search) if !search.is_stale() => search,
+            _ => Box::new(self.producer.search()?),
         };
         let until = if faults::is(Fault::PatientSearch) { None } else { deadline.as_instant() };
         match search.wait(until) {
@@ -492,6 +491,14 @@ impl Sender {
             ErrorKind::TimedOut { maybe_executed },
             format!("{open} of {slots} places of the queue were not acknowledged within the time allowed"),
         )
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if self.is_to_linger() {
+            self.linger();
+        }
     }
 }
 

@@ -22,6 +22,8 @@ use crate::session::descriptors::{self, CallerDescriptors, Found};
 use crate::session::protocol::Reason;
 use crate::sync::Ordering;
 use crate::sys::epoll::Events;
+#[cfg(all(feature = "tokio", not(loom)))]
+use crate::sys::epoll::Interest;
 use crate::sys::fork::ForkGuard;
 use crate::sys::timer_slack::TimerSlack;
 use crate::sys::{clock, cpu, process, socket};
@@ -181,6 +183,19 @@ impl Connection {
         }
         self.descriptors.iter().for_each(|travelling| travelling.be_shared());
         Ok((bell, copy(poller.as_fd())?))
+    }
+
+    /// After [`descriptors`](Connection::descriptors): the bell wakes a thread that waits here, as before.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub fn take_bell_back(&self) -> Result<()> {
+        let Established { poller, client_bell, .. } = &self.established;
+        client_bell.iter().try_for_each(|bell| poller.add(bell, KEY_BELL, Interest::Bell))
+    }
+
+    /// Whether the server is this process. `false` if that cannot be told.
+    #[cold]
+    pub fn is_within_this_process(&self) -> bool {
+        socket::own_credentials().is_ok_and(|own| own.pid == self.established.peer.pid)
     }
 
     /// Whether it is known to be over.

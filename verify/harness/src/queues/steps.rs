@@ -145,7 +145,12 @@ fn bind(place: &Path) -> wigwag::Result<Receiver> {
 }
 
 fn connect(place: &Path) -> wigwag::Result<Sender> {
-    Sender::builder().wait(Wait::Park).timeout(TIME_LIMIT).server_timeout(TIME_LIMIT).connect(place)
+    Sender::builder()
+        .linger(Duration::ZERO)
+        .wait(Wait::Park)
+        .timeout(TIME_LIMIT)
+        .server_timeout(TIME_LIMIT)
+        .connect(place)
 }
 
 /// What comes to a receiver until all senders are gone: numbers and marks.

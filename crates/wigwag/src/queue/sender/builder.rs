@@ -136,6 +136,22 @@ impl SenderBuilder {
         self
     }
 
+    /// How long at most dropping the sender waits until everything is acknowledged; zero: not at all. Default: as long
+    /// as a receiver lives, and for 5 seconds where there is none. [`ConnectOptions::linger`] says more.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::builder().linger(std::time::Duration::ZERO).connect(name)?;
+    /// sender.send(b"whoever is there may have it")?;
+    /// drop(sender);                                          // at once
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.options = self.options.linger(time);
+        self
+    }
+
     /// Connects, once there is a receiver.
     ///
     /// # Errors

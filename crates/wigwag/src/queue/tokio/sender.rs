@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::queue::loan::MessageLoan;
 use crate::queue::producer::{Producer, Room};
 use crate::queue::sender::{self, SenderBuilder};
+use crate::queue::tokio::lingering::SenderOfTask;
 use crate::session::connect::ClientHandshake;
 use crate::session::connect_async::shake_hands;
 use crate::stats::SenderStats;
@@ -41,7 +42,7 @@ use crate::wait::readiness::poll_ring;
 /// Two tasks cannot share one sender: [`try_clone`](Sender::try_clone) gives each its own, so that each has an order of
 /// its own and waits for its own room only.
 pub struct Sender {
-    producer: Producer,
+    producer: SenderOfTask,
     /// Rung when a message is acknowledged that somebody waits for. `None` at a receiver of another user, which sends
     /// messages instead.
     bell: Option<Watched<OwnedFd>>,
@@ -107,11 +108,12 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn from_blocking(sender: sender::Sender) -> Result<Sender> {
-        Sender::new(sender.into_producer())
+        Sender::new(sender)
     }
 
     /// With the runtime that it is called in.
-    fn new(producer: Producer) -> Result<Sender> {
+    fn new(sender: sender::Sender) -> Result<Sender> {
+        let producer = SenderOfTask::from(sender);
         let (bell, life) = producer.descriptors()?;
         Ok(Sender { bell: bell.map(watch).transpose()?, life: watch(life)?, producer })
     }
@@ -297,7 +299,9 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub async fn close(mut self) -> Result<()> {
-        self.flush().await
+        let flushed = self.flush().await;
+        self.producer.leave(); // the caller is told
+        flushed
     }
 
     /// Another sender to the same queue, with the same wishes: for another task.
@@ -417,7 +421,7 @@ impl SenderBuilder {
     pub async fn connect_async(self, name: impl AsRef<OsStr>) -> Result<Sender> {
         let options = self.checked_options()?;
         let established = shake_hands(ClientHandshake::begin(name.as_ref(), options.clone())?).await?;
-        Sender::new(Producer::new(name.as_ref(), options, established))
+        Sender::new(sender::Sender::new(Producer::new(name.as_ref(), options, established)))
     }
 }
 

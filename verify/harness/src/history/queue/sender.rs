@@ -110,11 +110,18 @@ impl Outlet {
     }
 }
 
+/// How long a sender that is dropped waits: always with an end, as its receiver may never acknowledge what it holds.
+fn lingers(actor: &Actor) -> Duration {
+    const TIMES_MS: [u64; 3] = [0, 3, 40];
+    let which = actor.history.seed.wrapping_add(actor.party().steps.len() as u64) % TIMES_MS.len() as u64;
+    Duration::from_millis(TIMES_MS[which as usize])
+}
+
 /// A sender.
 pub fn guest(actor: &Actor) {
     let party = actor.party();
     let builder = Sender::builder().timeout(TIME_LIMIT).server_timeout(patience(party));
-    let mut builder = builder.contract(actor.history.dialect.contract());
+    let mut builder = builder.contract(actor.history.dialect.contract()).linger(lingers(actor));
     // A wish that no receiver grants would be refused for ever.
     let hosts = || actor.history.hosts().into_iter().map(|host| &actor.history.parties[host]);
     if let (Some(slots), Some(capacity)) =

@@ -1,0 +1,35 @@
+//! What becomes of a sender's messages that are not acknowledged when the sender is dropped: the drop waits.
+//!
+//! A receiver that lives keeps the messages of a sender that has ended. One that dies afterwards takes them with it, so
+//! whoever has sent them waits for what it can still do something about. Within one process there is nothing to be had
+//! by that: both sides end together, and a thread that has both would wait for itself.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::queue::sender::Sender;
+use crate::trace;
+use crate::wait::deadline::Deadline;
+
+/// How long a receiver is looked for where there is none, if nothing else is said.
+const WITHOUT_RECEIVER: Duration = Duration::from_secs(5);
+
+impl Sender {
+    /// Whether something is to be waited for before it ends.
+    pub(super) fn is_to_linger(&mut self) -> bool {
+        !thread::panicking()
+            && self.producer.options().linger != Some(Duration::ZERO)
+            && matches!(self.producer.newest_open(), Ok(Some(_)))
+            && !self.producer.connection().is_within_this_process()
+    }
+
+    /// Waits until all is acknowledged, for as long as its options say.
+    pub(super) fn linger(&mut self) {
+        let limit = self.producer.options().linger;
+        self.search = None; // it was for as long as a call looks
+        self.producer.look_for_receivers_for(limit.unwrap_or(WITHOUT_RECEIVER));
+        if let Err(error) = self.flush_within(limit.map_or(Deadline::Never, Deadline::after)) {
+            trace::messages_left(self.producer.name(), self.producer.unacknowledged(), &error);
+        }
+    }
+}
