@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use wigwag::{Error, ErrorKind};
 
-use super::plan::{Face, Fork, Form, History, How, Party, Role, Step};
+use super::plan::{Face, Fork, Form, History, Home, How, Party, Role, Step};
 use super::stage::{PLANNED, Stage, Word};
 use super::{exchange, queue, semaphore, stream};
 
@@ -166,6 +166,10 @@ impl Actor {
     fn direct(&self) {
         self.play(|step| {
             let signal = |party: usize, signal: Signal| {
+                // It may have begun before this process has noted that it has started it: none is to be missed.
+                let is_over = || self.stage.read(party, Word::Over) != 0;
+                let is_alone = matches!(self.history.parties[party].home, Home::Process | Home::OtherUser);
+                self.stage.wait_until(|| !is_alone || is_over() || self.stage.process(party).is_some());
                 if let Some(process) = self.stage.process(party) {
                     if signal == Signal::KILL {
                         self.stage.set(party, Word::Dying, self.stage.now());
