@@ -303,13 +303,20 @@ pub fn become_other_user() -> std::io::Result<()> {
     Ok(nix::unistd::setuid(OTHER_USER.into())?)
 }
 
-/// Goes on in a child; the parent ends at once.
+/// Goes on in a child, once the parent has ended: a process that asks to be killed with its parent must not mean that
+/// one.
 pub fn leave_parent() -> std::io::Result<()> {
+    let parent = nix::unistd::getpid();
     // SAFETY: the child is a copy of a process with one thread, which makes system calls only until it executes a
     // program or says what it found.
     match unsafe { libc::fork() } {
         -1 => Err(std::io::Error::last_os_error()),
-        0 => Ok(()),
+        0 => {
+            while nix::unistd::getppid() == parent {
+                std::thread::yield_now();
+            }
+            Ok(())
+        }
         // SAFETY: `_exit` runs nothing of this process.
         _ => unsafe { libc::_exit(0) },
     }
