@@ -141,6 +141,33 @@ fn a_sender_in_the_process_of_its_receiver_does_not_wait() {
     });
 }
 
+/// Arguments: the queue. It has both ends, and no descriptor left.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn whole_queue_at_its_limit() {
+    role("whole_queue_at_its_limit", |parent, arguments| {
+        let receiver = Receiver::bind(arguments[0]).unwrap();
+        let mut sender = Sender::connect(arguments[0]).unwrap();
+        sender.send(b"job").unwrap();
+        let delivery = receiver.recv().unwrap();
+        let limit = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+        drop(sender);
+        drop(delivery);
+        parent.tell("dropped");
+    });
+}
+
+#[test]
+fn a_sender_in_the_process_of_its_receiver_does_not_wait_either_without_a_descriptor() {
+    limited(|| {
+        let ground = Ground::new();
+        let mut both = Process::start("whole_queue_at_its_limit", [ground.socket()]);
+        both.expect("dropped");
+        both.join();
+    });
+}
+
 #[test]
 fn a_thread_that_panics_does_not_wait() {
     limited(|| {

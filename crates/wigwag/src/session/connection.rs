@@ -192,10 +192,10 @@ impl Connection {
         client_bell.iter().try_for_each(|bell| poller.add(bell, KEY_BELL, Interest::Bell))
     }
 
-    /// Whether the server is this process. `false` if that cannot be told.
+    /// Whether the server is this process.
     #[cold]
     pub fn is_within_this_process(&self) -> bool {
-        socket::own_credentials().is_ok_and(|own| own.pid == self.established.peer.pid)
+        process::is_this_process(self.established.peer.pid)
     }
 
     /// Whether it is known to be over.

@@ -20,6 +20,11 @@ pub fn own_number() -> Option<u32> {
     link.to_str().ok()?.parse().ok()
 }
 
+/// Whether a peer whose number the kernel has told is this process. It takes no descriptor, as the last may be in use.
+pub fn is_this_process(number: i32) -> bool {
+    rustix::process::getpid().as_raw_nonzero().get() == number
+}
+
 /// The inode of this process's time namespace; `None` without /proc, or on a kernel that has no such namespaces.
 ///
 /// A look at /proc costs some microseconds, twice in a handshake. So it is taken again only when this process's clock

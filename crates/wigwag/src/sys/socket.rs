@@ -312,13 +312,6 @@ pub fn credentials(socket: impl AsFd) -> Result<Credentials> {
     Ok(Credentials { uid: ucred.uid, gid: ucred.gid, pid: ucred.pid })
 }
 
-/// This process, as the kernel tells its peers of it. The number says nothing of a process that has ended.
-pub fn own_credentials() -> Result<Credentials> {
-    let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
-    let (one, _other) = pair.map_err(|error| Error::io("make a socket", error))?;
-    credentials(one)
-}
-
 /// The user as whom every user shows that our namespace does not know (user_namespaces(7)).
 pub fn overflow_uid() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
