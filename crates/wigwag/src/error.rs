@@ -30,6 +30,12 @@ struct Inner {
     is_answer: bool,
 }
 
+impl Inner {
+    fn new(kind: ErrorKind, sentence: String) -> Inner {
+        Inner { kind, sentence, source: None, peer_death: None, is_answer: false }
+    }
+}
+
 /// What a client knew of its session when it noticed that the server's process is gone: see [`Error::peer_death`].
 ///
 /// ```
@@ -221,12 +227,12 @@ impl Error {
             if in_flight == 1 { "request" } else { "requests" }
         );
         let kind = ErrorKind::PeerDied { maybe_executed };
-        Error(Box::new(Inner { kind, sentence, source: None, peer_death: Some(peer_death), is_answer: false }))
+        Error(Box::new(Inner { peer_death: Some(peer_death), ..Inner::new(kind, sentence) }))
     }
 
     #[cold]
     pub(crate) fn new(kind: ErrorKind, sentence: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, sentence: sentence.into(), source: None, peer_death: None, is_answer: false }))
+        Error(Box::new(Inner::new(kind, sentence.into())))
     }
 
     /// The same, as the server's answer.
@@ -265,13 +271,7 @@ impl Error {
             _ => "",
         };
         let sentence = format!("could not {doing}: {source}{cure}");
-        Error(Box::new(Inner {
-            kind: ErrorKind::Io,
-            sentence,
-            source: Some(source),
-            peer_death: None,
-            is_answer: false,
-        }))
+        Error(Box::new(Inner { source: Some(source), ..Inner::new(ErrorKind::Io, sentence) }))
     }
 
     /// An error of the operating system that is told in better words than the kernel's.
@@ -283,13 +283,7 @@ impl Error {
     ) -> Error {
         let source = source.into();
         let sentence = format!("could not {doing}: {why}");
-        Error(Box::new(Inner {
-            kind: ErrorKind::Io,
-            sentence,
-            source: Some(source),
-            peer_death: None,
-            is_answer: false,
-        }))
+        Error(Box::new(Inner { source: Some(source), ..Inner::new(ErrorKind::Io, sentence) }))
     }
 
     #[cold]

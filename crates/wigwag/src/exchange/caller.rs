@@ -110,15 +110,22 @@ impl Caller {
         self.free.held()
     }
 
-    /// Whether a payload of that length is possible, while the session is; takes back what came back by itself.
+    /// Whether a payload of that length has room in a slot, whatever has become of the session.
     #[inline(always)]
-    pub fn check_loan(&self, len: usize) -> Result<()> {
+    pub fn check_length(&self, len: usize) -> Result<()> {
         if len > self.capacity() {
             return Err(Error::capacity(len, self.capacity()));
         }
         if self.connection.is_forked() {
             return Err(Error::forked());
         }
+        Ok(())
+    }
+
+    /// Whether a payload of that length is possible, while the session is; takes back what came back by itself.
+    #[inline(always)]
+    pub fn check_loan(&self, len: usize) -> Result<()> {
+        self.check_length(len)?;
         if self.connection.is_over() {
             self.connection.check_alive(false)?;
         }
@@ -573,12 +580,7 @@ impl Caller {
     /// The same slot for a payload of another length; the bytes stay, up to the shorter one.
     pub fn resize(&self, loan: &mut OwnedLoan, len: usize) -> Result<()> {
         // Of a session that is over, too: what is written then goes on at a successor, or the call says why it cannot.
-        if len > self.capacity() {
-            return Err(Error::capacity(len, self.capacity()));
-        }
-        if self.connection.is_forked() {
-            return Err(Error::forked());
-        }
+        self.check_length(len)?;
         loan.resize(self.connection.segment(), self.line(loan.slot()), len);
         Ok(())
     }

@@ -601,15 +601,9 @@ impl<'c> Reply<'c> {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn into_loan(self, len: usize) -> Result<Loan<'c>> {
-        if self.caller.connection.is_forked() {
-            return Err(Error::forked());
-        }
+        self.caller.check_length(len)?;
         // Whoever goes on so asks for no loan, which frees former sessions otherwise. This one has a slot of its own.
         self.sessions.free_former();
-        let capacity = self.caller.capacity();
-        if len > capacity {
-            return Err(Error::capacity(len, capacity));
-        }
         let mut this = ManuallyDrop::new(self);
         let (sessions, caller, mut owned) = (this.sessions, this.caller, this.owned.take());
         if owned.is_marked() {
