@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use wigwag::{ErrorKind, Receiver, Sender};
-use wigwag_testing::{Ground, LIMIT, Process, eventually, limited, role};
+use wigwag_testing::{Ground, Process, eventually, limited, role};
 
 /// Arguments: the queue. It receives a message, holds it until it is told to acknowledge it, says so before it does,
-/// and ends when it is told to.
+/// and ends when it is told to; or it is told to end in order, with the message.
 #[test]
 #[ignore = "a role: other tests start it as a process"]
 fn slow_worker() {
@@ -17,7 +17,10 @@ fn slow_worker() {
         parent.tell("ready");
         let delivery = receiver.recv().unwrap();
         parent.tell(format!("has {} {}", String::from_utf8_lossy(&delivery), delivery.is_redelivered()));
-        parent.hear();
+        if parent.hear().is_some_and(|order| order == "end") {
+            delivery.nack();
+            return;
+        }
         parent.tell("acknowledges");
         delivery.ack();
         parent.hear();
@@ -302,14 +305,20 @@ mod tasks {
 }
 
 #[test]
-fn a_dropped_sender_and_a_receiver_that_ends_in_order_lose_nothing() {
+fn a_worker_that_ends_in_order_while_a_dropped_sender_waits_has_a_successor() {
     limited(|| {
         let ground = Ground::new();
-        let receiver = Receiver::bind(ground.socket()).unwrap();
+        let mut first = worker(&ground);
         let mut sender = Sender::connect(ground.socket()).unwrap();
         sender.send(b"job").unwrap();
-        drop(sender);
-        let delivery = receiver.recv_timeout(LIMIT).unwrap().expect("a message of a sender that has ended");
-        assert_eq!(delivery[..], *b"job");
+        first.expect("has job false");
+        let is_dropped = drop_elsewhere(sender);
+        first.tell("end");
+        first.join();
+        let mut second = worker(&ground);
+        second.expect("has job true");
+        second.tell("acknowledge");
+        eventually("the drop returns", || is_dropped.load(Ordering::Acquire));
+        second.kill();
     });
 }

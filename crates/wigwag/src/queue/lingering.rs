@@ -4,6 +4,7 @@
 //! whoever has sent them waits for what it can still do something about. Within one process there is nothing to be had
 //! by that: both sides end together, and a thread that has both would wait for itself.
 
+use std::fmt::Display;
 use std::thread;
 use std::time::Duration;
 
@@ -29,7 +30,13 @@ impl Sender {
         self.search = None; // it was for as long as a call looks
         self.producer.look_for_receivers_for(limit.unwrap_or(WITHOUT_RECEIVER));
         if let Err(error) = self.flush_within(limit.map_or(Deadline::Never, Deadline::after)) {
-            trace::messages_left(self.producer.name(), self.producer.unacknowledged(), &error);
+            self.leave_told(&error);
         }
+    }
+
+    /// It ends before all is acknowledged, and does not wait any more.
+    pub(super) fn leave_told(&mut self, why: &dyn Display) {
+        trace::messages_left(self.producer.name(), self.producer.unacknowledged(), why);
+        self.producer.leave();
     }
 }

@@ -6,7 +6,6 @@ use std::thread;
 
 use crate::queue::producer::Producer;
 use crate::queue::sender::Sender;
-use crate::trace;
 
 /// What a thread that waits for acknowledgements needs of a stack, many times over.
 const STACK_BYTES: usize = 256 << 10;
@@ -37,9 +36,11 @@ impl DerefMut for SenderOfTask {
 impl Drop for SenderOfTask {
     fn drop(&mut self) {
         let Some(mut sender) = self.0.take() else { return };
-        if !sender.is_to_linger() || sender.producer.connection().take_bell_back().is_err() {
-            sender.producer.leave();
-            return;
+        if !sender.is_to_linger() {
+            return sender.producer.leave();
+        }
+        if let Err(error) = sender.producer.connection().take_bell_back() {
+            return sender.leave_told(&error);
         }
         // Shared, as a thread that cannot be had would drop it, and with it wait, here.
         let shared = Arc::new(Mutex::new(Some(sender)));
@@ -48,8 +49,7 @@ impl Drop for SenderOfTask {
         let thread = thread::Builder::new().name("wigwag-linger".to_owned()).stack_size(STACK_BYTES);
         let Err(error) = thread.spawn(move || drop(take(&of_thread))) else { return };
         if let Some(mut sender) = take(&shared) {
-            trace::messages_left(sender.producer.name(), sender.producer.unacknowledged(), &error);
-            sender.producer.leave();
+            sender.leave_told(&error);
         }
     }
 }
