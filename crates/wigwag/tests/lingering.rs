@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use wigwag::{ErrorKind, Receiver, Sender};
+use wigwag::{ErrorKind, Receiver, Sender, SenderBuilder};
 use wigwag_testing::{Ground, Process, eventually, limited, role};
 
 /// Arguments: the queue. It receives a message, holds it until it is told to acknowledge it, says so before it does,
@@ -33,6 +33,15 @@ fn worker(ground: &Ground) -> Process {
     worker
 }
 
+/// A worker that holds a job, and its sender.
+fn held_job(ground: &Ground, builder: SenderBuilder) -> (Process, Sender) {
+    let mut worker = worker(ground);
+    let mut sender = builder.connect(ground.socket()).unwrap();
+    sender.send(b"job").unwrap();
+    worker.expect("has job false");
+    (worker, sender)
+}
+
 /// Drops a sender in a thread; the flag says when that has returned.
 fn drop_elsewhere(sender: Sender) -> Arc<AtomicBool> {
     let is_dropped = Arc::new(AtomicBool::new(false));
@@ -48,10 +57,7 @@ fn drop_elsewhere(sender: Sender) -> Arc<AtomicBool> {
 fn dropping_a_sender_waits_for_the_last_acknowledgement() {
     limited(|| {
         let ground = Ground::new();
-        let mut worker = worker(&ground);
-        let mut sender = Sender::connect(ground.socket()).unwrap();
-        sender.send(b"job").unwrap();
-        worker.expect("has job false");
+        let (mut worker, sender) = held_job(&ground, Sender::builder());
         let is_dropped = drop_elsewhere(sender);
         std::thread::sleep(Duration::from_millis(50)); // it would have returned
         assert!(!is_dropped.load(Ordering::Acquire), "nothing is acknowledged");
@@ -68,10 +74,7 @@ fn dropping_a_sender_waits_for_the_last_acknowledgement() {
 fn a_worker_that_dies_while_a_dropped_sender_waits_has_a_successor() {
     limited(|| {
         let ground = Ground::new();
-        let mut first = worker(&ground);
-        let mut sender = Sender::connect(ground.socket()).unwrap();
-        sender.send(b"job").unwrap();
-        first.expect("has job false");
+        let (mut first, sender) = held_job(&ground, Sender::builder());
         let is_dropped = drop_elsewhere(sender);
         first.kill();
         let mut second = worker(&ground);
@@ -89,10 +92,7 @@ fn a_time_to_linger_has_an_end_with_and_without_a_worker() {
         for is_there in [true, false] {
             for time in [Duration::ZERO, Duration::from_millis(30)] {
                 let ground = Ground::new();
-                let mut worker = worker(&ground);
-                let mut sender = Sender::builder().linger(time).connect(ground.socket()).unwrap();
-                sender.send(b"job").unwrap();
-                worker.expect("has job false");
+                let (mut worker, sender) = held_job(&ground, Sender::builder().linger(time));
                 if !is_there {
                     worker.kill();
                 }
@@ -109,10 +109,7 @@ fn a_time_to_linger_has_an_end_with_and_without_a_worker() {
 fn without_a_worker_a_dropped_sender_looks_for_one_whatever_its_calls_do() {
     limited(|| {
         let ground = Ground::new();
-        let mut first = worker(&ground);
-        let mut sender = Sender::builder().server_timeout(Duration::from_millis(30)).connect(ground.socket()).unwrap();
-        sender.send(b"job").unwrap();
-        first.expect("has job false");
+        let (mut first, mut sender) = held_job(&ground, Sender::builder().server_timeout(Duration::from_millis(30)));
         first.kill();
         // A call has begun a search, which lasts as long as calls look.
         let error = loop {
@@ -175,10 +172,7 @@ fn a_sender_in_the_process_of_its_receiver_does_not_wait_either_without_a_descri
 fn a_thread_that_panics_does_not_wait() {
     limited(|| {
         let ground = Ground::new();
-        let mut worker = worker(&ground);
-        let mut sender = Sender::connect(ground.socket()).unwrap();
-        sender.send(b"job").unwrap();
-        worker.expect("has job false");
+        let (mut worker, sender) = held_job(&ground, Sender::builder());
         let panicking = std::thread::spawn(move || {
             let _sender = sender;
             panic!("on purpose");
@@ -193,10 +187,7 @@ fn a_thread_that_panics_does_not_wait() {
 fn a_child_that_inherits_a_sender_does_not_wait() {
     limited(|| {
         let ground = Ground::new();
-        let mut worker = worker(&ground);
-        let mut sender = Sender::connect(ground.socket()).unwrap();
-        sender.send(b"job").unwrap();
-        worker.expect("has job false");
+        let (mut worker, sender) = held_job(&ground, Sender::builder());
         // SAFETY: the child drops a handle, which touches nothing there, and ends.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -308,10 +299,7 @@ mod tasks {
 fn a_worker_that_ends_in_order_while_a_dropped_sender_waits_has_a_successor() {
     limited(|| {
         let ground = Ground::new();
-        let mut first = worker(&ground);
-        let mut sender = Sender::connect(ground.socket()).unwrap();
-        sender.send(b"job").unwrap();
-        first.expect("has job false");
+        let (first, sender) = held_job(&ground, Sender::builder());
         let is_dropped = drop_elsewhere(sender);
         first.tell("end");
         first.join();
