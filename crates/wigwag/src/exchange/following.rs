@@ -84,6 +84,7 @@ pub fn pass_on<'c>(
     write: &dyn Fn(&mut [u8]),
     unsent: &dyn Fn(&str) -> Error,
 ) -> Result<Passed<'c>> {
+    let _hold = outliving.lineage.hold(); // it waits for a slot of the successor, and has none
     loop {
         let caller = match outliving.successor(deadline) {
             Ok(Some(caller)) => caller,
