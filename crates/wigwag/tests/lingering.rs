@@ -27,6 +27,22 @@ fn slow_worker() {
     });
 }
 
+/// Arguments: the queue, and how many messages it receives, once it is told to.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn late_worker() {
+    role("late_worker", |parent, arguments| {
+        let receiver = Receiver::bind(arguments[0]).unwrap();
+        parent.tell("ready");
+        parent.hear();
+        for _ in 0..arguments[1].parse().unwrap() {
+            receiver.recv().unwrap().ack();
+        }
+        parent.tell("has all");
+        parent.hear();
+    });
+}
+
 fn worker(ground: &Ground) -> Process {
     let mut worker = Process::start("slow_worker", [ground.socket()]);
     worker.expect("ready");
@@ -266,6 +282,28 @@ mod tasks {
             worker.tell("acknowledge");
             worker.expect("acknowledges");
             eventually("the thread has ended", || threads("wigwag-linger") == 0);
+            worker.kill();
+        });
+    }
+
+    #[test]
+    fn more_than_sixty_four_tasks_drop_their_senders_at_once() {
+        const SENDERS: usize = 70;
+        limited(|| {
+            let ground = Ground::new();
+            let arguments = [ground.socket().into_os_string(), SENDERS.to_string().into()];
+            let mut worker = Process::start("late_worker", arguments);
+            worker.expect("ready");
+            run(async {
+                for _ in 0..SENDERS {
+                    let options = Sender::builder().slots(1).capacity(64);
+                    let mut sender = options.connect_async(ground.socket()).await.unwrap();
+                    sender.send(b"job").await.unwrap();
+                }
+            });
+            worker.tell("go");
+            worker.expect("has all");
+            eventually("the threads have ended", || threads("wigwag-linger") == 0);
             worker.kill();
         });
     }
