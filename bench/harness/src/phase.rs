@@ -33,7 +33,8 @@ const FAILED: &str = "failed: ";
 /// What all phases of a run have in common.
 pub struct Stage {
     program: PathBuf,
-    processors: Processors,
+    /// The processors of the two sides.
+    pub processors: Processors,
     patience: Duration,
     /// Every phase has a directory of its own in here.
     root: PathBuf,

@@ -1,8 +1,11 @@
 //! The state machines on which `tests/loom.rs` runs the model checker, and whose own functions the exhaustive models
-//! call.
+//! call. The bench replays the waiting policy (P19).
 
 pub mod wake_flag {
     pub use crate::service::wake_flag::*;
+}
+pub mod replay {
+    pub use crate::wait::replay::*;
 }
 pub mod slot {
     pub use crate::memory::slot::*;

@@ -27,6 +27,7 @@ pub mod messages;
 mod others;
 mod pace;
 pub mod permits;
+mod policy;
 mod sessions;
 mod sizes;
 mod streams;
@@ -84,6 +85,8 @@ pub enum Goal {
     P15,
     /// Handlers that take 100 us to 5 ms, default waiting
     P16,
+    /// The waiting policy on recorded wake-ups
+    P19,
     /// What statistics cost a call
     S1,
     /// Messages one way, beside a message queue and a datagram socket
@@ -94,7 +97,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    const EACH: [Goal; 19] = [
+    const EACH: [Goal; 20] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -112,6 +115,7 @@ impl Goal {
         Goal::P13,
         Goal::P15,
         Goal::P16,
+        Goal::P19,
         Goal::S1,
         Goal::Q1,
     ];
@@ -135,6 +139,7 @@ impl Goal {
             Goal::P13 => tasks::exchanges(attempt),
             Goal::P15 => sizes::waiting(attempt),
             Goal::P16 => handlers::long_ones(attempt),
+            Goal::P19 => policy::replayed(attempt),
             Goal::S1 => closed::statistics(attempt),
             Goal::Q1 => messages::one_way(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
@@ -250,7 +255,7 @@ mod tests {
     #[test]
     fn every_goal_has_the_name_of_the_design() {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
-        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 S1 Q1");
+        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 P19 S1 Q1");
         for goal in Goal::EACH {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));
