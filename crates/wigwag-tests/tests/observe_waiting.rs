@@ -483,7 +483,6 @@ fn field_7_4_a_full_stream_shows_its_bytes_and_who_waits() {
     assert!(look(&name).sessions[0].rings.as_ref().unwrap().incoming.is_ended);
 }
 
-#[cfg(feature = "tokio")]
 #[test]
 fn field_7_4_tasks_that_wait_for_replies_are_seen_with_the_age_of_the_oldest() {
     let ground = Ground::new();

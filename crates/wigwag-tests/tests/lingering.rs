@@ -237,7 +237,6 @@ fn whoever_closes_in_vain_is_told_and_does_not_wait_again() {
     });
 }
 
-#[cfg(feature = "tokio")]
 mod tasks {
     use super::*;
 

@@ -202,7 +202,7 @@ fn the_tables_have_every_setter_of_the_options() {
     fn names<B>(cases: Vec<Case<B>>) -> Vec<&'static str> {
         cases.into_iter().map(|case| case.name).collect()
     }
-    let source = include_str!("../src/options.rs");
+    let source = include_str!("../../wigwag/src/options.rs");
     let setters = |of: &str| -> BTreeSet<&str> {
         let block = source.split(&format!("\nimpl {of} {{\n")).nth(1).unwrap().split("\n}\n").next().unwrap();
         let lines = block.lines().filter_map(|line| line.strip_prefix("    pub fn "));

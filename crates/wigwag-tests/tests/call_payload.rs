@@ -1,7 +1,5 @@
 //! What was built in a loan is not lost with the server, and what was not executed is known not to have been.
 
-#![cfg(not(loom))]
-
 use std::time::Duration;
 
 use wigwag::observe::{Observer, ThreadState};

@@ -2,8 +2,6 @@
 //! It has of ours only `wigwag`, with the names that examples make up for a test, and of others only what the examples
 //! name. In here, doctests find every crate that the library itself is made with.
 
-#![cfg(not(loom))]
-
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! What is told through `tracing`.
 
-#![cfg(feature = "tracing")]
-
 use std::fmt::{Debug, Write as _};
 use std::sync::Mutex;
 use std::time::Duration;

@@ -3,8 +3,6 @@
 //! Servers are processes that write what they execute into a file, the ledger, before anything else, so that a kill
 //! takes nothing of it back. The numbers in it are those of the requests.
 
-#![cfg(not(loom))]
-
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -402,7 +400,6 @@ fn typed_calls_go_on_after_a_shutdown() {
 }
 
 #[test]
-#[cfg(feature = "serde")]
 fn encoded_calls_go_on_after_a_shutdown() {
     limited(|| {
         let ground = Ground::new();

@@ -1,7 +1,5 @@
 //! A handler learns that nobody waits for its answer any more: the caller gave up, left, or died.
 
-#![cfg(not(loom))]
-
 use std::cell::Cell;
 use std::time::Duration;
 

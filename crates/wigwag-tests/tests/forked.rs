@@ -3,7 +3,6 @@
 //!
 //! Not tried is what SECURITY.md names: bytes that were lent before the fork.
 
-#![cfg(not(loom))]
 #![allow(unsafe_code, reason = "forks, and copies of what a child inherits")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

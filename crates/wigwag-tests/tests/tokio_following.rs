@@ -1,7 +1,5 @@
 //! Tasks whose client outlives its servers. What threads have is in `following.rs`; here is what is shared by tasks.
 
-#![cfg(not(loom))]
-
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! A client that knows how long its handler takes sleeps through most of it, and is right whatever the handler does.
 
-#![cfg(not(loom))]
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 

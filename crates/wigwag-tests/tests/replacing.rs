@@ -1,8 +1,6 @@
 //! Planned restarts: an heir takes a name over from the server that has it. At no moment is nobody there, whatever
 //! becomes of the heir.
 
-#![cfg(not(loom))]
-
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,6 @@
 //! Typed faces, of threads and of tasks, carry descriptors as the untyped ones do, and leave none where a payload is
 //! not of the type.
 
-#![cfg(not(loom))]
-
 #[path = "support/runtimes.rs"]
 mod runtimes;
 

@@ -1,7 +1,5 @@
 //! Values of serde types come back as they were sent, whatever attributes their types have, or not at all.
 
-#![cfg(not(loom))]
-
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;

@@ -153,7 +153,6 @@ fn a_reply_becomes_the_next_request_where_it_lies() {
 fn what_is_lent_goes_to_other_threads_where_its_owner_does() {
     fn goes<T: Send + Sync>() {}
     goes::<wigwag::Request>();
-    #[cfg(feature = "tokio")]
     goes::<(wigwag::tokio::Loan, wigwag::tokio::Pending, wigwag::tokio::Reply)>();
 }
 

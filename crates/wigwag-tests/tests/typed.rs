@@ -1,8 +1,6 @@
 //! Typed faces, of threads and of tasks: what goes in comes out as the type, and each says of time, peers and deaths
 //! what the untyped one says.
 
-#![cfg(not(loom))]
-
 #[path = "support/runtimes.rs"]
 mod runtimes;
 

@@ -214,7 +214,6 @@ fn c9_without_inotify_the_server_is_looked_for() {
     blind.join();
 }
 
-#[cfg(feature = "tokio")]
 #[test]
 fn c9_a_task_that_waits_for_a_server_blocks_no_runtime() {
     limited(|| {

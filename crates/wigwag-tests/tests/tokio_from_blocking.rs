@@ -1,7 +1,5 @@
 //! A blocking handle becomes one for tasks, in whatever state it is.
 
-#![cfg(not(loom))]
-
 use std::future::Future;
 use std::time::Duration;
 
