@@ -58,6 +58,7 @@ impl ListenOptions {
             .with(Features::DESCRIPTORS, has_descriptors)
             .with(Features::BEGUN, form.can_be_followed())
             .with(Features::MOVED, form.can_be_followed())
+            .with(Features::TELLS_MOVES, form.can_be_kept())
     }
 }
 
