@@ -675,6 +675,9 @@ impl ControlThread {
             socket::hang_up(&*leaving);
         });
         let Some(offer) = offer else { return };
+        if !offer.is_welcomed || socket::is_unread_by_peer(&*socket) {
+            offer.kept.iter().for_each(KeptSession::forget); // its client has never had the memory
+        }
         bury(offer.segment.size(), offer);
         if socket::is_unread_by_peer(&*socket)
             && self.poller.add(&*socket, id * KEY_KINDS + KEY_SOCKET, Interest::Drained).is_ok()

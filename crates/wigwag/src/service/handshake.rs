@@ -191,11 +191,9 @@ impl Handshake {
             has_client_bell: client_bell.is_some(),
             extension: match protocol {
                 Protocol::V1 => None,
-                Protocol::V2 => Some(WelcomeExtension {
-                    layout_version: protocol.layout_version(),
-                    has_same_clock,
-                    features,
-                }),
+                Protocol::V2 => {
+                    Some(WelcomeExtension { layout_version: protocol.layout_version(), has_same_clock, features })
+                }
             },
         });
         let theirs = theirs.take();

@@ -275,11 +275,6 @@ impl Keeping {
         Ok(Some(message))
     }
 
-    /// Whether that session's answer is waited for.
-    pub fn is_asked(&self, number: u64) -> bool {
-        self.asked.contains_key(&number)
-    }
-
     /// These are to be registered, too.
     pub fn enlist(&mut self, numbers: impl Iterator<Item = u64>) {
         self.waiting.extend(numbers);
