@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use wigwag::observe::Observer;
 use wigwag::{ErrorKind, Keeper, KeeperStats, Receiver, ReceiverBuilder, Sender};
-use wigwag_testing::{Ground, LIMIT, Process, eventually, limited, role};
+use wigwag_testing::{Ground, LIMIT, Process, Raw, eventually, limited, role, wire};
 
 /// Arguments: the keeper's name, and the most sessions. It keeps until it is told to end, or killed.
 #[test]
@@ -58,8 +58,8 @@ fn sender() {
 }
 
 /// Arguments: the queue, the keeper's name, and whether a sender may be unkept. It takes what it is told to: `take N`
-/// holds that many, `ack` acknowledges what it holds, `nack` gives it back, `release` ends the receiver and not the
-/// process.
+/// holds that many, `ack` acknowledges what it holds, `look` looks for one more, `release` ends the receiver and not
+/// the process.
 #[test]
 #[ignore = "a role: other tests start it as a process"]
 fn worker() {
@@ -80,6 +80,10 @@ fn worker() {
                 None if order == "ack" => {
                     held.clear();
                     parent.tell("acknowledged");
+                }
+                None if order == "look" => {
+                    assert!(receiver.as_ref().unwrap().try_recv().unwrap().is_none());
+                    parent.tell("nothing");
                 }
                 None if order == "release" => {
                     drop(receiver.take());
@@ -244,6 +248,8 @@ fn nothing_comes_twice_while_the_receiver_lives_or_once_all_is_acknowledged() {
         assert_eq!((stats(&ground).left, stats(&ground).sessions), (0, 1));
         worker.tell("ack");
         worker.expect("acknowledged");
+        worker.tell("look");
+        worker.expect("nothing");
         eventually("the memory is let go", || stats(&ground).sessions == 0);
         worker.kill();
         assert_eq!(take_over(&ground, 0), []);
@@ -285,9 +291,11 @@ fn a_sender_that_lives_hands_its_messages_on_itself_and_the_keeper_does_nothing(
         assert_eq!(receive(&receiver, 5), [all(0..2, true), all(2..5, false)].concat());
         eventually("the first session is let go", || stats(&ground).sessions == 1);
         sender.kill();
-        eventually("and the second", || stats(&ground).sessions == 0);
+        eventually("and the second", || {
+            assert!(receiver.try_recv().unwrap().is_none());
+            stats(&ground).sessions == 0
+        });
         assert_eq!((stats(&ground).left, stats(&ground).handed_on), (0, 0));
-        assert!(receiver.try_recv().unwrap().is_none());
     });
 }
 
@@ -299,7 +307,7 @@ fn a_sender_that_is_dropped_in_a_process_that_lives_is_over_too() {
             let _keeper = start_keeper(&ground);
             let mut worker = start_worker(&ground);
             let mut sender = start_sender(&ground, 0, 3);
-            let mut leave = |sender: &mut Process| {
+            let leave = |sender: &mut Process| {
                 sender.tell("drop");
                 sender.expect("dropped");
             };
@@ -339,7 +347,7 @@ fn a_message_passed_after_the_receiver_has_ended_is_not_lost_when_its_sender_end
         let ground = Ground::new();
         let _keeper = start_keeper(&ground);
         let mut worker = start_worker(&ground);
-        let mut sender = start_sender(&ground, 0, 1);
+        let sender = start_sender(&ground, 0, 1);
         assert_eq!(take(&mut worker, 1), all(0..1, false));
         worker.tell("ack");
         worker.expect("acknowledged");
@@ -354,7 +362,6 @@ fn a_message_passed_after_the_receiver_has_ended_is_not_lost_when_its_sender_end
 
 #[test]
 fn a_sender_that_dies_in_the_middle_of_its_move_has_all_marked_and_none_lost() {
-    use wigwag_testing::by_hand::Raw;
     limited(|| {
         // Moving: not begun, begun, done; as a sender by hand writes it.
         for (moving, expected) in
@@ -363,7 +370,8 @@ fn a_sender_that_dies_in_the_middle_of_its_move_has_all_marked_and_none_lost() {
             let ground = Ground::new();
             let _keeper = start_keeper(&ground);
             let mut worker = start_worker(&ground);
-            let mut by_hand = Process::start("sender_by_hand", [ground.socket().into_os_string(), moving.to_string().into()]);
+            let mut by_hand =
+                Process::start("sender_by_hand", [ground.socket().into_os_string(), moving.to_string().into()]);
             by_hand.expect("sent");
             worker.kill();
             by_hand.kill();
@@ -375,7 +383,6 @@ fn a_sender_that_dies_in_the_middle_of_its_move_has_all_marked_and_none_lost() {
                 }
             }
         }
-        let _ = Raw::connect_sender; // it is what the role uses
     });
 }
 
@@ -395,15 +402,14 @@ fn sender_by_hand() {
 }
 
 /// A sender that tells what becomes of its messages.
-fn by_hand(path: &std::path::Path) -> wigwag_testing::by_hand::Raw {
-    use wigwag_testing::{by_hand::Raw, wire};
+fn by_hand(path: &std::path::Path) -> Raw {
     const TELLS_MOVES: u8 = 8;
     let mut greeting = wire::hello();
     greeting[38] |= TELLS_MOVES;
     Raw::connect_saying(path, greeting, 4, 1024, 1)
 }
 
-fn pass(raw: &wigwag_testing::by_hand::Raw, number: u32) {
+fn pass(raw: &Raw, number: u32) {
     const MESSAGE: u64 = 6;
     const IN_BODY: u64 = 1 << 40;
     let bytes = message(number);
@@ -486,15 +492,18 @@ fn observers_see_whether_a_session_is_kept() {
         let ground = Ground::new();
         let keeper = Keeper::start(ground.socket()).unwrap();
         let receiver = kept(&ground).allow_unkept(true).descriptors(true).bind(ground.socket()).unwrap();
-        let sender = Sender::connect(ground.socket()).unwrap();
+        let mut sender = start_sender(&ground, 0, 0);
         eventually("it is kept", || is_kept(&ground) == Some(Some(true)));
         drop(keeper);
         eventually("it is not", || is_kept(&ground) == Some(Some(false)));
         let keeper = Keeper::start(ground.socket()).unwrap();
         eventually("a keeper that comes later has it again", || is_kept(&ground) == Some(Some(true)));
         assert_eq!(keeper.stats().sessions, 1);
-        drop(sender);
-        eventually("it is over", || keeper.stats().sessions == 0);
+        sender.kill();
+        eventually("it is over", || {
+            assert!(receiver.try_recv().unwrap().is_none());
+            keeper.stats().sessions == 0
+        });
         let with_descriptors = Sender::builder().descriptors(true).connect(ground.socket()).unwrap();
         eventually("descriptors are not kept", || is_kept(&ground) == Some(Some(false)));
         drop((with_descriptors, receiver));
@@ -552,6 +561,8 @@ fn a_keeper_that_is_killed_while_it_hands_on_is_as_a_sender_that_is_killed() {
         let mut sender = start_sender(&ground, 0, 3);
         end_both(Order::SenderFirst, &mut sender, &mut worker);
         let receiver = kept(&ground).bind(ground.socket()).unwrap();
+        let observer = Observer::open(ground.socket()).unwrap();
+        eventually("all are passed", || observer.snapshot().unwrap().waiting() == 3);
         assert_eq!(receive(&receiver, 1), all(0..1, false));
         keeper.kill();
         assert_eq!(receive(&receiver, 2), all(1..3, false), "what it has passed is the receiver's");
@@ -635,7 +646,9 @@ fn many_senders_of_many_sessions_lose_nothing_and_each_is_in_order() {
             (0..SENDERS).map(|index| start_sender(&ground, index * EACH, (index + 1) * EACH)).collect();
         let handed_out: BTreeMap<u32, bool> = take(&mut worker, 100).into_iter().collect();
         worker.halt();
-        senders.iter_mut().for_each(|sender| drop(sender.kill()));
+        for sender in &mut senders {
+            sender.kill();
+        }
         worker.kill();
         let messages = take_over(&ground, (SENDERS * EACH) as usize);
         let mut next: Vec<u32> = (0..SENDERS).map(|index| index * EACH).collect();
@@ -695,11 +708,10 @@ fn a_second_keeper_of_the_name_is_refused_and_the_name_is_free_after_the_first()
 
 #[test]
 fn whatever_a_hostile_receiver_says_the_keeper_goes_on() {
-    use wigwag_testing::wire;
     limited(|| {
         let ground = Ground::new();
         let keeper = Keeper::start(ground.socket()).unwrap();
-        let connect = || wire::connect(&ground.path("server.keeper"));
+        let connect = || wire::connect_to(&ground.path("server.keeper"));
         let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let memory = || rustix::fs::memfd_create("lie", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
         let keep = |number: u64| {
@@ -718,7 +730,7 @@ fn whatever_a_hostile_receiver_says_the_keeper_goes_on() {
             let socket = connect();
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             wire::send(&socket, bytes, &fds).unwrap();
-            let (answer, _) = wire::receive(&socket).unwrap();
+            let answer = wire::receive(&socket).unwrap().bytes;
             assert_eq!(answer.first(), Some(&0x46), "{bytes:?}: {answer:?}");
             next += 1;
         };
@@ -747,7 +759,7 @@ fn whatever_a_hostile_receiver_says_the_keeper_goes_on() {
             wire::send(&socket, &[&[kind, 1, 0][..], &[9; 8]].concat(), &[]).unwrap();
         }
         let _receiver = kept(&ground).bind(ground.socket()).unwrap();
-        let _sender = Sender::connect(ground.socket()).unwrap();
+        let _sender = start_sender(&ground, 0, 1);
         assert_eq!(keeper.stats().sessions, 1);
     });
 }
@@ -758,9 +770,6 @@ fn memory_that_holds_no_messages_is_counted_and_nothing_is_made_of_it() {
         let ground = Ground::new();
         let _keeper = start_keeper(&ground);
         let mut worker = start_worker(&ground);
-        worker.halt(); // it would end the session
-        drop(Process::start("nobody", [""]));
-        worker.signal(Signal::CONT);
         let mut liar = Process::start("liar", [ground.socket()]);
         liar.expect("connected");
         worker.halt();
@@ -787,13 +796,6 @@ fn liar() {
         parent.tell("lied");
         parent.hear_at_last();
     });
-}
-
-/// It is started, and does nothing.
-#[test]
-#[ignore = "a role: other tests start it as a process"]
-fn nobody() {
-    role("nobody", |_, _| ());
 }
 
 #[test]

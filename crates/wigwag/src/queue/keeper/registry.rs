@@ -106,8 +106,9 @@ pub struct Registry {
 impl Registry {
     /// Begins to listen, and lets the thread run until the bell rings after the ledger's end.
     pub fn start(mut claim: NameClaim, ledger: Arc<Ledger>, bell: Arc<Bell>) -> Result<JoinHandle<()>> {
-        let background = Background::new(!claim.refuses_descriptors());
+        let background = Background::new(true); // whoever connects may send some at once
         let listener = claim.listen()?;
+        let _ = socket::admit_descriptors(&listener); // of all who come: a kernel that cannot refuse lets them in anyway
         let poller = Poller::new()?;
         poller.add(&listener, KEY_LISTENER, Interest::Readable)?;
         poller.add(&bell, KEY_BELL, Interest::Bell)?;
@@ -208,6 +209,7 @@ impl Registry {
             Ok(Aftermath::TakenAgain { listener: Some(listener) }) => {
                 self.poller.remove(&self.listener);
                 socket::hang_up(&self.listener);
+                let _ = socket::admit_descriptors(&listener);
                 self.listener = listener;
                 let _ = self.poller.add(&self.listener, KEY_LISTENER, Interest::Readable);
             }
@@ -316,7 +318,7 @@ impl Registry {
     fn keep(&mut self, receiver: u64, keep: Keep, fds: &mut Vec<OwnedFd>) -> FromKeeper {
         let (number, queue, sender) = (keep.number, keep.queue.clone(), keep.sender);
         if process::is_this_process(sender) {
-            return FromKeeper::Kept(number); // the sender's own memory is this keeper's already
+            return FromKeeper::Kept(number); // a courier, or one that ends together with this keeper: it has the memory
         }
         match self.try_keep(receiver, keep, fds) {
             Ok(bytes) => {
