@@ -556,6 +556,7 @@ pub(super) mod tests {
             now_ns: 0,
             protocol: 2,
             has_same_clock: true,
+            keeping: KeepingState::NotWanted,
         };
         let session = statistics.begin_session(&who);
         session.counters().served.calls.set(20);
