@@ -17,16 +17,19 @@ Examples:
   seq 100 | wigwag queue send jobs               # may exit, and the worker be killed: nothing is lost
   wigwag queue keep jobs --max-bytes 1G --json   # a line of JSON for each thing it does
 
-A message is lost when both its sender and its receiver are gone before it was acknowledged. A keeper has the memory of each \
-session of the receivers that name it. When both sides of a session are dead, what was not acknowledged goes to whoever has \
-the queue's name next, in order; what a receiver may have had is marked as redelivered. One keeper does for any number of \
-queues. While nothing is left over it sleeps, and it is on no message's way.
+A message is lost when both its sender and its receiver are gone before it was acknowledged. A keeper has the \
+    memory \
+of each session of the receivers that name it. When both sides of a session are dead, what was not acknowledged goes \
+    to \
+whoever has the queue's name next, in order; what a receiver may have had is marked as redelivered. One keeper does \
+    for \
+any number of queues. While nothing is left over it sleeps, and it is on no message's way.
 
-Not kept: what other users send, what may have descriptors, and what is beyond the limits. The receiver is told, and refuses \
-the sender or lets it in unkept (--allow-unkept).
+Not kept: what other users send, what may have descriptors, and what is beyond the limits. The receiver is told, and \
+refuses the sender or lets it in unkept (--allow-unkept).
 
-SIGTERM and Ctrl-C end it. What it has left of the dead is lost then: it says how much that is, and the code is 5. Everything \
-else is as it is without a keeper; one that is started anew has the sessions again that live.";
+SIGTERM and Ctrl-C end it. What it has left of the dead is lost then: it says how much that is, and the code is 5. \
+Everything else is as it is without a keeper; one that is started anew has the sessions again that live.";
 
 /// Keep messages until their senders and receivers are both gone, and hand them on
 #[derive(Debug, clap::Args)]
@@ -82,9 +85,8 @@ fn announcement(args: &Args, keeper: &Keeper) -> String {
         return json!({ "keeping": path, "name": name }).to_string();
     }
     let word = words::word(&args.name);
-    format!(
-        "Keeping as {name} ({path}).\nKept by it:  wigwag queue recv {word} --keep --kept-by {word}\nStop it with Ctrl-C."
-    )
+    let kept_by = format!("wigwag queue recv {word} --keep --kept-by {word}");
+    format!("Keeping as {name} ({path}).\nKept by it:  {kept_by}\nStop it with Ctrl-C.")
 }
 
 fn described(event: &KeeperEvent) -> serde_json::Value {

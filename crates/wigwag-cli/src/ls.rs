@@ -26,8 +26,8 @@ a server is stopped or hangs, and looking disturbs nobody. Servers at paths of t
 ./path`. A dead name is removed by the next server that takes any name.
 
 A keeper of messages is asked, and not waited for if it does not answer. Waiting are calls that nobody has begun, \
-    messages of the dead that a keeper has, messages that nobody has received, and who waits for a semaphore's permits; \
-    oldest \
+    messages of the dead that a keeper has, messages that nobody has received, and who waits for a semaphore's \
+    permits; oldest \
 is how long the oldest of them has waited (a call: at least). A queue whose receiver does not run has no server to be \
     shown: its \
 senders keep their messages, and are not seen.

@@ -113,14 +113,16 @@ pub fn unkept(session: u64, sender: i32, why: &str) {
 #[cold]
 pub fn keeper_missing(path: &Path, why: &Error) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: "wigwag", path = %path.display(), %why, "no keeper is there: nothing is kept until one comes");
+    tracing::warn!(target: "wigwag", path = %path.display(), %why, "no keeper is there: nothing is \
+        kept until one comes");
 }
 
 /// Receiver: its keeper is gone, or does not answer.
 #[cold]
 pub fn keeper_lost(path: &Path, why: &str) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: "wigwag", path = %path.display(), why, "the keeper is lost: nothing is kept until one comes");
+    tracing::warn!(target: "wigwag", path = %path.display(), why, "the keeper is lost: nothing is kept \
+        until one comes");
 }
 
 /// Server: it has ended, and could not remove its name.

@@ -99,7 +99,7 @@ fn tell(name: &OsStr, service: &Service, snapshot: &Snapshot, report: &mut Repor
                 plural(unkept(snapshot), "sender"),
                 waits.as_ref().map_or_else(String::new, |waits| format!("; {waits}"))
             ),
-            "start its keeper (wigwag queue keep), or raise that one's limits; other users and descriptors are not kept",
+            "start its keeper (wigwag queue keep), or raise its limits; other users and descriptors are not kept",
         ),
         (_, Some(waits)) => running(&shown, &who, waits, snapshot, pid, report),
         (_, None) => report.ok(Servers, "server", format!("{shown}: {}", quiet(snapshot))),

@@ -74,9 +74,8 @@ impl Producer {
         self.counters.reconnects += 1;
         self.counters.doorbells_rung += old.doorbells_rung();
         self.counters.sleeps += old.sleeps();
-        // Whoever keeps the messages of the dead reads these marks when this process is dead, too, and then sees
-        // everything that this thread had done: the first before the passes below, which are no weaker than Release,
-        // the second after them.
+        // For whoever keeps the messages of the dead. It is there before the passes below are, which are no weaker than
+        // Release.
         note_moving(&old, Moving::Begun);
         let mut bytes = Vec::new();
         for Move { from, to } in moves.messages {
@@ -176,7 +175,8 @@ impl Producer {
 /// Says in the memory of a session what becomes of what is not acknowledged there.
 pub(super) fn note_moving(of: &Connection, moving: Moving) {
     if of.protocol() >= Protocol::V2 && !of.is_forked() {
-        of.segment().client_line().moving.store(moving as u32, Ordering::Relaxed);
+        // Release: whoever reads it, by `pread`, sees what this thread had passed before.
+        of.segment().client_line().moving.store(moving as u32, Ordering::Release);
     }
 }
 

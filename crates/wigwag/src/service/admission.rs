@@ -254,7 +254,8 @@ mod tests {
             let offered = ListenOptions::default().in_form(form).offered(Trust::OtherUser);
             let expected = Features::NONE
                 .with(Features::BEGUN, form == Form::Exchange)
-                .with(Features::MOVED, form == Form::Exchange);
+                .with(Features::MOVED, form == Form::Exchange)
+                .with(Features::TELLS_MOVES, form == Form::Queue);
             assert_eq!(offered, expected, "{form:?}");
         }
     }

@@ -117,8 +117,8 @@ impl Keeping {
     pub fn of(options: &ListenOptions, queue: PathBuf) -> Result<Option<Keeping>> {
         let Some(name) = &options.keeper else { return Ok(None) };
         if options.descriptors && !options.allows_unkept {
-            let sentence = "descriptors cannot be kept: a receiver that lets them travel (descriptors) and has a keeper \
-                (kept_by) must allow that such senders are not kept (allow_unkept)";
+            let sentence = "descriptors cannot be kept: a receiver that lets them travel (descriptors) and has a \
+                keeper (kept_by) must allow that such senders are not kept (allow_unkept)";
             return Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
         }
         let admits_others = options.access.admits_other_users();
@@ -175,8 +175,8 @@ impl Keeping {
         let nobody = |why: &dyn std::fmt::Display| {
             let name = escaped(self.place.called());
             let sentence = format!(
-                "no keeper of the name `{name}` is there ({}: {why}); start one with `wigwag queue keep {name}`, or let \
-                 the receiver go on without (ReceiverBuilder::allow_unkept)",
+                "no keeper of the name `{name}` is there ({}: {why}); start one with `wigwag queue keep {name}`, or \
+                 let the receiver go on without (ReceiverBuilder::allow_unkept)",
                 self.place.path().display()
             );
             Error::new(ErrorKind::NotRunning, sentence)

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use crate::contract::Contract;
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::{self, Fault};
-use crate::form::Form;
 use crate::options::ConnectOptions;
 use crate::queue::keeper::kept::Estate;
 use crate::queue::keeper::ledger::{KeeperEvent, Ledger};
@@ -242,11 +241,8 @@ impl Courier {
     /// A session with whoever has the name; `None`: not yet.
     fn connect(&mut self) -> Result<Option<Sender>> {
         let (queue, contract) = &self.address;
-        let options = ConnectOptions::default()
-            .contract(contract.clone())
-            .server_timeout(Duration::MAX)
-            .linger(Duration::ZERO)
-            .in_form(Form::Queue);
+        let options =
+            ConnectOptions::default().contract(contract.clone()).server_timeout(Duration::MAX).linger(Duration::ZERO);
         let mut search = ClientHandshake::begin(queue.as_os_str(), options.clone())?;
         while !self.ledger().is_over() {
             match search.wait(Some(Instant::now() + SLICE)) {

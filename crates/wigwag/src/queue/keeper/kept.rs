@@ -18,7 +18,7 @@ use crate::sys::memory;
 
 /// The memory of one session, and what is needed to hand on what lies there.
 #[derive(Debug)]
-pub struct Kept {
+pub struct KeptMemory {
     /// The queue's socket.
     pub queue: PathBuf,
     /// What its messages are.
@@ -61,12 +61,12 @@ pub struct Contents {
 #[derive(Clone, Debug)]
 pub struct Estate {
     /// Where it lies.
-    pub kept: Arc<Kept>,
+    pub kept: Arc<KeptMemory>,
     /// Whether every message may have been passed to another receiver before.
     pub is_doubtful: bool,
 }
 
-impl Kept {
+impl KeptMemory {
     /// What the sender has said it does with its messages. What cannot be read says that something was begun.
     pub fn moving(&self) -> Moving {
         let mut word = [0; 4];

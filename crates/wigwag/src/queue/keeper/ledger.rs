@@ -183,7 +183,8 @@ impl Ledger {
         if bytes > bytes_max.saturating_sub(counts.bytes) {
             let has = counts.bytes;
             return Err(format!(
-                "a session of {bytes} bytes does not fit: the keeper has {has} of {bytes_max} (KeeperBuilder::max_bytes)"
+                "a session of {bytes} bytes does not fit: the keeper has {has} of {bytes_max} \
+                 (KeeperBuilder::max_bytes)"
             ));
         }
         counts.sessions += 1;

@@ -19,11 +19,10 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::faults::{self, Fault};
-use crate::form::Form;
 use crate::memory::layout::{Geometry, LAYOUT_VERSION};
 use crate::memory::segment::Moving;
 use crate::queue::keeper::courier::Couriers;
-use crate::queue::keeper::kept::{Estate, Kept};
+use crate::queue::keeper::kept::{Estate, KeptMemory};
 use crate::queue::keeper::ledger::{KeeperEvent, Ledger};
 use crate::service::name_claim::{Aftermath, NameClaim};
 use crate::session::background::{Background, PeerSocket};
@@ -68,7 +67,7 @@ struct ReceiverProcess {
 
 /// A session that is kept.
 struct Entry {
-    kept: Arc<Kept>,
+    kept: Arc<KeptMemory>,
     receiver: u64,
     /// The receiver's number of it.
     number: u64,
@@ -108,7 +107,7 @@ impl Registry {
     pub fn start(mut claim: NameClaim, ledger: Arc<Ledger>, bell: Arc<Bell>) -> Result<JoinHandle<()>> {
         let background = Background::new(true); // whoever connects may send some at once
         let listener = claim.listen()?;
-        let _ = socket::admit_descriptors(&listener); // of all who come: a kernel that cannot refuse lets them in anyway
+        let _ = socket::admit_descriptors(&listener); // of all who come; a kernel that cannot refuse lets them in
         let poller = Poller::new()?;
         poller.add(&listener, KEY_LISTENER, Interest::Readable)?;
         poller.add(&bell, KEY_BELL, Interest::Bell)?;
@@ -348,7 +347,7 @@ impl Registry {
             ));
         }
         let geometry =
-            Geometry::new(keep.slots as usize, keep.capacity as usize).filter(|_| keep.contract.form == Form::Queue);
+            Geometry::new(keep.slots as usize, keep.capacity as usize).filter(|_| keep.contract.form.can_be_kept());
         let geometry = geometry.ok_or("it is no queue's, or has an impossible size")?;
         memory::check_sealed(&fds[0], geometry.segment_size, "the receiver sent a memory object").map_err(said)?;
         if !process::is_pidfd(&fds[1]) {
@@ -374,8 +373,14 @@ impl Registry {
         }
         before.into_iter().for_each(|before| self.drop_entry(before));
         let (Some(pidfd), Some(memory)) = (fds.pop(), fds.pop()) else { return Err("no descriptor came".into()) };
-        let kept =
-            Kept { queue: keep.queue, contract: keep.contract, geometry, sender: keep.sender, memory, _charge: charge };
+        let kept = KeptMemory {
+            queue: keep.queue,
+            contract: keep.contract,
+            geometry,
+            sender: keep.sender,
+            memory,
+            _charge: charge,
+        };
         self.by_memory.insert(inode, id);
         let entry = Entry {
             kept: Arc::new(kept),

@@ -75,9 +75,9 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Has the messages of this queue kept by the [keeper](crate::Keeper) of that name (`wigwag queue keep NAME`), so that
-    /// they outlive a sender *and* this process: what was not acknowledged goes to whoever binds the queue's name next.
-    /// The keeper's name may be the queue's own, and one keeper does for many queues.
+    /// Has the messages of this queue kept by the [keeper](crate::Keeper) of that name (`wigwag queue keep NAME`), so
+    /// that they outlive a sender *and* this process: what was not acknowledged goes to whoever binds the queue's name
+    /// next. The keeper's name may be the queue's own, and one keeper does for many queues.
     ///
     /// Each sender is registered there before it is welcomed. Without a keeper `bind` fails with
     /// [`NotRunning`](crate::ErrorKind::NotRunning); while it is gone later, or has no room, new senders are refused as
@@ -98,8 +98,8 @@ impl ReceiverBuilder {
     }
 
     /// Whether senders are let in whose messages are not kept, default no: while there is no keeper, beyond its limits,
-    /// of other users, with descriptors, or of a version that knows of no keeper. That is told to `tracing`, and seen in
-    /// `wigwag inspect`. Without [`kept_by`](ReceiverBuilder::kept_by) it says nothing.
+    /// of other users, with descriptors, or of a version that knows of no keeper. That is told to `tracing`, and seen
+    /// in `wigwag inspect`. Without [`kept_by`](ReceiverBuilder::kept_by) it says nothing.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("jobs").path;
