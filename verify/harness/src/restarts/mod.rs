@@ -31,7 +31,7 @@ use crate::scale::Trial;
 pub const GOALS: &[Goal] = &[Goal {
     id: "G30",
     name: "restarts",
-    title: "servers killed, or replaced, and started again; the calls of clients that follow go on; queues with a keeper",
+    title: "servers killed, or replaced, and started again; the calls of clients that follow go on; kept queues",
     limit_s: [90, 300, 4 * 3600],
     run,
 }];

@@ -42,8 +42,8 @@ mod registry;
 pub use ledger::KeeperEvent;
 
 /// Keeps the messages of queues whose receivers name it
-/// ([`ReceiverBuilder::kept_by`](crate::ReceiverBuilder::kept_by)), until both sides of a session are dead, and hands on
-/// what was not acknowledged to whoever has the queue's name next.
+/// ([`ReceiverBuilder::kept_by`](crate::ReceiverBuilder::kept_by)), until both sides of a session are dead, and hands
+/// on what was not acknowledged to whoever has the queue's name next.
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("jobs").path;
