@@ -169,9 +169,10 @@ impl Courier {
                 return self.begin_anew(&error);
             }
         }
-        if !faults::is(Fault::ForgetfulKeeper) {
-            self.under_way.push(UnderWay { estate, messages, redelivered });
+        if faults::is(Fault::ForgetfulKeeper) {
+            return self.ledger().count(|counts| counts.left = counts.left.saturating_sub(messages));
         }
+        self.under_way.push(UnderWay { estate, messages, redelivered });
         self.settle();
     }
 
