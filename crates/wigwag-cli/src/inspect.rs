@@ -344,6 +344,19 @@ fn waiting(view: &ServiceView, shape: Shape) -> String {
         1 => text += "; 1 session is hidden",
         more => text += &format!("; {} sessions are hidden", count(more as u64)),
     }
+    let wanted = view.sessions.iter().filter_map(|session| session.is_kept);
+    match (wanted.clone().count(), wanted.filter(|is_kept| !is_kept).count()) {
+        (0, _) => {}
+        (kept, 0) => text += &format!("; kept by a keeper: {}", count(kept as u64)),
+        (all, unkept) => {
+            let _ = write!(
+                text,
+                "; kept by a keeper: {} of {}, and what the others send is lost if both sides die",
+                count((all - unkept) as u64),
+                count(all as u64)
+            );
+        }
+    }
     let elsewhere = view.sessions.iter().filter(|session| !session.has_same_clock).count();
     if elsewhere > 0 {
         let _ = write!(

@@ -19,6 +19,7 @@ mod doctor;
 mod exit;
 mod first_process;
 mod inspect;
+mod keep;
 mod lock;
 mod ls;
 mod man;

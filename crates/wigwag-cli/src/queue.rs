@@ -1,4 +1,5 @@
-//! `wigwag queue`: lines of standard input into a queue, messages of a queue to standard output.
+//! `wigwag queue`: lines of standard input into a queue, messages of a queue to standard output. The keeper of messages
+//! is in [`keep`].
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use wigwag::{Batch, ErrorKind, Form, Receiver, Sender};
 
+use crate::keep::{self, KeptBy};
 use crate::lock::seconds;
 use crate::replacing::Replacing;
 use crate::users::Admission;
@@ -37,7 +39,7 @@ Sending begins when there is a receiver. If it goes away, what it had not acknow
     long as that \
 takes; with --timeout for so long, and then the code is 3.";
 
-/// Send lines as messages, or print messages as lines: a queue that survives its receiver
+/// Send lines as messages, print messages as lines, or keep messages of the dead: a queue that survives its receiver
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::CODES))]
 pub struct Args {
@@ -94,10 +96,13 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         wait: Waiting,
         #[command(flatten)]
+        kept_by: KeptBy,
+        #[command(flatten)]
         replacing: Replacing,
         #[command(flatten)]
         admission: Admission,
     },
+    Keep(keep::Args),
 }
 
 /// Messages printed, and then acknowledged, at a time.
@@ -118,10 +123,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let sender = builder.connect(name).map_err(|error| to.explain(error))?;
             send(Sending { sender, to, timeout: *timeout, has_waited: false }, input, *whole)
         }
-        Command::Recv { name, count, keep, timeout, raw, capacity, slots, wait, replacing, admission } => {
+        Command::Keep(args) => keep::run(args),
+        Command::Recv { name, count, keep, timeout, raw, capacity, slots, wait, kept_by, replacing, admission } => {
             let inherited = service_manager::listener_for(name)?; // while there is one thread
             let out = standard::unbuffered_output()?;
-            let mut builder = Receiver::builder().access(admission.access()).wait((*wait).into());
+            let builder = Receiver::builder().access(admission.access()).wait((*wait).into());
+            let mut builder = kept_by.apply(builder);
             if let Some(bytes) = *capacity {
                 builder = builder.capacity(bytes);
             }

@@ -136,6 +136,8 @@ pub struct SessionView {
     /// 0: the server does not say.
     pub protocol: u16,
     pub has_same_clock: bool,
+    /// Of a queue; `None`: its receiver has asked for no keeper.
+    pub is_kept: Option<bool>,
     pub age_s: f64,
     pub slots: u64,
     pub capacity_bytes: u64,
@@ -380,6 +382,7 @@ fn session(session: &Session) -> SessionView {
         is_trusted: session.is_trusted,
         protocol: session.protocol,
         has_same_clock: session.has_same_clock,
+        is_kept: session.is_kept,
         age_s: session.age.as_secs_f64(),
         slots: session.slots,
         capacity_bytes: session.capacity,

@@ -568,3 +568,51 @@ fn converting() {
         drop(sender);
     });
 }
+
+#[test]
+fn w12_what_a_keeper_has_stays_so_when_a_forked_child_drops_everything() {
+    play("kept");
+}
+
+/// Arguments: the queue. The keeper, the receiver and the sender are of this process, and the sender that is kept is of
+/// another.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn kept() {
+    role("kept", |_, arguments| {
+        let name = arguments[0];
+        let keeper = wigwag::Keeper::start(name).unwrap();
+        let receiver = Receiver::builder().kept_by(name).bind(name).unwrap();
+        let own = Sender::connect(name).unwrap();
+        let mut other = Process::start("kept_sender", [name]);
+        other.expect("sent");
+        let delivery = receiver.recv().unwrap();
+        in_child("everything is dropped", || {
+            assert_eq!(keeper.stats(), wigwag::KeeperStats::default());
+            assert!(format!("{keeper:?}").contains("stats"));
+            drop((copy(&delivery), copy(&own), copy(&receiver), copy(&keeper)));
+        });
+        assert_eq!((keeper.stats().sessions, keeper.stats().receivers), (1, 1));
+        assert!(std::fs::exists(keeper.path()).unwrap());
+        let stats = wigwag::Keeper::stats_of(name, LIMIT).unwrap();
+        assert_eq!((stats.sessions, stats.left), (1, 0));
+        delivery.ack();
+        other.kill();
+        wigwag_testing::eventually("it is let go", || {
+            assert!(receiver.try_recv().unwrap().is_none());
+            keeper.stats().sessions == 0
+        });
+    });
+}
+
+/// Arguments: the queue.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn kept_sender() {
+    role("kept_sender", |parent, arguments| {
+        let mut sender = Sender::connect(arguments[0]).unwrap();
+        sender.send(b"kept").unwrap();
+        parent.tell("sent");
+        parent.hear_at_last();
+    });
+}

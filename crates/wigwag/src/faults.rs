@@ -100,6 +100,18 @@ faults! {
     UnrungWriter = "unrung-writer";
     /// A message that is handed out is not marked as such.
     UnmarkedDelivery = "unmarked-delivery";
+    /// A sender is welcomed before its keeper has said that it has its memory.
+    HastyWelcome = "hasty-welcome";
+    /// A keeper hands every message on as if no receiver had had it.
+    UnmarkedKept = "unmarked-kept";
+    /// A keeper takes a message that was handed out for one that is done with.
+    LostKept = "lost-kept";
+    /// A keeper does not look whether a dead sender had begun to pass its messages elsewhere.
+    UnreadMove = "unread-move";
+    /// A keeper hands on what its sender, which lives, hands on as well.
+    HastyKeeper = "hasty-keeper";
+    /// A keeper lets the memory go once it has passed what lay there, whether that is acknowledged or not.
+    ForgetfulKeeper = "forgetful-keeper";
     /// What a sender that is gone has left is not received.
     ForgottenOrphan = "forgotten-orphan";
     /// A message is acknowledged when it is handed out.

@@ -80,6 +80,14 @@ impl Form {
         }
     }
 
+    /// Whether what was passed can be kept by a process that is neither side.
+    pub(crate) fn can_be_kept(self) -> bool {
+        match self {
+            Form::Queue => true,
+            Form::Exchange | Form::Stream => false,
+        }
+    }
+
     /// What the side that takes the name is built with, for sentences that name a cure.
     pub(crate) fn builder_name(self) -> &'static str {
         match self {

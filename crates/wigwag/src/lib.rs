@@ -111,6 +111,8 @@ pub use queue::{
     Batch, Deliveries, Delivery, MessageLoan, Receiver, ReceiverBuilder, Sender, SenderBuilder, TypedBatch,
     TypedDeliveries, TypedDelivery, TypedMessageLoan, TypedReceiver, TypedSender,
 };
+#[cfg(not(loom))]
+pub use queue::{Keeper, KeeperBuilder, KeeperEvent, KeeperStats};
 pub use semaphore::{OwnedPermit, OwnedPermits, Permit, Permits, Semaphore, SemaphoreBuilder};
 pub use service::handles::{ShutdownHandle, StatsHandle};
 pub use session::peer::Peer;

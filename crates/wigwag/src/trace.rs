@@ -102,6 +102,29 @@ pub fn messages_left(name: &OsStr, count: usize, why: &dyn std::fmt::Display) {
         acknowledged");
 }
 
+/// Receiver: the messages of a sender are not kept: they are lost when both it and the receiver die.
+#[cold]
+pub fn unkept(session: u64, sender: i32, why: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "wigwag", session, sender, why, "what this sender sends is not kept");
+}
+
+/// Receiver: there is no keeper.
+#[cold]
+pub fn keeper_missing(path: &Path, why: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "wigwag", path = %path.display(), %why, "no keeper is there: nothing is \
+        kept until one comes");
+}
+
+/// Receiver: its keeper is gone, or does not answer.
+#[cold]
+pub fn keeper_lost(path: &Path, why: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "wigwag", path = %path.display(), why, "the keeper is lost: nothing is kept \
+        until one comes");
+}
+
 /// Server: it has ended, and could not remove its name.
 #[cold]
 pub fn name_stays(path: &Path, former_user: Option<u32>, why: &Error) {

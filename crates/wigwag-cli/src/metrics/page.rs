@@ -214,7 +214,7 @@ const STATES: [&str; 6] = ["alive", "unreachable", "unguarded", "dead", "owed", 
 
 fn names(services: &Services) -> Vec<Metric> {
     let mut metrics = Vec::new();
-    for (kind, kind_word) in [(Kind::Service, "service"), (Kind::Semaphore, "semaphore")] {
+    for (kind, kind_word) in [(Kind::Service, "service"), (Kind::Semaphore, "semaphore"), (Kind::Keeper, "keeper")] {
         for word in STATES {
             let labels = vec![label("kind", kind_word.as_ref()), label("state", word.as_ref())];
             metrics.push(gauge(labels, services.count(kind, |state| service_view::state_word(state) == word) as f64));

@@ -822,9 +822,12 @@ mod documented {
         assert_message("WELCOME", &FromServer::Welcome(welcome.clone()).encode(), &[&both[..], &second].concat());
         let first = FromServer::Welcome(Welcome { extension: None, ..welcome });
         assert_message("WELCOME", &first.encode(), &both);
-        for (bit, feature) in
-            [("DESCRIPTORS", Features::DESCRIPTORS), ("BEGUN", Features::BEGUN), ("MOVED", Features::MOVED)]
-        {
+        for (bit, feature) in [
+            ("DESCRIPTORS", Features::DESCRIPTORS),
+            ("BEGUN", Features::BEGUN),
+            ("MOVED", Features::MOVED),
+            ("TELLS_MOVES", Features::TELLS_MOVES),
+        ] {
             let row = values("Features").into_iter().find(|(name, _)| name == bit);
             assert_eq!(row.map(|(_, number)| 1 << number), Some(feature.0), "docs/layout.md, `Features`: {bit}");
         }

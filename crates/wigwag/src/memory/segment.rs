@@ -46,6 +46,33 @@ unsafe impl Send for Segment {}
 // SAFETY: as above.
 unsafe impl Sync for Segment {}
 
+/// What a sender does with what it has passed and its receiver has not acknowledged: for whoever finds the memory when
+/// both are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Moving {
+    /// It has done nothing.
+    NotBegun = 0,
+    /// It has begun to pass it to another receiver.
+    Begun = 1,
+    /// All of it was passed to another receiver.
+    Done = 2,
+    /// It has ended, and has passed nothing of it to anybody.
+    Left = 3,
+}
+
+impl Moving {
+    /// From the word. One that is not known says that something was begun.
+    pub fn of(word: u32) -> Moving {
+        match word {
+            0 => Moving::NotBegun,
+            2 => Moving::Done,
+            3 => Moving::Left,
+            _ => Moving::Begun,
+        }
+    }
+}
+
 /// What the client says about itself: written by the client, rarely.
 #[repr(C, align(64))]
 pub struct ClientLine {
@@ -60,7 +87,7 @@ pub struct ClientLine {
     pub processor: AtomicU32,
     /// When the client rang last, written before the ring; 0: not known.
     pub rang_ns: AtomicU64,
-    /// Of a queue 1: what was not acknowledged here is passed elsewhere.
+    /// Of a queue: what its sender does with what is not acknowledged here, a [`Moving`] as a number.
     pub moving: AtomicU32,
 }
 

@@ -6,8 +6,8 @@ use crate::memory::layout::Geometry;
 use crate::observe::{Backlog, Counts, Rings};
 use crate::session::peer::Peer;
 use crate::statistics::{
-    SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, SessionRecord, SlotId, Statistics, THREAD_ASLEEP, THREAD_AWAKE,
-    Tables,
+    KeepingState, SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, SessionRecord, SlotId, Statistics, THREAD_ASLEEP,
+    THREAD_AWAKE, Tables,
 };
 use crate::stats::ServerStats;
 use crate::sys::{clock, process};
@@ -171,6 +171,9 @@ pub struct Session {
     /// Whether the two sides' clocks show the same. Where they do not, because one is in another time namespace, no
     /// deadline is passed, and nobody knows since when the client waits.
     pub has_same_clock: bool,
+    /// Of a queue whose receiver has a [keeper](crate::ReceiverBuilder::kept_by): whether what lies in the session
+    /// outlives both sides. `None`: the receiver has asked for none.
+    pub is_kept: Option<bool>,
     /// Whether its memory cannot be looked at: the client is gone, or does not let this user look at it (a process that
     /// is not dumpable, or was another user's before it connected).
     pub is_hidden: bool,
@@ -471,6 +474,10 @@ fn session(record: &SessionRecord) -> Option<Session> {
             rings: None,
             protocol: pace.agreed.value() as u16,
             has_same_clock: pace.agreed.value() >> 16 & 1 == 0,
+            is_kept: match KeepingState::of_word(pace.agreed.value()) {
+                KeepingState::NotWanted => None,
+                keeping => Some(keeping == KeepingState::Kept),
+            },
             is_hidden: false,
             slots_in_use: pace.depth.value(),
             slots_in_use_max: pace.depth_max.value(),
@@ -549,6 +556,7 @@ pub(super) mod tests {
             now_ns: 0,
             protocol: 2,
             has_same_clock: true,
+            keeping: KeepingState::NotWanted,
         };
         let session = statistics.begin_session(&who);
         session.counters().served.calls.set(20);

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
+use crate::memory::segment::Moving;
 use crate::memory::slot;
 use crate::options::ConnectOptions;
 use crate::queue::outbox::{Outbox, Unacked};
@@ -73,30 +74,42 @@ impl Producer {
         self.counters.reconnects += 1;
         self.counters.doorbells_rung += old.doorbells_rung();
         self.counters.sleeps += old.sleeps();
-        if old.protocol() >= Protocol::V2 && !old.is_forked() {
-            // Whoever keeps the messages of the dead reads it when this process is dead, too, and then sees everything
-            // that this thread had done: before the passes below, which are no weaker than Release.
-            old.segment().client_line().moving.store(1, Ordering::Relaxed);
-        }
+        // For whoever keeps the messages of the dead. It is there before the passes below are, which are no weaker than
+        // Release.
+        note_moving(&old, Moving::Begun);
         let mut bytes = Vec::new();
         for Move { from, to } in moves.messages {
-            let in_body = from.len > INLINE_CAPACITY;
             bytes.resize(from.len, 0);
-            old.segment().copy_out(from.slot, in_body, &mut bytes);
-            let segment = self.connection.segment();
-            segment.copy_in(to.slot, in_body, &bytes);
+            old.segment().copy_out(from.slot, from.len > INLINE_CAPACITY, &mut bytes);
             // for observers, whatever it is; of this process's own clock
             let committed = old.segment().committed(from.slot).load(Ordering::Relaxed);
-            let committed = if self.connection.has_same_clock() { committed } else { 0 };
-            segment.committed(to.slot).store(committed, Ordering::Relaxed); // published by the turn
-            let kind = if to.is_redelivered { Kind::Redelivered } else { Kind::Message };
             let descriptors = self.take_descriptors_over(&old, from, to);
-            let head = Head { len: to.len as u32, kind, in_body, has_deadline: false, descriptors };
-            self.connection.pass_silently(segment.line(to.slot), head, to.sequence);
-            self.counters.redelivered += u64::from(to.is_redelivered);
+            self.pass_anew(to, &bytes, committed, descriptors);
         }
+        note_moving(&old, Moving::Done);
         self.connection.ring_if_asleep();
         Ok(())
+    }
+
+    /// Passes a message that was another session's, as the outbox has it. Who passes the last one rings.
+    fn pass_anew(&mut self, to: Unacked, bytes: &[u8], committed: u64, descriptors: u32) {
+        let segment = self.connection.segment();
+        let in_body = to.len > INLINE_CAPACITY;
+        segment.copy_in(to.slot, in_body, bytes);
+        let committed = if self.connection.has_same_clock() { committed } else { 0 };
+        segment.committed(to.slot).store(committed, Ordering::Relaxed); // published by the turn
+        let kind = if to.is_redelivered { Kind::Redelivered } else { Kind::Message };
+        let head = Head { len: to.len as u32, kind, in_body, has_deadline: false, descriptors };
+        self.connection.pass_silently(segment.line(to.slot), head, to.sequence);
+        self.counters.redelivered += u64::from(to.is_redelivered);
+    }
+
+    /// Passes a message of a sender that is dead, into the room that was found for it.
+    pub(super) fn put_of_another(&mut self, message: &[u8], is_redelivered: bool, committed: u64) {
+        let to = self.outbox.push(message.len(), is_redelivered, slot::next_sequence);
+        self.counters.sent += 1;
+        self.pass_anew(to, message, committed, 0);
+        self.connection.ring_if_asleep();
     }
 
     /// Which messages are to be passed anew, and where. It is decided once: a delivery that has outlived its receiver
@@ -156,6 +169,14 @@ impl Producer {
             kind => kind,
         };
         Error::new(kind, sentence)
+    }
+}
+
+/// Says in the memory of a session what becomes of what is not acknowledged there.
+pub(super) fn note_moving(of: &Connection, moving: Moving) {
+    if of.protocol() >= Protocol::V2 && !of.is_forked() {
+        // Release: whoever reads it, by `pread`, sees what this thread had passed before.
+        of.segment().client_line().moving.store(moving as u32, Ordering::Release);
     }
 }
 

@@ -22,6 +22,7 @@
 //! | the sender's core, which never waits: room, put, free the oldest | [`producer`], [`outbox`], [`loan`] |
 //! | the next receiver, and what it is handed | [`failover`] |
 //! | a sender that is dropped before all is acknowledged | [`lingering`] |
+//! | a third process, which has what both sides leave when they die | `keeper` |
 //! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`intake`], [`message`] |
 //! | blocking: a sender; several threads take turns with one worker | [`sender`]; [`receiver`], [`delivery`] |
 //! | tasks | `tokio` |
@@ -33,6 +34,8 @@ mod delivery;
 mod encoded;
 mod failover;
 mod intake;
+#[cfg(not(loom))]
+mod keeper;
 mod lingering;
 mod loan;
 pub(crate) mod message;
@@ -46,6 +49,8 @@ mod typed_receiver;
 mod typed_sender;
 
 pub use delivery::{Batch, Delivery};
+#[cfg(not(loom))]
+pub use keeper::{Keeper, KeeperBuilder, KeeperEvent, KeeperStats};
 pub use loan::MessageLoan;
 pub use receiver::{Deliveries, Receiver, ReceiverBuilder};
 pub use sender::{Sender, SenderBuilder};

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
-use crate::memory::segment::Line;
+use crate::memory::segment::{Line, Moving};
 use crate::memory::slot;
 use crate::options::ConnectOptions;
+use crate::queue::failover;
 use crate::queue::loan::MessageLoan;
 use crate::queue::outbox::{Outbox, Unacked};
 use crate::session::close_reason::CloseReason;
@@ -36,7 +37,7 @@ pub struct Producer {
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    sent: u64,
+    pub(super) sent: u64,
     /// Of these, those whose slots have been freed.
     pub(super) acknowledged: u64,
     pub(super) redelivered: u64,
@@ -421,6 +422,13 @@ fn too_long(len: usize, capacity: usize) -> Error {
              SenderBuilder::capacity, within what the receiver allows (ReceiverBuilder::capacity)"
         ),
     )
+}
+
+impl Drop for Producer {
+    /// Nobody here passes what is left to another receiver: a keeper may, though this process lives.
+    fn drop(&mut self) {
+        failover::note_moving(&self.connection, Moving::Left);
+    }
 }
 
 impl fmt::Debug for Producer {

@@ -375,7 +375,7 @@ impl Sender {
     /// Sees to it that the next slot can be written to, and that somebody receives. There is one way to success, so
     /// that what follows it is not compiled once for each.
     #[inline(always)]
-    fn make_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
+    pub(super) fn make_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
         self.producer.check(len)?;
         if self.producer.may_be_gone() {
             self.look_for_receiver(deadline)?;

@@ -58,6 +58,7 @@ impl ListenOptions {
             .with(Features::DESCRIPTORS, has_descriptors)
             .with(Features::BEGUN, form.can_be_followed())
             .with(Features::MOVED, form.can_be_followed())
+            .with(Features::TELLS_MOVES, form.can_be_kept())
     }
 }
 
@@ -253,7 +254,8 @@ mod tests {
             let offered = ListenOptions::default().in_form(form).offered(Trust::OtherUser);
             let expected = Features::NONE
                 .with(Features::BEGUN, form == Form::Exchange)
-                .with(Features::MOVED, form == Form::Exchange);
+                .with(Features::MOVED, form == Form::Exchange)
+                .with(Features::TELLS_MOVES, form == Form::Queue);
             assert_eq!(offered, expected, "{form:?}");
         }
     }

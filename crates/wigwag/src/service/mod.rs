@@ -8,6 +8,7 @@ pub mod delivered;
 pub mod handles;
 pub mod handshake;
 pub mod intake;
+pub mod keeping;
 pub mod launch;
 pub mod name_claim;
 #[cfg(all(feature = "tokio", not(loom)))]

@@ -13,6 +13,7 @@ use crate::memory::segment::{Line, Segment};
 use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
 use crate::service::delivered::Delivered;
+use crate::service::keeping::KeptSession;
 use crate::service::quota::QuotaGrant;
 use crate::service::shared::{Command, ServiceShared};
 use crate::session::agreement::Agreement;
@@ -40,8 +41,8 @@ pub struct Session {
     /// makes pages that were never written nor can fault.
     pub memory: Option<Arc<OwnedFd>>,
     /// The memory object of a client that is trusted and cannot be seen from here, being of another PID namespace: kept
-    /// where observers find it.
-    pub _shown: Option<Arc<OwnedFd>>,
+    /// where observers find it. Also of one whose messages are to be kept, for a keeper that comes later.
+    pub shown: Option<Arc<OwnedFd>>,
     /// The control socket, also the sign of life.
     pub socket: Arc<PeerSocket>,
     /// There if descriptors may travel.
@@ -81,6 +82,8 @@ pub struct Session {
     pub is_ending: AtomicBool,
     /// The server, while it lives.
     pub shared: Weak<ServiceShared>,
+    /// What stands for it at a keeper; it is released when nobody can take a message from here any more.
+    pub kept: Option<KeptSession>,
 }
 
 /// The descriptors of a session in which they may travel.

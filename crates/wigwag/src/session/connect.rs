@@ -443,6 +443,7 @@ impl ClientHandshake {
             .with(Features::DESCRIPTORS, has_descriptors)
             .with(Features::BEGUN, follows)
             .with(Features::MOVED, follows)
+            .with(Features::TELLS_MOVES, form.can_be_kept())
     }
 
     /// The answer, if it is there.

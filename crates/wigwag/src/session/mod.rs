@@ -10,6 +10,7 @@ pub mod connect;
 pub mod connect_async;
 pub mod connection;
 pub mod descriptors;
+pub mod keeping;
 pub mod name;
 pub mod peer;
 pub mod process_count;

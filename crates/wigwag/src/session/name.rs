@@ -3,7 +3,8 @@
 //!
 //! Which directory that is, [`crate::session::runtime_directory`] says; what having a name means,
 //! [`crate::service::name_claim`]. `NAME.sock` and `NAME.lock` are all that exists of a server in the file system, but
-//! for `NAME.sock~` while one takes the name over from another, and `NAME.semaphore` of a semaphore. The holder of the
+//! for `NAME.sock~` while one takes the name over from another, `NAME.keeper` and `NAME.keeper-lock` of a keeper, and
+//! `NAME.semaphore` of a semaphore. The holder of the
 //! lock may replace the socket; the kernel lets a lock go when its holder dies, however it dies, so a stale socket is
 //! replaced by the next server and never has to be cleaned up by a person.
 
@@ -24,6 +25,11 @@ use crate::sys::owner_lock::OwnerLock;
 /// Longest name in bytes: with `.sock` behind it and a directory's descriptor before it, it fits into the 107 bytes
 /// that the kernel allows a socket's path.
 pub const NAME_MAX: usize = 80;
+
+/// What stands behind a name in the socket of its keeper, and in that one's lock file.
+pub const KEEPER_SOCKET: &str = ".keeper";
+/// As above.
+pub const KEEPER_LOCK: &str = ".keeper-lock";
 
 /// What stands before the cure in the sentence about a server that is not there.
 pub const CURE: &str = "; start one with ";
@@ -81,6 +87,22 @@ impl ServiceName {
             name: name.to_owned(),
             form: Form::default(),
         })
+    }
+
+    /// The place of a keeper of that name, beside whoever has the name itself.
+    pub fn keeper_of(name: &OsStr) -> Result<ServiceName> {
+        let place = ServiceName::find(name)?;
+        let with = |ending| {
+            let mut file = place.file("");
+            file.push(ending);
+            file
+        };
+        Ok(ServiceName { socket: with(KEEPER_SOCKET), lock: with(KEEPER_LOCK), ..place })
+    }
+
+    /// What the user called it.
+    pub fn called(&self) -> &OsStr {
+        &self.name
     }
 
     fn at_path(path: &Path) -> Result<ServiceName> {

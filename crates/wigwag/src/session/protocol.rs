@@ -422,7 +422,8 @@ impl FromServer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// What is left of a message that is being parsed.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
@@ -431,19 +432,19 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    fn u8(&mut self) -> Result<u8, &'static str> {
+    pub(super) fn u8(&mut self) -> Result<u8, &'static str> {
         self.take::<1>().map(|[byte]| byte)
     }
 
-    fn u16(&mut self) -> Result<u16, &'static str> {
+    pub(super) fn u16(&mut self) -> Result<u16, &'static str> {
         self.take().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, &'static str> {
+    pub(super) fn u32(&mut self) -> Result<u32, &'static str> {
         self.take().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, &'static str> {
+    pub(super) fn u64(&mut self) -> Result<u64, &'static str> {
         self.take().map(u64::from_le_bytes)
     }
 
@@ -452,13 +453,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The rest as text that is safe to print: no control characters reach a terminal.
-    fn text(&mut self) -> String {
+    pub(super) fn text(&mut self) -> String {
         let rest = &self.0[..self.0.len().min(TEXT_MAX)];
         String::from_utf8_lossy(rest).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 
     /// A contract but for its name, and how long that is.
-    fn contract(&mut self) -> Result<(Contract, usize), &'static str> {
+    pub(super) fn contract(&mut self) -> Result<(Contract, usize), &'static str> {
         let (version, size, align) = (self.u32()?, self.u32()?, self.u16()?);
         let form = Form::from_number(self.u8()?).ok_or("the form is of an unknown kind")?;
         let encoding = Encoding::from_number(self.u8()?).ok_or("the encoding is of an unknown kind")?;
@@ -469,14 +470,14 @@ impl<'a> Reader<'a> {
         Ok((Contract { name: String::new(), version, size, align, form, encoding }, len))
     }
 
-    fn name(&mut self, len: usize) -> Result<String, &'static str> {
+    pub(super) fn name(&mut self, len: usize) -> Result<String, &'static str> {
         let (name, rest) = self.0.split_at_checked(len).ok_or("the contract's name is cut off")?;
         self.0 = rest;
         let name = std::str::from_utf8(name).map_err(|_| "the contract's name is not UTF-8")?;
         Ok(name.to_owned())
     }
 
-    fn end<T>(self, message: T) -> Result<T, &'static str> {
+    pub(super) fn end<T>(self, message: T) -> Result<T, &'static str> {
         if self.0.is_empty() { Ok(message) } else { Err("the message is too long") }
     }
 }

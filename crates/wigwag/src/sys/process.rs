@@ -123,6 +123,19 @@ pub fn has_ended(pidfd: impl AsFd, until: Option<Instant>) -> bool {
     }
 }
 
+/// Whether a descriptor stands for a process, and will tell of its end.
+pub fn is_pidfd(descriptor: impl AsFd) -> bool {
+    use std::os::fd::AsRawFd;
+    const NO_SIGNAL: libc::c_int = 0;
+    // SAFETY: no memory is involved; the kernel takes no signal information from a null pointer.
+    let result = unsafe {
+        let fd = descriptor.as_fd().as_raw_fd();
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, NO_SIGNAL, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    // A process that has ended, or that this one may not signal, is one, too.
+    result == 0 || matches!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ESRCH | libc::EPERM))
+}
+
 /// A process, held so that its number cannot come to mean another one unnoticed.
 #[derive(Debug)]
 pub struct Process {

@@ -75,6 +75,42 @@ impl ReceiverBuilder {
         self
     }
 
+    /// Has the messages of this queue kept by the [keeper](crate::Keeper) of that name (`wigwag queue keep NAME`), so
+    /// that they outlive a sender *and* this process: what was not acknowledged goes to whoever binds the queue's name
+    /// next. The keeper's name may be the queue's own, and one keeper does for many queues.
+    ///
+    /// Each sender is registered there before it is welcomed. Without a keeper `bind` fails with
+    /// [`NotRunning`](crate::ErrorKind::NotRunning); while it is gone later, or has no room, new senders are refused as
+    /// [`Busy`](crate::ErrorKind::Busy), those that are there go on without, and a keeper that comes has them again.
+    /// [`allow_unkept`](ReceiverBuilder::allow_unkept) lets all of this go on without instead.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("jobs").path;
+    /// let error = wigwag::Receiver::builder().kept_by(name).bind(name).unwrap_err();
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::NotRunning);
+    /// let keeper = wigwag::Keeper::start(name)?;
+    /// let receiver = wigwag::Receiver::builder().kept_by(name).bind(name)?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn kept_by(mut self, keeper: impl AsRef<OsStr>) -> Self {
+        self.options.keeper = Some(keeper.as_ref().to_owned());
+        self
+    }
+
+    /// Whether senders are let in whose messages are not kept, default no: while there is no keeper, beyond its limits,
+    /// of other users, with descriptors, or of a version that knows of no keeper. That is told to `tracing`, and seen
+    /// in `wigwag inspect`. Without [`kept_by`](ReceiverBuilder::kept_by) it says nothing.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("jobs").path;
+    /// let receiver = wigwag::Receiver::builder().kept_by(name).allow_unkept(true).bind(name)?; // there is no keeper
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn allow_unkept(mut self, is_allowed: bool) -> Self {
+        self.options.allows_unkept = is_allowed;
+        self
+    }
+
     listen_settings!("wigwag::Receiver::builder()");
 
     /// Takes the name and starts to accept senders.
