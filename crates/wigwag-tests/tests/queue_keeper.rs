@@ -1,7 +1,5 @@
 //! A keeper: what a sender that is gone and a receiver that is gone have left, and what happens without it.
 
-#![cfg(not(loom))]
-
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
