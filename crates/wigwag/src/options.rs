@@ -302,6 +302,8 @@ pub struct ListenOptions {
     pub(crate) listener: Option<InheritedListener>,
     /// How long a server that has the name may take to let it go; `None`: it keeps it.
     pub(crate) replace: Option<Duration>,
+    /// Whether others may have a part of the name: of a queue.
+    pub(crate) shared: bool,
 }
 
 /// A socket that another process may have made. Clones are the same one.
@@ -333,6 +335,7 @@ impl Default for ListenOptions {
             descriptors: false,
             listener: None,
             replace: None,
+            shared: false,
         }
     }
 }
@@ -490,6 +493,13 @@ impl ListenOptions {
                 ErrorKind::InvalidConfiguration,
                 "a server that gets its socket from another program replaces nobody: leave out ListenOptions::replace, \
                  as that program ends the former server",
+            ));
+        }
+        if self.shared && (self.listener.is_some() || self.replace.is_some()) {
+            return Err(Error::new(
+                ErrorKind::InvalidConfiguration,
+                "a receiver that shares its name takes over neither a socket nor a name: leave out from_listener and \
+                 replace; for a planned restart start the next one beside it, and then end it",
             ));
         }
         self.contract.check()

@@ -68,6 +68,7 @@ impl Producer {
         self.send_descriptors_to(&connection, &moves.messages)?;
         self.outbox = moves.outbox;
         let old = std::mem::replace(&mut self.connection, connection);
+        self.member = self.connection.member();
         self.alive_at = clock::tick();
         self.counters.acknowledged += moves.acknowledged;
         self.counters.reconnects += 1;

@@ -21,6 +21,7 @@
 //! |---|---|
 //! | the sender's core, which never waits: room, put, free the oldest | [`producer`], [`outbox`], [`loan`] |
 //! | the next receiver, and what it is handed | [`failover`] |
+//! | several receivers that share the name: sessions with all of them, and who gets the next message | [`group`], [`dealing`] |
 //! | a sender that is dropped before all is acknowledged | [`lingering`] |
 //! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`intake`], [`message`] |
 //! | blocking: a sender; several threads take turns with one worker | [`sender`]; [`receiver`], [`delivery`] |
@@ -28,10 +29,12 @@
 //!
 //! docs/design/queue.md has the guarantee and its reasons.
 
+mod dealing;
 mod delivery;
 #[cfg(feature = "serde")]
 mod encoded;
 mod failover;
+mod group;
 mod intake;
 mod lingering;
 mod loan;

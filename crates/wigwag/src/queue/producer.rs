@@ -32,6 +32,8 @@ pub struct Producer {
     /// The tick of the clock at which the receiver was last known to live.
     pub(super) alive_at: i64,
     pub(super) counters: Counters,
+    /// Which its receiver is of those that share the name; 0: it has the name for itself.
+    pub(super) member: usize,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +65,7 @@ impl Producer {
     pub fn new(name: &OsStr, options: ConnectOptions, established: Established) -> Producer {
         let connection = connection(&options, established);
         Producer {
+            member: connection.member(),
             outbox: Outbox::new(connection.geometry().slots, slot::before_first()),
             connection,
             name: name.to_owned(),
@@ -86,6 +89,16 @@ impl Producer {
     /// The name it sends to.
     pub fn name(&self) -> &OsStr {
         &self.name
+    }
+
+    /// Which its receiver is of those that share the name; 0: it has the name for itself.
+    pub fn member(&self) -> usize {
+        self.member
+    }
+
+    /// The session was made with that one of those who share the name, by its own name.
+    pub fn be_member(&mut self, number: usize) {
+        self.member = number;
     }
 
     /// The options it was made with.
@@ -161,10 +174,21 @@ impl Producer {
         self.connection.look()
     }
 
+    /// Its descriptors were looked at, and told nothing.
+    pub fn found_alive(&mut self) {
+        self.alive_at = clock::tick();
+        self.settle_descriptors(); // once in a tick of the clock
+    }
+
     /// Whether the next slot is free, or can be freed.
     #[inline(always)]
     pub fn has_room(&mut self) -> Result<bool> {
         Ok(!self.outbox.is_full() || self.free_oldest()?)
+    }
+
+    /// How many messages have a slot.
+    pub fn under_way(&self) -> usize {
+        self.outbox.len()
     }
 
     /// Whether every slot is in use, as far as is known.
@@ -308,7 +332,6 @@ impl Producer {
 
     /// Asks to be rung for the message at a place, 0 for the oldest. `false`: there is nothing to wait for, it is
     /// acknowledged or the receiver gone.
-    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn ask_for_ring(&self, place: usize) -> bool {
         let Some(record) = self.outbox.get(place) else { return false };
         !self.connection.is_over() && self.connection.ask_for_wake(record.slot).is_server()
@@ -330,6 +353,11 @@ impl Producer {
         // If all came back since, there is nothing to wait for at any place, and the next call frees them.
         let open = |newest| (0..=newest).rev().find(|&place| self.is_open(place)).unwrap_or(newest);
         Ok(newest.map(open))
+    }
+
+    /// Whether something is under way to a receiver of another process, or to none.
+    pub fn has_left_something(&mut self) -> bool {
+        matches!(self.newest_open(), Ok(Some(_))) && !self.connection.is_within_this_process()
     }
 
     /// Whether the receiver is gone, as far as is known.
@@ -368,7 +396,6 @@ impl Producer {
     }
 
     /// Why a message cannot be sent when there is no receiver, for a caller that does not look for one.
-    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn why_gone(&self) -> Error {
         let error = self.connection.check_alive(false).err();
         error.map_or_else(|| self.why_full(), |error| self.not_found(error))

@@ -21,9 +21,9 @@ use crate::session::connect::{Established, KEY_BELL};
 use crate::session::descriptors::{self, CallerDescriptors, Found};
 use crate::session::protocol::Reason;
 use crate::sync::Ordering;
-use crate::sys::epoll::Events;
 #[cfg(all(feature = "tokio", not(loom)))]
 use crate::sys::epoll::Interest;
+use crate::sys::epoll::{Events, Poller};
 use crate::sys::fork::ForkGuard;
 use crate::sys::timer_slack::TimerSlack;
 use crate::sys::{clock, cpu, process, socket};
@@ -190,6 +190,16 @@ impl Connection {
     pub fn take_bell_back(&self) -> Result<()> {
         let Established { poller, client_bell, .. } = &self.established;
         client_bell.iter().try_for_each(|bell| poller.add(bell, KEY_BELL, Interest::Bell))
+    }
+
+    /// Which it is of the servers that share the name; 0: it has the name for itself.
+    pub fn member(&self) -> usize {
+        self.established.member
+    }
+
+    /// Where this end sleeps, for a poller of several sessions.
+    pub fn poller(&self) -> &Poller {
+        &self.established.poller
     }
 
     /// Whether the server is this process.
