@@ -2,7 +2,9 @@
 //! over. The senders wait for the search.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::faults::{self, Fault};
 use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
+use crate::memory::segment::Segment;
 use crate::memory::slot;
 use crate::options::ConnectOptions;
 use crate::queue::outbox::{Outbox, Unacked};
@@ -42,7 +44,7 @@ impl Producer {
 
     /// What is asked of the next receiver: all under way shall fit, so the new session is as large as the old one or is
     /// refused. After a violation there is none.
-    fn wishes_for_successor(&self) -> Result<ConnectOptions> {
+    pub(super) fn wishes_for_successor(&self) -> Result<ConnectOptions> {
         match self.connection.check_alive(false) {
             Err(error) if error.kind() == ErrorKind::Violation => Err(error),
             _ => Ok(ConnectOptions {
@@ -81,23 +83,29 @@ impl Producer {
         }
         let mut bytes = Vec::new();
         for Move { from, to } in moves.messages {
-            let in_body = from.len > INLINE_CAPACITY;
-            bytes.resize(from.len, 0);
-            old.segment().copy_out(from.slot, in_body, &mut bytes);
-            let segment = self.connection.segment();
-            segment.copy_in(to.slot, in_body, &bytes);
-            // for observers, whatever it is; of this process's own clock
-            let committed = old.segment().committed(from.slot).load(Ordering::Relaxed);
-            let committed = if self.connection.has_same_clock() { committed } else { 0 };
-            segment.committed(to.slot).store(committed, Ordering::Relaxed); // published by the turn
-            let kind = if to.is_redelivered { Kind::Redelivered } else { Kind::Message };
+            copy(old.segment(), from, &mut bytes);
             let descriptors = self.take_descriptors_over(&old, from, to);
-            let head = Head { len: to.len as u32, kind, in_body, has_deadline: false, descriptors };
-            self.connection.pass_silently(segment.line(to.slot), head, to.sequence);
-            self.counters.redelivered += u64::from(to.is_redelivered);
+            self.pass_anew(old.segment(), (from, to), &bytes, descriptors);
         }
         self.connection.ring_if_asleep();
+        self.be_stood_in_for();
         Ok(())
+    }
+
+    /// Passes a message that was another session's.
+    pub(super) fn pass_anew(&mut self, old: &Segment, (from, to): (Unacked, Unacked), bytes: &[u8], descriptors: u32) {
+        let in_body = from.len > INLINE_CAPACITY;
+        let segment = self.connection.segment();
+        segment.copy_in(to.slot, in_body, bytes);
+        // for observers, whatever it is; of this process's own clock
+        let committed = old.committed(from.slot).load(Ordering::Relaxed);
+        let committed = if self.connection.has_same_clock() { committed } else { 0 };
+        segment.committed(to.slot).store(committed, Ordering::Relaxed); // published by the turn
+        let kind =
+            if to.is_redelivered && !faults::is(Fault::UnmarkedMove) { Kind::Redelivered } else { Kind::Message };
+        let head = Head { len: to.len as u32, kind, in_body, has_deadline: false, descriptors };
+        self.connection.pass_silently(segment.line(to.slot), head, to.sequence);
+        self.counters.redelivered += u64::from(to.is_redelivered);
     }
 
     /// Which messages are to be passed anew, and where. It is decided once: a delivery that has outlived its receiver
@@ -108,12 +116,7 @@ impl Producer {
                 moves.acknowledged += 1;
                 continue;
             }
-            let line = self.connection.segment().line(from.slot);
-            let word = line.head.load(Ordering::Relaxed); // of a process that is gone; read once
-            // Only what the last receiver cannot have had goes out as new.
-            let was_untouched = slot::load(&line.turn).is_server()
-                && matches!(Head::parse(word), Some(Head { kind: Kind::Message, .. }));
-            let is_redelivered = from.is_redelivered || !was_untouched;
+            let is_redelivered = from.is_redelivered || !was_untouched(self.connection.segment(), from.slot);
             let to = moves.outbox.push(from.len, is_redelivered, slot::next_sequence);
             moves.messages.push(Move { from, to });
         }
@@ -158,6 +161,20 @@ impl Producer {
         };
         Error::new(kind, sentence)
     }
+}
+
+/// The bytes of a message that was not acknowledged.
+pub(super) fn copy(segment: &Segment, from: Unacked, bytes: &mut Vec<u8>) {
+    bytes.resize(from.len, 0);
+    segment.copy_out(from.slot, from.len > INLINE_CAPACITY, bytes);
+}
+
+/// Whether the last receiver cannot have had the message in a slot, which has not been acknowledged: only such a one
+/// goes out as new.
+pub(super) fn was_untouched(segment: &Segment, slot: usize) -> bool {
+    let line = segment.line(slot);
+    let word = line.head.load(Ordering::Relaxed); // of a process that is gone; read once
+    slot::load(&line.turn).is_server() && matches!(Head::parse(word), Some(Head { kind: Kind::Message, .. }))
 }
 
 /// The receiver that took the name does not let descriptors travel.

@@ -474,10 +474,16 @@ impl Group {
                 sessions -= 1; // it goes
                 continue;
             }
+            *last_key += 1;
+            if producer.adopt() {
+                lane.search.take().into_iter().for_each(|search| search.end(poller));
+                poller.add(producer.connection().poller(), *last_key, Interest::Readable)?;
+                *lane = Lane { turn: lane.turn, ..Lane::new(*last_key) };
+                continue;
+            }
             if lane.search.is_none() && lane.rests_until.is_some_and(|at| at > Instant::now()) {
                 continue;
             }
-            *last_key += 1;
             let begin = |producer: &Producer| {
                 let handshake = producer.search()?.prefer_after(producer.member());
                 Search::begin(handshake, *last_key, poller, *is_of_task)
@@ -487,6 +493,10 @@ impl Group {
                 let search = lane.search.insert(search);
                 let established = search.step()?;
                 let Some(established) = established else { return Ok(None) };
+                if producer.act_by_itself() {
+                    poller.add(producer.connection().poller(), search.key, Interest::Readable)?;
+                    return Ok(Some(search.key)); // the thread was first
+                }
                 let connection = producer.connection_of(established);
                 producer.move_to(connection)?;
                 Ok(Some(search.key))

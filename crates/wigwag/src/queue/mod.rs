@@ -22,6 +22,7 @@
 //! | the sender's core, which never waits: room, put, free the oldest | [`producer`], [`outbox`], [`loan`] |
 //! | the next receiver, and what it is handed | [`failover`] |
 //! | several receivers that share the name: sessions with all of them, and who gets the next message | [`group`], [`dealing`] |
+//! | a sender that makes no call when its receiver dies | [`stand_in`] |
 //! | a sender that is dropped before all is acknowledged | [`lingering`] |
 //! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`intake`], [`message`] |
 //! | blocking: a sender; several threads take turns with one worker | [`sender`]; [`receiver`], [`delivery`] |
@@ -43,6 +44,7 @@ mod outbox;
 mod producer;
 mod receiver;
 mod sender;
+mod stand_in;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) mod tokio;
 mod typed_receiver;

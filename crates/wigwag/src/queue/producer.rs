@@ -15,6 +15,7 @@ use crate::memory::slot;
 use crate::options::ConnectOptions;
 use crate::queue::loan::MessageLoan;
 use crate::queue::outbox::{Outbox, Unacked};
+use crate::queue::stand_in::StoodInFor;
 use crate::session::close_reason::CloseReason;
 use crate::session::connect::Established;
 use crate::session::connection::Connection;
@@ -34,11 +35,15 @@ pub struct Producer {
     pub(super) counters: Counters,
     /// Which its receiver is of those that share the name; 0: it has the name for itself.
     pub(super) member: usize,
+    /// Somebody is to act for it between its calls.
+    pub(super) is_stood_in_for: bool,
+    /// Acts for it between its calls. `None`: there is nothing that could be done.
+    pub(super) stand_in: Option<StoodInFor>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    sent: u64,
+    pub(super) sent: u64,
     /// Of these, those whose slots have been freed.
     pub(super) acknowledged: u64,
     pub(super) redelivered: u64,
@@ -63,6 +68,14 @@ pub enum Room {
 impl Producer {
     /// A session that was made with these options.
     pub fn new(name: &OsStr, options: ConnectOptions, established: Established) -> Producer {
+        let mut producer = Producer::of_nobody(name, options, established);
+        producer.is_stood_in_for = true;
+        producer.be_stood_in_for();
+        producer
+    }
+
+    /// The same, for which nobody acts between its calls.
+    pub(super) fn of_nobody(name: &OsStr, options: ConnectOptions, established: Established) -> Producer {
         let connection = connection(&options, established);
         Producer {
             member: connection.member(),
@@ -72,6 +85,8 @@ impl Producer {
             options,
             alive_at: clock::tick(),
             counters: Counters::default(),
+            is_stood_in_for: false,
+            stand_in: None,
         }
     }
 
@@ -415,6 +430,7 @@ impl Producer {
         if !self.connection.is_forked() {
             // Acknowledged in whatever order, and not yet freed.
             stats.acknowledged += (self.outbox.len() - self.unacknowledged()) as u64;
+            self.stand_in.iter().for_each(|stand_in| stand_in.add_to(&mut stats));
         }
         stats
     }
@@ -435,7 +451,7 @@ pub(super) fn connection(options: &ConnectOptions, established: Established) -> 
 
 /// Whether a head says that a message is done with.
 #[inline(always)]
-fn is_acknowledgement(word: u64) -> bool {
+pub(super) fn is_acknowledgement(word: u64) -> bool {
     word == Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false, descriptors: 0 }.pack()
 }
 

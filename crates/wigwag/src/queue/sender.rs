@@ -480,12 +480,18 @@ impl Sender {
     /// well.
     #[cold]
     fn reconnect(&mut self, deadline: Deadline) -> Result<()> {
+        if self.producer.adopt() {
+            self.search = None;
+            return self.join_all();
+        }
         let mut search = match self.search.take() {
             Some(search) if !search.is_stale() => search,
             _ => Box::new(self.producer.search()?),
         };
         let until = if faults::is(Fault::PatientSearch) { None } else { deadline.as_instant() };
         match search.wait(until) {
+            // The thread was first.
+            Ok(Some(_)) if self.producer.act_by_itself() => self.join_all(),
             Ok(Some(established)) => {
                 let moved = self.producer.move_to(self.producer.connection_of(established));
                 moved.map_err(|error| self.producer.not_found(error))?;

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, PeerDeath, Result};
@@ -14,6 +15,7 @@ use crate::memory::segment::{Line, Segment};
 use crate::memory::slot::{self, Turn};
 use crate::session::agreement::Protocol;
 use crate::session::arrivals::{Loss, PeerDescriptors};
+use crate::session::background::PeerSocket;
 pub use crate::session::close_reason::CloseReason;
 use crate::session::close_reason::KEY_SOCKET;
 use crate::session::close_reason::{Sender, SocketEvents};
@@ -24,6 +26,7 @@ use crate::sync::Ordering;
 #[cfg(all(feature = "tokio", not(loom)))]
 use crate::sys::epoll::Interest;
 use crate::sys::epoll::{Events, Poller};
+use crate::sys::eventfd::Bell;
 use crate::sys::fork::ForkGuard;
 use crate::sys::timer_slack::TimerSlack;
 use crate::sys::{clock, cpu, process, socket};
@@ -195,6 +198,16 @@ impl Connection {
     /// Which it is of the servers that share the name; 0: it has the name for itself.
     pub fn member(&self) -> usize {
         self.established.member
+    }
+
+    /// What shows the other side's end, and is rung for it when this side has passed something.
+    pub fn signs_of_life(&self) -> (&Arc<PeerSocket>, Option<&OwnedFd>, &Bell) {
+        (&self.established.socket, self.established.pidfd.as_ref(), &self.established.server_bell)
+    }
+
+    /// Whether the other side is of this user.
+    pub fn is_of_same_user(&self) -> bool {
+        self.established.memory.is_some()
     }
 
     /// Where this end sleeps, for a poller of several sessions.

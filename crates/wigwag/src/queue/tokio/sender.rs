@@ -440,6 +440,25 @@ impl Sender {
         }
     }
 
+    /// With a session that the sender has already.
+    fn go_on(&mut self) -> Result<()> {
+        let outcome = match self.producer.member() {
+            0 => self.producer.descriptors().and_then(|(bell, life)| {
+                (self.bell, self.life) = (bell.map(watch).transpose()?, watch(life)?);
+                Ok(())
+            }),
+            _ => self.share(),
+        };
+        outcome.inspect_err(|_| self.break_off())
+    }
+
+    /// Nobody would hear of this session: the next call finds a receiver anew.
+    fn break_off(&mut self) {
+        self.producer.sender().group = None;
+        self.producer.connection().hang_up();
+        let _ = self.producer.look();
+    }
+
     /// The receiver shares its name: the others are found, too.
     fn share(&mut self) -> Result<()> {
         let sender = self.producer.sender();
@@ -452,17 +471,18 @@ impl Sender {
 
     /// Finds the next receiver, and goes on with it.
     async fn find_receiver(&mut self) -> Result<()> {
+        if self.producer.adopt() {
+            return self.go_on();
+        }
         let handshake = self.producer.search()?;
         let established = shake_hands(handshake).await.map_err(|error| self.producer.not_found(error))?;
+        if self.producer.act_by_itself() {
+            return self.go_on(); // the thread was first
+        }
         let connection = self.producer.connection_of(established);
         if connection.member() != 0 {
             self.producer.move_to(connection).map_err(|error| self.producer.not_found(error))?;
-            return self.share().inspect_err(|_| {
-                // Nobody would hear of it: the next call finds a receiver anew.
-                self.producer.sender().group = None;
-                self.producer.connection().hang_up();
-                let _ = self.producer.look();
-            });
+            return self.share().inspect_err(|_| self.break_off());
         }
         // First, because it may fail: then the next call looks for a receiver once more.
         let (bell, life) = connection.descriptors()?;
