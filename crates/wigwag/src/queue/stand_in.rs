@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -97,6 +97,7 @@ struct List {
     sessions: Mutex<Sessions>,
     poller: Poller,
     wake: Bell,
+    thread: Mutex<Option<JoinHandle<()>>>,
     fork: ForkGuard,
 }
 
@@ -269,15 +270,17 @@ impl List {
                     sessions: Mutex::default(),
                     poller: Poller::new()?,
                     wake: Bell::new()?,
+                    thread: Mutex::default(),
                     fork: ForkGuard::new(),
                 };
                 list.poller.add(&list.wake, KEY_WAKE, Interest::Bell)?;
                 let list = Arc::new(list);
                 let of_thread = Arc::clone(&list);
                 let thread = thread::Builder::new().name("wigwag-stand-in".to_owned()).stack_size(STACK_BYTES);
-                thread
-                    .spawn(move || of_thread.run())
-                    .map_err(|error| Error::io("start the thread that stands in for senders", error))?;
+                let started = thread.spawn(move || of_thread.run());
+                let started =
+                    started.map_err(|error| Error::io("start the thread that stands in for senders", error))?;
+                *sync::lock(&list.thread) = Some(started);
                 *current = Some(Arc::clone(&list));
                 list
             }
@@ -311,12 +314,15 @@ impl List {
             self.poller.remove(&stand_in.bell);
             stand_in.pidfd.iter().for_each(|pidfd| self.poller.remove(pidfd));
         }
-        let is_empty = sessions.of.is_empty();
+        let is_last = sessions.of.is_empty();
         drop(sessions);
-        if is_empty && current.as_ref().is_some_and(|list| std::ptr::eq(&**list, self)) {
-            *current = None;
-        }
+        let former = current.take_if(|list| is_last && std::ptr::eq(&**list, self));
+        drop(current);
         self.wake.ring();
+        if former.is_some() {
+            // It never waits for anybody but in its sleep: so nothing of it is left when the last sender is gone.
+            let _ = sync::lock(&self.thread).take().map(JoinHandle::join);
+        }
     }
 
     fn run(self: Arc<List>) {
