@@ -80,8 +80,8 @@ impl Form {
         }
     }
 
-    /// Whether several servers can share a name, each with a part of what comes: a message is anybody's, and a call or a
-    /// connection is for the one that was asked.
+    /// Whether several servers can share a name, each with a part of what comes: a message is anybody's, and a call or
+    /// a connection is for the one that was asked.
     pub(crate) fn can_be_shared(self) -> bool {
         match self {
             Form::Queue => true,

@@ -11,6 +11,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::faults::{self, Fault};
 use crate::options::ConnectOptions;
 use crate::queue::producer::{Producer, Room};
 use crate::session::connect::{ClientHandshake, Established, Progress};
@@ -265,7 +266,8 @@ impl Group {
         copied.map_err(|error| Error::io("copy a descriptor for the reactor", error))
     }
 
-    /// For a reactor: that somebody who comes is told of. Whether that was so already; else there is to be another look.
+    /// For a reactor: that somebody who comes is told of. Whether that was so already; else there is to be another
+    /// look.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub fn watch_for_more(&mut self) -> bool {
         !self.roll_call.watch(&self.poller, KEY_ROLL_CALL).is_zero()
@@ -470,7 +472,8 @@ impl Group {
             if !producer.is_receiver_gone() {
                 continue;
             }
-            if producer.newest_open()?.is_none() && sessions > 1 {
+            let has_nothing = producer.newest_open()?.is_none() || faults::is(Fault::ForgottenMember);
+            if has_nothing && sessions > 1 {
                 sessions -= 1; // it goes
                 continue;
             }
@@ -525,7 +528,9 @@ impl Group {
         for (index, (lane, producer)) in each(&mut self.lane, current, &mut self.others).enumerate() {
             let is_gone = producer.is_receiver_gone();
             lane.is_second = !is_gone && std::mem::replace(&mut seen[producer.member()], true);
-            if (is_gone || lane.is_second) && left > 1 && producer.newest_open()?.is_none() {
+            let is_forgotten = is_gone && faults::is(Fault::ForgottenMember);
+            let is_needless = is_gone || lane.is_second;
+            if is_needless && left > 1 && (is_forgotten || producer.newest_open()?.is_none()) {
                 superfluous.push(index);
                 left -= 1;
             }

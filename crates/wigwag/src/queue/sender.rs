@@ -34,8 +34,8 @@ pub use crate::queue::sender::builder::SenderBuilder;
 /// ```
 ///
 /// **What was sent is not lost by a death.** A message stays in this sender's memory until the receiver has
-/// acknowledged it. If the receiver dies, the next call here finds its successor and gives it all that was not
-/// acknowledged, in order; what the dead one had been handed is marked as
+/// acknowledged it. If the receiver dies, its successor gets all that was not acknowledged, in order, by a call here or
+/// without one; what the dead one had been handed is marked as
 /// [redelivered](crate::Delivery::is_redelivered). If this process dies or exits, the receiver keeps the memory
 /// until it has received everything that was committed. Only the death of both loses what was not acknowledged.
 ///
@@ -44,8 +44,9 @@ pub use crate::queue::sender::builder::SenderBuilder;
 /// [`close`](Sender::close) does the same and says what came of it, [`flush`](Sender::flush) goes on to send.
 /// A receiver of the same process is not waited for, and neither a panic nor `std::process::exit` waits.
 ///
-/// It has no thread of its own: a receiver's death is noticed, and its successor found, by the calls that are made. It
-/// may move to another thread, but two threads cannot share one: [`try_clone`](Sender::try_clone) gives each its own.
+/// While no call is made, one thread stands in for all senders of the process: it sleeps until a receiver dies. It does
+/// so for a receiver of the same user in another process, without [descriptors](SenderBuilder::descriptors); all else is
+/// done by the next call. A sender may move to another thread, but two threads cannot share one: [`try_clone`](Sender::try_clone) gives each its own.
 /// Messages of one sender arrive in order; those of several have no order among themselves.
 pub struct Sender {
     pub(super) producer: Producer,

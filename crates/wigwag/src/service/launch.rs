@@ -61,7 +61,8 @@ fn claim_part(place: &ServiceName, options: &ListenOptions) -> Result<NameClaim>
     Err(Error::new(
         ErrorKind::NameTaken,
         format!(
-            "{MEMBERS_MAX} receivers share the name `{}`, and more cannot: give them more threads, or use a second name",
+            "{MEMBERS_MAX} receivers share the name `{}`, and more cannot: give them more threads, or use a second \
+             name",
             escaped(place.called())
         ),
     ))

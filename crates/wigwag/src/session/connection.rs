@@ -4,7 +4,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, PeerDeath, Result};
@@ -15,7 +14,6 @@ use crate::memory::segment::{Line, Segment};
 use crate::memory::slot::{self, Turn};
 use crate::session::agreement::Protocol;
 use crate::session::arrivals::{Loss, PeerDescriptors};
-use crate::session::background::PeerSocket;
 pub use crate::session::close_reason::CloseReason;
 use crate::session::close_reason::KEY_SOCKET;
 use crate::session::close_reason::{Sender, SocketEvents};
@@ -23,10 +21,9 @@ use crate::session::connect::{Established, KEY_BELL};
 use crate::session::descriptors::{self, CallerDescriptors, Found};
 use crate::session::protocol::Reason;
 use crate::sync::Ordering;
+use crate::sys::epoll::Events;
 #[cfg(all(feature = "tokio", not(loom)))]
 use crate::sys::epoll::Interest;
-use crate::sys::epoll::{Events, Poller};
-use crate::sys::eventfd::Bell;
 use crate::sys::fork::ForkGuard;
 use crate::sys::timer_slack::TimerSlack;
 use crate::sys::{clock, cpu, process, socket};
@@ -41,7 +38,7 @@ use crate::wait::wake_latency::WakeLatency;
 
 /// One session, as the side that called has it. Dropping it ends the session.
 pub struct Connection {
-    established: Established,
+    pub(super) established: Established,
     wait: Wait,
     fork: ForkGuard,
     /// Whether the server slept when something was passed to it since the last reply: then waiting means sleeping.
@@ -193,26 +190,6 @@ impl Connection {
     pub fn take_bell_back(&self) -> Result<()> {
         let Established { poller, client_bell, .. } = &self.established;
         client_bell.iter().try_for_each(|bell| poller.add(bell, KEY_BELL, Interest::Bell))
-    }
-
-    /// Which it is of the servers that share the name; 0: it has the name for itself.
-    pub fn member(&self) -> usize {
-        self.established.member
-    }
-
-    /// What shows the other side's end, and is rung for it when this side has passed something.
-    pub fn signs_of_life(&self) -> (&Arc<PeerSocket>, Option<&OwnedFd>, &Bell) {
-        (&self.established.socket, self.established.pidfd.as_ref(), &self.established.server_bell)
-    }
-
-    /// Whether the other side is of this user.
-    pub fn is_of_same_user(&self) -> bool {
-        self.established.memory.is_some()
-    }
-
-    /// Where this end sleeps, for a poller of several sessions.
-    pub fn poller(&self) -> &Poller {
-        &self.established.poller
     }
 
     /// Whether the server is this process.

@@ -2,8 +2,8 @@
 //! itself. So each is a service like any other: it has its socket, its lock and its sessions, and dies alone.
 //!
 //! A receiver that does not share has the name itself. There is the one or the others, never both: each side takes its
-//! own lock first and looks at the other's then, so that of two who begin at the same moment one sees the other, or each
-//! does.
+//! own lock first and looks at the other's then, so that of two who begin at the same moment one sees the other, or
+//! each does.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -18,3 +18,4 @@ pub mod protocol;
 pub mod roll_call;
 pub mod runtime_directory;
 pub mod server_watch;
+pub mod several;

@@ -93,8 +93,8 @@ impl ReceiverBuilder {
     /// more by another is refused, and goes on without this one.
     ///
     /// # Errors
-    /// Of [`bind`](Self::bind): [`NameTaken`](crate::ErrorKind::NameTaken) if a server that does not share has the name,
-    /// or 64 do; and in one that does not share, while others do.
+    /// Of [`bind`](Self::bind): [`NameTaken`](crate::ErrorKind::NameTaken) if a server that does not share has the
+    /// name, or 64 do; and in one that does not share, while others do.
     /// [`InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) together with
     /// [`replace`](Self::replace) or [`from_listener`](Self::from_listener).
     ///
