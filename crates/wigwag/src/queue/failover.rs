@@ -65,6 +65,7 @@ impl Producer {
     /// # Errors
     /// Descriptors that belong to it cannot travel there: nothing was passed, all is kept, and the new session ends.
     pub fn move_to(&mut self, connection: Connection) -> Result<()> {
+        debug_assert!(self.stand_in.is_none(), "two would hand the same messages over");
         let mut moves = Moves::new(connection.geometry().slots);
         self.plan(&mut moves);
         self.send_descriptors_to(&connection, &moves.messages)?;

@@ -26,6 +26,9 @@ use crate::sys::clock;
 
 /// One session with a receiver, what of it is not acknowledged, and what is needed to go on with another receiver.
 pub struct Producer {
+    /// Acts for it between its calls. `None`: nobody does. It goes before the connection, whose end hangs up and would
+    /// be taken for the receiver's.
+    pub(super) stand_in: Option<StoodInFor>,
     pub(super) connection: Connection,
     pub(super) outbox: Outbox,
     pub(super) name: OsString,
@@ -37,8 +40,6 @@ pub struct Producer {
     pub(super) member: usize,
     /// Somebody is to act for it between its calls.
     pub(super) is_stood_in_for: bool,
-    /// Acts for it between its calls. `None`: there is nothing that could be done.
-    pub(super) stand_in: Option<StoodInFor>,
 }
 
 #[derive(Debug, Default)]

@@ -167,7 +167,11 @@ impl Producer {
     /// Goes on in the session that the thread has made meanwhile, if there is one. Whether there is.
     pub(super) fn adopt(&mut self) -> bool {
         let has_heir = self.stand_in.as_ref().is_some_and(|it| sync::lock(&it.stand_in.state).heir.is_some());
-        has_heir && self.act_by_itself()
+        if !has_heir || self.act_by_itself() {
+            return has_heir;
+        }
+        self.be_stood_in_for(); // that receiver has ended, too, and who looks for the next one may give up
+        false
     }
 
     /// From here on the sender does what is to be done for this session. Whether the thread has done it, and the
@@ -175,8 +179,11 @@ impl Producer {
     pub(super) fn act_by_itself(&mut self) -> bool {
         let Some(heir) = self.stand_in.take().and_then(StoodInFor::end) else { return false };
         self.inherit(*heir);
+        if self.connection.is_over() {
+            return false;
+        }
         self.be_stood_in_for();
-        !self.connection.is_over()
+        true
     }
 
     fn inherit(&mut self, heir: Heir) {

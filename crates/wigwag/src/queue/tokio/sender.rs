@@ -50,6 +50,8 @@ pub struct Sender {
     bell: Option<Watched<OwnedFd>>,
     /// The socket and the receiver's process. Of several receivers that share the name all that tells of them.
     life: Watched<OwnedFd>,
+    /// The reactor could not be told of the session that there is now: the next call tries again.
+    is_unheard: bool,
 }
 
 impl Sender {
@@ -120,7 +122,7 @@ impl Sender {
             Some(group) => (None, group.for_reactor()?),
             None => producer.descriptors()?,
         };
-        Ok(Sender { bell: bell.map(watch).transpose()?, life: watch(life)?, producer })
+        Ok(Sender { bell: bell.map(watch).transpose()?, life: watch(life)?, producer, is_unheard: false })
     }
 
     /// The longest message in bytes.
@@ -271,6 +273,9 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub async fn flush(&mut self) -> Result<()> {
+        if self.is_unheard {
+            self.go_on()?;
+        }
         if self.producer.sender().group.is_some() {
             self.producer.check_fork()?;
             return self.wait_in_group(Awaited::Acknowledgements).await;
@@ -380,6 +385,9 @@ impl Sender {
 
     async fn wait_for_room(&mut self, len: usize) -> Result<()> {
         loop {
+            if self.is_unheard {
+                self.go_on()?;
+            }
             if self.producer.sender().group.is_some() {
                 self.producer.check(len)?;
                 return self.wait_in_group(Awaited::Room).await;
@@ -449,14 +457,8 @@ impl Sender {
             }),
             _ => self.share(),
         };
-        outcome.inspect_err(|_| self.break_off())
-    }
-
-    /// Nobody would hear of this session: the next call finds a receiver anew.
-    fn break_off(&mut self) {
-        self.producer.sender().group = None;
-        self.producer.connection().hang_up();
-        let _ = self.producer.look();
+        self.is_unheard = outcome.is_err();
+        outcome
     }
 
     /// The receiver shares its name: the others are found, too.
@@ -482,7 +484,7 @@ impl Sender {
         let connection = self.producer.connection_of(established);
         if connection.member() != 0 {
             self.producer.move_to(connection).map_err(|error| self.producer.not_found(error))?;
-            return self.share().inspect_err(|_| self.break_off());
+            return self.go_on();
         }
         // First, because it may fail: then the next call looks for a receiver once more.
         let (bell, life) = connection.descriptors()?;
