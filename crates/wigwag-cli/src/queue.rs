@@ -23,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   wigwag queue recv jobs --keep | xargs -n1 make    # carries orders out
   printf 'all\\ntest\\n' | wigwag queue send jobs     # in another terminal
+  wigwag queue recv jobs --keep --shared --slots 1  # in each of some terminals: they take turns
   wigwag queue recv pictures --raw > picture.png    # one message as it is
   wigwag queue send pictures --whole < picture.png
   tail -f log | wigwag queue send log               # survives restarts
@@ -86,6 +87,9 @@ enum Command {
         /// Print messages as they are, with no end of line after each
         #[arg(long)]
         raw: bool,
+        /// Let other receivers have the same name, in as many processes: they take turns
+        #[arg(long, conflicts_with = "replace")]
+        shared: bool,
         /// The longest message in bytes [default: 65536]
         #[arg(long, value_name = "BYTES")]
         capacity: Option<usize>,
@@ -124,10 +128,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             send(Sending { sender, to, timeout: *timeout, has_waited: false }, input, *whole)
         }
         Command::Keep(args) => keep::run(args),
-        Command::Recv { name, count, keep, timeout, raw, capacity, slots, wait, kept_by, replacing, admission } => {
+        Command::Recv {
+            name,
+            count,
+            keep,
+            timeout,
+            raw,
+            shared,
+            capacity,
+            slots,
+            wait,
+            kept_by,
+            replacing,
+            admission,
+        } => {
             let inherited = service_manager::listener_for(name)?; // while there is one thread
             let out = standard::unbuffered_output()?;
-            let builder = Receiver::builder().access(admission.access()).wait((*wait).into());
+            let builder = Receiver::builder().access(admission.access()).wait((*wait).into()).shared(*shared);
             let mut builder = kept_by.apply(builder);
             if let Some(bytes) = *capacity {
                 builder = builder.capacity(bytes);

@@ -616,3 +616,28 @@ fn kept_sender() {
         parent.hear_at_last();
     });
 }
+
+#[test]
+fn senders_of_a_shared_name_in_a_forked_child_are_errors() {
+    play("shared_name");
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn shared_name() {
+    role("shared_name", |_, arguments| {
+        let name = arguments[0];
+        let receivers = [(); 2].map(|()| Receiver::builder().shared(true).bind(name).unwrap());
+        let mut sender = Sender::connect(name).unwrap();
+        sender.send(b"a").unwrap();
+        in_children! {
+            forked(copy(&sender).send(b"b"));
+            forked(copy(&sender).try_send(b"b"));
+            forked(copy(&sender).flush(LIMIT));
+            drop(copy(&sender));
+        }
+        sender.send(b"b").unwrap();
+        assert!(receivers.iter().all(|receiver| receiver.try_recv().unwrap().is_some()), "each has one");
+        sender.close().unwrap();
+    });
+}

@@ -55,14 +55,15 @@ fn sender() {
     });
 }
 
-/// Arguments: the queue, the keeper's name, and whether a sender may be unkept. It takes what it is told to: `take N`
-/// holds that many, `ack` acknowledges what it holds, `look` looks for one more, `release` ends the receiver and not
+/// Arguments: the queue, the keeper's name, whether a sender may be unkept, and whether the name is shared. It takes
+/// what it is told to: `take N` holds that many, `ack` acknowledges what it holds, `look` looks for one more, `release` ends the receiver and not
 /// the process.
 #[test]
 #[ignore = "a role: other tests start it as a process"]
 fn worker() {
     role("worker", |parent, arguments| {
         let builder = Receiver::builder().kept_by(arguments[1]).allow_unkept(arguments[2] == "true");
+        let builder = builder.shared(arguments[3] == "true");
         let mut receiver = Some(builder.bind(arguments[0]).unwrap());
         parent.tell("ready");
         let mut held = Vec::new();
@@ -119,12 +120,13 @@ fn start_keeper_of(ground: &Ground, sessions: u32) -> Process {
 }
 
 fn start_worker(ground: &Ground) -> Process {
-    start_worker_who(ground, false)
+    start_worker_who(ground, false, false)
 }
 
-fn start_worker_who(ground: &Ground, allows_unkept: bool) -> Process {
+fn start_worker_who(ground: &Ground, allows_unkept: bool, shares: bool) -> Process {
     let queue = ground.socket().into_os_string();
-    let mut worker = Process::start("worker", [queue.clone(), queue, allows_unkept.to_string().into()]);
+    let settings = [allows_unkept, shares].map(|setting| setting.to_string().into());
+    let mut worker = Process::start("worker", [[queue.clone(), queue], settings].concat());
     worker.expect("ready");
     worker
 }
@@ -283,10 +285,10 @@ fn a_sender_that_lives_hands_its_messages_on_itself_and_the_keeper_does_nothing(
         assert_eq!(take(&mut worker, 2), all(0..2, false));
         worker.kill();
         let receiver = kept(&ground).bind(ground.socket()).unwrap();
-        assert!(receiver.recv_timeout(Duration::from_millis(100)).unwrap().is_none(), "its sender has them");
+        assert_eq!(receive(&receiver, 4), [all(0..2, true), all(2..4, false)].concat(), "it makes no call");
         sender.tell("send 4");
         sender.expect("sent");
-        assert_eq!(receive(&receiver, 5), [all(0..2, true), all(2..5, false)].concat());
+        assert_eq!(receive(&receiver, 1), all(4..5, false));
         eventually("the first session is let go", || stats(&ground).sessions == 1);
         sender.kill();
         eventually("and the second", || {
@@ -294,6 +296,59 @@ fn a_sender_that_lives_hands_its_messages_on_itself_and_the_keeper_does_nothing(
             stats(&ground).sessions == 0
         });
         assert_eq!((stats(&ground).left, stats(&ground).handed_on), (0, 0));
+    });
+}
+
+/// What the sender's process has passed on between its calls lies with the keeper twice.
+#[test]
+fn a_sender_that_is_killed_after_its_messages_moved_without_a_call_has_them_once_or_marked() {
+    limited(|| {
+        for is_dropped in [false, true] {
+            let ground = Ground::new();
+            let _keeper = start_keeper(&ground);
+            let mut first = start_worker(&ground);
+            let mut sender = start_sender(&ground, 0, 4);
+            assert_eq!(take(&mut first, 2), all(0..2, false));
+            first.kill();
+            let mut second = start_worker(&ground);
+            assert_eq!(take(&mut second, 1), all(0..1, true), "it makes no call");
+            if is_dropped {
+                sender.tell("drop");
+                sender.expect("dropped");
+            } else {
+                sender.kill();
+            }
+            second.kill();
+            let receiver = kept(&ground).bind(ground.socket()).unwrap();
+            let mut came: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
+            eventually("nothing is left", || {
+                while let Some(delivery) = receiver.recv_timeout(Duration::from_millis(20)).unwrap() {
+                    came.entry(number(&delivery)).or_default().push(delivery.is_redelivered());
+                }
+                stats(&ground).left == 0 && came.len() == 4
+            });
+            for (number, times) in came {
+                let unmarked = times.iter().filter(|is_redelivered| !**is_redelivered).count();
+                assert!(unmarked <= usize::from(number > 1), "{number} came as new: {times:?}, dropped {is_dropped}");
+                assert!(times.len() == 1 || !is_dropped, "{number}: {times:?}: who drops a sender has said what moved");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_one_of_those_who_share_a_name_leaves_goes_to_another_who_lives() {
+    limited(|| {
+        let ground = Ground::new();
+        let _keeper = start_keeper(&ground);
+        let mut worker = start_worker_who(&ground, false, true);
+        let mut sender = start_sender(&ground, 0, 6);
+        assert_eq!(take(&mut worker, 2), all(0..2, false));
+        let other = kept(&ground).shared(true).bind(ground.socket()).unwrap();
+        end_both(Order::SenderFirst, &mut sender, &mut worker);
+        assert_eq!(receive(&other, 6), [all(0..2, true), all(2..6, false)].concat());
+        eventually("nothing is left", || stats(&ground).left == 0);
+        assert!(other.try_recv().unwrap().is_none(), "one too many");
     });
 }
 
@@ -573,7 +628,7 @@ fn a_stopped_keeper_holds_up_nobody_who_may_be_unkept_and_does_nothing_twice_whe
     limited(|| {
         let ground = Ground::new();
         let keeper = start_keeper(&ground);
-        let mut worker = start_worker_who(&ground, true);
+        let mut worker = start_worker_who(&ground, true, false);
         let mut sender = start_sender(&ground, 0, 2);
         keeper.halt();
         let begin = Instant::now();
@@ -616,7 +671,7 @@ fn beyond_the_limits_a_session_is_refused_or_unkept_as_the_receiver_wants_it() {
         drop(first);
         strict.kill();
         eventually("it waits for a receiver", || stats(&ground).left == 1);
-        let mut worker = start_worker_who(&ground, true);
+        let mut worker = start_worker_who(&ground, true, false);
         assert_eq!(take(&mut worker, 1), all(0..1, false));
         // What is handed on and not acknowledged still has its place.
         let mut second = start_sender(&ground, 1, 2);
@@ -802,7 +857,7 @@ fn a_keeper_without_descriptors_says_so_and_goes_on_when_it_has_some() {
         let ground = Ground::new();
         let mut keeper = Process::start("poor_keeper", [ground.socket()]);
         keeper.expect("keeps");
-        let mut worker = start_worker_who(&ground, true);
+        let mut worker = start_worker_who(&ground, true, false);
         let sender = start_sender(&ground, 0, 1);
         eventually("it is kept", || is_kept_last(&ground) == Some(true));
         keeper.tell("fill");

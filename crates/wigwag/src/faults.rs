@@ -98,6 +98,12 @@ faults! {
     UncheckedCount = "unchecked-count";
     /// A reader does not ring for a writer that waits for room.
     UnrungWriter = "unrung-writer";
+    /// A message that another receiver has had is passed to the next one as new.
+    UnmarkedMove = "unmarked-move";
+    /// What the stand-in of a sender finds in the session of a dead receiver, it leaves there.
+    IdleStandIn = "idle-stand-in";
+    /// A group drops the session of a receiver that has ended with what it had not acknowledged.
+    ForgottenMember = "forgotten-member";
     /// A message that is handed out is not marked as such.
     UnmarkedDelivery = "unmarked-delivery";
     /// A sender is welcomed before its keeper has said that it has its memory.

@@ -88,6 +88,15 @@ impl Form {
         }
     }
 
+    /// Whether several servers can share a name, each with a part of what comes: a message is anybody's, and a call or
+    /// a connection is for the one that was asked.
+    pub(crate) fn can_be_shared(self) -> bool {
+        match self {
+            Form::Queue => true,
+            Form::Exchange | Form::Stream => false,
+        }
+    }
+
     /// What the side that takes the name is built with, for sentences that name a cure.
     pub(crate) fn builder_name(self) -> &'static str {
         match self {

@@ -307,6 +307,8 @@ pub struct ListenOptions {
     pub(crate) keeper: Option<OsString>,
     /// Whether it lets senders in whose messages are not kept.
     pub(crate) allows_unkept: bool,
+    /// Whether others may have a part of the name: of a queue.
+    pub(crate) shared: bool,
 }
 
 /// A socket that another process may have made. Clones are the same one.
@@ -340,6 +342,7 @@ impl Default for ListenOptions {
             replace: None,
             keeper: None,
             allows_unkept: false,
+            shared: false,
         }
     }
 }
@@ -497,6 +500,13 @@ impl ListenOptions {
                 ErrorKind::InvalidConfiguration,
                 "a server that gets its socket from another program replaces nobody: leave out ListenOptions::replace, \
                  as that program ends the former server",
+            ));
+        }
+        if self.shared && (self.listener.is_some() || self.replace.is_some()) {
+            return Err(Error::new(
+                ErrorKind::InvalidConfiguration,
+                "a receiver that shares its name takes over neither a socket nor a name: leave out from_listener and \
+                 replace; for a planned restart start the next one beside it, and then end it",
             ));
         }
         self.contract.check()

@@ -43,6 +43,18 @@ pub fn server_died(server: i32, in_flight: usize) {
     tracing::warn!(target: "wigwag", server, in_flight, "the server died");
 }
 
+/// Sender: nobody acts for it between its calls.
+#[cold]
+pub fn not_stood_in_for(name: &OsStr, error: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: "wigwag", name = %name.display(), %error,
+        "if its receiver dies, what is not acknowledged moves with the sender's next call, and not before"
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = (name, error);
+}
+
 /// Server: a session was granted.
 #[cold]
 pub fn session_begins(session: u64, uid: u32, client: i32) {

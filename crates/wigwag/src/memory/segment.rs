@@ -17,6 +17,7 @@
 use std::cell::UnsafeCell;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -28,6 +29,7 @@ use crate::memory::layout::{
 };
 use crate::memory::ring::Words;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::fork::ForkGuard;
 use crate::sys::memory::Mapping;
 
 /// A mapped segment.
@@ -37,7 +39,9 @@ pub struct Segment {
     geometry: Geometry,
     /// From one body to the next in the mapping: twice as much as in the memory object if each is mapped twice.
     body_span: usize,
-    mapping: Mapping,
+    /// Shared by all handles of this process.
+    mapping: Arc<Mapping>,
+    fork: ForkGuard,
 }
 
 // SAFETY: the addresses are valid in the whole process (M1), control words are atomics (G2), and payload bytes are
@@ -207,7 +211,7 @@ impl Segment {
     /// them.
     pub fn map(memory: impl AsFd, geometry: Geometry) -> Result<Segment> {
         let mapping = Mapping::new(memory, geometry.segment_size, geometry.bodies_offset)?;
-        Ok(Segment { base: mapping.base(), geometry, body_span: geometry.body_stride, mapping })
+        Ok(Segment::of(mapping, geometry, geometry.body_stride))
     }
 
     /// Maps the segment of a stream: its rings, each twice in a row, so that what wraps around is contiguous.
@@ -218,7 +222,17 @@ impl Segment {
         let ring = |index: usize| (geometry.bodies_offset + index * geometry.body_stride, geometry.body_stride);
         let parts = [(0, geometry.bodies_offset), ring(0), ring(0), ring(1), ring(1)];
         let mapping = Mapping::of_parts(memory, &parts, geometry.bodies_offset)?;
-        Ok(Segment { base: mapping.base(), geometry, body_span: 2 * geometry.body_stride, mapping })
+        Ok(Segment::of(mapping, geometry, 2 * geometry.body_stride))
+    }
+
+    fn of(mapping: Mapping, geometry: Geometry, body_span: usize) -> Segment {
+        let mapping = Arc::new(mapping);
+        Segment { base: mapping.base(), geometry, body_span, mapping, fork: ForkGuard::new() }
+    }
+
+    /// The same memory, for another thread of this process: it is unmapped with the last handle.
+    pub fn share(&self) -> Segment {
+        Segment { mapping: Arc::clone(&self.mapping), ..*self }
     }
 
     /// The geometry.
@@ -230,7 +244,7 @@ impl Segment {
     /// Whether this is a child process that inherited the address, but not the memory behind it.
     #[inline(always)]
     pub fn is_forked(&self) -> bool {
-        self.mapping.is_forked()
+        self.fork.is_forked()
     }
 
     /// Where the body of a slot begins in the memory object.

@@ -21,6 +21,8 @@
 //! |---|---|
 //! | the sender's core, which never waits: room, put, free the oldest | [`producer`], [`outbox`], [`loan`] |
 //! | the next receiver, and what it is handed | [`failover`] |
+//! | several receivers that share the name: sessions with all of them, and who gets the next message | [`group`], [`dealing`] |
+//! | a sender that makes no call when its receiver dies | [`stand_in`] |
 //! | a sender that is dropped before all is acknowledged | [`lingering`] |
 //! | a third process, which has what both sides leave when they die | `keeper` |
 //! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`intake`], [`message`] |
@@ -29,10 +31,12 @@
 //!
 //! docs/design/queue.md has the guarantee and its reasons.
 
+mod dealing;
 mod delivery;
 #[cfg(feature = "serde")]
 mod encoded;
 mod failover;
+mod group;
 mod intake;
 #[cfg(not(loom))]
 mod keeper;
@@ -43,6 +47,7 @@ mod outbox;
 mod producer;
 mod receiver;
 mod sender;
+mod stand_in;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) mod tokio;
 mod typed_receiver;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::{self, Fault};
 use crate::options::ConnectOptions;
+use crate::queue::group::Group;
 use crate::queue::loan::MessageLoan;
 use crate::queue::producer::Producer;
 use crate::session::connect::ClientHandshake;
@@ -17,7 +18,8 @@ mod builder;
 
 pub use crate::queue::sender::builder::SenderBuilder;
 
-/// One sender of a queue: messages go one way, to the one [`Receiver`](crate::Receiver) of the name.
+/// One sender of a queue: messages go one way, to the [`Receiver`](crate::Receiver) of the name, or to those that
+/// [share](crate::ReceiverBuilder::shared) it.
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("jobs").path;
@@ -32,8 +34,8 @@ pub use crate::queue::sender::builder::SenderBuilder;
 /// ```
 ///
 /// **What was sent is not lost by a death.** A message stays in this sender's memory until the receiver has
-/// acknowledged it. If the receiver dies, the next call here finds its successor and gives it all that was not
-/// acknowledged, in order; what the dead one had been handed is marked as
+/// acknowledged it. If the receiver dies, its successor gets all that was not acknowledged, in order, by a call here or
+/// without one; what the dead one had been handed is marked as
 /// [redelivered](crate::Delivery::is_redelivered). If this process dies or exits, the receiver keeps the memory
 /// until it has received everything that was committed. Only the death of both loses what was not acknowledged.
 ///
@@ -42,13 +44,19 @@ pub use crate::queue::sender::builder::SenderBuilder;
 /// [`close`](Sender::close) does the same and says what came of it, [`flush`](Sender::flush) goes on to send.
 /// A receiver of the same process is not waited for, and neither a panic nor `std::process::exit` waits.
 ///
-/// It has no thread of its own: a receiver's death is noticed, and its successor found, by the calls that are made. It
-/// may move to another thread, but two threads cannot share one: [`try_clone`](Sender::try_clone) gives each its own.
+/// While no call is made, one thread stands in for all senders of the process: it sleeps until a receiver dies. It does
+/// so for a receiver of the same user in another process, without [descriptors](SenderBuilder::descriptors); all else
+/// is done by the next call. A sender may move to another thread, but two threads cannot share one:
+/// [`try_clone`](Sender::try_clone) gives each its own.
 /// Messages of one sender arrive in order; those of several have no order among themselves.
 pub struct Sender {
     pub(super) producer: Producer,
     /// For the next receiver, begun by a call that had no time for its end.
     pub(super) search: Option<Box<ClientHandshake>>,
+    /// There if several receivers share the name: the sessions with all but one of them.
+    pub(super) group: Option<Box<Group>>,
+    /// It is being dropped, and waits only for what a receiver of this very process does not have.
+    pub(super) is_lingering: bool,
     looks_for_half: u32,
 }
 
@@ -343,13 +351,17 @@ impl Sender {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> SenderStats {
-        self.producer.stats()
+        self.all_stats()
     }
 
     /// One that has just been made.
-    pub(super) fn new(producer: Producer) -> Sender {
-        Sender { producer, search: None, looks_for_half: LOOKS_FOR_HALF_MAX }
+    pub(super) fn new(producer: Producer) -> Result<Sender> {
+        let mut sender =
+            Sender { producer, search: None, group: None, is_lingering: false, looks_for_half: LOOKS_FOR_HALF_MAX };
+        sender.join_all()?;
+        Ok(sender)
     }
+
     #[inline(always)]
     fn send_within(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
         match self.make_room(message.len(), deadline) {
@@ -377,6 +389,9 @@ impl Sender {
     #[inline(always)]
     pub(super) fn make_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
         self.producer.check(len)?;
+        if self.group.is_some() {
+            return self.make_room_in_group(deadline);
+        }
         if self.producer.may_be_gone() {
             self.look_for_receiver(deadline)?;
         }
@@ -401,6 +416,9 @@ impl Sender {
                 return if self.producer.has_room()? { Ok(()) } else { Err(self.producer.why_full()) };
             }
             self.wait_for(0, deadline).map_err(|error| self.or_timed_out(error, false))?;
+            if self.group.is_some() {
+                return self.make_room_in_group(deadline); // the successor shares the name
+            }
             if self.producer.has_room()? {
                 return Ok(());
             }
@@ -412,7 +430,7 @@ impl Sender {
     fn look_for_receiver(&mut self, deadline: Deadline) -> Result<()> {
         match self.producer.is_found_gone()? {
             true => self.reconnect(deadline),
-            false => Ok(()),
+            false => self.join_all(),
         }
     }
 
@@ -443,8 +461,18 @@ impl Sender {
     }
 
     pub(super) fn flush_within(&mut self, deadline: Deadline) -> Result<()> {
+        if self.group.is_some() {
+            self.producer.check_fork()?;
+            return self.flush_group(deadline);
+        }
         while let Some(place) = self.producer.newest_open()? {
             self.wait_for(place, deadline).map_err(|error| self.or_timed_out(error, true))?;
+            if self.is_lingering && !self.has_left_something() {
+                return Ok(());
+            }
+            if self.group.is_some() {
+                return self.flush_group(deadline); // the successor shares the name
+            }
         }
         Ok(())
     }
@@ -454,15 +482,22 @@ impl Sender {
     /// well.
     #[cold]
     fn reconnect(&mut self, deadline: Deadline) -> Result<()> {
+        if self.producer.adopt() {
+            self.search = None;
+            return self.join_all();
+        }
         let mut search = match self.search.take() {
             Some(search) if !search.is_stale() => search,
             _ => Box::new(self.producer.search()?),
         };
         let until = if faults::is(Fault::PatientSearch) { None } else { deadline.as_instant() };
         match search.wait(until) {
+            // The thread was first.
+            Ok(Some(_)) if self.producer.act_by_itself() => self.join_all(),
             Ok(Some(established)) => {
                 let moved = self.producer.move_to(self.producer.connection_of(established));
-                moved.map_err(|error| self.producer.not_found(error))
+                moved.map_err(|error| self.producer.not_found(error))?;
+                self.join_all()
             }
             Ok(None) => {
                 let error = self.producer.not_found(search.not_yet());

@@ -20,6 +20,7 @@ use crate::options::ConnectOptions;
 use crate::session::agreement::{Agreement, Features, Protocol};
 use crate::session::background::{Background, PeerSocket};
 pub use crate::session::close_reason::KEY_SOCKET;
+use crate::session::members::MemberChoice;
 use crate::session::name::{CURE, ServiceName};
 use crate::session::protocol::{FromClient, FromServer, Hello, Reason, Welcome};
 use crate::session::server_watch::{self, Outlook, ServerWatch};
@@ -54,6 +55,8 @@ pub struct Established {
     /// The memory object. Observers find it here, through `/proc`, also while the server is stopped; nobody else uses
     /// it. `None` at a server of another user, whose observers cannot look here: it keeps one itself.
     pub memory: Option<OwnedFd>,
+    /// Which it is of the receivers that share the name; 0: it has the name for itself.
+    pub member: usize,
 }
 
 /// The client's bell in its poller.
@@ -83,6 +86,9 @@ const DENIED_FOR: Duration = Duration::from_millis(50);
 /// being replaced.
 const REFUSED_FOR: Duration = Duration::from_millis(200);
 
+/// How long one of several receivers that share a name is waited for, before the next one is asked: it may be stopped.
+const ONE_OF_SEVERAL: Duration = Duration::from_millis(100);
+
 /// How long after a look at a lock that was free it is looked at once more.
 const DOUBT: Duration = Duration::from_millis(10);
 
@@ -103,6 +109,10 @@ pub struct ClientHandshake {
     /// Which setting says how long a server that is missing is looked for.
     setting: &'static str,
     server_uid: u32,
+    /// Whom it asks where several share the name.
+    choice: MemberChoice,
+    /// Until when one of several is waited for, before the next one is asked.
+    member_until: Option<Instant>,
     /// In whose form the server is greeted: one that does not know version 2 is greeted once more.
     greeting: Protocol,
     stage: Stage,
@@ -195,12 +205,15 @@ impl ClientHandshake {
     pub fn begin(name: &OsStr, options: ConnectOptions) -> Result<ClientHandshake> {
         ServiceName::find(name)?;
         let server_uid = options.server_user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+        let may_be_shared = options.contract.form.can_be_shared();
         Ok(ClientHandshake {
             name: name.to_owned(),
             missing_until: clock::deadline_after(options.server_timeout),
             setting: "server_timeout",
             options,
             server_uid,
+            choice: MemberChoice::new(!may_be_shared),
+            member_until: None,
             greeting: Protocol::V2,
             stage: Stage::Resting(None, None),
             deadline: None,
@@ -226,6 +239,18 @@ impl ClientHandshake {
         let mut search = ClientHandshake::begin(name, options.clone().server_timeout(time))?;
         search.setting = setting;
         Ok(search)
+    }
+
+    /// Of several that share the name those behind that one come first.
+    pub fn prefer_after(mut self, member: usize) -> ClientHandshake {
+        self.choice.after = member;
+        self
+    }
+
+    /// Asks whoever has that very name, and nobody who shares it.
+    pub fn exactly(mut self) -> ClientHandshake {
+        self.choice.is_exact = true;
+        self
     }
 
     /// Sleeps until it is over or that moment has come; `None`: not over. It may be gone on with.
@@ -268,6 +293,13 @@ impl ClientHandshake {
                 }
                 Stop::Lost(error) | Stop::Error(error) => error,
             };
+            // What this process lacks, it lacks for the next one, too.
+            if error.kind() != ErrorKind::Io && self.choice.next() {
+                self.greeting = Protocol::V2;
+                (self.lost, self.deadline) = (None, None);
+                self.stage = Stage::Resting(None, None);
+                continue;
+            }
             self.rest_after(error)?;
         }
     }
@@ -306,6 +338,8 @@ impl ClientHandshake {
             }
             Stage::Resting(..) => {
                 let place = self.place()?;
+                let place = self.choice.choose(place, self.server_uid);
+                self.member_until = self.choice.has_others().then(|| Instant::now() + ONE_OF_SEVERAL);
                 self.is_refused = false;
                 let (_directory, address) = place.address(self.server_uid)?;
                 let door = Box::new(Door { place, address, _directory });
@@ -324,6 +358,11 @@ impl ClientHandshake {
         }
     }
 
+    /// Until when the server that is asked may take.
+    fn limit(&self) -> Option<Instant> {
+        self.deadline.into_iter().chain(self.member_until).min()
+    }
+
     fn place(&self) -> Result<ServiceName> {
         Ok(ServiceName::find(&self.name)?.of_form(self.options.contract.form))
     }
@@ -336,7 +375,7 @@ impl ClientHandshake {
         match socket::connect_to(&socket, &door.address) {
             Ok(()) => self.refused_until = None,
             Err(Errno::AGAIN) => {
-                if self.deadline.is_some_and(|at| at <= Instant::now()) {
+                if self.limit().is_some_and(|at| at <= Instant::now()) {
                     return Err(Stop::Error(Error::new(
                         ErrorKind::TimedOut { maybe_executed: false },
                         format!(
@@ -487,7 +526,9 @@ impl ClientHandshake {
         if self.events.iter().any(|ready| ready.key == KEY_SOCKET) {
             return Ok(None);
         }
-        if self.deadline.is_some_and(|at| at <= Instant::now()) {
+        let limit = self.limit();
+        let Stage::Greeted(greeted) = &mut self.stage else { return Ok(None) };
+        if limit.is_some_and(|at| at <= Instant::now()) {
             if greeted.is_between_servers {
                 return Err(Stop::Error(gone(&greeted.place, None)));
             }
@@ -500,7 +541,7 @@ impl ClientHandshake {
                 ),
             )));
         }
-        Ok(Some(Progress::Wait(self.deadline)))
+        Ok(Some(Progress::Wait(limit)))
     }
 
     fn establish(&mut self, welcome: &Welcome, received: Received) -> std::result::Result<Option<Progress>, Stop> {
@@ -562,6 +603,7 @@ impl ClientHandshake {
             peer,
             agreement,
             memory,
+            member: place.member_number(),
         };
         Ok(Some(Progress::Attached(Box::new(established))))
     }
@@ -668,27 +710,52 @@ impl ClientHandshake {
         self.poller.as_ref().ok_or_else(over)
     }
 
+    /// From now on that poller tells when the next step is due, but for moments.
+    pub fn watch_in(&self, poller: &Poller, key: u64) -> Result<()> {
+        poller.add(self.poller()?, key, Interest::Readable)
+    }
+
+    /// That poller tells of it no more. A forked child may hold it open: it is taken out by name.
+    pub fn leave(&self, poller: &Poller) {
+        self.poller.iter().for_each(|own| poller.remove(own));
+    }
+
+    /// For a reactor: moments are told of as well.
+    pub fn tell_moments(&mut self) -> Result<()> {
+        #[cfg(all(feature = "tokio", not(loom)))]
+        if self.timer.is_none() {
+            let timer = crate::sys::timerfd::Timer::new()?;
+            self.poller()?.add(&timer, KEY_TIMER, Interest::Readable)?;
+            self.timer = Some(timer);
+        }
+        Ok(())
+    }
+
+    /// As [`step`](ClientHandshake::step), with the moment told if that was asked for.
+    pub fn step_and_tell(&mut self) -> Result<Progress> {
+        let progress = self.step()?;
+        #[cfg(all(feature = "tokio", not(loom)))]
+        if let Progress::Wait(at) = &progress {
+            self.timer.iter().for_each(|timer| timer.set(*at));
+        }
+        Ok(progress)
+    }
+
     /// For a reactor: the poller, which from now on tells of moments as well.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub fn descriptor(&mut self) -> Result<OwnedFd> {
-        let timer = crate::sys::timerfd::Timer::new()?;
-        let poller = self.poller()?;
-        poller.add(&timer, KEY_TIMER, Interest::Readable)?;
-        let copied = poller.as_fd().try_clone_to_owned();
-        self.timer = Some(timer);
+        self.tell_moments()?;
+        let copied = self.poller()?.as_fd().try_clone_to_owned();
         copied.map_err(|error| Error::io("copy a descriptor for the reactor", error))
     }
 
     /// As [`step`](ClientHandshake::step); the poller becomes readable when it is time for the next.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub fn step_of_task(&mut self) -> Result<Option<Established>> {
-        match self.step()? {
-            Progress::Attached(established) => Ok(Some(*established)),
-            Progress::Wait(at) => {
-                self.timer.iter().for_each(|timer| timer.set(at));
-                Ok(None)
-            }
-        }
+        Ok(match self.step_and_tell()? {
+            Progress::Attached(established) => Some(*established),
+            Progress::Wait(_) => None,
+        })
     }
 }
 

@@ -38,7 +38,7 @@ use crate::wait::wake_latency::WakeLatency;
 
 /// One session, as the side that called has it. Dropping it ends the session.
 pub struct Connection {
-    established: Established,
+    pub(super) established: Established,
     wait: Wait,
     fork: ForkGuard,
     /// Whether the server slept when something was passed to it since the last reply: then waiting means sleeping.

@@ -46,6 +46,8 @@ pub struct ServiceName {
     name: OsString,
     /// What is looked for there: an error says how such a one is started.
     form: Form,
+    /// Which it is of those who share a name (`session::members`); 0: none of them.
+    pub(super) member: usize,
 }
 
 impl ServiceName {
@@ -86,6 +88,7 @@ impl ServiceName {
             lock: with(".lock"),
             name: name.to_owned(),
             form: Form::default(),
+            member: 0,
         })
     }
 
@@ -98,11 +101,6 @@ impl ServiceName {
             file
         };
         Ok(ServiceName { socket: with(KEEPER_SOCKET), lock: with(KEEPER_LOCK), ..place })
-    }
-
-    /// What the user called it.
-    pub fn called(&self) -> &OsStr {
-        &self.name
     }
 
     fn at_path(path: &Path) -> Result<ServiceName> {
@@ -118,7 +116,7 @@ impl ServiceName {
         let mut lock = socket.clone();
         lock.push(".lock");
         let name = path.as_os_str().to_owned();
-        Ok(ServiceName { directory, choice: None, socket, lock, name, form: Form::default() })
+        Ok(ServiceName { directory, choice: None, socket, lock, name, form: Form::default(), member: 0 })
     }
 
     /// Whether a path was given, and no name.
@@ -181,6 +179,26 @@ impl ServiceName {
                 Ok((directory, address))
             }
         }
+    }
+
+    /// What the user called it.
+    pub fn called(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// Which it is of those who share a name; 0: none of them.
+    pub fn member_number(&self) -> usize {
+        self.member
+    }
+
+    /// What is looked for there.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Each directory in which it may be, once: first that in which a server makes it.
+    pub fn places(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.directory_path()).chain(self.others())
     }
 
     /// Observer: the directory, which must be the user's own.

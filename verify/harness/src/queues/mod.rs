@@ -4,6 +4,7 @@
 //! ```text
 //! steps    killed, stopped, lied to at each point of each operation, on either side
 //! storm    receivers, senders, both killed at random
+//! workers  receivers that share a name killed at random, and a single one, under senders that make no call
 //! ```
 //!
 //! Goal G25.
@@ -15,6 +16,7 @@ use crate::scale::Trial;
 
 mod steps;
 pub mod storm;
+mod workers;
 
 /// The goals of this part.
 pub const GOALS: &[Goal] = &[Goal {
@@ -30,6 +32,8 @@ pub const ROLES: &[(&str, Play)] = &[
     ("queue-victim", steps::play),
     ("queue-receivers", storm::play_receivers),
     ("queue-senders", storm::play_senders),
+    ("queue-workers", workers::play_workers),
+    ("queue-idle-senders", workers::play_senders),
 ];
 
 fn run(trial: &Trial) -> anyhow::Result<Outcome> {
@@ -40,6 +44,9 @@ fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     rustix::thread::sched_setaffinity(None, &processors)?;
     if findings.is_empty() {
         figures.push(storm::run(trial, &mut findings)?); // it would find the same once more
+    }
+    if findings.is_empty() {
+        figures.push(workers::run(trial, &mut findings)?);
     }
     findings.iter_mut().for_each(|finding| finding.push_str(&format!(" (seed {})", trial.seed)));
     Ok(Outcome::of(format!("{}; seed {}", figures.join("; "), trial.seed), findings))

@@ -219,7 +219,7 @@ impl Courier {
                 // A receiver that takes longer ones may come: its session is to be asked for anew.
                 self.delay(&error);
                 let sender = self.sender.take();
-                self.sender = sender.filter(|sender| sender.producer.unacknowledged() > 0);
+                self.sender = sender.filter(|sender| sender.unacknowledged() > 0);
                 Ok(())
             }
             _ => Err(error),
@@ -248,7 +248,8 @@ impl Courier {
         while !self.ledger().is_over() {
             match search.wait(Some(Instant::now() + SLICE)) {
                 Ok(Some(established)) => {
-                    return Ok(Some(Sender::new(Producer::new(queue.as_os_str(), options, established))));
+                    let producer = Producer::of_nobody(queue.as_os_str(), options, established);
+                    return Sender::new(producer).map(Some);
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -276,7 +277,7 @@ impl Courier {
 
     /// Lets go of what was passed, if all of it is acknowledged.
     fn settle(&mut self) {
-        let is_open = |sender: &mut Sender| !matches!(sender.producer.newest_open(), Ok(None));
+        let is_open = |sender: &mut Sender| !matches!(sender.is_all_acknowledged(), Ok(true));
         if self.sender.as_mut().is_some_and(is_open) {
             return;
         }

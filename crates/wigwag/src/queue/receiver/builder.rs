@@ -111,6 +111,47 @@ impl ReceiverBuilder {
         self
     }
 
+    /// Whether other receivers, in as many processes, may have the same name, default no: all that say so take turns.
+    ///
+    /// Each sender of the name has a session with each of these receivers, up to 64, finds those that come later, and
+    /// gives a message to the one that has the fewest of its messages that are not acknowledged. So one that is slow
+    /// gets fewer, and one that is stopped holds up nobody. [`slots`](Self::slots) says how many a receiver may have
+    /// before it has acknowledged them: a few, where a message is much work, so that most of them wait for whoever is
+    /// free. If one dies, its senders hand what it had not acknowledged to another: marked as
+    /// [redelivered](crate::Delivery::is_redelivered) what it had been handed. If it ends in order, what it has not
+    /// begun goes to another without a mark.
+    ///
+    /// **Order**: a receiver gets the messages of one sender in the order in which they were sent. Among several
+    /// receivers there is none, and what a receiver gets in the place of another comes after what it had.
+    ///
+    /// Each is a receiver named `NAME@1` to `NAME@64`, which is how `wigwag ls` and `wigwag inspect` show them; the
+    /// lowest number that is free is taken. All should state the same limits and contract: a sender that was granted
+    /// more by another is refused, and goes on without this one.
+    ///
+    /// # Errors
+    /// Of [`bind`](Self::bind): [`NameTaken`](crate::ErrorKind::NameTaken) if a server that does not share has the
+    /// name, or 64 do; and in one that does not share, while others do.
+    /// [`InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) together with
+    /// [`replace`](Self::replace) or [`from_listener`](Self::from_listener).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// let first = wigwag::Receiver::builder().shared(true).bind(name)?; // mostly in a process of its own
+    /// let second = wigwag::Receiver::builder().shared(true).bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.send(b"one")?;
+    /// sender.send(b"two")?;
+    /// # let soon = std::time::Duration::from_secs(5);
+    /// let one = first.recv_timeout(soon)?.expect("they take turns");
+    /// let two = second.recv_timeout(soon)?.expect("they take turns");
+    /// # drop((one, two));
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn shared(mut self, is_shared: bool) -> Self {
+        self.options.shared = is_shared;
+        self
+    }
+
     listen_settings!("wigwag::Receiver::builder()");
 
     /// Takes the name and starts to accept senders.

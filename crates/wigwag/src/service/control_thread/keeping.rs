@@ -16,7 +16,7 @@ use crate::trace;
 
 /// Connects to the keeper that was asked for. Where there must be one, there is one now.
 pub(super) fn begin(launch: &Launch, poller: &Poller) -> Result<Option<Keeping>> {
-    let Some(mut keeping) = Keeping::of(&launch.options, launch.claim.path())? else { return Ok(None) };
+    let Some(mut keeping) = Keeping::of(&launch.options, launch.address.clone())? else { return Ok(None) };
     match keeping.connect(poller, KEY_KEEPER) {
         Err(error) if !keeping.allows_unkept => return Err(error),
         Err(error) => {
