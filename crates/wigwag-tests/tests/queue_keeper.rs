@@ -56,8 +56,8 @@ fn sender() {
 }
 
 /// Arguments: the queue, the keeper's name, whether a sender may be unkept, and whether the name is shared. It takes
-/// what it is told to: `take N` holds that many, `ack` acknowledges what it holds, `look` looks for one more, `release` ends the receiver and not
-/// the process.
+/// what it is told to: `take N` holds that many, `ack` acknowledges what it holds, `look` looks for one more, `release`
+/// ends the receiver and not the process.
 #[test]
 #[ignore = "a role: other tests start it as a process"]
 fn worker() {
