@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! steps    killed, stopped, lied to at each point of each operation, on either side
+//! kept     the same with a keeper and kills only: the other side goes, too, and the next receiver gets all
 //! storm    receivers, senders, both killed at random
 //! workers  receivers that share a name killed at random, and a single one, under senders that make no call
 //! ```
@@ -14,6 +15,7 @@ use crate::outcome::Outcome;
 use crate::role::Play;
 use crate::scale::Trial;
 
+mod kept;
 mod steps;
 pub mod storm;
 mod workers;
@@ -40,7 +42,7 @@ fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     let mut findings = Vec::new();
     // The walks keep to one processor; the storm shall have all that this process was given.
     let processors = rustix::thread::sched_getaffinity(None)?;
-    let mut figures = vec![steps::run(trial, &mut findings)?];
+    let mut figures = vec![steps::run(trial, &mut findings)?, kept::run(trial, &mut findings)?];
     rustix::thread::sched_setaffinity(None, &processors)?;
     if findings.is_empty() {
         figures.push(storm::run(trial, &mut findings)?); // it would find the same once more
