@@ -47,6 +47,10 @@ pub const SLEEPS_OFFSET: usize = 1280;
 pub const SLEEPS_SLOTS: usize = (LINES_OFFSET - SLEEPS_OFFSET) / 8;
 /// Offset of the first slot line.
 pub const LINES_OFFSET: usize = 4096;
+/// Where a subscriber's holds begin, eight bytes each, instead of slot lines.
+pub const HOLDS_OFFSET: usize = 4096;
+/// The most messages that one subscriber can hold at a time.
+pub const HOLDS_MAX: usize = 64;
 /// Where the words of a stream's rings begin, instead of slot lines: one line for each, 128 bytes apart.
 pub const RING_WORDS_OFFSET: usize = 4096;
 /// From one word of a ring to the next.
@@ -121,6 +125,16 @@ impl Geometry {
         let body_stride = capacity.max(ERROR_TEXT_CAPACITY).next_multiple_of(PAGE_SIZE);
         let segment_size = slots.checked_mul(body_stride)?.checked_add(bodies_offset)?;
         Some(Geometry { slots, capacity, body_stride, deadlines_offset, bodies_offset, segment_size })
+    }
+
+    /// The geometry of a session of that form: a subscriber's has no bodies, because what it reads is its publisher's.
+    pub fn of_form(form: Form, slots: usize, capacity: usize) -> Option<Geometry> {
+        let geometry = Geometry::new(slots, capacity)?;
+        match form.has_board() {
+            true if slots > HOLDS_MAX => None,
+            true => Some(Geometry { body_stride: 0, segment_size: geometry.bodies_offset, ..geometry }),
+            false => Some(geometry).filter(|geometry| geometry.suits(form)),
+        }
     }
 
     /// Whether the bodies can be a stream's rings: two, of whole pages, and a power of two in size.
@@ -374,9 +388,12 @@ mod tests {
             assert!(error.to_string().contains(&value.to_string()), "{error}");
         }
         for form in [Form::Exchange, Form::Queue, Form::Stream] {
-            assert!(Geometry::new(RINGS, RING_MIN).unwrap().suits(form));
-            assert_eq!(Geometry::new(3, 100).unwrap().suits(form), !form.has_rings());
+            assert!(Geometry::of_form(form, RINGS, RING_MIN).is_some());
+            assert_eq!(Geometry::of_form(form, 3, 100).is_some(), !form.has_rings());
         }
+        let subscriber = Geometry::of_form(Form::Broadcast, 4, 1 << 20).unwrap();
+        assert_eq!((subscriber.segment_size, subscriber.body_stride), (8192, 0), "what it reads is its publisher's");
+        assert!(Geometry::of_form(Form::Broadcast, HOLDS_MAX + 1, 8).is_none());
     }
 
     #[test]
@@ -488,7 +505,8 @@ mod documented {
     use crate::memory::slot;
     use crate::session::agreement::{ClockReading, Features, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
     use crate::session::protocol::{
-        DescriptorMessage, FromClient, FromServer, Hello, HelloExtension, Reason, Welcome, WelcomeExtension,
+        BoardWelcome, DescriptorMessage, FromClient, FromServer, Hello, HelloExtension, Reason, Welcome,
+        WelcomeExtension,
     };
     use crate::sync::AtomicU64;
 
@@ -804,6 +822,13 @@ mod documented {
                 layout_version: 0x4142_4344,
                 has_same_clock: true,
                 features: Features(0x5152_5354_5556_5758),
+                board: Some(BoardWelcome {
+                    entries: 0x6162_6364,
+                    bodies: 0x7172_7374,
+                    holds: 0x8182_8384,
+                    group: 0x9192_9394,
+                    epoch: 0xa1a2_a3a4_a5a6_a7a8,
+                }),
             }),
         };
         let both: [(&str, &[u8]); 6] = [
@@ -814,10 +839,15 @@ mod documented {
             ("capacity", &number(0x2122_2324)),
             ("segment_size", &0x3132_3334_3536_3738_u64.to_le_bytes()),
         ];
-        let second: [(&str, &[u8]); 3] = [
+        let second: [(&str, &[u8]); 8] = [
             ("layout_version", &number(0x4142_4344)),
             ("flags", &number(1)),
             ("features", &0x5152_5354_5556_5758_u64.to_le_bytes()),
+            ("entries", &number(0x6162_6364)),
+            ("bodies", &number(0x7172_7374)),
+            ("holds", &number(0x8182_8384)),
+            ("group", &number(0x9192_9394)),
+            ("epoch", &0xa1a2_a3a4_a5a6_a7a8_u64.to_le_bytes()),
         ];
         assert_message("WELCOME", &FromServer::Welcome(welcome.clone()).encode(), &[&both[..], &second].concat());
         let first = FromServer::Welcome(Welcome { extension: None, ..welcome });

@@ -25,6 +25,7 @@ use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
 use crate::service::accept_queue::PendingStream;
 use crate::service::admission::{Grant, Refused};
+use crate::service::audience::{Audience, Seat};
 use crate::service::delivered::Delivered;
 use crate::service::quota::QuotaGrant;
 use crate::service::session::{Session, SessionDescriptors};
@@ -68,6 +69,7 @@ pub struct Offer {
     pub agreement: Agreement,
     server_bell: Bell,
     client_bell: Option<Bell>,
+    seat: Option<Seat>,
     charged: QuotaGrant,
 }
 
@@ -128,7 +130,13 @@ impl Handshake {
     }
 
     /// Makes what a session of that geometry needs, and sends it to the client.
-    pub fn welcome(&self, grant: Grant, contract: &Contract, mut charged: QuotaGrant) -> Result<Offer, Refused> {
+    pub fn welcome(
+        &self,
+        grant: Grant,
+        contract: &Contract,
+        audience: Option<&Audience>,
+        mut charged: QuotaGrant,
+    ) -> Result<Offer, Refused> {
         let Grant { geometry, protocol, features, client_clock } = grant;
         let agreement = match client_clock {
             None => Agreement { protocol, has_same_clock: true, features },
@@ -145,7 +153,8 @@ impl Handshake {
         if contract.form.has_closed_word() {
             segment.close(); // until a thread serves it
         }
-        let server_bell = Bell::new().map_err(failed)?;
+        let server_bell = audience.map_or_else(Bell::new, |audience| audience.bell_for(self.trust)).map_err(failed)?;
+        let seat = audience.map(|audience| audience.seat(self.trust));
         let client_bell = (self.trust == Trust::SameUser).then(Bell::new).transpose().map_err(failed)?;
         let pidfd = match socket::peer_pidfd(&self.socket, &self.peer) {
             Ok(pidfd) => pidfd.filter(|_| !faults::is(Fault::SocketAlone)),
@@ -164,11 +173,13 @@ impl Handshake {
                     layout_version: protocol.layout_version(),
                     has_same_clock: agreement.has_same_clock,
                     features,
+                    board: audience.zip(seat.as_ref()).map(|(audience, seat)| audience.welcome(seat)),
                 }),
             },
         });
         let mut fds = vec![theirs.as_ref().map_or((*memory).as_fd(), AsFd::as_fd), server_bell.as_fd()];
         fds.extend(client_bell.as_ref().map(Bell::as_fd));
+        fds.extend(audience.into_iter().flat_map(|audience| audience.descriptors(self.trust)));
         let mut sent = Ok(());
         let mut send = || sent = socket::send(&self.socket, &welcome.encode(), &fds);
         match self.trust {
@@ -176,7 +187,7 @@ impl Handshake {
             Trust::OtherUser => drop(charged.wakes().wake(send)),
         }
         sent.map_err(|error| failed(Error::io("greet the client", error)))?;
-        Ok(Offer { memory, segment, agreement, server_bell, client_bell, pidfd, charged })
+        Ok(Offer { memory, segment, agreement, server_bell, client_bell, pidfd, seat, charged })
     }
 
     /// The memory object, and another opening of it for the client if that is of another user: what lives of it after
@@ -262,6 +273,7 @@ impl Handshake {
             agreement: offer.agreement,
             record,
             charged: offer.charged,
+            seat: offer.seat,
             copies: (0..if has_copies { slots } else { 0 }).map(|_| Mutex::new(None)).collect(),
             answered: (0..slots).map(|_| AtomicU64::new(slot::before_first())).collect(),
             mailbox: AtomicU64::new(0),
@@ -275,7 +287,7 @@ impl Handshake {
     /// A session for a listener to accept.
     pub fn into_pending_stream(self, offer: Offer, record: SessionEntry) -> PendingStream {
         let Handshake { socket, peer, trust, .. } = self;
-        let Offer { segment, agreement, server_bell, client_bell, pidfd, charged, memory } = offer;
+        let Offer { segment, agreement, server_bell, client_bell, pidfd, charged, memory, seat: _ } = offer;
         let memory = is_kept(trust, &peer).then_some(memory);
         PendingStream {
             segment,

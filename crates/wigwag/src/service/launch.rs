@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::options::ListenOptions;
 use crate::service::accept_queue::AcceptQueue;
+use crate::service::audience::Audience;
 use crate::service::name_claim::NameClaim;
 use crate::service::takeover;
 use crate::session::name::ServiceName;
@@ -19,6 +20,8 @@ pub struct Launch {
     pub options: ListenOptions,
     /// Whether calls are counted: not in one half of a benchmark.
     pub is_counting: bool,
+    /// Of a broadcast: where new sessions go, and what they read.
+    pub audience: Option<Arc<Audience>>,
     /// Where new sessions go that nobody serves: they are accepted. `None`: to the serving threads.
     pub accept_queue: Option<Arc<AcceptQueue>>,
 }
@@ -34,6 +37,6 @@ impl Launch {
             (None, Some(timeout)) => takeover::take_over(&place, &options.access, timeout)?,
             (None, None) => place.claim(&options.access)?,
         };
-        Ok(Launch { claim, options, is_counting: true, accept_queue: None })
+        Ok(Launch { claim, options, is_counting: true, accept_queue: None, audience: None })
     }
 }
