@@ -68,6 +68,7 @@ compile_error!("Wigwag needs Linux: memfd, eventfd, pidfd and sealed shared memo
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("Wigwag needs a 64-bit target: its segments and counters do not fit into 32 bits");
 
+mod broadcast;
 mod contract;
 #[cfg(feature = "serde")]
 mod encoded;
@@ -97,6 +98,11 @@ mod typed_view;
 mod verify;
 mod wait;
 
+pub use broadcast::{
+    Message, Messages, Overrun, Publication, Publisher, PublisherBuilder, PublisherStats, Receipt, Start, Subscriber,
+    SubscriberBuilder, SubscriberState, SubscriberStats, TypedMessage, TypedPublication, TypedPublisher,
+    TypedSubscriber,
+};
 #[cfg(feature = "serde")]
 pub use contract::Encoding;
 pub use contract::{Contract, Payload};

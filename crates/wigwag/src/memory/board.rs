@@ -212,12 +212,6 @@ impl Board {
         &self.geometry
     }
 
-    /// Whether this is a child process that inherited the address, but not the memory behind it.
-    #[inline(always)]
-    pub fn is_forked(&self) -> bool {
-        self.mapping.is_forked()
-    }
-
     /// Whether the pool is mapped, too.
     #[inline(always)]
     pub fn has_bodies(&self) -> bool {

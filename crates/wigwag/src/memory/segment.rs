@@ -339,6 +339,12 @@ impl Segment {
         unsafe { &*self.base.as_ptr().add(CLIENT_LINE_OFFSET).cast::<SubscriberLine>() }
     }
 
+    /// Whether the publisher has a subscriber in its list, so that its holds count: 1, or 0. Written by the publisher.
+    #[inline(always)]
+    pub fn listed(&self) -> &AtomicU32 {
+        &self.server_line().closed // a subscriber passes nothing that could be taken, and this is in its place
+    }
+
     /// One of a subscriber's holds; see [`crate::memory::hold`].
     ///
     /// # Panics

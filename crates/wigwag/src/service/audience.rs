@@ -94,8 +94,8 @@ impl Audience {
         let mut seats = sync::lock(&self.seats);
         let group = (0..GROUPS).min_by_key(|&group| seats.taken[group]).unwrap_or(0);
         seats.taken[group] += 1;
-        let may_hold = trust == Trust::SameUser && seats.holds >= self.holds_each && self.geometry.bodies > 0;
-        let holds = if may_hold { self.holds_each } else { 0 };
+        let may_hold = trust == Trust::SameUser && self.geometry.bodies > 0;
+        let holds = if may_hold { self.holds_each.min(seats.holds) } else { 0 };
         seats.holds -= holds;
         Seat { group: group as u32, holds, seats: Arc::clone(&self.seats) }
     }
@@ -168,7 +168,8 @@ impl Audience {
     }
 
     fn changed(&self) {
-        self.version.fetch_add(1, Ordering::Release); // after the list was changed; partner: `version`
+        // After the list was changed; partner: `version`. SeqCst: who comes is looked at after this (`join`).
+        self.version.fetch_add(1, Ordering::SeqCst);
         self.bell.ring();
     }
 
@@ -195,8 +196,9 @@ mod tests {
     fn holds_are_given_while_there_are_some_and_come_back() {
         let audience = audience(5, 2);
         let seats: Vec<Seat> = (0..3).map(|_| audience.seat(Trust::SameUser)).collect();
-        assert_eq!(seats.iter().map(|seat| seat.holds).collect::<Vec<_>>(), [2, 2, 0]);
+        assert_eq!(seats.iter().map(|seat| seat.holds).collect::<Vec<_>>(), [2, 2, 1]);
         assert_eq!(seats.iter().map(|seat| seat.group).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(audience.seat(Trust::SameUser).holds, 0, "all are given away");
         drop(seats);
         assert_eq!(audience.seat(Trust::OtherUser).holds, 0, "another user's copies");
         assert_eq!(audience.seat(Trust::SameUser).holds, 2);
