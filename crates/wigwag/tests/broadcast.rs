@@ -251,8 +251,7 @@ fn sleepers_are_woken_few_or_many() {
                 let _over = Over(&is_over);
                 let readers: Vec<_> = (0..count)
                     .map(|_| {
-                        let mut subscriber =
-                            Subscriber::builder().wait(Wait::Park).connect(ground.socket()).unwrap();
+                        let mut subscriber = Subscriber::builder().wait(Wait::Park).connect(ground.socket()).unwrap();
                         scope.spawn(move || read_out(&mut subscriber, 100))
                     })
                     .collect();

@@ -335,6 +335,12 @@ impl Publisher {
         &self.service.path
     }
 
+    /// Takes in what rang, so that the epoll tells of the next ring.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(crate) fn take_rings(&mut self) -> Result<()> {
+        self.poller.poll(&mut self.events)
+    }
+
     /// The core, for tasks.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub(crate) fn output(&mut self) -> &mut Output {

@@ -388,7 +388,7 @@ impl Subscriber {
         if self.input.ended().is_none() {
             return Ok(None);
         }
-        if self.input.is_drained() || !self.input.is_there() {
+        if self.is_read_out() {
             // What was there when the end was noticed is read; an entry that was being written stays unwritten.
             if !self.follow(Some(Instant::now()))? {
                 return Ok(None);
@@ -401,7 +401,7 @@ impl Subscriber {
     fn wait_and_take(&mut self, wants: &mut Wants<'_>, deadline: Deadline) -> Result<Message> {
         let mut was_last_look = false;
         loop {
-            if self.input.ended().is_some() && (self.input.is_drained() || !self.input.is_there()) {
+            if self.is_read_out() {
                 if !self.follow(deadline.as_instant())? {
                     return Err(self.timed_out());
                 }
@@ -518,7 +518,7 @@ impl Subscriber {
     }
 
     /// Goes on at the publisher of that session.
-    fn attach(&mut self, established: Established) -> Result<()> {
+    pub(super) fn attach(&mut self, established: Established) -> Result<()> {
         let reception = Reception::new(established, &self.options)?;
         let next = match reception.epoch == self.input.reception().epoch {
             true => Input::resumed(reception, &self.input),
@@ -547,10 +547,27 @@ impl Subscriber {
         )
     }
 
-    /// The core, for tasks.
+    /// The next message, if it is there: for tasks, which look for the end by [`arm`](Subscriber::arm).
     #[cfg(all(feature = "tokio", not(loom)))]
-    pub(super) fn input(&mut self) -> (&mut Input, &mut Events) {
-        (&mut self.input, &mut self.events)
+    pub(super) fn poll_take(&mut self) -> Result<Option<Message>> {
+        self.input.take(&mut Wants::InPlace)
+    }
+
+    /// Whether the publisher has ended, and everything was read.
+    pub(super) fn is_read_out(&self) -> bool {
+        self.input.ended().is_some() && (self.input.is_drained() || !self.input.is_there())
+    }
+
+    /// By what the next publisher is looked for.
+    ///
+    /// # Errors
+    /// It is not: why the session is over.
+    #[cfg(all(feature = "tokio", not(loom)))]
+    pub(super) fn successor(&self) -> Result<(&OsStr, &ConnectOptions)> {
+        match self.options.restarts.are_outlived() && may_be_followed(self.input.ended()) {
+            true => Ok((&self.name, &self.options)),
+            false => Err(self.input.fate()),
+        }
     }
 }
 
