@@ -42,7 +42,7 @@
 //!
 //! ```text
 //! tokio  verify/{fuzzing models}                 the forms for tasks; what fuzz targets and models see of the inside
-//! exchange  queue  stream  semaphore  runtime    the forms, a folder each; names and kernel features
+//! exchange  queue  stream  broadcast  semaphore  runtime    the forms, a folder each; names and kernel features
 //! service                                        whoever owns a name: control thread, workers, sessions
 //! observe                                        what runs, read by others
 //! session                                        one connection of any form: names, handshake, its end

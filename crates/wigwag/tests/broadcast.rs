@@ -643,6 +643,7 @@ fn a_forked_child_is_told_and_harms_nobody() {
     check(&subscriber.recv().unwrap(), 100);
 }
 
+// SAFETY: these are the C library's own, with their own types.
 unsafe extern "C" {
     #[link_name = "fork"]
     fn libc_fork() -> i32;
@@ -752,6 +753,7 @@ fn mapper() {
     });
 }
 
+// SAFETY: as above.
 unsafe extern "C" {
     fn mprotect(address: *mut std::ffi::c_void, len: usize, protection: i32) -> i32;
 }

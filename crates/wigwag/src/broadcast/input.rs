@@ -25,6 +25,11 @@ use crate::sys::epoll::Events;
 use crate::sys::memory;
 
 /// Which message a subscriber begins with.
+///
+/// ```
+/// let builder = wigwag::Subscriber::builder().start(wigwag::Start::Last);
+/// assert_eq!(wigwag::Start::default(), wigwag::Start::Next);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// The first one that is published from now on.

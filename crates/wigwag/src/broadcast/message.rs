@@ -45,7 +45,7 @@ pub struct EntryWords(pub [u64; INLINE_WORDS]);
 pub enum Bytes {
     /// Copied out of the entry.
     Inline { words: EntryWords, len: usize },
-    /// **Invariant H1.** The hold was confirmed, and stays until this is dropped: nobody writes to the body.
+    /// The hold was confirmed, and stays until this is dropped: nobody writes to the body (H1).
     Held { reception: Arc<Reception>, hold: u32, body: u32, len: usize },
     /// Copied out of the body.
     Copied(BounceBuffer),

@@ -18,7 +18,7 @@
 //!
 //! | part | where |
 //! |---|---|
-//! | the publisher's core, which never waits | [`output`]: [`pool`] (bodies), [`listeners`] (who listens), [`laggards`] (whom a lossless one waits for) |
+//! | the publisher's core, which never waits | [`output`]: [`pool`], [`listeners`], [`laggards`] (who is waited for) |
 //! | the thread that rings many | [`waker`] |
 //! | the subscriber's core, which never waits | [`input`], over [`reception`] (the memory, and what holds it) |
 //! | what is handed out | [`message`] |

@@ -41,12 +41,12 @@ pub struct Output {
     fork: ForkGuard,
     /// The tick of the kernel's clock at which was swept last.
     swept: i64,
-    counts: Counts,
+    counts: Tally,
 }
 
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
+pub struct Tally {
     /// Rings of subscribers that this thread made.
     pub rung: u64,
     /// Times that the waker thread was given sleepers to wake.
@@ -83,7 +83,7 @@ impl Output {
             shared,
             fork: ForkGuard::new(),
             swept: clock::tick(),
-            counts: Counts::default(),
+            counts: Tally::default(),
         })
     }
 
@@ -105,7 +105,7 @@ impl Output {
     }
 
     /// What was counted.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> Tally {
         self.counts
     }
 
@@ -246,6 +246,7 @@ impl Output {
     #[cold]
     fn wake_groups(&mut self) {
         let groups = hint::take(self.hints.line());
+        self.notice(); // after that: somebody may have come and gone to sleep since the last look at the list
         if groups.count() > RUNG_HERE && self.waker.start().is_ok() {
             self.counts.handed_over += 1;
             self.waker.hand_over(&groups);

@@ -40,7 +40,7 @@ pub struct InlineWords(pub [u64; INLINE_WORDS]);
 enum Draft {
     /// Short enough for an entry: written there when it is published.
     Inline { words: InlineWords, len: usize },
-    /// **Invariant H1.** The body was free, and is nobody's but this loan's: the publisher is borrowed.
+    /// The body was free, and is nobody's but this loan's (H1): the publisher is borrowed.
     Body { body: u32, payload: PayloadBytesMut },
 }
 

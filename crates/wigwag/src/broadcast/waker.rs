@@ -136,13 +136,14 @@ fn run(shared: &Shared) {
         if shared.is_over.load(Ordering::Relaxed) {
             return;
         }
+        // The groups before the list: whoever is meant has come before.
+        let groups = std::mem::take(&mut *sync::lock(&shared.groups));
         if shared.audience.version() != version {
             let (now, members) = shared.audience.list();
             version = now;
             listeners.to_ring(&members);
             watch(shared, &mut others, members);
         }
-        let groups = std::mem::take(&mut *sync::lock(&shared.groups));
         if groups.count() > 0 {
             Waiting(&shared.waiting).withdraw();
             listeners.ring(&groups);

@@ -500,8 +500,10 @@ mod documented {
     use std::mem::offset_of;
 
     use super::*;
+    use crate::memory::board::{self, BoardHeader, PublisherLine};
+    use crate::memory::entry::Entry;
     use crate::memory::ring::{self, Producer, Words};
-    use crate::memory::segment::{ClientLine, EndLine, ServerLine};
+    use crate::memory::segment::{ClientLine, EndLine, ServerLine, SubscriberLine};
     use crate::memory::slot;
     use crate::session::agreement::{ClockReading, Features, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
     use crate::session::protocol::{
@@ -655,6 +657,36 @@ mod documented {
         ring::close_writing(&words);
         assert_eq!(value() & bits("Ring word", "CLOSED"), 1);
         assert_eq!(bits("Ring word", "count") | bits("Ring word", "CLOSED"), u64::MAX);
+    }
+
+    #[test]
+    fn broadcasts() {
+        expect_values(
+            "A subscriber's segment",
+            &[("HOLDS_OFFSET", HOLDS_OFFSET as u64), ("HOLDS_MAX", HOLDS_MAX as u64)],
+        );
+        expect_values(
+            "A board",
+            &[
+                ("BOARD_VERSION", board::BOARD_VERSION.into()),
+                ("PUBLISHER_LINE_OFFSET", board::PUBLISHER_LINE_OFFSET as u64),
+                ("ENTRIES_OFFSET", board::ENTRIES_OFFSET as u64),
+                ("HISTORY_MAX", board::HISTORY_MAX as u64),
+                ("BODIES_MAX", board::BODIES_MAX as u64),
+            ],
+        );
+        assert_fields(
+            "Subscriber line",
+            places!(SubscriberLine: waiting: 4, processor: 4, cursor: 8, received: 8, lost: 8),
+        );
+        let header = places!(BoardHeader: magic: 8, version: 4, entries: 4, bodies: 4, capacity: 4, body_stride: 8,
+            bodies_offset: 8, board_size: 8, contract_hash: 8, epoch: 8);
+        assert_fields("Board header", header);
+        assert_eq!(header.iter().map(|(_, size, _)| size).sum::<usize>(), size_of::<BoardHeader>());
+        assert_fields("Publisher line", places!(PublisherLine: published: 8, only_processor: 4, is_lossless: 4));
+        assert_fields("Entry", places!(Entry: sequence: 8, head: 8, inline: 48));
+        assert!(DOCUMENT.contains("`57 49 47 57 41 47 03 f5`"));
+        assert_eq!(board::BOARD_MAGIC.to_le_bytes(), [0x57, 0x49, 0x47, 0x57, 0x41, 0x47, 3, 0xf5]);
     }
 
     /// The bits a table names, as a mask.

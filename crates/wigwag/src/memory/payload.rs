@@ -3,9 +3,10 @@
 //! The bytes are plain: each value is valid, and none is uninitialised, because shared memory and bounce buffers begin
 //! as zeros. They stay where they are, because a mapping does (M1). So what makes a slice sound is who has the bytes:
 //!
-//! **Invariant V1.** The caller that makes a payload of a slot, a ring or a pool has these bytes by L1, D1, Q1, R1, B1 or H1, and
-//! asks for no more of them than there are (G1). It keeps the payload beside what keeps the memory, makes no second one
-//! that could be shown at the same time (but for bytes that are only read), and shows it to nobody once it has given the bytes away.
+//! **Invariant V1.** The caller that makes a payload of a slot, a ring or a pool has these bytes by L1, D1, Q1, R1, B1
+//! or H1, and asks for no more of them than there are (G1). It keeps the payload beside what keeps the memory, makes no
+//! second one that could be shown at the same time, but of bytes that are only read, and shows it to nobody once it has
+//! given the bytes away.
 //!
 //! | lent by | has the bytes by | from | until | what keeps the memory |
 //! |---|---|---|---|---|
@@ -14,7 +15,7 @@
 //! | `Request` | Q1 | the turn came with a checked head | it is answered | its session |
 //! | `Message` | R1 | as above | it is acknowledged or given back | its session |
 //! | `Publication` | H1 | the body was free | it is committed or dropped | a borrow of the publisher |
-//! | `Received` of a subscriber | H1 | its hold was confirmed | it is released | the board and the session beside it |
+//! | `Message` of a subscriber | H1 | its hold was confirmed | it is released | the board and the session beside it |
 //! | `Reader`, `Writer` | B1 | the counters were checked | bytes are consumed, or committed | borrows of direction and endpoint |
 //!
 //! The compiler cannot check V1. That no other file makes a payload is checked by a rule of the repository

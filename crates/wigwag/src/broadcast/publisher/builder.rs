@@ -177,9 +177,7 @@ impl PublisherBuilder {
         }
         let holds_each = self.holds_each();
         if holds_each > HOLDS_MAX {
-            return invalid(format!(
-                "{holds_each} holds for one subscriber are more than the most possible, {HOLDS_MAX}"
-            ));
+            return invalid(format!("{holds_each} holds for one subscriber are above what is possible, {HOLDS_MAX}"));
         }
         if self.max_holds > HISTORY_MAX {
             return invalid(format!("{} holds are more than the most possible, {HISTORY_MAX}", self.max_holds));
