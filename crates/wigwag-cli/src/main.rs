@@ -23,6 +23,7 @@ mod lock;
 mod ls;
 mod man;
 mod metrics;
+mod publish;
 mod queue;
 mod replacing;
 mod serve;
@@ -32,6 +33,7 @@ mod services;
 mod signals;
 mod standard;
 mod stream;
+mod subscribe;
 mod surroundings;
 mod table;
 mod top;
@@ -48,6 +50,7 @@ Examples:
   wigwag lock build -- make        # one at a time, whoever is killed
   wigwag queue recv jobs --keep    # prints what queue send jobs reads
   wigwag stream listen files | tar x        # a directory through shared memory
+  wigwag publish log               # each line to everybody who subscribes
   wigwag ls                        # who is there, and what is stopped
   wigwag inspect shout             # who is served, who waits, what hangs
   wigwag top                       # all services, live
@@ -76,6 +79,8 @@ enum Command {
     Lock(lock::Args),
     Queue(queue::Args),
     Stream(stream::Args),
+    Publish(publish::Args),
+    Subscribe(subscribe::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
     Top(top::Args),
@@ -172,6 +177,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Lock(args) => lock::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Subscribe(args) => subscribe::run(&args),
         Command::Ls(args) => ls::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Top(args) => top::run(&args),

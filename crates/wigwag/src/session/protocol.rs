@@ -737,7 +737,7 @@ mod tests {
                     assert_eq!(FromClient::decode(&hello.encode()), Ok(hello));
                 }
             }
-            for (offset, value) in [(31, 3), (31, 255), (32, 2), (32, 255)] {
+            for (offset, value) in [(31, 4), (31, 255), (32, 2), (32, 255)] {
                 let mut bytes = FromClient::Hello(hello(protocol)).encode();
                 bytes[offset] = value;
                 assert!(FromClient::decode(&bytes).is_err(), "{value} at {offset}");
