@@ -126,6 +126,17 @@ enum Peer {
         /// Where the receiver is.
         directory: std::path::PathBuf,
     },
+    /// Listens to broadcasts.
+    Broadcast {
+        /// What to do, and at which name.
+        part: String,
+        /// How many times.
+        count: usize,
+        /// Where to run, or `-`.
+        processor: String,
+        /// Where the names are.
+        directory: std::path::PathBuf,
+    },
     /// Is the other one who wants a permit.
     Permits {
         /// Which kind of permit.
@@ -195,6 +206,9 @@ fn play(arguments: PeerArguments) -> anyhow::Result<ExitCode> {
         Peer::Demo(role) => role.play()?,
         Peer::Bench { orders } => bench::peer(orders)?,
         Peer::Messages { case, processor, directory } => bench::messages_peer(case, processor, &directory)?,
+        Peer::Broadcast { part, count, processor, directory } => {
+            bench::broadcast_peer(&part, count, &processor, &directory)?;
+        }
         Peer::Permits { which, directory } => bench::permits_peer(which, &directory)?,
     }
     Ok(ExitCode::SUCCESS)

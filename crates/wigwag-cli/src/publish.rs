@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use wigwag::runtime::escaped;
 use wigwag::{ErrorKind, Overrun, Publisher};
 
 use crate::lock::seconds;
 use crate::replacing::Replacing;
 use crate::users::Admission;
 use crate::waiting::Waiting;
-use crate::{exit, output, service_manager, signals, standard, words};
+use crate::{exit, service_manager, signals, standard, words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -110,12 +111,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut sending = Sending { shared, pace: args.rate.map(Pace::new) };
     if args.wait_for > 0 {
         let timeout = args.timeout.unwrap_or(Duration::MAX);
-        sending.with(|publisher| publisher.wait_for_subscribers(args.wait_for, timeout)).map_err(|error| {
-            match error.downcast_ref::<wigwag::Error>().map(wigwag::Error::kind) {
+        sending.with(|publisher| publisher.wait_for_subscribers(args.wait_for, timeout)).map_err(
+            |error| match error.downcast_ref::<wigwag::Error>().map(wigwag::Error::kind) {
                 Some(ErrorKind::TimedOut { .. }) => error.context("there are too few subscribers"),
                 _ => error,
-            }
-        })?;
+            },
+        )?;
     }
     match args.files.is_empty() {
         true => publish_input(&mut sending, args.whole)?,
@@ -186,14 +187,14 @@ fn publish_input(sending: &mut Sending, whole: bool) -> anyhow::Result<()> {
 }
 
 fn publish_file(sending: &mut Sending, file: &Path) -> anyhow::Result<()> {
-    let message = std::fs::read(file).with_context(|| format!("{} cannot be read", output::escaped(file)))?;
+    let message = std::fs::read(file).with_context(|| format!("{} cannot be read", escaped(file)))?;
     sending.send(&message)
 }
 
 /// How long the longest of the files is; of none, nothing.
 fn longest(files: &[PathBuf]) -> anyhow::Result<Option<usize>> {
     let len = |file: &PathBuf| {
-        let metadata = file.metadata().with_context(|| format!("{} cannot be read", output::escaped(file)))?;
+        let metadata = file.metadata().with_context(|| format!("{} cannot be read", escaped(file)))?;
         anyhow::Ok(metadata.len() as usize)
     };
     let lens: Vec<usize> = files.iter().map(len).collect::<Result<_, _>>()?;
