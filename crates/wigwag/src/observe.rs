@@ -59,8 +59,10 @@ mod memories;
 mod permits;
 mod service;
 mod snapshot;
+mod subscription;
 
 pub use crate::observe::backlog::{Backlog, Ring, Rings};
+pub use crate::observe::subscription::Subscription;
 pub use crate::observe::counts::{Counts, Durations};
 pub use crate::observe::permits::{Holder, LostSemaphore, PermitSnapshot, PermitState, Waiting};
 pub use crate::observe::service::{Limits, Policy, Service};

@@ -16,7 +16,7 @@ use crate::memory::board::{Board, Hints};
 use crate::memory::entry::{self, INLINE_WORDS, Place};
 use crate::memory::{hint, hold};
 use crate::service::audience::Audience;
-use crate::service::shared::ServiceShared;
+use crate::service::shared::{Mailbox, ServiceShared};
 use crate::sync::{Ordering, fence_after_swap};
 use crate::sys::fork::ForkGuard;
 use crate::sys::{clock, cpu};
@@ -38,6 +38,8 @@ pub struct Output {
     laggards: Option<Laggards>,
     waker: Waker,
     shared: Arc<ServiceShared>,
+    /// What observers see.
+    record: Arc<Mailbox>,
     fork: ForkGuard,
     /// The tick of the kernel's clock at which was swept last.
     swept: i64,
@@ -80,6 +82,7 @@ impl Output {
             hints,
             audience,
             listeners: Listeners::new(),
+            record: Arc::clone(&shared.mailboxes()[0]),
             shared,
             fork: ForkGuard::new(),
             swept: clock::tick(),
@@ -170,6 +173,7 @@ impl Output {
     pub fn charge(&mut self, waited: Duration) {
         if let Some(laggards) = &mut self.laggards {
             self.counts.cut_off += laggards.charge(self.listeners.own(), self.next, waited);
+            self.record.record.cut_off.set(self.counts.cut_off);
         }
     }
 
@@ -216,6 +220,7 @@ impl Output {
         let sequence = self.next;
         entry::publish(self.board.entry(self.index), sequence, place.pack(), inline);
         self.board.publisher_line().set_published(sequence);
+        self.record.record.published.set(sequence);
         self.pool.place(self.index, place.body);
         self.next += 1;
         self.index = if self.index + 1 == self.board.geometry().entries { 0 } else { self.index + 1 };
