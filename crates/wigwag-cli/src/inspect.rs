@@ -10,7 +10,9 @@ use wigwag::observe::{LostSemaphore, Observer, PermitSnapshot};
 use wigwag::runtime::escaped;
 
 use crate::output::{self, count, duration};
-use crate::service_view::{CountView, PolicyView, RingView, ServiceView, SessionView, ThreadView, printable};
+use crate::service_view::{
+    CountView, PolicyView, RingView, ServiceView, SessionView, SubscriptionView, ThreadView, printable,
+};
 use crate::table::Table;
 
 const EXAMPLES: &str = "\
@@ -189,6 +191,7 @@ enum Shape {
     Calls,
     Messages,
     Rings,
+    Broadcast,
 }
 
 impl Shape {
@@ -196,6 +199,7 @@ impl Shape {
         match view.form.as_str() {
             "stream" => Shape::Rings,
             "queue" => Shape::Messages,
+            "broadcast" => Shape::Broadcast,
             _ => Shape::Calls,
         }
     }
@@ -234,6 +238,9 @@ fn head(view: &ServiceView) -> String {
                 count(limits.sessions_per_other_user),
                 match shape {
                     Shape::Rings => format!("rings of {} bytes", count(limits.capacity_bytes)),
+                    Shape::Broadcast => {
+                        format!("{} holds, messages of {} bytes", count(limits.slots), count(limits.capacity_bytes))
+                    }
                     _ => format!("{} slots of {} bytes", count(limits.slots), count(limits.capacity_bytes)),
                 },
                 count(limits.session_bytes),
@@ -254,7 +261,10 @@ fn head(view: &ServiceView) -> String {
         ),
     ];
     rows.push(("waiting", waiting(view, shape)));
-    rows.push(work_done(shape, counts));
+    rows.push(match shape {
+        Shape::Broadcast => published(view),
+        _ => work_done(shape, counts),
+    });
     if shape == Shape::Calls {
         rows.push(("durations", durations(counts)));
     }
@@ -302,7 +312,7 @@ fn work_done(shape: Shape, counts: &CountView) -> (&'static str, String) {
                 count(counts.bytes_in),
             ),
         ),
-        Shape::Rings => (
+        Shape::Rings | Shape::Broadcast => (
             "bytes",
             format!(
                 "{} in, {} out, by {} reads and writes",
@@ -314,6 +324,14 @@ fn work_done(shape: Shape, counts: &CountView) -> (&'static str, String) {
     }
 }
 
+/// What a publisher has done so far.
+fn published(view: &ServiceView) -> (&'static str, String) {
+    let lost = view.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.lost));
+    let (published, lost) = (count(view.published), count(lost.fold(0, u64::saturating_add)));
+    let cut_off = count(view.cut_off);
+    ("messages", format!("{published} published; {lost} lost by those who listen, {cut_off} subscribers cut off"))
+}
+
 /// The work that waits, in all sessions, and who waits for it to be done.
 fn waiting(view: &ServiceView, shape: Shape) -> String {
     let backlog = &view.backlog;
@@ -321,6 +339,10 @@ fn waiting(view: &ServiceView, shape: Shape) -> String {
         |age_s: Option<f64>| age_s.map_or_else(String::new, |s| format!(", the oldest for {}", duration(s * 1e9)));
     let mut text = match shape {
         Shape::Rings => format!("{} bytes unread", count(backlog.unread_bytes)),
+        Shape::Broadcast => {
+            let lag = view.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.lag)).max();
+            format!("the slowest subscriber is {} messages behind", count(lag.unwrap_or(0)))
+        }
         _ => format!(
             "{}{}; {} in flight{}",
             count(backlog.waiting),
@@ -333,6 +355,7 @@ fn waiting(view: &ServiceView, shape: Shape) -> String {
         Shape::Calls => ("client", "a reply"),
         Shape::Messages => ("sender", "room"),
         Shape::Rings => ("writer", "room"),
+        Shape::Broadcast => ("subscriber", "a message"),
     };
     match backlog.blocked {
         0 => {}
@@ -418,6 +441,7 @@ fn sessions(view: &ServiceView) -> Option<Table> {
     match Shape::of(view) {
         _ if view.sessions.is_empty() => None,
         Shape::Rings => Some(streams(&view.sessions)),
+        Shape::Broadcast => Some(subscribers(&view.sessions)),
         shape => Some(exchanges(&view.sessions, shape)),
     }
 }
@@ -473,6 +497,30 @@ fn client(session: &SessionView, shape: Shape) -> String {
         (_, true, None) => format!("waits{what}"),
         (_, true, Some(seconds)) => format!("waits{what} {}", duration(seconds * 1e9)),
     }
+}
+
+fn subscribers(sessions: &[SessionView]) -> Table {
+    let mut table = Table::new(["session", "user", "process", "age", "lag", "received", "lost", "holds", "subscriber"]);
+    for session in sessions {
+        let of = |figure: fn(&SubscriptionView) -> u64| or_dash(session.subscription.as_ref().map(figure).map(count));
+        let does = match &session.subscription {
+            None => "hidden",
+            Some(it) if it.is_asleep => "asleep",
+            Some(_) => "-",
+        };
+        table.push([
+            session.id.to_string(),
+            session.uid.to_string(),
+            process(u32::try_from(session.pid).ok(), session.program.as_deref()),
+            duration(session.age_s * 1e9),
+            of(|it| it.lag),
+            of(|it| it.received),
+            of(|it| it.lost),
+            of(|it| it.holds),
+            does.to_owned(),
+        ]);
+    }
+    table
 }
 
 fn streams(sessions: &[SessionView]) -> Table {

@@ -167,7 +167,8 @@ fn listed(
                 calls: Some(after.counts.calls),
                 calls_per_second: (seconds > 0.0).then_some(calls as f64 / seconds),
                 longest_now_s: service_view::longest_now_s(&after),
-                waiting: Some(after.waiting()),
+                // Of a broadcast: of the subscriber that is farthest behind.
+                waiting: Some(after.waiting().max(service_view::most_lag(&after))),
                 oldest_waiting_s: service_view::oldest_waiting_s(&after),
                 in_flight: Some(after.in_flight()),
                 blocked: Some(after.blocked()),

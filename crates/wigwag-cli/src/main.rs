@@ -24,6 +24,7 @@ mod lock;
 mod ls;
 mod man;
 mod metrics;
+mod publish;
 mod queue;
 mod replacing;
 mod serve;
@@ -33,6 +34,7 @@ mod services;
 mod signals;
 mod standard;
 mod stream;
+mod subscribe;
 mod surroundings;
 mod table;
 mod top;
@@ -49,6 +51,7 @@ Examples:
   wigwag lock build -- make        # one at a time, whoever is killed
   wigwag queue recv jobs --keep    # prints what queue send jobs reads
   wigwag stream listen files | tar x        # a directory through shared memory
+  wigwag publish log               # each line to everybody who subscribes
   wigwag ls                        # who is there, and what is stopped
   wigwag inspect shout             # who is served, who waits, what hangs
   wigwag top                       # all services, live
@@ -77,6 +80,8 @@ enum Command {
     Lock(lock::Args),
     Queue(queue::Args),
     Stream(stream::Args),
+    Publish(publish::Args),
+    Subscribe(subscribe::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
     Top(top::Args),
@@ -120,6 +125,17 @@ enum Peer {
         /// Where to run.
         processor: usize,
         /// Where the receiver is.
+        directory: std::path::PathBuf,
+    },
+    /// Listens to broadcasts.
+    Broadcast {
+        /// What to do, and at which name.
+        part: String,
+        /// How many times.
+        count: usize,
+        /// Where to run, or `-`.
+        processor: String,
+        /// Where the names are.
         directory: std::path::PathBuf,
     },
     /// Is the other one who wants a permit.
@@ -173,6 +189,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Lock(args) => lock::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Subscribe(args) => subscribe::run(&args),
         Command::Ls(args) => ls::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Top(args) => top::run(&args),
@@ -189,6 +207,9 @@ fn play(arguments: PeerArguments) -> anyhow::Result<ExitCode> {
         Peer::Demo(role) => role.play()?,
         Peer::Bench { orders } => bench::peer(orders)?,
         Peer::Messages { case, processor, directory } => bench::messages_peer(case, processor, &directory)?,
+        Peer::Broadcast { part, count, processor, directory } => {
+            bench::broadcast_peer(&part, count, &processor, &directory)?;
+        }
         Peer::Permits { which, directory } => bench::permits_peer(which, &directory)?,
     }
     Ok(ExitCode::SUCCESS)

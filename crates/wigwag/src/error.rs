@@ -124,6 +124,8 @@ pub enum ErrorKind {
         /// Whether the request may have been executed.
         maybe_executed: bool,
     },
+    /// A publisher has ended its broadcast in good order, and all that it had published was read.
+    Ended,
     /// One end of a stream gave it up before it was complete: it panicked, or it called
     /// [`Stream::abort`](crate::Stream::abort), or was dropped without a shutdown although that was said to mean an
     /// abort.
@@ -358,6 +360,7 @@ impl From<Error> for std::io::Error {
             ErrorKind::Full | ErrorKind::Busy => Io::WouldBlock,
             ErrorKind::TimedOut { .. } => Io::TimedOut,
             ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. } => Io::BrokenPipe,
+            ErrorKind::Ended => Io::UnexpectedEof,
             ErrorKind::NameInvalid | ErrorKind::PathInvalid | ErrorKind::InvalidConfiguration => Io::InvalidInput,
             ErrorKind::CapacityExceeded { .. } => Io::InvalidInput,
             ErrorKind::NotAgreed => Io::Unsupported,

@@ -42,7 +42,7 @@
 //!
 //! ```text
 //! tokio  verify/{fuzzing models}                 the forms for tasks; what fuzz targets and models see of the inside
-//! exchange  queue  stream  semaphore  runtime    the forms, a folder each; names and kernel features
+//! exchange  queue  stream  broadcast  semaphore  runtime    the forms, a folder each; names and kernel features
 //! service                                        whoever owns a name: control thread, workers, sessions
 //! observe                                        what runs, read by others
 //! session                                        one connection of any form: names, handshake, its end
@@ -68,6 +68,7 @@ compile_error!("Wigwag needs Linux: memfd, eventfd, pidfd and sealed shared memo
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("Wigwag needs a 64-bit target: its segments and counters do not fit into 32 bits");
 
+mod broadcast;
 mod contract;
 #[cfg(feature = "serde")]
 mod encoded;
@@ -97,6 +98,11 @@ mod typed_view;
 mod verify;
 mod wait;
 
+pub use broadcast::{
+    Message, Messages, Overrun, Publication, Publisher, PublisherBuilder, PublisherStats, Receipt, Start, Subscriber,
+    SubscriberBuilder, SubscriberState, SubscriberStats, TypedMessage, TypedPublication, TypedPublisher,
+    TypedSubscriber,
+};
 #[cfg(feature = "serde")]
 pub use contract::Encoding;
 pub use contract::{Contract, Payload};

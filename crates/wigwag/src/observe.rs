@@ -59,6 +59,7 @@ mod memories;
 mod permits;
 mod service;
 mod snapshot;
+mod subscription;
 
 pub use crate::observe::backlog::{Backlog, Ring, Rings};
 pub use crate::observe::counts::{Counts, Durations};
@@ -66,6 +67,7 @@ pub use crate::observe::permits::{Holder, LostSemaphore, PermitSnapshot, PermitS
 pub use crate::observe::service::{Limits, Policy, Service};
 pub use crate::observe::snapshot::{Kept, Polling, ProcessState, Session, Snapshot, Thread, ThreadState};
 pub(crate) use crate::observe::snapshot::{counts_of, server_stats};
+pub use crate::observe::subscription::Subscription;
 
 /// A server, a listener or a receiver, held to be looked at as often as one likes. Dropping it leaves nothing behind.
 ///

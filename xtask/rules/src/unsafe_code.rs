@@ -8,6 +8,7 @@ use crate::source::{self, report};
 const ADDRESSES: &[(&str, &str)] = &[
     ("crates/wigwag/src/sys/", "system calls"),
     ("crates/wigwag/src/memory/segment.rs", "pointers into the mapping"),
+    ("crates/wigwag/src/memory/board.rs", "pointers into the mapping of a publisher's memory"),
     ("crates/wigwag/src/memory/payload.rs", "payload bytes as slices"),
     ("crates/wigwag/src/exchange/lineage.rs", "sessions that outlive one another"),
     ("crates/wigwag/src/permits/file.rs", "pointers into the mapping of a semaphore"),
@@ -22,6 +23,8 @@ const ADDRESSES: &[(&str, &str)] = &[
 /// The files that may make slices of payload bytes, and the invariant by which they have them: what `memory/payload.rs`
 /// relies on (V1) and cannot check.
 const PAYLOAD_OWNERS: &[(&str, &str)] = &[
+    ("crates/wigwag/src/broadcast/message.rs", "H1"),
+    ("crates/wigwag/src/broadcast/publication.rs", "H1"),
     ("crates/wigwag/src/exchange/owned_loan.rs", "L1"),
     ("crates/wigwag/src/exchange/request.rs", "Q1"),
     ("crates/wigwag/src/queue/loan.rs", "D1"),

@@ -50,6 +50,11 @@ pub fn messages_peer(case: usize, processor: usize, directory: &Path) -> anyhow:
     goal::messages::play(case, processor, directory)
 }
 
+/// Another process of B1, B1b, B2 and B3.
+pub fn broadcast_peer(part: &str, count: usize, processor: &str, directory: &Path) -> anyhow::Result<()> {
+    goal::broadcasts::play(part, count, processor, directory)
+}
+
 /// The second process of P12.
 pub fn permits_peer(which: usize, directory: &Path) -> anyhow::Result<()> {
     goal::permits::play(which, directory)

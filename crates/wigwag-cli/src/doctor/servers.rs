@@ -151,6 +151,7 @@ fn waits(form: Form, snapshot: &Snapshot) -> Option<String> {
     let (client, thing) = match form {
         Form::Queue => ("sender", "message"),
         Form::Stream => ("writer", "call"),
+        Form::Broadcast => ("subscriber", "message"),
         _ => ("client", "call"),
     };
     let some = |number: u64, what: &str| match number {

@@ -47,6 +47,10 @@ pub const SLEEPS_OFFSET: usize = 1280;
 pub const SLEEPS_SLOTS: usize = (LINES_OFFSET - SLEEPS_OFFSET) / 8;
 /// Offset of the first slot line.
 pub const LINES_OFFSET: usize = 4096;
+/// Where a subscriber's holds begin, eight bytes each, instead of slot lines.
+pub const HOLDS_OFFSET: usize = 4096;
+/// The most messages that one subscriber can hold at a time.
+pub const HOLDS_MAX: usize = 64;
 /// Where the words of a stream's rings begin, instead of slot lines: one line for each, 128 bytes apart.
 pub const RING_WORDS_OFFSET: usize = 4096;
 /// From one word of a ring to the next.
@@ -121,6 +125,16 @@ impl Geometry {
         let body_stride = capacity.max(ERROR_TEXT_CAPACITY).next_multiple_of(PAGE_SIZE);
         let segment_size = slots.checked_mul(body_stride)?.checked_add(bodies_offset)?;
         Some(Geometry { slots, capacity, body_stride, deadlines_offset, bodies_offset, segment_size })
+    }
+
+    /// The geometry of a session of that form: a subscriber's has no bodies, because what it reads is its publisher's.
+    pub fn of_form(form: Form, slots: usize, capacity: usize) -> Option<Geometry> {
+        let geometry = Geometry::new(slots, capacity)?;
+        match form.has_board() {
+            true if slots > HOLDS_MAX => None,
+            true => Some(Geometry { body_stride: 0, segment_size: geometry.bodies_offset, ..geometry }),
+            false => Some(geometry).filter(|geometry| geometry.suits(form)),
+        }
     }
 
     /// Whether the bodies can be a stream's rings: two, of whole pages, and a power of two in size.
@@ -374,9 +388,12 @@ mod tests {
             assert!(error.to_string().contains(&value.to_string()), "{error}");
         }
         for form in [Form::Exchange, Form::Queue, Form::Stream] {
-            assert!(Geometry::new(RINGS, RING_MIN).unwrap().suits(form));
-            assert_eq!(Geometry::new(3, 100).unwrap().suits(form), !form.has_rings());
+            assert!(Geometry::of_form(form, RINGS, RING_MIN).is_some());
+            assert_eq!(Geometry::of_form(form, 3, 100).is_some(), !form.has_rings());
         }
+        let subscriber = Geometry::of_form(Form::Broadcast, 4, 1 << 20).unwrap();
+        assert_eq!((subscriber.segment_size, subscriber.body_stride), (8192, 0), "what it reads is its publisher's");
+        assert!(Geometry::of_form(Form::Broadcast, HOLDS_MAX + 1, 8).is_none());
     }
 
     #[test]
@@ -483,12 +500,15 @@ mod documented {
     use std::mem::offset_of;
 
     use super::*;
+    use crate::memory::board::{self, BoardHeader, PublisherLine};
+    use crate::memory::entry::Entry;
     use crate::memory::ring::{self, Producer, Words};
-    use crate::memory::segment::{ClientLine, EndLine, ServerLine};
+    use crate::memory::segment::{ClientLine, EndLine, ServerLine, SubscriberLine};
     use crate::memory::slot;
     use crate::session::agreement::{ClockReading, Features, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
     use crate::session::protocol::{
-        DescriptorMessage, FromClient, FromServer, Hello, HelloExtension, Reason, Welcome, WelcomeExtension,
+        BoardWelcome, DescriptorMessage, FromClient, FromServer, Hello, HelloExtension, Reason, Welcome,
+        WelcomeExtension,
     };
     use crate::sync::AtomicU64;
 
@@ -637,6 +657,36 @@ mod documented {
         ring::close_writing(&words);
         assert_eq!(value() & bits("Ring word", "CLOSED"), 1);
         assert_eq!(bits("Ring word", "count") | bits("Ring word", "CLOSED"), u64::MAX);
+    }
+
+    #[test]
+    fn broadcasts() {
+        expect_values(
+            "A subscriber's segment",
+            &[("HOLDS_OFFSET", HOLDS_OFFSET as u64), ("HOLDS_MAX", HOLDS_MAX as u64)],
+        );
+        expect_values(
+            "A board",
+            &[
+                ("BOARD_VERSION", board::BOARD_VERSION.into()),
+                ("PUBLISHER_LINE_OFFSET", board::PUBLISHER_LINE_OFFSET as u64),
+                ("ENTRIES_OFFSET", board::ENTRIES_OFFSET as u64),
+                ("HISTORY_MAX", board::HISTORY_MAX as u64),
+                ("BODIES_MAX", board::BODIES_MAX as u64),
+            ],
+        );
+        assert_fields(
+            "Subscriber line",
+            places!(SubscriberLine: waiting: 4, processor: 4, cursor: 8, received: 8, lost: 8),
+        );
+        let header = places!(BoardHeader: magic: 8, version: 4, entries: 4, bodies: 4, capacity: 4, body_stride: 8,
+            bodies_offset: 8, board_size: 8, contract_hash: 8, epoch: 8);
+        assert_fields("Board header", header);
+        assert_eq!(header.iter().map(|(_, size, _)| size).sum::<usize>(), size_of::<BoardHeader>());
+        assert_fields("Publisher line", places!(PublisherLine: published: 8, only_processor: 4, is_lossless: 4));
+        assert_fields("Entry", places!(Entry: sequence: 8, head: 8, inline: 48));
+        assert!(DOCUMENT.contains("`57 49 47 57 41 47 03 f5`"));
+        assert_eq!(board::BOARD_MAGIC.to_le_bytes(), [0x57, 0x49, 0x47, 0x57, 0x41, 0x47, 3, 0xf5]);
     }
 
     /// The bits a table names, as a mask.
@@ -804,6 +854,13 @@ mod documented {
                 layout_version: 0x4142_4344,
                 has_same_clock: true,
                 features: Features(0x5152_5354_5556_5758),
+                board: Some(BoardWelcome {
+                    entries: 0x6162_6364,
+                    bodies: 0x7172_7374,
+                    holds: 0x8182_8384,
+                    group: 0x9192_9394,
+                    epoch: 0xa1a2_a3a4_a5a6_a7a8,
+                }),
             }),
         };
         let both: [(&str, &[u8]); 6] = [
@@ -814,10 +871,15 @@ mod documented {
             ("capacity", &number(0x2122_2324)),
             ("segment_size", &0x3132_3334_3536_3738_u64.to_le_bytes()),
         ];
-        let second: [(&str, &[u8]); 3] = [
+        let second: [(&str, &[u8]); 8] = [
             ("layout_version", &number(0x4142_4344)),
             ("flags", &number(1)),
             ("features", &0x5152_5354_5556_5758_u64.to_le_bytes()),
+            ("entries", &number(0x6162_6364)),
+            ("bodies", &number(0x7172_7374)),
+            ("holds", &number(0x8182_8384)),
+            ("group", &number(0x9192_9394)),
+            ("epoch", &0xa1a2_a3a4_a5a6_a7a8_u64.to_le_bytes()),
         ];
         assert_message("WELCOME", &FromServer::Welcome(welcome.clone()).encode(), &[&both[..], &second].concat());
         let first = FromServer::Welcome(Welcome { extension: None, ..welcome });

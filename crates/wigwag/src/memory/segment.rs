@@ -24,8 +24,8 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::form::Form;
 use crate::memory::layout::{
-    CLIENT_LINE_OFFSET, Geometry, Header, INLINE_CAPACITY, INLINE_OFFSET, LINE_SIZE, LINES_OFFSET, RING_WORD_STRIDE,
-    RING_WORDS_OFFSET, SERVER_LINE_OFFSET, SLEEPS_OFFSET, SLEEPS_SLOTS, check_ring_pages,
+    CLIENT_LINE_OFFSET, Geometry, HOLDS_OFFSET, Header, INLINE_CAPACITY, INLINE_OFFSET, LINE_SIZE, LINES_OFFSET,
+    RING_WORD_STRIDE, RING_WORDS_OFFSET, SERVER_LINE_OFFSET, SLEEPS_OFFSET, SLEEPS_SLOTS, check_ring_pages,
 };
 use crate::memory::ring::Words;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -109,6 +109,22 @@ pub struct ServerLine {
     pub closed: AtomicU32,
     /// When the server rang the client last, written before the ring; 0: not known.
     pub rang_ns: AtomicU64,
+}
+
+/// What a subscriber says about itself, in the place of the client's line: written by the subscriber; the publisher
+/// claims `waiting`.
+#[repr(C, align(64))]
+pub struct SubscriberLine {
+    /// It sleeps until something is published; see [`crate::memory::doorbell::Waiting`].
+    pub waiting: AtomicU32,
+    /// [`crate::sys::cpu::current`] of its thread when it slept last.
+    pub processor: AtomicU32,
+    /// The next message that it will take. The publisher of a lossless broadcast waits for it; else it is for people.
+    pub cursor: AtomicU64,
+    /// Messages that it took.
+    pub received: AtomicU64,
+    /// Messages that it has lost.
+    pub lost: AtomicU64,
 }
 
 /// One of the two ends of a stream, which are alike but for the places of their words.
@@ -200,6 +216,7 @@ const _: () =
     assert!(size_of::<Line>() == LINE_SIZE && std::mem::offset_of!(Line, inline) == INLINE_OFFSET || cfg!(loom));
 const _: () = assert!(size_of::<ClientLine>() == LINE_SIZE && size_of::<ServerLine>() == LINE_SIZE || cfg!(loom));
 const _: () = assert!(size_of::<EndLine>() == LINE_SIZE || cfg!(loom));
+const _: () = assert!(size_of::<SubscriberLine>() == LINE_SIZE || cfg!(loom));
 
 impl Segment {
     /// Maps a memory object as the form has it.
@@ -356,6 +373,29 @@ impl Segment {
         unsafe { self.base.add(self.geometry.bodies_offset + slot * self.body_span) }
     }
 
+    /// What a subscriber says about itself.
+    #[inline(always)]
+    pub fn subscriber_line(&self) -> &SubscriberLine {
+        // SAFETY: in bounds and aligned (G1), only atomics inside (G2).
+        unsafe { &*self.base.as_ptr().add(CLIENT_LINE_OFFSET).cast::<SubscriberLine>() }
+    }
+
+    /// Whether the publisher has a subscriber in its list, so that its holds count: 1, or 0. Written by the publisher.
+    #[inline(always)]
+    pub fn listed(&self) -> &AtomicU32 {
+        &self.server_line().closed // a subscriber passes nothing that could be taken, and this is in its place
+    }
+
+    /// One of a subscriber's holds; see [`crate::memory::hold`].
+    ///
+    /// # Panics
+    /// If `hold` is out of range.
+    #[inline(always)]
+    pub fn hold(&self, hold: usize) -> &AtomicU64 {
+        assert!(hold < self.geometry.slots);
+        self.word(HOLDS_OFFSET + hold * 8)
+    }
+
     /// What one end of a stream says about itself.
     #[inline(always)]
     pub fn end_line(&self, side: Side) -> &EndLine {
@@ -491,7 +531,7 @@ unsafe fn copy_in_pieces(from: *const u8, into: *mut u8, len: usize) {
 ///
 /// # Safety
 /// `from` must be valid for reads of as many bytes as `into` has.
-unsafe fn copy_once(from: NonNull<u8>, into: &mut [u8]) {
+pub(super) unsafe fn copy_once(from: NonNull<u8>, into: &mut [u8]) {
     let from = from.as_ptr();
     let (before, rest) = into.split_at_mut(from.align_offset(8).min(into.len()));
     let (words, after) = rest.as_chunks_mut::<8>();

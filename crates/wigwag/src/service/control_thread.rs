@@ -24,6 +24,7 @@ use crate::form::OnPeerGone;
 use crate::options::ListenOptions;
 use crate::service::accept_queue::AcceptQueue;
 use crate::service::admission::Refused;
+use crate::service::audience::Audience;
 use crate::service::handshake::{Action, Handshake, Handshakes, Offer, UnreadWelcomes};
 use crate::service::keeping::{Keeping, KeptSession};
 use crate::service::launch::Launch;
@@ -63,6 +64,7 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
         claim: Some(launch.claim),
         options: launch.options,
         accept_queue: launch.accept_queue,
+        audience: launch.audience,
         poller,
         handshakes: Handshakes::default(),
         unread_welcomes: UnreadWelcomes::new(),
@@ -150,6 +152,7 @@ struct ControlThread {
     claim: Option<NameClaim>,
     options: ListenOptions,
     accept_queue: Option<Arc<AcceptQueue>>,
+    audience: Option<Arc<Audience>>,
     poller: Poller,
     handshakes: Handshakes,
     unread_welcomes: UnreadWelcomes,
@@ -490,12 +493,12 @@ impl ControlThread {
         self.unread_welcomes.check_room(uid, self.own_uid, self.handshakes.welcomed(), &self.poller)?;
         // Charged from here on: many clients cannot pass the limits by coming all at once.
         let charged = self.shared.quota.charge(uid, granted.geometry.segment_size);
-        handshake.prepare(granted, &self.options.contract, charged)
+        handshake.prepare(granted, &self.options.contract, self.audience.as_deref(), charged)
     }
 
     /// Sends the client what was prepared for it.
     fn welcome(&mut self, id: u64, mut handshake: Handshake) {
-        match handshake.welcome() {
+        match handshake.welcome(self.audience.as_deref()) {
             Ok(()) => self.handshakes.insert(id, handshake),
             Err((reason, why)) => self.turn_away(id, handshake, reason, &why),
         }
@@ -521,7 +524,10 @@ impl ControlThread {
         self.sessions.insert(id, WatchedSession { session: Arc::clone(&session), pidfd });
         self.record().sessions.set(self.sessions.len() as u64);
         self.record().accepted.add(1); // after it is among the living, so that others' end can be waited for by number
-        self.shared.deal(&session);
+        match &self.audience {
+            Some(audience) => audience.join(&session),
+            None => self.shared.deal(&session),
+        }
     }
 
     /// A handler waits for its caller to give up.
@@ -620,7 +626,10 @@ impl ControlThread {
             (None, OnPeerGone::Drain) => self.shared.orphan(session), // with what came for its messages
             (None, OnPeerGone::Reclaim) | (Some(_), _) => {
                 session.clear_inbox(); // a request that nobody has taken is lost with its session
-                self.shared.forget(session);
+                match &self.audience {
+                    Some(audience) => audience.leave(id),
+                    None => self.shared.forget(session),
+                }
             }
         }
         self.record().sessions.set(self.sessions.len() as u64);

@@ -25,6 +25,7 @@ use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
 use crate::service::accept_queue::PendingStream;
 use crate::service::admission::{Grant, Refused};
+use crate::service::audience::{Audience, Seat};
 use crate::service::delivered::Delivered;
 use crate::service::keeping::KeptSession;
 use crate::service::quota::QuotaGrant;
@@ -69,6 +70,7 @@ pub struct Offer {
     pub agreement: Agreement,
     server_bell: Bell,
     client_bell: Option<Bell>,
+    seat: Option<Seat>,
     charged: QuotaGrant,
     /// The opening of the memory that a client of another user gets.
     theirs: Option<OwnedFd>,
@@ -138,7 +140,13 @@ impl Handshake {
     }
 
     /// Makes what a session of that geometry needs.
-    pub fn prepare(&self, grant: Grant, contract: &Contract, mut charged: QuotaGrant) -> Result<Offer, Refused> {
+    pub fn prepare(
+        &self,
+        grant: Grant,
+        contract: &Contract,
+        audience: Option<&Audience>,
+        mut charged: QuotaGrant,
+    ) -> Result<Offer, Refused> {
         let Grant { geometry, protocol, features, client_clock } = grant;
         let agreement = match client_clock {
             None => Agreement { protocol, has_same_clock: true, features },
@@ -155,7 +163,8 @@ impl Handshake {
         if contract.form.has_closed_word() {
             segment.close(); // until a thread serves it
         }
-        let server_bell = Bell::new().map_err(failed)?;
+        let server_bell = audience.map_or_else(Bell::new, |audience| audience.bell_for(self.trust)).map_err(failed)?;
+        let seat = audience.map(|audience| audience.seat(self.trust));
         let client_bell = (self.trust == Trust::SameUser).then(Bell::new).transpose().map_err(failed)?;
         let pidfd = match socket::peer_pidfd(&self.socket, &self.peer) {
             Ok(pidfd) => pidfd.filter(|_| !faults::is(Fault::SocketAlone)),
@@ -169,6 +178,7 @@ impl Handshake {
             server_bell,
             client_bell,
             pidfd,
+            seat,
             charged,
             theirs,
             is_welcomed: false,
@@ -178,9 +188,10 @@ impl Handshake {
     }
 
     /// Sends what was prepared to the client.
-    pub fn welcome(&mut self) -> Result<(), Refused> {
+    pub fn welcome(&mut self, audience: Option<&Audience>) -> Result<(), Refused> {
         let Some(offer) = &mut self.offer else { return Ok(()) };
-        let Offer { memory, segment, agreement, server_bell, client_bell, charged, theirs, is_welcomed, .. } = offer;
+        let Offer { memory, segment, agreement, server_bell, client_bell, charged, theirs, seat, is_welcomed, .. } =
+            offer;
         let geometry = segment.geometry();
         let Agreement { protocol, has_same_clock, features } = *agreement;
         let welcome = FromServer::Welcome(Welcome {
@@ -191,14 +202,18 @@ impl Handshake {
             has_client_bell: client_bell.is_some(),
             extension: match protocol {
                 Protocol::V1 => None,
-                Protocol::V2 => {
-                    Some(WelcomeExtension { layout_version: protocol.layout_version(), has_same_clock, features })
-                }
+                Protocol::V2 => Some(WelcomeExtension {
+                    layout_version: protocol.layout_version(),
+                    has_same_clock,
+                    features,
+                    board: audience.zip(seat.as_ref()).map(|(audience, seat)| audience.welcome(seat)),
+                }),
             },
         });
         let theirs = theirs.take();
         let mut fds = vec![theirs.as_ref().map_or((**memory).as_fd(), AsFd::as_fd), server_bell.as_fd()];
         fds.extend(client_bell.as_ref().map(Bell::as_fd));
+        fds.extend(audience.into_iter().flat_map(|audience| audience.descriptors(self.trust)));
         let mut sent = Ok(());
         let mut send = || sent = socket::send(&self.socket, &welcome.encode(), &fds);
         match self.trust {
@@ -295,6 +310,7 @@ impl Handshake {
             agreement: offer.agreement,
             record,
             charged: offer.charged,
+            seat: offer.seat,
             copies: (0..if has_copies { slots } else { 0 }).map(|_| Mutex::new(None)).collect(),
             answered: (0..slots).map(|_| AtomicU64::new(slot::before_first())).collect(),
             mailbox: AtomicU64::new(0),

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::escape::escaped;
 use crate::options::ListenOptions;
 use crate::service::accept_queue::AcceptQueue;
+use crate::service::audience::Audience;
 use crate::service::name_claim::NameClaim;
 use crate::service::takeover;
 use crate::session::members::MEMBERS_MAX;
@@ -24,6 +25,8 @@ pub struct Launch {
     pub options: ListenOptions,
     /// Whether calls are counted: not in one half of a benchmark.
     pub is_counting: bool,
+    /// Of a broadcast: where new sessions go, and what they read.
+    pub audience: Option<Arc<Audience>>,
     /// Where new sessions go that nobody serves: they are accepted. `None`: to the serving threads.
     pub accept_queue: Option<Arc<AcceptQueue>>,
 }
@@ -44,7 +47,7 @@ impl Launch {
         if !options.shared {
             place.check_not_shared()?;
         }
-        Ok(Launch { claim, address, options, is_counting: true, accept_queue: None })
+        Ok(Launch { claim, address, options, is_counting: true, accept_queue: None, audience: None })
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod abandonment;
 pub mod accept_queue;
 pub mod admission;
+pub mod audience;
 pub mod control_thread;
 pub mod delivered;
 pub mod handles;

@@ -12,6 +12,7 @@ use crate::memory::layout::Head;
 use crate::memory::segment::{Line, Segment};
 use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
+use crate::service::audience::Seat;
 use crate::service::delivered::Delivered;
 use crate::service::keeping::KeptSession;
 use crate::service::quota::QuotaGrant;
@@ -76,6 +77,8 @@ pub struct Session {
     pub copies: Box<[Mutex<Option<Box<BounceBuffer>>>]>,
     /// Which serving thread has it: written under the lock of the mailboxes.
     pub mailbox: AtomicU64,
+    /// Of a subscriber: its share of what its publisher grants.
+    pub seat: Option<Seat>,
     /// Which handlers wait for their callers to give up, and whether all of them have.
     pub abandonment: Abandonment,
     /// Whether somebody has asked for its end already.

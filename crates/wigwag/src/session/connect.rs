@@ -14,7 +14,8 @@ use rustix::net::SocketAddrUnix;
 
 use crate::error::{Error, ErrorKind, Result, shown, spoken};
 use crate::faults::{self, Fault};
-use crate::memory::layout::Geometry;
+use crate::memory::board::BoardGeometry;
+use crate::memory::layout::{Geometry, PAGE_SIZE};
 use crate::memory::segment::Segment;
 use crate::options::ConnectOptions;
 use crate::session::agreement::{Agreement, Features, Protocol};
@@ -22,7 +23,7 @@ use crate::session::background::{Background, PeerSocket};
 pub use crate::session::close_reason::KEY_SOCKET;
 use crate::session::members::MemberChoice;
 use crate::session::name::{CURE, ServiceName};
-use crate::session::protocol::{FromClient, FromServer, Hello, Reason, Welcome};
+use crate::session::protocol::{BoardWelcome, FromClient, FromServer, Hello, Reason, Welcome};
 use crate::session::server_watch::{self, Outlook, ServerWatch};
 use crate::sys::directory::Directory;
 use crate::sys::epoll::{Events, Interest, Poller};
@@ -57,6 +58,21 @@ pub struct Established {
     pub memory: Option<OwnedFd>,
     /// Which it is of the receivers that share the name; 0: it has the name for itself.
     pub member: usize,
+    /// Of a broadcast: what all subscribers read.
+    pub board: Option<BoardParts>,
+}
+
+/// The publisher's memory, as it came with the welcome.
+#[derive(Debug)]
+pub struct BoardParts {
+    /// The board, of the size that was announced; what stands in it is not looked at yet.
+    pub memory: OwnedFd,
+    /// The hint line's object; `None` at a publisher of another user.
+    pub hints: Option<OwnedFd>,
+    /// What was said of it.
+    pub told: BoardWelcome,
+    /// What follows from that.
+    pub geometry: BoardGeometry,
 }
 
 /// The client's bell in its poller.
@@ -547,7 +563,8 @@ impl ClientHandshake {
     fn establish(&mut self, welcome: &Welcome, received: Received) -> std::result::Result<Option<Progress>, Stop> {
         let Stage::Greeted(greeted) = &self.stage else { return Ok(None) };
         let agreement = welcome.agreement(self.greeting, self.offered(&greeted.peer)).map_err(violation)?;
-        let (segment, server_bell, client_bell, memory) = map(&self.options, agreement, welcome, received)?;
+        let Parts { segment, server_bell, client_bell, memory, board } =
+            map(&self.options, agreement, welcome, received)?;
         let poller = self.poller.as_ref().ok_or_else(over)?;
         if let Some(bell) = &client_bell {
             poller.add(bell, KEY_BELL, Interest::Bell)?;
@@ -604,6 +621,7 @@ impl ClientHandshake {
             agreement,
             memory,
             member: place.member_number(),
+            board,
         };
         Ok(Some(Progress::Attached(Box::new(established))))
     }
@@ -765,15 +783,10 @@ fn over() -> Error {
 }
 
 /// What a welcome brings, checked before it is touched: the segment, and the bells.
-fn map(
-    options: &ConnectOptions,
-    agreement: Agreement,
-    welcome: &Welcome,
-    received: Received,
-) -> Result<(Segment, Bell, Option<Bell>, OwnedFd)> {
-    let geometry = Geometry::new(welcome.slots as usize, welcome.capacity as usize)
+fn map(options: &ConnectOptions, agreement: Agreement, welcome: &Welcome, received: Received) -> Result<Parts> {
+    let form = options.contract.form;
+    let geometry = Geometry::of_form(form, welcome.slots as usize, welcome.capacity as usize)
         .filter(|geometry| geometry.segment_size as u64 == welcome.segment_size)
-        .filter(|geometry| geometry.suits(options.contract.form))
         .ok_or_else(|| violation("it announced a segment of impossible geometry"))?;
     // A server grants what was asked for or refuses: a caller that relies on the size, such as a sender that has
     // messages to move, would write beyond a smaller one.
@@ -788,15 +801,48 @@ fn map(
     let (Some(memory), Some(server_bell)) = (fds.next(), fds.next()) else {
         return Err(violation("it sent too few descriptors"));
     };
-    let client_bell = fds.next().map(Bell::from_fd);
+    // A later version may send more; what is here goes by what was announced.
+    let client_bell = if welcome.has_client_bell || !form.has_board() { fds.next().map(Bell::from_fd) } else { None };
+    let board = match form.has_board() {
+        true => Some(board_of(welcome, geometry.capacity, &mut fds)?),
+        false => None,
+    };
     if client_bell.is_some() != welcome.has_client_bell || fds.next().is_some() {
         return Err(violation("it sent other descriptors than it announced"));
     }
     memory::check_sealed(&memory, geometry.segment_size, "the server sent a segment")?;
-    let segment = Segment::map_for(options.contract.form, &memory, geometry)?;
+    let segment = Segment::map_for(form, &memory, geometry)?;
     let header = geometry.header(&options.contract, agreement.protocol.layout_version());
     header.check(&segment.read_header()).map_err(|why| violation(&why))?;
-    Ok((segment, Bell::from_fd(server_bell), client_bell, memory))
+    Ok(Parts { segment, server_bell: Bell::from_fd(server_bell), client_bell, memory, board })
+}
+
+/// What a welcome brings.
+struct Parts {
+    segment: Segment,
+    server_bell: Bell,
+    client_bell: Option<Bell>,
+    memory: OwnedFd,
+    board: Option<BoardParts>,
+}
+
+/// The publisher's memory, if it is what was announced.
+fn board_of(welcome: &Welcome, capacity: usize, fds: &mut impl Iterator<Item = OwnedFd>) -> Result<BoardParts> {
+    let told = welcome.extension.and_then(|extension| extension.board);
+    let told = told.ok_or_else(|| violation("it said nothing of its memory"))?;
+    let geometry = BoardGeometry::new(told.entries as usize, told.bodies as usize, capacity)
+        .filter(|_| told.holds <= welcome.slots)
+        .ok_or_else(|| violation("it announced a board of impossible geometry"))?;
+    let Some(memory) = fds.next() else { return Err(violation("it sent too few descriptors")) };
+    memory::check_sealed(&memory, geometry.size, "the publisher sent a board")?;
+    let hints = if welcome.has_client_bell { fds.next() } else { None };
+    if let Some(hints) = &hints {
+        memory::check_sealed(hints, PAGE_SIZE, "the publisher sent a hint line")?;
+    }
+    if hints.is_some() != welcome.has_client_bell {
+        return Err(violation("it sent too few descriptors"));
+    }
+    Ok(BoardParts { memory, hints, told, geometry })
 }
 
 /// Adds all that can wake one end of a session.

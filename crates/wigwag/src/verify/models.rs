@@ -13,6 +13,15 @@ pub mod slot {
 pub mod doorbell {
     pub use crate::memory::doorbell::*;
 }
+pub mod entry {
+    pub use crate::memory::entry::*;
+}
+pub mod hint {
+    pub use crate::memory::hint::*;
+}
+pub mod hold {
+    pub use crate::memory::hold::*;
+}
 pub mod table {
     pub use crate::permits::table::*;
 }

@@ -20,6 +20,7 @@ use wigwag_bench::phase::Stage;
 use wigwag_bench::progress::Progress;
 use wigwag_bench::series::{Plan, Rounds, Series};
 
+pub mod broadcasts;
 mod closed;
 mod connect;
 mod handlers;
@@ -91,13 +92,23 @@ pub enum Goal {
     S1,
     /// Messages one way, beside a message queue and a datagram socket
     Q1,
+    /// A publish to nobody, and beside 999 stopped subscribers
+    B1,
+    /// A publish to 999 subscribers that sleep
+    #[value(name = "B1b")]
+    #[serde(rename = "B1b")]
+    B1B,
+    /// From publish to read, beside a call
+    B2,
+    /// Messages a second to 1, 4 and 16 subscribers
+    B3,
     /// Each of them, one after the other
     #[value(name = "all")]
     All,
 }
 
 impl Goal {
-    const EACH: [Goal; 20] = [
+    const EACH: [Goal; 24] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -118,6 +129,10 @@ impl Goal {
         Goal::P19,
         Goal::S1,
         Goal::Q1,
+        Goal::B1,
+        Goal::B1B,
+        Goal::B2,
+        Goal::B3,
     ];
 
     fn measure(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
@@ -142,6 +157,10 @@ impl Goal {
             Goal::P19 => policy::replayed(attempt),
             Goal::S1 => closed::statistics(attempt),
             Goal::Q1 => messages::one_way(attempt),
+            Goal::B1 => broadcasts::nobody_and_the_stopped(attempt),
+            Goal::B1B => broadcasts::to_sleepers(attempt),
+            Goal::B2 => broadcasts::one_way_time(attempt),
+            Goal::B3 => broadcasts::rates(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
         }
     }
@@ -255,7 +274,10 @@ mod tests {
     #[test]
     fn every_goal_has_the_name_of_the_design() {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
-        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 P19 S1 Q1");
+        assert_eq!(
+            names.join(" "),
+            "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 P19 S1 Q1 B1 B1b B2 B3"
+        );
         for goal in Goal::EACH {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));
