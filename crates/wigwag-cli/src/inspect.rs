@@ -11,7 +11,7 @@ use wigwag::runtime::escaped;
 
 use crate::output::{self, count, duration};
 use crate::service_view::{
-    CountView, PolicyView, RingView, ServiceView, SessionView, SubscriptionView, ThreadView, printable,
+    CountView, LimitView, PolicyView, RingView, ServiceView, SessionView, SubscriptionView, ThreadView, printable,
 };
 use crate::table::Table;
 
@@ -229,24 +229,7 @@ fn head(view: &ServiceView) -> String {
         ),
         ("waits", view.wait.to_owned()),
         ("lets in", policy(&view.policy)),
-        (
-            "limits",
-            format!(
-                "{} sessions ({} of one user, {} of one other user), {}, {} bytes a session, {} in all",
-                count(limits.sessions),
-                count(limits.sessions_per_user),
-                count(limits.sessions_per_other_user),
-                match shape {
-                    Shape::Rings => format!("rings of {} bytes", count(limits.capacity_bytes)),
-                    Shape::Broadcast => {
-                        format!("{} holds, messages of {} bytes", count(limits.slots), count(limits.capacity_bytes))
-                    }
-                    _ => format!("{} slots of {} bytes", count(limits.slots), count(limits.capacity_bytes)),
-                },
-                count(limits.session_bytes),
-                count(limits.total_bytes),
-            ),
-        ),
+        ("limits", limits_of(limits, shape)),
         (
             "sessions",
             format!(
@@ -287,6 +270,24 @@ fn head(view: &ServiceView) -> String {
         ),
     ));
     rows.iter().map(|(what, text)| format!("{what:<10} {text}\n")).collect()
+}
+
+/// What a server grants, in the words of the form.
+fn limits_of(limits: &LimitView, shape: Shape) -> String {
+    let (slots, capacity) = (count(limits.slots), count(limits.capacity_bytes));
+    format!(
+        "{} sessions ({} of one user, {} of one other user), {}, {} bytes a session, {} in all",
+        count(limits.sessions),
+        count(limits.sessions_per_user),
+        count(limits.sessions_per_other_user),
+        match shape {
+            Shape::Rings => format!("rings of {capacity} bytes"),
+            Shape::Broadcast => format!("{slots} holds, messages of {capacity} bytes"),
+            _ => format!("{slots} slots of {capacity} bytes"),
+        },
+        count(limits.session_bytes),
+        count(limits.total_bytes),
+    )
 }
 
 /// What was done so far, in the words of the form.
