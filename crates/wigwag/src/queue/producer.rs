@@ -308,7 +308,6 @@ impl Producer {
 
     /// Asks to be rung for the message at a place, 0 for the oldest. `false`: there is nothing to wait for, it is
     /// acknowledged or the receiver gone.
-    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn ask_for_ring(&self, place: usize) -> bool {
         let Some(record) = self.outbox.get(place) else { return false };
         !self.connection.is_over() && self.connection.ask_for_wake(record.slot).is_server()

@@ -21,9 +21,9 @@ use crate::session::connect::{Established, KEY_BELL};
 use crate::session::descriptors::{self, CallerDescriptors, Found};
 use crate::session::protocol::Reason;
 use crate::sync::Ordering;
-use crate::sys::epoll::Events;
 #[cfg(all(feature = "tokio", not(loom)))]
 use crate::sys::epoll::Interest;
+use crate::sys::epoll::{Events, Poller};
 use crate::sys::fork::ForkGuard;
 use crate::sys::timer_slack::TimerSlack;
 use crate::sys::{clock, cpu, process, socket};
@@ -700,6 +700,19 @@ impl Connection {
     /// Takes in what has come by now: rings, socket events, the server's end.
     pub fn look(&self) -> Result<()> {
         self.hear(Deadline::Now)
+    }
+
+    /// What an event loop waits at: where a thread that calls would sleep. The bell is in it.
+    pub fn poller(&self) -> &Poller {
+        &self.established.poller
+    }
+
+    /// After the end: what tells of it tells no more, so that an event loop which still waits there does not run hot.
+    #[cold]
+    pub fn stop_watching(&self) {
+        let Established { poller, socket, pidfd, .. } = &self.established;
+        poller.remove(socket);
+        pidfd.iter().for_each(|pidfd| poller.remove(pidfd));
     }
 
     /// Waits for a ring, a socket event, the server's end, or the deadline.
