@@ -1,0 +1,7 @@
+//! Gives the shared library the name that programs look for when they start.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    // Until 1.0 a version that breaks programs has another minor number, and the name this one: see docs/c.md.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libwigwag.so.0");
+}
