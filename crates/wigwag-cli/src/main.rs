@@ -121,6 +121,17 @@ enum Peer {
         /// Where the receiver is.
         directory: std::path::PathBuf,
     },
+    /// Serves a program in C, or does the same as one in Rust.
+    Foreign {
+        /// `server`, or `client`.
+        part: String,
+        /// How to wait.
+        wait: wigwag_bench::case::WaitMode,
+        /// Where to run.
+        processor: usize,
+        /// Where the server is.
+        directory: std::path::PathBuf,
+    },
     /// Is the other one who wants a permit.
     Permits {
         /// Which kind of permit.
@@ -188,6 +199,9 @@ fn play(arguments: PeerArguments) -> anyhow::Result<ExitCode> {
         Peer::Demo(role) => role.play()?,
         Peer::Bench { orders } => bench::peer(orders)?,
         Peer::Messages { case, processor, directory } => bench::messages_peer(case, processor, &directory)?,
+        Peer::Foreign { part, wait, processor, directory } => {
+            bench::foreign_peer(&part, wait, processor, &directory)?;
+        }
         Peer::Permits { which, directory } => bench::permits_peer(which, &directory)?,
     }
     Ok(ExitCode::SUCCESS)

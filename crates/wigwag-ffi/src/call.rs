@@ -10,7 +10,7 @@ use crate::client::{ClientState, no_time};
 use crate::code::wigwag_code;
 use crate::descriptors::hand_out;
 use crate::failure::{Failure, Result, guarded, guarded_value, wigwag_error};
-use crate::given::{self, Alone, Object, Opaque, opaque};
+use crate::given::{self, Alone, Object, Opaque, Place, Room, opaque};
 use crate::time::Patience;
 
 /// Memory that the server already has, borrowed to build a request there.
@@ -36,52 +36,94 @@ opaque! {
 pub struct Call {
     /// Whose it is. That object is freed after this one.
     pub client: NonNull<Object<ClientState>>,
-    /// What it is now.
-    pub state: State,
+    /// What it is now: which of the rooms is full (A3).
+    full: Full,
+    loan: Room<Loan<'static>>,
+    waiting: Room<Waiting>,
+    reply: Room<Reply<'static>>,
     /// C's own.
-    pub user: *mut c_void,
+    user: *mut c_void,
 }
 
 /// What a call is.
-pub enum State {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Full {
     /// Nothing: it waits to be used again.
-    Resting,
-    /// To be filled.
-    Loan(Loan<'static>),
-    /// With the server.
+    Nothing,
+    Loan,
+    Waiting,
+    Reply,
+}
+
+/// A call that is with the server, as far as C knows.
+enum Waiting {
     Pending(Pending<'static>),
     /// Found ready by an event loop, and not taken yet.
     Answered(Result<Reply<'static>>),
-    /// Back.
-    Reply(Reply<'static>),
 }
 
-impl State {
-    fn name(&self) -> &'static str {
-        match self {
-            State::Resting => "released",
-            State::Loan(_) => "a wigwag_loan",
-            State::Pending(_) | State::Answered(_) => "a wigwag_pending",
-            State::Reply(_) => "a wigwag_reply",
-        }
+impl Call {
+    /// One that is nothing yet.
+    pub fn of(client: NonNull<Object<ClientState>>) -> Call {
+        let user = std::ptr::null_mut();
+        Call { client, full: Full::Nothing, loan: Room::EMPTY, waiting: Room::EMPTY, reply: Room::EMPTY, user }
+    }
+
+    /// It is a loan.
+    #[inline(always)]
+    pub fn put_loan(&mut self, loan: Loan<'static>) {
+        self.full = Full::Loan;
+        self.loan.put(loan);
+    }
+
+    /// It is a reply.
+    #[inline(always)]
+    pub fn put_reply(&mut self, reply: Reply<'static>) {
+        self.full = Full::Reply;
+        self.reply.put(reply);
+    }
+
+    fn put_waiting(&mut self, waiting: Waiting) {
+        self.full = Full::Waiting;
+        self.waiting.put(waiting);
+    }
+
+    /// Checks that it is what C has said, and empties it. The room that is meant is to be taken next.
+    #[inline(always)]
+    fn leave<O: Opaque>(&mut self, expected: Full) -> Result<()> {
+        self.check::<O>(expected)?;
+        self.full = Full::Nothing;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn check<O: Opaque>(&self, expected: Full) -> Result<()> {
+        if self.full == expected { Ok(()) } else { Err(self.is_none_of::<O>()) }
     }
 
     #[cold]
     fn is_none_of<O: Opaque>(&self) -> Failure {
-        let text = format!("this is no {}: it is {}", O::NAME, self.name());
+        let is = match self.full {
+            Full::Nothing => "released",
+            Full::Loan => "a wigwag_loan",
+            Full::Waiting => "a wigwag_pending",
+            Full::Reply => "a wigwag_reply",
+        };
+        let text = format!("this is no {}: it is {is}", O::NAME);
         Failure::interface(wigwag_code::WIGWAG_ERR_INVALID_HANDLE, text)
     }
-}
 
-impl Call {
     /// For an event loop: whether the reply or the error is there; if not, the server rings when it is.
     pub fn is_ready_or_armed(&mut self) -> bool {
-        let State::Pending(pending) = &mut self.state else { return matches!(self.state, State::Answered(_)) };
+        if self.full != Full::Waiting {
+            return false;
+        }
+        let Waiting::Pending(pending) = self.waiting.get() else { return true };
         // It may come, or its session end, between the look and the arming. One that is to go on at the next server,
         // which is not there yet, has neither: nobody rings for it, and it is looked at when the loop comes again.
         for _ in 0..3 {
             if let Some(outcome) = pending.try_wait() {
-                self.state = State::Answered(outcome.map_err(Failure::from));
+                *self.waiting.get() = Waiting::Answered(outcome.map_err(Failure::from));
                 return true;
             }
             if pending.arm() {
@@ -89,6 +131,17 @@ impl Call {
             }
         }
         false
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        match self.full {
+            Full::Nothing => {}
+            Full::Loan => drop(self.loan.take()),
+            Full::Waiting => drop(self.waiting.take()),
+            Full::Reply => drop(self.reply.take()),
+        }
     }
 }
 
@@ -110,19 +163,26 @@ impl<'o> Inside<'o> {
         Ok(Inside { pointer: NonNull::from(object), call, client, client_pointer })
     }
 
+    /// The reply is there, and C has it.
     #[inline(always)]
-    fn loan(&mut self) -> Result<Loan<'static>> {
-        match std::mem::replace(&mut self.call.state, State::Resting) {
-            State::Loan(loan) => Ok(loan),
-            other => self.restore::<wigwag_loan, _>(other),
-        }
+    fn answered(
+        &mut self,
+        mut answer: Reply<'static>,
+        place: Place<*mut wigwag_reply>,
+        data: *mut *mut c_void,
+        len: *mut usize,
+    ) {
+        given::put_if_wanted(data, answer.as_mut_ptr().cast());
+        given::put_if_wanted(len, answer.len());
+        self.call.put_reply(answer);
+        place.put(self.pointer.as_ptr().cast());
     }
 
+    /// The call has failed, and is over.
     #[cold]
-    fn restore<O: Opaque, T>(&mut self, state: State) -> Result<T> {
-        let failure = state.is_none_of::<O>();
-        self.call.state = state;
-        Err(failure)
+    fn failed(self, failure: Failure) -> Failure {
+        self.rest();
+        failure
     }
 
     /// The call is over, and its object is used again.
@@ -172,23 +232,24 @@ pub extern "C" fn wigwag_loan_call(
             return Err(no_time());
         }
         let mut inside = Inside::of(loan)?;
-        let loan = inside.loan()?;
-        let outcome = match patience {
-            Patience::For(time) => loan.call_timeout(time),
-            _ => loan.call(),
-        };
-        match outcome {
-            Ok(mut answer) => {
-                given::put_if_wanted(reply_data, answer.as_mut_ptr().cast());
-                given::put_if_wanted(reply_len, answer.len());
-                inside.call.state = State::Reply(answer);
-                place.put(inside.pointer.as_ptr().cast());
+        inside.call.leave::<wigwag_loan>(Full::Loan)?;
+        if timeout_ns < 0 {
+            // The usual one by itself: what it takes and puts stays in registers.
+            return match inside.call.loan.take().call() {
+                Ok(answer) => {
+                    inside.answered(answer, place, reply_data, reply_len);
+                    Ok(())
+                }
+                Err(error) => Err(inside.failed(error.into())),
+            };
+        }
+        let Patience::For(time) = patience else { return Err(no_time()) };
+        match inside.call.loan.take().call_timeout(time) {
+            Ok(answer) => {
+                inside.answered(answer, place, reply_data, reply_len);
                 Ok(())
             }
-            Err(error) => {
-                inside.rest();
-                Err(error.into())
-            }
+            Err(error) => Err(inside.failed(error.into())),
         }
     })
 }
@@ -210,16 +271,14 @@ pub extern "C" fn wigwag_loan_send(
     guarded(error, || {
         let place = given::place(pending, "pending")?;
         let mut inside = Inside::of(loan)?;
-        match inside.loan()?.send() {
+        inside.call.leave::<wigwag_loan>(Full::Loan)?;
+        match inside.call.loan.take().send() {
             Ok(pending) => {
-                inside.call.state = State::Pending(pending);
+                inside.call.put_waiting(Waiting::Pending(pending));
                 place.put(inside.pointer.as_ptr().cast());
                 Ok(())
             }
-            Err(error) => {
-                inside.rest();
-                Err(error.into())
-            }
+            Err(error) => Err(inside.failed(error.into())),
         }
     })
 }
@@ -227,7 +286,7 @@ pub extern "C" fn wigwag_loan_send(
 /// Gives a loan back without sending it, or does nothing with NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_loan_release(loan: *mut wigwag_loan) -> c_int {
-    end(loan, |state| matches!(state, State::Loan(_)))
+    end(loan, Full::Loan, |call| drop(call.loan.take()))
 }
 
 /// Attaches a duplicate of a file descriptor to a request; yours stays yours.
@@ -237,10 +296,8 @@ pub extern "C" fn wigwag_loan_release(loan: *mut wigwag_loan) -> c_int {
 pub extern "C" fn wigwag_loan_attach(loan: *mut wigwag_loan, fd: c_int, error: *mut wigwag_error) -> c_int {
     guarded(error, || {
         let mut inside = Inside::of(loan)?;
-        match &mut inside.call.state {
-            State::Loan(loan) => Ok(loan.attach(given::descriptor(fd)?)?),
-            other => Err(other.is_none_of::<wigwag_loan>()),
-        }
+        inside.call.check::<wigwag_loan>(Full::Loan)?;
+        Ok(inside.call.loan.get().attach(given::descriptor(fd)?)?)
     })
 }
 
@@ -261,9 +318,10 @@ pub extern "C" fn wigwag_pending_wait(
     guarded(error, || {
         let place = given::place(reply, "reply")?;
         let mut inside = Inside::of(pending)?;
-        let outcome = match std::mem::replace(&mut inside.call.state, State::Resting) {
-            State::Answered(outcome) => outcome,
-            State::Pending(mut pending) => {
+        inside.call.leave::<wigwag_pending>(Full::Waiting)?;
+        let outcome = match inside.call.waiting.take() {
+            Waiting::Answered(outcome) => outcome,
+            Waiting::Pending(mut pending) => {
                 let outcome = match Patience::of(timeout_ns) {
                     Patience::Forever => Some(pending.wait()),
                     patience => {
@@ -272,27 +330,20 @@ pub extern "C" fn wigwag_pending_wait(
                             _ => pending.try_wait(),
                         };
                         if outcome.is_none() {
-                            inside.call.state = State::Pending(pending);
+                            inside.call.put_waiting(Waiting::Pending(pending));
                         }
                         outcome
                     }
                 };
                 outcome.ok_or_else(|| not_yet(timeout_ns))?.map_err(Failure::from)
             }
-            other => return inside.restore::<wigwag_pending, _>(other),
         };
         match outcome {
-            Ok(mut answer) => {
-                given::put_if_wanted(reply_data, answer.as_mut_ptr().cast());
-                given::put_if_wanted(reply_len, answer.len());
-                inside.call.state = State::Reply(answer);
-                place.put(inside.pointer.as_ptr().cast());
+            Ok(answer) => {
+                inside.answered(answer, place, reply_data, reply_len);
                 Ok(())
             }
-            Err(failure) => {
-                inside.rest();
-                Err(failure)
-            }
+            Err(failure) => Err(inside.failed(failure)),
         }
     })
 }
@@ -309,7 +360,7 @@ fn not_yet(timeout_ns: i64) -> Failure {
 /// reply.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_pending_abandon(pending: *mut wigwag_pending) -> c_int {
-    end(pending, |state| matches!(state, State::Pending(_) | State::Answered(_)))
+    end(pending, Full::Waiting, |call| drop(call.waiting.take()))
 }
 
 /// Remembers a pointer of yours with a call, for whoever finds the call by wigwag_client_process().
@@ -330,7 +381,7 @@ pub extern "C" fn wigwag_pending_user(pending: *const wigwag_pending) -> *mut c_
 /// Ends a reply, whose bytes are valid no more, or does nothing with NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_reply_release(reply: *mut wigwag_reply) -> c_int {
-    end(reply, |state| matches!(state, State::Reply(_)))
+    end(reply, Full::Reply, |call| drop(call.reply.take()))
 }
 
 /// Makes a reply the next request, of `len` bytes, without copying: what is in it stays where it is, unless the new
@@ -351,21 +402,15 @@ pub extern "C" fn wigwag_reply_into_loan(
         let place = given::place(loan, "loan")?;
         let data = given::place(data, "data")?;
         let mut inside = Inside::of(reply)?;
-        let answer = match std::mem::replace(&mut inside.call.state, State::Resting) {
-            State::Reply(answer) => answer,
-            other => return inside.restore::<wigwag_reply, _>(other),
-        };
-        match answer.into_loan(len) {
+        inside.call.leave::<wigwag_reply>(Full::Reply)?;
+        match inside.call.reply.take().into_loan(len) {
             Ok(mut lent) => {
                 data.put(lent.as_mut_ptr().cast());
-                inside.call.state = State::Loan(lent);
+                inside.call.put_loan(lent);
                 place.put(inside.pointer.as_ptr().cast());
                 Ok(())
             }
-            Err(error) => {
-                inside.rest();
-                Err(error.into())
-            }
+            Err(error) => Err(inside.failed(error.into())),
         }
     })
 }
@@ -383,24 +428,20 @@ pub extern "C" fn wigwag_reply_take_descriptors(
 ) -> c_int {
     guarded(error, || {
         let mut inside = Inside::of(reply)?;
-        match &mut inside.call.state {
-            State::Reply(reply) => hand_out(fds, capacity, count, || Ok(reply.take_descriptors())),
-            other => Err(other.is_none_of::<wigwag_reply>()),
-        }
+        inside.call.check::<wigwag_reply>(Full::Reply)?;
+        hand_out(fds, capacity, count, || Ok(inside.call.reply.get().take_descriptors()))
     })
 }
 
 #[inline(always)]
-fn end<O: Opaque<Inner = Call>>(handle: *mut O, is_it: impl FnOnce(&State) -> bool) -> c_int {
+fn end<O: Opaque<Inner = Call>>(handle: *mut O, expected: Full, empty: impl FnOnce(&mut Call)) -> c_int {
     if handle.is_null() {
         return wigwag_code::WIGWAG_OK as c_int;
     }
     guarded(std::ptr::null_mut(), || {
         let mut inside = Inside::of(handle)?;
-        if !is_it(&inside.call.state) {
-            return Err(inside.call.state.is_none_of::<O>());
-        }
-        inside.call.state = State::Resting;
+        inside.call.leave::<O>(expected)?;
+        empty(&mut inside.call);
         inside.rest();
         Ok(())
     })

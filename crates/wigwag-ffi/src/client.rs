@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use library::{Client, ClientStats, Loan};
 
-use crate::call::{Call, State, wigwag_loan, wigwag_pending, wigwag_reply};
+use crate::call::{Call, wigwag_loan, wigwag_pending, wigwag_reply};
 use crate::code::wigwag_code;
 use crate::failure::{Failure, Result, guarded, guarded_value, wigwag_error};
 use crate::given::{self, Kept, Object, Opaque, opaque};
@@ -52,23 +52,21 @@ impl ClientState {
         self.calls.len() - self.resting.len()
     }
 
-    /// A call of this client's, for a state.
+    /// A call of this client's, to be filled. `object` is this client's.
     #[inline(always)]
-    fn call(&mut self, object: NonNull<Object<ClientState>>, state: State) -> Result<NonNull<Object<Call>>> {
+    pub fn rested(&mut self, object: NonNull<Object<ClientState>>) -> NonNull<Object<Call>> {
         match self.resting.pop() {
             Some(call) => {
-                let known = given::owned(call);
-                known.become_kind(wigwag_loan::MAGIC);
-                known.enter()?.state = state;
-                Ok(call)
+                given::owned(call).become_kind(wigwag_loan::MAGIC);
+                call
             }
-            None => Ok(self.another_call(object, state)),
+            None => self.another_call(object),
         }
     }
 
     #[cold]
-    fn another_call(&mut self, object: NonNull<Object<ClientState>>, state: State) -> NonNull<Object<Call>> {
-        let call = Object::new(wigwag_loan::MAGIC, Call { client: object, state, user: std::ptr::null_mut() });
+    fn another_call(&mut self, object: NonNull<Object<ClientState>>) -> NonNull<Object<Call>> {
+        let call = Object::new(wigwag_loan::MAGIC, Call::of(object));
         let call = NonNull::from(Box::leak(Box::new(call)));
         self.calls.push(call);
         self.resting.reserve(self.calls.len()); // so that giving one back needs no memory
@@ -83,8 +81,8 @@ impl ClientState {
         self.is_freed && self.calls_out() == 0
     }
 
-    #[inline(always)]
-    fn loan(&self, len: usize, patience: Patience) -> Result<Loan<'static>> {
+    #[cold]
+    fn loan_soon(&self, len: usize, patience: Patience) -> Result<Loan<'static>> {
         let client = self.client.lend();
         Ok(match patience {
             Patience::Forever => client.loan(len)?,
@@ -226,9 +224,20 @@ pub extern "C" fn wigwag_client_loan(
         let data = given::place(data, "data")?;
         let (known, pointer) = object(client)?;
         let mut inside = known.enter()?;
-        let mut lent = inside.loan(len, Patience::of(timeout_ns))?;
+        if timeout_ns < 0 {
+            // The usual one by itself: what it lends stays in registers.
+            let mut lent = inside.client.lend().loan(len)?;
+            data.put(lent.as_mut_ptr().cast());
+            let call = inside.rested(pointer);
+            given::owned(call).enter()?.put_loan(lent);
+            place.put(call.as_ptr().cast());
+            return Ok(());
+        }
+        let mut lent = inside.loan_soon(len, Patience::of(timeout_ns))?;
         data.put(lent.as_mut_ptr().cast());
-        place.put(inside.call(pointer, State::Loan(lent))?.as_ptr().cast());
+        let call = inside.rested(pointer);
+        given::owned(call).enter()?.put_loan(lent);
+        place.put(call.as_ptr().cast());
         Ok(())
     })
 }
@@ -257,24 +266,16 @@ pub extern "C" fn wigwag_client_call(
         let request = given::bytes(request, request_len)?;
         let (known, pointer) = object(client)?;
         let mut inside = known.enter()?;
-        let begun = std::time::Instant::now;
         let mut answer = match Patience::of(timeout_ns) {
-            Patience::Forever => {
-                let mut lent = inside.loan(request_len, Patience::Forever)?;
-                lent.copy_from_slice(request);
-                lent.call()?
-            }
+            Patience::Forever => inside.client.lend().call(request)?,
             Patience::Now => return Err(no_time()),
-            Patience::For(time) => {
-                let begin = begun();
-                let mut lent = inside.loan(request_len, Patience::For(time))?;
-                lent.copy_from_slice(request);
-                lent.call_timeout(time.saturating_sub(begin.elapsed()))?
-            }
+            Patience::For(time) => inside.client.lend().call_timeout(request, time)?,
         };
         given::put_if_wanted(reply_data, answer.as_mut_ptr().cast());
         given::put_if_wanted(reply_len, answer.len());
-        place.put(inside.call(pointer, State::Reply(answer))?.as_ptr().cast());
+        let call = inside.rested(pointer);
+        given::owned(call).enter()?.put_reply(answer);
+        place.put(call.as_ptr().cast());
         Ok(())
     })
 }

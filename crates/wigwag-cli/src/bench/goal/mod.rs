@@ -22,6 +22,7 @@ use wigwag_bench::series::{Plan, Rounds, Series};
 
 mod closed;
 mod connect;
+pub mod foreign;
 mod handlers;
 pub mod messages;
 mod others;
@@ -88,7 +89,9 @@ pub enum Goal {
     S1,
     /// Messages one way, beside a message queue and a datagram socket
     Q1,
-    /// Each of them, one after the other
+    /// A call from C, in a checkout
+    C1,
+    /// Each of them but C1, which compiles a library and a program, one after the other
     #[value(name = "all")]
     All,
 }
@@ -137,6 +140,7 @@ impl Goal {
             Goal::P16 => handlers::long_ones(attempt),
             Goal::S1 => closed::statistics(attempt),
             Goal::Q1 => messages::one_way(attempt),
+            Goal::C1 => foreign::calls(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
         }
     }
@@ -251,7 +255,7 @@ mod tests {
     fn every_goal_has_the_name_of_the_design() {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
         assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 S1 Q1");
-        for goal in Goal::EACH {
+        for goal in Goal::EACH.into_iter().chain([Goal::C1]) {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));
         }
