@@ -235,6 +235,22 @@ inline error why(int code)
     return {code, wigwag_error_text(told), wigwag_error_maybe_executed(told) != 0, wigwag_error_os_error(told)};
 }
 
+/** Lets a handle go that a function has ended; one that it did not touch is still owned. */
+template <class Owner>
+int settled(Owner &owner, int code) noexcept
+{
+    switch (code) {
+    case WIGWAG_ERR_NULL:
+    case WIGWAG_ERR_INVALID_HANDLE:
+    case WIGWAG_ERR_IN_USE:
+    case WIGWAG_ERR_INVALID_ARGUMENT:
+        return code;
+    default:
+        static_cast<void>(owner.release());
+        return code;
+    }
+}
+
 inline status done(int code)
 {
     if (code == WIGWAG_OK)
@@ -305,7 +321,7 @@ public:
         std::size_t len = 0;
         int code = wigwag_pending_wait(handle_.get(), timeout.count(), &handle, &data, &len, detail::told());
         if (code != WIGWAG_ERR_TIMED_OUT && code != WIGWAG_ERR_WOULD_BLOCK)
-            static_cast<void>(handle_.release()); // it is a pending no more
+            detail::settled(handle_, code); // it is a pending no more
         if (code != WIGWAG_OK)
             return detail::why(code);
         return reply{handle, detail::bytes(data, len)};
@@ -332,8 +348,8 @@ public:
         wigwag_reply *handle = nullptr;
         void *data = nullptr;
         std::size_t len = 0;
-        int code = wigwag_loan_call(handle_.release(), timeout.count(), &handle, &data, &len, detail::told());
-        if (code != WIGWAG_OK)
+        int code = wigwag_loan_call(handle_.get(), timeout.count(), &handle, &data, &len, detail::told());
+        if (detail::settled(handle_, code) != WIGWAG_OK)
             return detail::why(code);
         return reply{handle, detail::bytes(data, len)};
     }
@@ -341,7 +357,8 @@ public:
     result<pending> send() &&
     {
         wigwag_pending *handle = nullptr;
-        if (int code = wigwag_loan_send(handle_.release(), &handle, detail::told()); code != WIGWAG_OK)
+        int code = wigwag_loan_send(handle_.get(), &handle, detail::told());
+        if (detail::settled(handle_, code) != WIGWAG_OK)
             return detail::why(code);
         return pending{handle};
     }
@@ -359,8 +376,8 @@ inline result<loan> reply::into_loan(std::size_t len) &&
 {
     wigwag_loan *handle = nullptr;
     void *data = nullptr;
-    int code = wigwag_reply_into_loan(handle_.release(), len, &handle, &data, detail::told());
-    if (code != WIGWAG_OK)
+    int code = wigwag_reply_into_loan(handle_.get(), len, &handle, &data, detail::told());
+    if (detail::settled(handle_, code) != WIGWAG_OK)
         return detail::why(code);
     return loan{handle, detail::bytes(data, len)};
 }
@@ -474,11 +491,14 @@ public:
         });
     }
     /** Answers with what is there. Not in a handler, whose return answers. */
-    status reply() && { return detail::done(wigwag_request_reply(handle_.release(), detail::told())); }
+    status reply() &&
+    {
+        return detail::done(detail::settled(handle_, wigwag_request_reply(get(), detail::told())));
+    }
     /** Answers with an error. Not in a handler, which returns one. */
     status fail(const std::string &text) &&
     {
-        return detail::done(wigwag_request_fail(handle_.release(), text.c_str(), detail::told()));
+        return detail::done(detail::settled(handle_, wigwag_request_fail(get(), text.c_str(), detail::told())));
     }
 
 private:
@@ -613,7 +633,10 @@ public:
         return detail::done(wigwag_sender_flush(handle_.get(), timeout.count(), detail::told()));
     }
     /** Waits until all is acknowledged, and ends. */
-    status close() && { return detail::done(wigwag_sender_close(handle_.release(), detail::told())); }
+    status close() &&
+    {
+        return detail::done(detail::settled(handle_, wigwag_sender_close(handle_.get(), detail::told())));
+    }
     result<int> fd() { return detail::descriptor(wigwag_sender_fd(handle_.get(), detail::told())); }
     /** Whether a message can be sent, or the receiver is gone; if not, wait for the descriptor. */
     result<bool> process()

@@ -41,6 +41,8 @@ pub struct Call {
     loan: Room<Loan<'static>>,
     waiting: Room<Waiting>,
     reply: Room<Reply<'static>>,
+    /// Of one that is not out: the next such one of its client.
+    pub next: Option<NonNull<Object<Call>>>,
     /// C's own.
     user: *mut c_void,
 }
@@ -66,7 +68,8 @@ impl Call {
     /// One that is nothing yet.
     pub fn of(client: NonNull<Object<ClientState>>) -> Call {
         let user = std::ptr::null_mut();
-        Call { client, full: Full::Nothing, loan: Room::EMPTY, waiting: Room::EMPTY, reply: Room::EMPTY, user }
+        let (loan, waiting, reply) = (Room::EMPTY, Room::EMPTY, Room::EMPTY);
+        Call { client, full: Full::Nothing, loan, waiting, reply, next: None, user }
     }
 
     /// It is a loan.
@@ -145,22 +148,19 @@ impl Drop for Call {
     }
 }
 
-/// A handle, and the call and the client that it is of, both entered.
+/// A handle, and the call and the client that it is of: who is in the client is alone with all of its calls.
 struct Inside<'o> {
     pointer: NonNull<Object<Call>>,
-    call: Alone<'o, Call>,
+    call: &'o mut Call,
     client: Alone<'o, ClientState>,
-    client_pointer: NonNull<Object<ClientState>>,
 }
 
 impl<'o> Inside<'o> {
     #[inline(always)]
     fn of<O: Opaque<Inner = Call>>(handle: *const O) -> Result<Inside<'o>> {
-        let object = given::object(handle)?;
-        let call = object.enter()?;
-        let client_pointer = call.client;
-        let client = given::owned(client_pointer).enter()?;
-        Ok(Inside { pointer: NonNull::from(object), call, client, client_pointer })
+        let pointer = NonNull::from(given::object(handle)?);
+        let client = given::owned(given::inside(pointer).client).enter()?;
+        Ok(Inside { pointer, call: given::inside(pointer), client })
     }
 
     /// The reply is there, and C has it.
@@ -188,9 +188,8 @@ impl<'o> Inside<'o> {
     /// The call is over, and its object is used again.
     #[inline(always)]
     fn rest(self) {
-        let Inside { pointer, mut call, mut client, client_pointer } = self;
-        call.user = std::ptr::null_mut();
-        drop(call);
+        let Inside { pointer, call, mut client } = self;
+        let client_pointer = call.client;
         let is_last = client.rest(pointer);
         drop(client);
         if is_last {
@@ -227,24 +226,13 @@ pub extern "C" fn wigwag_loan_call(
 ) -> c_int {
     guarded(error, || {
         let place = given::place(reply, "reply")?;
-        let patience = Patience::of(timeout_ns);
-        if patience == Patience::Now {
-            return Err(no_time());
-        }
         let mut inside = Inside::of(loan)?;
-        inside.call.leave::<wigwag_loan>(Full::Loan)?;
-        if timeout_ns < 0 {
-            // The usual one by itself: what it takes and puts stays in registers.
-            return match inside.call.loan.take().call() {
-                Ok(answer) => {
-                    inside.answered(answer, place, reply_data, reply_len);
-                    Ok(())
-                }
-                Err(error) => Err(inside.failed(error.into())),
-            };
+        if timeout_ns >= 0 {
+            return call_within(inside, timeout_ns, place, reply_data, reply_len);
         }
-        let Patience::For(time) = patience else { return Err(no_time()) };
-        match inside.call.loan.take().call_timeout(time) {
+        // The usual one by itself: what it takes and puts stays in registers.
+        inside.call.leave::<wigwag_loan>(Full::Loan)?;
+        match inside.call.loan.take().call() {
             Ok(answer) => {
                 inside.answered(answer, place, reply_data, reply_len);
                 Ok(())
@@ -252,6 +240,25 @@ pub extern "C" fn wigwag_loan_call(
             Err(error) => Err(inside.failed(error.into())),
         }
     })
+}
+
+#[cold]
+fn call_within(
+    mut inside: Inside<'_>,
+    timeout_ns: i64,
+    place: Place<*mut wigwag_reply>,
+    reply_data: *mut *mut c_void,
+    reply_len: *mut usize,
+) -> Result<()> {
+    let Patience::For(time) = Patience::of(timeout_ns) else { return Err(no_time()) };
+    inside.call.leave::<wigwag_loan>(Full::Loan)?;
+    match inside.call.loan.take().call_timeout(time) {
+        Ok(answer) => {
+            inside.answered(answer, place, reply_data, reply_len);
+            Ok(())
+        }
+        Err(error) => Err(inside.failed(error.into())),
+    }
 }
 
 /// Passes a loan to the server and returns at once. The reply is waited for later: by wigwag_pending_wait(), or by an
@@ -270,10 +277,11 @@ pub extern "C" fn wigwag_loan_send(
 ) -> c_int {
     guarded(error, || {
         let place = given::place(pending, "pending")?;
-        let mut inside = Inside::of(loan)?;
+        let inside = Inside::of(loan)?;
         inside.call.leave::<wigwag_loan>(Full::Loan)?;
         match inside.call.loan.take().send() {
             Ok(pending) => {
+                inside.call.user = std::ptr::null_mut();
                 inside.call.put_waiting(Waiting::Pending(pending));
                 place.put(inside.pointer.as_ptr().cast());
                 Ok(())
@@ -295,7 +303,7 @@ pub extern "C" fn wigwag_loan_release(loan: *mut wigwag_loan) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_loan_attach(loan: *mut wigwag_loan, fd: c_int, error: *mut wigwag_error) -> c_int {
     guarded(error, || {
-        let mut inside = Inside::of(loan)?;
+        let inside = Inside::of(loan)?;
         inside.call.check::<wigwag_loan>(Full::Loan)?;
         Ok(inside.call.loan.get().attach(given::descriptor(fd)?)?)
     })
@@ -401,7 +409,7 @@ pub extern "C" fn wigwag_reply_into_loan(
     guarded(error, || {
         let place = given::place(loan, "loan")?;
         let data = given::place(data, "data")?;
-        let mut inside = Inside::of(reply)?;
+        let inside = Inside::of(reply)?;
         inside.call.leave::<wigwag_reply>(Full::Reply)?;
         match inside.call.reply.take().into_loan(len) {
             Ok(mut lent) => {
@@ -427,7 +435,7 @@ pub extern "C" fn wigwag_reply_take_descriptors(
     error: *mut wigwag_error,
 ) -> c_int {
     guarded(error, || {
-        let mut inside = Inside::of(reply)?;
+        let inside = Inside::of(reply)?;
         inside.call.check::<wigwag_reply>(Full::Reply)?;
         hand_out(fds, capacity, count, || Ok(inside.call.reply.get().take_descriptors()))
     })
@@ -439,9 +447,9 @@ fn end<O: Opaque<Inner = Call>>(handle: *mut O, expected: Full, empty: impl FnOn
         return wigwag_code::WIGWAG_OK as c_int;
     }
     guarded(std::ptr::null_mut(), || {
-        let mut inside = Inside::of(handle)?;
+        let inside = Inside::of(handle)?;
         inside.call.leave::<O>(expected)?;
-        empty(&mut inside.call);
+        empty(inside.call);
         inside.rest();
         Ok(())
     })

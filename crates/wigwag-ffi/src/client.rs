@@ -4,12 +4,12 @@ use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
-use library::{Client, ClientStats, Loan};
+use library::{Client, ClientStats};
 
 use crate::call::{Call, wigwag_loan, wigwag_pending, wigwag_reply};
 use crate::code::wigwag_code;
 use crate::failure::{Failure, Result, guarded, guarded_value, wigwag_error};
-use crate::given::{self, Kept, Object, Opaque, opaque};
+use crate::given::{self, Alone, Kept, Object, Opaque, Place, opaque};
 use crate::loop_descriptor::LoopDescriptor;
 use crate::options::{connect_options, wigwag_connect_options};
 use crate::time::Patience;
@@ -29,7 +29,9 @@ pub struct ClientState {
     client: Kept<Client>,
     /// All calls that there ever were at a time; those that are not out are used again.
     calls: Vec<NonNull<Object<Call>>>,
-    resting: Vec<NonNull<Object<Call>>>,
+    /// The first of those that are not out; each knows the next.
+    resting: Option<NonNull<Object<Call>>>,
+    calls_out: usize,
     loop_descriptor: Option<LoopDescriptor>,
     /// Which call an event loop looks at next.
     looked_at: usize,
@@ -41,23 +43,21 @@ impl ClientState {
         ClientState {
             client: Kept::new(client),
             calls: Vec::new(),
-            resting: Vec::new(),
+            resting: None,
+            calls_out: 0,
             loop_descriptor: None,
             looked_at: 0,
             is_freed: false,
         }
     }
 
-    fn calls_out(&self) -> usize {
-        self.calls.len() - self.resting.len()
-    }
-
     /// A call of this client's, to be filled. `object` is this client's.
     #[inline(always)]
     pub fn rested(&mut self, object: NonNull<Object<ClientState>>) -> NonNull<Object<Call>> {
-        match self.resting.pop() {
+        self.calls_out += 1;
+        match self.resting {
             Some(call) => {
-                given::owned(call).become_kind(wigwag_loan::MAGIC);
+                self.resting = given::inside(call).next.take();
                 call
             }
             None => self.another_call(object),
@@ -66,29 +66,17 @@ impl ClientState {
 
     #[cold]
     fn another_call(&mut self, object: NonNull<Object<ClientState>>) -> NonNull<Object<Call>> {
-        let call = Object::new(wigwag_loan::MAGIC, Call::of(object));
-        let call = NonNull::from(Box::leak(Box::new(call)));
+        let call = NonNull::from(Box::leak(Box::new(Object::new(wigwag_loan::MAGIC, Call::of(object)))));
         self.calls.push(call);
-        self.resting.reserve(self.calls.len()); // so that giving one back needs no memory
         call
     }
 
     /// A call is over. Whether the client is, too: it was freed before.
     #[inline(always)]
     pub fn rest(&mut self, call: NonNull<Object<Call>>) -> bool {
-        given::owned(call).retire();
-        self.resting.push(call);
-        self.is_freed && self.calls_out() == 0
-    }
-
-    #[cold]
-    fn loan_soon(&self, len: usize, patience: Patience) -> Result<Loan<'static>> {
-        let client = self.client.lend();
-        Ok(match patience {
-            Patience::Forever => client.loan(len)?,
-            Patience::Now => client.try_loan(len)?,
-            Patience::For(time) => client.loan_timeout(len, time)?,
-        })
+        given::inside(call).next = self.resting.replace(call);
+        self.calls_out -= 1;
+        self.is_freed && self.calls_out == 0
     }
 
     /// The session may be another one after any call.
@@ -104,8 +92,7 @@ impl ClientState {
         for _ in 0..self.calls.len() {
             self.looked_at = (self.looked_at + 1) % self.calls.len();
             let call = self.calls[self.looked_at];
-            let Ok(mut inside) = given::owned(call).enter() else { continue };
-            if inside.is_ready_or_armed() {
+            if given::inside(call).is_ready_or_armed() {
                 return Some(call);
             }
         }
@@ -177,7 +164,7 @@ pub extern "C" fn wigwag_client_free(client: *mut wigwag_client) -> c_int {
     guarded(std::ptr::null_mut(), || {
         let (known, _) = object(client)?;
         let mut inside = known.enter()?;
-        if inside.calls_out() > 0 {
+        if inside.calls_out > 0 {
             inside.is_freed = true;
             known.retire();
             return Ok(());
@@ -224,22 +211,38 @@ pub extern "C" fn wigwag_client_loan(
         let data = given::place(data, "data")?;
         let (known, pointer) = object(client)?;
         let mut inside = known.enter()?;
-        if timeout_ns < 0 {
-            // The usual one by itself: what it lends stays in registers.
-            let mut lent = inside.client.lend().loan(len)?;
-            data.put(lent.as_mut_ptr().cast());
-            let call = inside.rested(pointer);
-            given::owned(call).enter()?.put_loan(lent);
-            place.put(call.as_ptr().cast());
-            return Ok(());
-        }
-        let mut lent = inside.loan_soon(len, Patience::of(timeout_ns))?;
+        // The usual one by itself: what it lends stays in registers.
+        let mut lent = match timeout_ns {
+            ..0 => inside.client.lend().loan(len)?,
+            _ => return loan_soon(inside, pointer, len, timeout_ns, place, data),
+        };
         data.put(lent.as_mut_ptr().cast());
         let call = inside.rested(pointer);
-        given::owned(call).enter()?.put_loan(lent);
+        given::inside(call).put_loan(lent);
         place.put(call.as_ptr().cast());
         Ok(())
     })
+}
+
+#[cold]
+fn loan_soon(
+    mut inside: Alone<'_, ClientState>,
+    pointer: NonNull<Object<ClientState>>,
+    len: usize,
+    timeout_ns: i64,
+    place: Place<*mut wigwag_loan>,
+    data: Place<*mut c_void>,
+) -> Result<()> {
+    let client = inside.client.lend();
+    let mut lent = match Patience::of(timeout_ns) {
+        Patience::For(time) => client.loan_timeout(len, time)?,
+        _ => client.try_loan(len)?,
+    };
+    data.put(lent.as_mut_ptr().cast());
+    let call = inside.rested(pointer);
+    given::inside(call).put_loan(lent);
+    place.put(call.as_ptr().cast());
+    Ok(())
 }
 
 /// Copies a request in, calls, and gives the reply: the short form of wigwag_client_loan(), memcpy() and
@@ -274,7 +277,7 @@ pub extern "C" fn wigwag_client_call(
         given::put_if_wanted(reply_data, answer.as_mut_ptr().cast());
         given::put_if_wanted(reply_len, answer.len());
         let call = inside.rested(pointer);
-        given::owned(call).enter()?.put_reply(answer);
+        given::inside(call).put_reply(answer);
         place.put(call.as_ptr().cast());
         Ok(())
     })

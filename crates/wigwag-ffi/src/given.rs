@@ -97,11 +97,6 @@ impl<T> Object<T> {
         Object { magic: Cell::new(magic), inside: AtomicI32::new(0), value: UnsafeCell::new(value) }
     }
 
-    /// From now on it is another kind of thing, or none.
-    pub fn become_kind(&self, magic: u64) {
-        self.magic.set(magic);
-    }
-
     /// From now on no function takes it.
     pub fn retire(&self) {
         self.magic.set(FREED);
@@ -185,28 +180,28 @@ impl<T> Drop for Shared<'_, T> {
 /// The object behind a handle.
 #[inline(always)]
 pub fn object<'o, O: Opaque>(handle: *const O) -> Result<&'o Object<O::Inner>> {
-    let object = handle.cast::<Object<O::Inner>>();
-    if object.is_null() || !object.is_aligned() {
-        return Err(no_handle::<O>(object.is_null(), None));
+    if handle.is_null() {
+        return Err(no_handle::<O>(None));
     }
-    // SAFETY: A1. Of a handle that was freed this reads what is there now, which is where noticing ends.
-    let object = unsafe { &*object };
-    match object.magic.get() {
-        magic if magic == O::MAGIC => Ok(object),
-        magic => Err(no_handle::<O>(false, Some(magic))),
+    // SAFETY: A1. Of a handle that was freed this reads what is there now, which is where noticing ends; of something
+    // else than a handle it may lie anyhow.
+    let magic = unsafe { handle.cast::<u64>().read_unaligned() };
+    if magic != O::MAGIC {
+        return Err(no_handle::<O>(Some(magic)));
     }
+    // SAFETY: it is such an object, as its mark says (A1), and these are aligned.
+    Ok(unsafe { &*handle.cast::<Object<O::Inner>>() })
 }
 
 #[cold]
-fn no_handle<O: Opaque>(is_null: bool, found: Option<u64>) -> Failure {
+fn no_handle<O: Opaque>(found: Option<u64>) -> Failure {
     let name = O::NAME;
-    if is_null {
-        let text = format!("the {name} is NULL");
-        return Failure::interface(wigwag_code::WIGWAG_ERR_NULL, text);
-    }
-    let text = match found {
-        Some(FREED) => format!("this {name} has been ended or freed"),
-        Some(magic) if magic.to_be_bytes().starts_with(b"ww") => {
+    let Some(magic) = found else {
+        return Failure::interface(wigwag_code::WIGWAG_ERR_NULL, format!("the {name} is NULL"));
+    };
+    let text = match magic {
+        FREED => format!("this {name} has been ended or freed"),
+        magic if magic.to_be_bytes().starts_with(b"ww") => {
             let what = magic.to_be_bytes()[2..].escape_ascii().to_string();
             format!("this is no {name}: it is marked `{what}`")
         }
@@ -252,6 +247,13 @@ pub fn take<O: Opaque>(handle: *mut O) -> Result<O::Inner> {
 pub fn free_object<T>(object: NonNull<Object<T>>) {
     // SAFETY: its owner had it of a box, and forgets it (A2).
     drop(unsafe { Box::from_raw(object.as_ptr()) });
+}
+
+/// What is in an object that belongs to another one, for a call that is alone in that other one.
+#[inline(always)]
+pub fn inside<'o, T>(object: NonNull<Object<T>>) -> &'o mut T {
+    // SAFETY: its owner has not freed it (A2), and who is alone with the owner is alone with what belongs to it.
+    unsafe { &mut *object.as_ref().value.get() }
 }
 
 /// An object that its owner has and does not free while it is looked at.
@@ -312,8 +314,8 @@ impl<T> Place<T> {
     /// The result is there.
     #[inline(always)]
     pub fn put(self, value: T) {
-        // SAFETY: it is valid for a write of a `T` (A1).
-        unsafe { self.0.as_ptr().write(value) };
+        // SAFETY: it is valid for a write of a `T` (A1), however it lies.
+        unsafe { self.0.as_ptr().write_unaligned(value) };
     }
 }
 
@@ -321,8 +323,8 @@ impl<T> Place<T> {
 #[inline(always)]
 pub fn place<T>(out: *mut T, what: &'static str) -> Result<Place<T>> {
     match NonNull::new(out) {
-        Some(out) if out.is_aligned() => Ok(Place(out)),
-        _ => Err(no_place(what)),
+        Some(out) => Ok(Place(out)),
+        None => Err(no_place(what)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use library::{Stream, StreamListener};
 
@@ -38,6 +38,8 @@ opaque! {
 pub struct StreamState {
     stream: Stream,
     is_nonblocking: AtomicBool,
+    /// How much room is lent, until something is written.
+    lent: AtomicUsize,
 }
 
 /// What is behind a listener.
@@ -54,7 +56,7 @@ pub const WIGWAG_SHUTDOWN_WRITE: c_int = 2;
 pub const WIGWAG_SHUTDOWN_BOTH: c_int = 3;
 
 fn handle(stream: Stream) -> *mut wigwag_stream {
-    given::give(StreamState { stream, is_nonblocking: AtomicBool::new(false) })
+    given::give(StreamState { stream, is_nonblocking: AtomicBool::new(false), lent: AtomicUsize::new(0) })
 }
 
 /// Connects to a listener of this user. It need not have accepted yet.
@@ -122,7 +124,9 @@ pub extern "C" fn wigwag_stream_write(
     guarded(error, || {
         let place = given::place(put, "put")?;
         let from = given::bytes(from, len)?;
-        place.put((&given::shared(stream)?.stream).write(from)?);
+        let inside = given::shared(stream)?;
+        inside.lent.store(0, Ordering::Relaxed);
+        place.put((&inside.stream).write(from)?);
         Ok(())
     })
 }
@@ -141,6 +145,7 @@ pub extern "C" fn wigwag_stream_write_all(
         let from = given::bytes(from, len)?;
         let inside = given::shared(stream)?;
         check_blocking(&inside.is_nonblocking)?;
+        inside.lent.store(0, Ordering::Relaxed);
         Ok((&inside.stream).write_all(from)?)
     })
 }
@@ -194,9 +199,8 @@ pub extern "C" fn wigwag_stream_peek(
     })
 }
 
-/// The first `len` bytes of what wigwag_stream_peek() lent are read, and their room is the other end's.
-///
-/// Fails with `WIGWAG_ERR_PANICKED` if fewer were lent.
+/// The first `len` bytes of what wigwag_stream_peek() lent are read, and their room is the other end's; all of them, if
+/// there are fewer.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_stream_consume(stream: *mut wigwag_stream, len: usize, error: *mut wigwag_error) -> c_int {
     guarded(error, || {
@@ -222,19 +226,27 @@ pub extern "C" fn wigwag_stream_reserve(
         let len = given::place(len, "len")?;
         let mut inside = given::alone(stream)?;
         let room = inside.stream.write_buf()?;
-        data.put(room.as_mut_ptr().cast());
-        len.put(room.len());
+        let (start, size) = (room.as_mut_ptr(), room.len());
+        inside.lent.store(size, Ordering::Relaxed);
+        data.put(start.cast());
+        len.put(size);
         Ok(())
     })
 }
 
 /// Hands over the first `len` bytes of what wigwag_stream_reserve() lent.
 ///
-/// Fails with `WIGWAG_ERR_PANICKED` if less was lent, or something was written in between.
+/// Fails with `WIGWAG_ERR_INVALID_ARGUMENT` if less is lent, or something was written in between.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_stream_commit(stream: *mut wigwag_stream, len: usize, error: *mut wigwag_error) -> c_int {
     guarded(error, || {
-        given::alone(stream)?.stream.commit(len);
+        let mut inside = given::alone(stream)?;
+        let lent = inside.lent.swap(0, Ordering::Relaxed);
+        if len > lent {
+            let text = format!("a commit of {len} bytes, where {lent} are lent: wigwag_stream_reserve() lends some");
+            return Err(Failure::interface(wigwag_code::WIGWAG_ERR_INVALID_ARGUMENT, text));
+        }
+        inside.stream.commit(len);
         Ok(())
     })
 }
