@@ -1734,9 +1734,8 @@ int wigwag_stream_peek(wigwag_stream *stream,
                        wigwag_error *error);
 
 /**
- * The first `len` bytes of what wigwag_stream_peek() lent are read, and their room is the other end's.
- *
- * Fails with `WIGWAG_ERR_PANICKED` if fewer were lent.
+ * The first `len` bytes of what wigwag_stream_peek() lent are read, and their room is the other end's; all of them, if
+ * there are fewer.
  */
 WIGWAG_API
 int wigwag_stream_consume(wigwag_stream *stream,
@@ -1759,7 +1758,7 @@ int wigwag_stream_reserve(wigwag_stream *stream,
 /**
  * Hands over the first `len` bytes of what wigwag_stream_reserve() lent.
  *
- * Fails with `WIGWAG_ERR_PANICKED` if less was lent, or something was written in between.
+ * Fails with `WIGWAG_ERR_INVALID_ARGUMENT` if less is lent, or something was written in between.
  */
 WIGWAG_API int wigwag_stream_commit(wigwag_stream *stream, size_t len, wigwag_error *error);
 

@@ -1,11 +1,10 @@
 //! The header that is checked in is the one that the sources make, and compilers take it with all warnings on.
 
-use std::path::{Path, PathBuf};
+mod support;
+
 use std::process::Command;
 
-fn here(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
+use support::{WARNINGS, ground, here, is_there};
 
 /// The header, as the sources make it.
 fn made() -> String {
@@ -44,21 +43,16 @@ fn the_header_is_the_one_that_the_sources_make() {
 const COMPILERS: &[(&str, &str)] =
     &[("gcc", "c11"), ("clang", "c11"), ("g++", "c++17"), ("clang++", "c++17"), ("g++", "c++20"), ("gcc", "c17")];
 
-/// All warnings that there are for everybody, and none is left.
-const WARNINGS: &[&str] = &["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Wundef", "-Werror"];
-
 #[test]
 fn compilers_have_nothing_to_say_about_it() {
     let mut tried = 0;
     for (compiler, standard) in COMPILERS {
-        if Command::new(compiler).arg("--version").output().is_err() {
-            assert!(std::env::var_os("WIGWAG_C").is_none(), "there is no {compiler}");
-            println!("not tried: there is no {compiler}");
+        if !is_there(compiler) {
             continue;
         }
         let is_cpp = standard.starts_with("c++");
-        let source = std::env::temp_dir().join(format!("wigwag-header-{}-{standard}-{compiler}", std::process::id()));
-        let source = source.with_extension(if is_cpp { "cc" } else { "c" });
+        let ground = ground();
+        let source = ground.path(if is_cpp { "header.cc" } else { "header.c" });
         let headers = if is_cpp { "#include <wigwag.hpp>\n" } else { "#include <wigwag.h>\n" };
         // Twice, because of the guard; and something that is used, for a program of nothing is a warning.
         std::fs::write(&source, format!("{headers}{headers}int main(void) {{ return WIGWAG_OK; }}\n")).unwrap();
@@ -71,7 +65,6 @@ fn compilers_have_nothing_to_say_about_it() {
             .arg(&source)
             .output()
             .unwrap();
-        std::fs::remove_file(&source).unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && said.is_empty(), "{compiler} -std={standard}:\n{said}");
         tried += 1;
