@@ -71,7 +71,9 @@ fn valgrind_has_nothing_to_say() {
     }
     with("gcc", "forms", &shared(), &[], |program, directory| {
         let said = run(Command::new("valgrind").args(MEMCHECK).arg(program).arg(directory));
-        assert_eq!(text(&said.stderr), "");
+        // What it has to say of the program begins so; an old one also says which system calls it does not know.
+        let said = text(&said.stderr);
+        assert!(!said.lines().any(|line| line.starts_with("==")), "{said}");
     });
     // A program that loses memory, and one that uses what was freed: what it would say.
     with("gcc", "misuse", &shared(), &[], |program, directory| {

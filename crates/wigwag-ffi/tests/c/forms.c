@@ -8,6 +8,7 @@
 
 static const char *directory;
 static char rooms[16][512];
+static int can_observe;
 
 static const char *name_of(const char *name)
 {
@@ -159,9 +160,14 @@ static void exchange(wigwag_error *error, size_t threads)
 
     wigwag_service service = {0};
     service.size = sizeof service;
-    OK(wigwag_inspect(name_of("exchange"), &service, error));
-    CHECK(service.form == WIGWAG_FORM_EXCHANGE && service.pid == (uint32_t)getpid() && service.is_running == 1);
-    CHECK(service.has_name == 1 && service.sessions >= 1);
+    int code = wigwag_inspect(name_of("exchange"), &service, error);
+    can_observe = !(code == WIGWAG_ERR_IO && strstr(wigwag_error_text(error), "os error 38") != NULL);
+    if (can_observe) {
+        OK(code);
+        CHECK(service.form == WIGWAG_FORM_EXCHANGE && service.pid == (uint32_t)getpid() && service.is_running == 1);
+        CHECK(service.has_name == 1 && service.sessions >= 1);
+    } else
+        puts("not tried: pidfd_open, which observing needs, is not there (valgrind before 3.21 has none)");
 
     OK(wigwag_stop_shutdown(stop));
     CHECK(pthread_join(thread, NULL) == 0);
@@ -517,7 +523,7 @@ static void mistakes(wigwag_error *error)
     OK(wigwag_client_connect(name_of("mistakes"), NULL, &client, error));
     const char *wanted = wigwag_server_path(server);
     OK(wigwag_list(find, &wanted, error));
-    CHECK(wanted == NULL);
+    CHECK(wanted == NULL || !can_observe);
 
     /* NULL, where something is needed. */
     IS(WIGWAG_ERR_NULL, wigwag_client_connect(NULL, NULL, &none, error));
@@ -589,7 +595,10 @@ static void mistakes(wigwag_error *error)
     pid_t child = fork();
     if (child == 0) {
         int code = wigwag_client_loan(client, 1, 0, &loan, &data, error);
-        _exit(code == WIGWAG_ERR_FORKED && wigwag_client_free(client) == WIGWAG_OK ? 0 : 1);
+        int is_right = code == WIGWAG_ERR_FORKED && wigwag_client_free(client) == WIGWAG_OK;
+        /* Not an exit: valgrind would look for what the parent's threads have, which are not here. */
+        execlp(is_right ? "true" : "false", "child", (char *)NULL);
+        _exit(127);
     }
     int status;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
