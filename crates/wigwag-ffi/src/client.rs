@@ -381,4 +381,3 @@ pub extern "C" fn wigwag_client_statistics(
         given::fill(stats, counted, "stats")
     })
 }
-

@@ -60,9 +60,12 @@ impl Failure {
                 os_error: error.os_error().unwrap_or(0),
             },
             Failure::Interface(_, why) => Told { code, text: text(why), ..Told::default() },
-            Failure::System(error) => {
-                Told { code, text: text(&error.to_string()), os_error: error.raw_os_error().unwrap_or(0), ..Told::default() }
-            }
+            Failure::System(error) => Told {
+                code,
+                text: text(&error.to_string()),
+                os_error: error.raw_os_error().unwrap_or(0),
+                ..Told::default()
+            },
         }
     }
 }

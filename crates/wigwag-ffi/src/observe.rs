@@ -73,11 +73,7 @@ fn seen(observer: &Observer) -> Result<wigwag_service> {
 ///
 /// Fails with `WIGWAG_ERR_NOT_RUNNING`, `WIGWAG_ERR_IO` if it cannot be looked at, and what is wrong with a name.
 #[unsafe(no_mangle)]
-pub extern "C" fn wigwag_inspect(
-    name: *const c_char,
-    service: *mut wigwag_service,
-    error: *mut wigwag_error,
-) -> c_int {
+pub extern "C" fn wigwag_inspect(name: *const c_char, service: *mut wigwag_service, error: *mut wigwag_error) -> c_int {
     guarded(error, || given::fill(service, seen(&Observer::open(given::name(name)?)?)?, "service"))
 }
 

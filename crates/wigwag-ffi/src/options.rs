@@ -147,7 +147,9 @@ fn invalid(text: String) -> Failure {
 fn contract(name: *const c_char, version: u32, size: u32, align: u32) -> Result<Option<Contract>> {
     let Some(name) = given::optional_text(name) else {
         if (version, size, align) != (0, 0, 0) {
-            return Err(invalid("a contract without a name has no version, size or alignment: set `contract_name`".into()));
+            return Err(invalid(
+                "a contract without a name has no version, size or alignment: set `contract_name`".into(),
+            ));
         }
         return Ok(None);
     };

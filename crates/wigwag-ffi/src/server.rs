@@ -287,4 +287,3 @@ pub fn outcome(result: c_int, text: Option<String>) -> Outcome {
         (code, None) => Err(format!("the handler returned {code}")),
     }
 }
-

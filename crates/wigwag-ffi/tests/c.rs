@@ -107,7 +107,10 @@ fn the_address_sanitizer_shows_what_cannot_be_noticed_and_nothing_else() {
         with("clang", "misuse", &link, &["-fsanitize=address"], |program, directory| {
             let said = ended(Command::new(program).arg(directory).arg(mistake));
             let text = text(&said.stderr);
-            assert!(!said.status.success() && text.contains(&format!("AddressSanitizer: {report}")), "{mistake}: {text}");
+            assert!(
+                !said.status.success() && text.contains(&format!("AddressSanitizer: {report}")),
+                "{mistake}: {text}"
+            );
         });
     }
     with("clang", "misuse", &link, &["-fsanitize=address"], |program, directory| {

@@ -20,7 +20,8 @@ fn the_shared_library_exports_the_functions_of_the_header_and_nothing_else() {
     if std::env::var_os("WIGWAG_WRITE").is_some() {
         std::fs::write(&list, exported.iter().map(|name| format!("{name}\n")).collect::<String>()).unwrap();
     }
-    let listed: BTreeSet<String> = std::fs::read_to_string(&list).unwrap_or_default().lines().map(str::to_owned).collect();
+    let listed: BTreeSet<String> =
+        std::fs::read_to_string(&list).unwrap_or_default().lines().map(str::to_owned).collect();
     let new: Vec<_> = exported.difference(&listed).collect();
     let gone: Vec<_> = listed.difference(&exported).collect();
     assert!(

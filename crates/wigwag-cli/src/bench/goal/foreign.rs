@@ -74,7 +74,8 @@ fn ns_per_call(client: &mut PeerProcess, slice: Duration) -> anyhow::Result<f64>
 fn checkout() -> anyhow::Result<PathBuf> {
     let here = std::env::current_dir().context("there is no current directory")?;
     let built = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let found = here.ancestors().chain(built.ancestors()).find(|root| root.join(INTERFACE).join("Cargo.toml").is_file());
+    let found =
+        here.ancestors().chain(built.ancestors()).find(|root| root.join(INTERFACE).join("Cargo.toml").is_file());
     found.map(Path::to_owned).with_context(|| {
         format!(
             "C1 compiles a C program with the library of a checkout of Wigwag, and there is none here: run it in a \
@@ -113,9 +114,11 @@ fn compiler() -> anyhow::Result<OsString> {
     match std::env::var_os("CC") {
         Some(named) if answers(&named) => Ok(named),
         Some(named) => bail!("CC names {}, which is no compiler that can be run", named.display()),
-        None => ["cc", "gcc", "clang"].map(OsString::from).into_iter().find(|name| answers(name)).context(
-            "there is no C compiler (tried cc, gcc and clang): install one, or say in CC where it is",
-        ),
+        None => ["cc", "gcc", "clang"]
+            .map(OsString::from)
+            .into_iter()
+            .find(|name| answers(name))
+            .context("there is no C compiler (tried cc, gcc and clang): install one, or say in CC where it is"),
     }
 }
 
