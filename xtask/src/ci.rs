@@ -145,8 +145,8 @@ fn grpc() -> anyhow::Result<Vec<Command>> {
     Ok(vec![lints, limited(600, &["test", manifest, "--no-fail-fast"])])
 }
 
-/// The interface for C, a workspace of its own: its tests compile programs, and need more than a Rust toolchain. What is
-/// missing fails them here, and is left out by who calls them without that variable.
+/// The interface for C, a workspace of its own: its tests compile programs, and need more than a Rust toolchain. What
+/// is missing fails them here, and is left out by who calls them without that variable.
 const INTERFACE: &str = "crates/wigwag-ffi";
 
 fn c() -> anyhow::Result<Vec<Command>> {

@@ -29,7 +29,8 @@ Examples:
   cargo xtask install --prefix /usr --destdir package            for a package of a distribution
   cargo cinstall --manifest-path crates/wigwag-ffi/Cargo.toml    the same by cargo-c, without CMake's files and the page
 
-It installs wigwag.h, wigwag.hpp, libwigwag.so with its names, libwigwag.a, wigwag.pc, wigwagConfig.cmake and wigwag(3).";
+It installs wigwag.h, wigwag.hpp, libwigwag.so with its names, libwigwag.a, wigwag.pc, wigwagConfig.cmake and the page
+wigwag(3).";
 
 /// Where the interface is, from the root of the repository.
 const INTERFACE: &str = "crates/wigwag-ffi";

@@ -1,5 +1,5 @@
-//! The three states of a slot in C's hands: a loan to be filled, a pending call, a reply. They are one object, which the
-//! client keeps and uses again, so that a call needs no memory.
+//! The three states of a slot in C's hands: a loan to be filled, a pending call, a reply. They are one object, which
+//! the client keeps and uses again, so that a call needs no memory.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
@@ -206,11 +206,10 @@ fn end_client(client: NonNull<Object<ClientState>>) {
 /// Passes a loan to the server and waits for the reply: the same memory, changed.
 ///
 /// The loan is a loan no more, whatever comes of it, unless the code is `WIGWAG_ERR_INVALID_HANDLE`,
-/// `WIGWAG_ERR_IN_USE`, `WIGWAG_ERR_NULL` or `WIGWAG_ERR_INVALID_ARGUMENT`.
-/// `timeout_ns`: how long to wait; `WIGWAG_FOREVER`. The server learns of it.
-/// `reply`: where the handle of the reply goes; wigwag_reply_release() or wigwag_reply_into_loan() ends it.
-/// `reply_data`, `reply_len`: where the bytes of the reply are and how many; NULL if they are not wanted. They are valid
-/// until the reply is ended.
+/// `WIGWAG_ERR_IN_USE`, `WIGWAG_ERR_NULL` or `WIGWAG_ERR_INVALID_ARGUMENT`. `timeout_ns`: how long to wait;
+/// `WIGWAG_FOREVER`. The server learns of it. `reply`: where the handle of the reply goes; wigwag_reply_release() or
+/// wigwag_reply_into_loan() ends it. `reply_data`, `reply_len`: where the bytes of the reply are and how many; NULL if
+/// they are not wanted. They are valid until the reply is ended.
 ///
 /// Fails with `WIGWAG_ERR_TIMED_OUT`, `WIGWAG_ERR_PEER_DIED` and `WIGWAG_ERR_SERVER_CLOSED`, for which
 /// wigwag_error_maybe_executed() says whether the request may have been executed; `WIGWAG_ERR_HANDLER_FAILED`,
@@ -267,8 +266,8 @@ fn call_within(
 /// The loan is a loan no more, as with wigwag_loan_call().
 /// `pending`: where the handle of the call goes; wigwag_pending_wait() or wigwag_pending_abandon() ends it.
 ///
-/// Fails with `WIGWAG_ERR_PEER_DIED`, `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_VIOLATION`, `WIGWAG_ERR_FORKED`: the request
-/// was not sent.
+/// Fails with `WIGWAG_ERR_PEER_DIED`, `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_VIOLATION`, `WIGWAG_ERR_FORKED`: the
+/// request was not sent.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_loan_send(
     loan: *mut wigwag_loan,
@@ -364,8 +363,8 @@ fn not_yet(timeout_ns: i64) -> Failure {
     }
 }
 
-/// Gives a call up, or does nothing with NULL: the server learns of it, may execute it all the same, and nobody gets the
-/// reply.
+/// Gives a call up, or does nothing with NULL: the server learns of it, may execute it all the same, and nobody gets
+/// the reply.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_pending_abandon(pending: *mut wigwag_pending) -> c_int {
     end(pending, Full::Waiting, |call| drop(call.waiting.take()))

@@ -192,8 +192,8 @@ pub extern "C" fn wigwag_client_slots(client: *const wigwag_client) -> usize {
 /// are aligned to 16, more to 4096. They are valid until the loan is given to wigwag_loan_call(), wigwag_loan_send() or
 /// wigwag_loan_release(): one of these must follow.
 ///
-/// While all slots are out it waits for one that an abandoned call gives back, for up to `timeout_ns`: `WIGWAG_FOREVER`,
-/// or 0 not to wait.
+/// While all slots are out it waits for one that an abandoned call gives back, for up to `timeout_ns`:
+/// `WIGWAG_FOREVER`, or 0 not to wait.
 ///
 /// Fails with `WIGWAG_ERR_CAPACITY_EXCEEDED`; `WIGWAG_ERR_FULL` when all slots are held, so that waiting would never
 /// end; `WIGWAG_ERR_TIMED_OUT`; `WIGWAG_ERR_PEER_DIED`, `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_FORKED`.
@@ -289,11 +289,11 @@ pub fn no_time() -> Failure {
     Failure::interface(wigwag_code::WIGWAG_ERR_INVALID_ARGUMENT, text)
 }
 
-/// The descriptor that an event loop polls for reading on behalf of this client, or a negative code. It is the client's:
-/// do not close it, and do not read from it. It stays the same for as long as the client lives.
+/// The descriptor that an event loop polls for reading on behalf of this client, or a negative code. It is the
+/// client's: do not close it, and do not read from it. It stays the same for as long as the client lives.
 ///
-/// Once it is readable, call wigwag_client_process() until that finds nothing more. Call that once before the first poll,
-/// too, and after each wigwag_loan_send().
+/// Once it is readable, call wigwag_client_process() until that finds nothing more. Call that once before the first
+/// poll, too, and after each wigwag_loan_send().
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_client_fd(client: *mut wigwag_client, error: *mut wigwag_error) -> c_int {
     let mut fd = -1;
@@ -315,9 +315,9 @@ pub extern "C" fn wigwag_client_fd(client: *mut wigwag_client, error: *mut wigwa
 /// NULL when none is there: from then on the descriptor becomes readable when one is. So call it until it gives NULL.
 /// A call that was found and not taken is found again.
 ///
-/// Fails with `WIGWAG_ERR_PEER_DIED`, `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_VIOLATION` once the session is over and no
-/// call has anything to tell: the descriptor is silent from then on. A client with `reconnect_ns` or `follow_restarts_ns`
-/// goes on: call this, or anything else, from time to time until a server is there.
+/// Fails with `WIGWAG_ERR_PEER_DIED`, `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_VIOLATION` once the session is over and
+/// no call has anything to tell: the descriptor is silent from then on. A client with `reconnect_ns` or
+/// `follow_restarts_ns` goes on: call this, or anything else, from time to time until a server is there.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_client_process(
     client: *mut wigwag_client,

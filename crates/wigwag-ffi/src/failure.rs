@@ -181,8 +181,8 @@ pub extern "C" fn wigwag_error_code(error: *const wigwag_error) -> c_int {
     guarded_value(wigwag_code::WIGWAG_OK as c_int, || Ok(given::alone(error)?.code))
 }
 
-/// A sentence for people that says what failed last, in UTF-8, without a full stop; "" if nothing has, or of NULL. It is
-/// valid until the object is used for another call or freed.
+/// A sentence for people that says what failed last, in UTF-8, without a full stop; "" if nothing has, or of NULL. It
+/// is valid until the object is used for another call or freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_error_text(error: *const wigwag_error) -> *const c_char {
     guarded_value(c"".as_ptr(), || Ok(given::alone(error)?.text.as_ptr()))

@@ -433,6 +433,7 @@ pub fn owned_descriptor(fd: RawFd) -> Result<OwnedFd> {
 ///
 /// # Safety
 /// It is `repr(C)`, its first field is a `usize`, and all zeros are a value of it.
+// SAFETY: as above; `plain!` says so of each (A1).
 pub unsafe trait Sized1st: Copy {}
 
 /// Says so of a struct of numbers and pointers.

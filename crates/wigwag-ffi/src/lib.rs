@@ -2,16 +2,16 @@
 //! docs/c.md.
 //!
 //! ```text
-//! client  server  sender  receiver  stream  semaphore  observe    the forms: functions, and what is behind their handles
-//! call  request                                                   what is in the hands of a client, of a server
-//! stop  peer  descriptors  loop_descriptor                        what several forms share
-//! options  time                                                   what C says before and with a call
-//! failure  code                                                   what C is told when a call fails; no panic leaves
-//! given                                                           what C hands in: all unsafe code
+//! client  server  sender  receiver  stream  semaphore  observe   the forms: functions, and what is behind handles
+//! call  request                                                  what is in the hands of a client, of a server
+//! stop  peer  descriptors  loop_descriptor                       what several forms share
+//! options  time                                                  what C says before and with a call
+//! failure  code                                                  what C is told of a failure; no panic leaves
+//! given                                                          what C hands in: all unsafe code
 //! ```
 //!
-//! Every exported function is guarded ([`failure::guarded`]), checks each pointer ([`given`]), and does one thing of the
-//! library. A form that is added gets a file beside the others, options it needs in [`options`], and its symbols in
+//! Every exported function is guarded ([`failure::guarded`]), checks each pointer ([`given`]), and does one thing of
+//! the library. A form that is added gets a file beside the others, options it needs in [`options`], and its symbols in
 //! `symbols.txt`.
 
 // In the order in which the header has them: blank lines keep it.

@@ -83,8 +83,8 @@ pub extern "C" fn wigwag_inspect(name: *const c_char, service: *mut wigwag_servi
 pub type wigwag_visitor =
     Option<extern "C" fn(path: *const c_char, service: *const wigwag_service, user: *mut c_void) -> c_int>;
 
-/// Visits all services of this user that run: found by their processes and not by their names, so that one is seen whose
-/// name was removed. It takes some milliseconds.
+/// Visits all services of this user that run: found by their processes and not by their names, so that one is seen
+/// whose name was removed. It takes some milliseconds.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_list(visitor: wigwag_visitor, user: *mut c_void, error: *mut wigwag_error) -> c_int {
     guarded(error, || {

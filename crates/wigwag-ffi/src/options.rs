@@ -20,8 +20,8 @@ pub const WIGWAG_WAIT_PARK: c_int = 2;
 /// As `linger_ns`: whoever frees the sender does not wait for anything.
 pub const WIGWAG_NO_LINGER: i64 = -2;
 
-/// What a client, a sender or a stream wishes for before it connects. Set all of it to zero and `size` to its size; what
-/// stays zero is the default. NULL is all defaults.
+/// What a client, a sender or a stream wishes for before it connects. Set all of it to zero and `size` to its size;
+/// what stays zero is the default. NULL is all defaults.
 ///
 ///     wigwag_connect_options options = {0};
 ///     options.size = sizeof options;
@@ -50,8 +50,8 @@ pub struct wigwag_connect_options {
     pub reconnect_ns: i64,
     /// Of a client: as `reconnect_ns`, and calls that the server had not begun go on at the next one. 0: they fail.
     pub follow_restarts_ns: i64,
-    /// Of a sender: how long wigwag_sender_free() waits until all is acknowledged. 0: as long as a receiver lives, and 5
-    /// seconds where there is none. WIGWAG_NO_LINGER: not at all.
+    /// Of a sender: how long wigwag_sender_free() waits until all is acknowledged. 0: as long as a receiver lives, and
+    /// 5 seconds where there is none. WIGWAG_NO_LINGER: not at all.
     pub linger_ns: i64,
     /// 1: the server runs as the user `server_user`. 0: as this one.
     pub has_server_user: c_int,

@@ -18,8 +18,8 @@ use crate::time::Patience;
 
 /// The receiver of a queue: it owns the name, and takes what senders send there.
 ///
-/// Any number of threads may receive at the same time. Whoever uses wigwag_receiver_fd() and wigwag_receiver_process() is
-/// alone with it meanwhile.
+/// Any number of threads may receive at the same time. Whoever uses wigwag_receiver_fd() and wigwag_receiver_process()
+/// is alone with it meanwhile.
 #[allow(non_camel_case_types)]
 pub struct wigwag_receiver([u8; 0]);
 
@@ -70,8 +70,8 @@ pub extern "C" fn wigwag_receiver_free(receiver: *mut wigwag_receiver) -> c_int 
 /// Waits for the next message for up to `timeout_ns`: `WIGWAG_FOREVER`, or 0 to look whether one is there.
 ///
 /// `message`: where its handle goes; wigwag_message_ack() or wigwag_message_nack() ends it. `data`, `len`: where its
-/// bytes are and how many; NULL if they are not wanted. They are valid until the message is ended, and not to be written
-/// to.
+/// bytes are and how many; NULL if they are not wanted. They are valid until the message is ended, and not to be
+/// written to.
 ///
 /// Fails with `WIGWAG_ERR_WOULD_BLOCK` (of 0) and `WIGWAG_ERR_TIMED_OUT` if there is none; `WIGWAG_ERR_SERVER_CLOSED`
 /// after a shutdown, once everything was received; `WIGWAG_ERR_IO`, `WIGWAG_ERR_FORKED`.
@@ -151,8 +151,8 @@ pub extern "C" fn wigwag_receiver_fd(receiver: *mut wigwag_receiver, error: *mut
 
 /// What an event loop does when the receiver's descriptor is readable. It never waits.
 ///
-/// `message`, `data`, `len`: as wigwag_receiver_recv() has them; the message is NULL when none is there: from then on the
-/// descriptor becomes readable when one is. So call it until it gives NULL.
+/// `message`, `data`, `len`: as wigwag_receiver_recv() has them; the message is NULL when none is there: from then on
+/// the descriptor becomes readable when one is. So call it until it gives NULL.
 ///
 /// Fails with `WIGWAG_ERR_SERVER_CLOSED` after a shutdown, `WIGWAG_ERR_IO`, `WIGWAG_ERR_FORKED`.
 #[unsafe(no_mangle)]

@@ -85,8 +85,8 @@ fn take(request: *mut wigwag_request) -> Result<Request> {
     }
 }
 
-/// Where the bytes of a request are, and how many: to be read and changed. They are valid until the request is answered,
-/// dropped or resized, or its handler returns.
+/// Where the bytes of a request are, and how many: to be read and changed. They are valid until the request is
+/// answered, dropped or resized, or its handler returns.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_request_data(
     request: *mut wigwag_request,
@@ -145,8 +145,8 @@ pub extern "C" fn wigwag_request_reply(request: *mut wigwag_request, error: *mut
     })
 }
 
-/// Answers with an error: the client gets `WIGWAG_ERR_HANDLER_FAILED` with this text, cut at 1,024 bytes. The request is
-/// one no more. In a handler it only notes the text, and the handler's return answers.
+/// Answers with an error: the client gets `WIGWAG_ERR_HANDLER_FAILED` with this text, cut at 1,024 bytes. The request
+/// is one no more. In a handler it only notes the text, and the handler's return answers.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_request_fail(
     request: *mut wigwag_request,

@@ -10,8 +10,8 @@ use crate::failure::{Failure, free_handle, guarded, guarded_value, wigwag_error}
 use crate::given::{self, opaque};
 use crate::time::Patience;
 
-/// A semaphore by name: so many permits for all programs of this user that open it. With one permit it is a mutex. What a
-/// process holds when it dies comes back, and whoever gets it next is told.
+/// A semaphore by name: so many permits for all programs of this user that open it. With one permit it is a mutex. What
+/// a process holds when it dies comes back, and whoever gets it next is told.
 ///
 /// Any number of threads may use one.
 #[allow(non_camel_case_types)]
@@ -115,8 +115,8 @@ pub extern "C" fn wigwag_semaphore_available(semaphore: *const wigwag_semaphore)
     guarded_value(0, || Ok(given::shared(semaphore)?.semaphore.available()))
 }
 
-/// Whether the name still leads to this semaphore: `WIGWAG_OK`, or `WIGWAG_ERR_NAME_LOST` if another program has removed
-/// or replaced its file.
+/// Whether the name still leads to this semaphore: `WIGWAG_OK`, or `WIGWAG_ERR_NAME_LOST` if another program has
+/// removed or replaced its file.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_semaphore_check_name(semaphore: *const wigwag_semaphore, error: *mut wigwag_error) -> c_int {
     guarded(error, || Ok(given::shared(semaphore)?.semaphore.check_name()?))

@@ -229,7 +229,8 @@ fn no_loan() -> Failure {
 
 /// Sends the message that was written into what wigwag_sender_loan() lent.
 ///
-/// Fails with `WIGWAG_ERR_INVALID_ARGUMENT` if nothing is lent, and as wigwag_sender_send() if descriptors are attached.
+/// Fails with `WIGWAG_ERR_INVALID_ARGUMENT` if nothing is lent, and as wigwag_sender_send() if descriptors are
+/// attached.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_sender_commit(sender: *mut wigwag_sender, error: *mut wigwag_error) -> c_int {
     guarded(error, || {
@@ -272,8 +273,8 @@ pub extern "C" fn wigwag_sender_flush(sender: *mut wigwag_sender, timeout_ns: i6
     })
 }
 
-/// The descriptor that an event loop polls for reading on behalf of this sender, or a negative code. It is the sender's:
-/// do not close it, and do not read from it. It stays the same for as long as the sender lives.
+/// The descriptor that an event loop polls for reading on behalf of this sender, or a negative code. It is the
+/// sender's: do not close it, and do not read from it. It stays the same for as long as the sender lives.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_sender_fd(sender: *mut wigwag_sender, error: *mut wigwag_error) -> c_int {
     let mut fd = -1;
@@ -293,9 +294,9 @@ pub extern "C" fn wigwag_sender_fd(sender: *mut wigwag_sender, error: *mut wigwa
 ///
 /// `has_room`: where 1 goes if a message can be sent, or the receiver is gone, so that a wigwag_sender_send() without
 /// waiting tells more; 0 if the queue is full: from then on the descriptor becomes readable when that changes. While no
-/// receiver is there, send, or call this, from time to time: nothing tells of the next one.
-/// `unacknowledged`: where the number of messages goes that are not acknowledged; NULL if it is not wanted. If it is and
-/// there are some, and the queue is not full, the descriptor becomes readable when the newest is acknowledged.
+/// receiver is there, send, or call this, from time to time: nothing tells of the next one. `unacknowledged`: where the
+/// number of messages goes that are not acknowledged; NULL if it is not wanted. If it is and there are some, and the
+/// queue is not full, the descriptor becomes readable when the newest is acknowledged.
 ///
 /// Fails with `WIGWAG_ERR_FORKED`, `WIGWAG_ERR_IO`, `WIGWAG_ERR_VIOLATION`.
 #[unsafe(no_mangle)]

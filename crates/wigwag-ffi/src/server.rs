@@ -16,8 +16,8 @@ use crate::time::Patience;
 
 /// A server: it owns a name, and changes what clients hand it.
 ///
-/// One thread at a time may use a server. Its requests are handles of their own: each may be answered by another thread.
-/// wigwag_stop ends a server from any thread.
+/// One thread at a time may use a server. Its requests are handles of their own: each may be answered by another
+/// thread. wigwag_stop ends a server from any thread.
 #[allow(non_camel_case_types)]
 pub struct wigwag_server([u8; 0]);
 
@@ -62,8 +62,8 @@ pub extern "C" fn wigwag_server_bind(
     })
 }
 
-/// Ends a server: all its sessions are over, and the name is free. Does nothing with NULL. Answer first what you hold of
-/// its requests; those that are answered later reach nobody.
+/// Ends a server: all its sessions are over, and the name is free. Does nothing with NULL. Answer first what you hold
+/// of its requests; those that are answered later reach nobody.
 ///
 /// Fails with `WIGWAG_ERR_INVALID_HANDLE`, `WIGWAG_ERR_IN_USE`.
 #[unsafe(no_mangle)]
@@ -152,12 +152,12 @@ pub fn nothing_came(what: &'static str, timeout_ns: i64) -> Failure {
     }
 }
 
-/// The descriptor that an event loop polls for reading on behalf of this server, or a negative code. It is the server's:
-/// do not close it, and do not read from it. From then on the server never spins for ever, because the thread is the
-/// loop's.
+/// The descriptor that an event loop polls for reading on behalf of this server, or a negative code. It is the
+/// server's: do not close it, and do not read from it. From then on the server never spins for ever, because the thread
+/// is the loop's.
 ///
-/// Once it is readable, call wigwag_server_process() until that finds nothing more. Call that once before the first poll,
-/// too.
+/// Once it is readable, call wigwag_server_process() until that finds nothing more. Call that once before the first
+/// poll, too.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_server_fd(server: *mut wigwag_server, error: *mut wigwag_error) -> c_int {
     let mut fd = -1;
@@ -174,8 +174,8 @@ pub extern "C" fn wigwag_server_fd(server: *mut wigwag_server, error: *mut wigwa
 
 /// What an event loop does when the server's descriptor is readable. It never waits.
 ///
-/// `request`: where the handle of the next request goes, or NULL when none is there: from then on the descriptor becomes
-/// readable when one is. So call it until it gives NULL.
+/// `request`: where the handle of the next request goes, or NULL when none is there: from then on the descriptor
+/// becomes readable when one is. So call it until it gives NULL.
 ///
 /// Fails with `WIGWAG_ERR_SERVER_CLOSED` after a shutdown, `WIGWAG_ERR_IO`, `WIGWAG_ERR_FORKED`.
 #[unsafe(no_mangle)]

@@ -85,8 +85,8 @@ pub extern "C" fn wigwag_stream_free(stream: *mut wigwag_stream) -> c_int {
 
 /// Reads up to `len` bytes into `into`; waits until there is one.
 ///
-/// `got`: where the number of bytes goes; 0 is the end: the other end has shut its writing, or was ended, and all that it
-/// wrote was read.
+/// `got`: where the number of bytes goes; 0 is the end: the other end has shut its writing, or was ended, and all that
+/// it wrote was read.
 ///
 /// Fails with `WIGWAG_ERR_WOULD_BLOCK` in non-blocking mode, `WIGWAG_ERR_TIMED_OUT`; after the bytes that were written
 /// before with `WIGWAG_ERR_PEER_DIED` or `WIGWAG_ERR_ABORTED`, which are no good ends; `WIGWAG_ERR_FORKED`.
@@ -111,8 +111,8 @@ pub extern "C" fn wigwag_stream_read(
 /// `put`: where the number of bytes goes that were written.
 ///
 /// Fails with `WIGWAG_ERR_WOULD_BLOCK` in non-blocking mode, `WIGWAG_ERR_TIMED_OUT`; `WIGWAG_ERR_SERVER_CLOSED`,
-/// `WIGWAG_ERR_PEER_DIED` or `WIGWAG_ERR_ABORTED` once the other end does not read any more, which is noticed when there
-/// is no room, and otherwise within 64 writes; `WIGWAG_ERR_FORKED`.
+/// `WIGWAG_ERR_PEER_DIED` or `WIGWAG_ERR_ABORTED` once the other end does not read any more, which is noticed when
+/// there is no room, and otherwise within 64 writes; `WIGWAG_ERR_FORKED`.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_stream_write(
     stream: *mut wigwag_stream,
@@ -317,8 +317,8 @@ pub extern "C" fn wigwag_stream_set_nonblocking(
     })
 }
 
-/// The descriptor that an event loop polls for reading on behalf of this stream, for both directions, or a negative code.
-/// It is the stream's: do not close it, and do not read from it. See wigwag_stream_set_nonblocking().
+/// The descriptor that an event loop polls for reading on behalf of this stream, for both directions, or a negative
+/// code. It is the stream's: do not close it, and do not read from it. See wigwag_stream_set_nonblocking().
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_stream_fd(stream: *mut wigwag_stream, error: *mut wigwag_error) -> c_int {
     let mut fd = -1;
@@ -363,8 +363,8 @@ pub extern "C" fn wigwag_listener_bind(
     })
 }
 
-/// Ends a listener, or does nothing with NULL: the name is free, and those who wait to be accepted are turned away. What
-/// was accepted lives on.
+/// Ends a listener, or does nothing with NULL: the name is free, and those who wait to be accepted are turned away.
+/// What was accepted lives on.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_listener_free(listener: *mut wigwag_listener) -> c_int {
     free_handle(listener)

@@ -53,8 +53,8 @@ fn deaths_are_noticed_from_c() {
     });
 }
 
-/// Memory that is lost counts where nothing points to it. What glibc keeps of threads that have ended is pointed to from
-/// the middle, and is no error.
+/// Memory that is lost counts where nothing points to it. What glibc keeps of threads that have ended is pointed to
+/// from the middle, and is no error.
 const MEMCHECK: &[&str] = &[
     "--quiet",
     "--error-exitcode=9",

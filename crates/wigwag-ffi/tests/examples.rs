@@ -105,7 +105,8 @@ fn a_tour_in_cpp() {
         let ground = ground();
         let program = example(compiler, "tour.cc", ground.path("").as_path(), &["-fno-exceptions"]);
         let said = text(&run(Command::new(program).arg(ground.path(""))).stdout);
-        let expected = "order 7 costs 100\nrefused: an order has 16 bytes\nmessage: one\nmessage: two\nstream: bytes both \
+        let expected = "order 7 costs 100\nrefused: an order has 16 bytes\nmessage: one\nmessage: two\nstream: bytes \
+                        both \
                         ways\npermits: 1 free, two at once: WIGWAG_ERR_WOULD_BLOCK\n";
         assert_eq!(said, expected);
     }
