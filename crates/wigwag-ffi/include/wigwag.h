@@ -306,8 +306,8 @@ typedef struct wigwag_permit wigwag_permit;
 /**
  * The receiver of a queue: it owns the name, and takes what senders send there.
  *
- * Any number of threads may receive at the same time. Whoever uses wigwag_receiver_fd() and wigwag_receiver_process() is
- * alone with it meanwhile.
+ * Any number of threads may receive at the same time. Whoever uses wigwag_receiver_fd() and wigwag_receiver_process()
+ * is alone with it meanwhile.
  */
 typedef struct wigwag_receiver wigwag_receiver;
 
@@ -324,8 +324,8 @@ typedef struct wigwag_reply wigwag_reply;
 typedef struct wigwag_request wigwag_request;
 
 /**
- * A semaphore by name: so many permits for all programs of this user that open it. With one permit it is a mutex. What a
- * process holds when it dies comes back, and whoever gets it next is told.
+ * A semaphore by name: so many permits for all programs of this user that open it. With one permit it is a mutex. What
+ * a process holds when it dies comes back, and whoever gets it next is told.
  *
  * Any number of threads may use one.
  */
@@ -342,8 +342,8 @@ typedef struct wigwag_sender wigwag_sender;
 /**
  * A server: it owns a name, and changes what clients hand it.
  *
- * One thread at a time may use a server. Its requests are handles of their own: each may be answered by another thread.
- * wigwag_stop ends a server from any thread.
+ * One thread at a time may use a server. Its requests are handles of their own: each may be answered by another
+ * thread. wigwag_stop ends a server from any thread.
  */
 typedef struct wigwag_server wigwag_server;
 
@@ -363,8 +363,8 @@ typedef struct wigwag_stop wigwag_stop;
 typedef struct wigwag_stream wigwag_stream;
 
 /**
- * What a client, a sender or a stream wishes for before it connects. Set all of it to zero and `size` to its size; what
- * stays zero is the default. NULL is all defaults.
+ * What a client, a sender or a stream wishes for before it connects. Set all of it to zero and `size` to its size;
+ * what stays zero is the default. NULL is all defaults.
  *
  *     wigwag_connect_options options = {0};
  *     options.size = sizeof options;
@@ -410,8 +410,8 @@ typedef struct {
      */
     int64_t follow_restarts_ns;
     /**
-     * Of a sender: how long wigwag_sender_free() waits until all is acknowledged. 0: as long as a receiver lives, and 5
-     * seconds where there is none. WIGWAG_NO_LINGER: not at all.
+     * Of a sender: how long wigwag_sender_free() waits until all is acknowledged. 0: as long as a receiver lives, and
+     * 5 seconds where there is none. WIGWAG_NO_LINGER: not at all.
      */
     int64_t linger_ns;
     /**
@@ -843,8 +843,8 @@ WIGWAG_API int wigwag_error_free(wigwag_error *error);
 WIGWAG_API int wigwag_error_code(const wigwag_error *error);
 
 /**
- * A sentence for people that says what failed last, in UTF-8, without a full stop; "" if nothing has, or of NULL. It is
- * valid until the object is used for another call or freed.
+ * A sentence for people that says what failed last, in UTF-8, without a full stop; "" if nothing has, or of NULL. It
+ * is valid until the object is used for another call or freed.
  */
 WIGWAG_API
 const char *wigwag_error_text(const wigwag_error *error);
@@ -914,8 +914,8 @@ WIGWAG_API size_t wigwag_client_slots(const wigwag_client *client);
  * are aligned to 16, more to 4096. They are valid until the loan is given to wigwag_loan_call(), wigwag_loan_send() or
  * wigwag_loan_release(): one of these must follow.
  *
- * While all slots are out it waits for one that an abandoned call gives back, for up to `timeout_ns`: `WIGWAG_FOREVER`,
- * or 0 not to wait.
+ * While all slots are out it waits for one that an abandoned call gives back, for up to `timeout_ns`:
+ * `WIGWAG_FOREVER`, or 0 not to wait.
  *
  * Fails with `WIGWAG_ERR_CAPACITY_EXCEEDED`; `WIGWAG_ERR_FULL` when all slots are held, so that waiting would never
  * end; `WIGWAG_ERR_TIMED_OUT`; `WIGWAG_ERR_PEER_DIED`, `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_FORKED`.
@@ -949,11 +949,11 @@ int wigwag_client_call(wigwag_client *client,
                        wigwag_error *error);
 
 /**
- * The descriptor that an event loop polls for reading on behalf of this client, or a negative code. It is the client's:
- * do not close it, and do not read from it. It stays the same for as long as the client lives.
+ * The descriptor that an event loop polls for reading on behalf of this client, or a negative code. It is the
+ * client's: do not close it, and do not read from it. It stays the same for as long as the client lives.
  *
- * Once it is readable, call wigwag_client_process() until that finds nothing more. Call that once before the first poll,
- * too, and after each wigwag_loan_send().
+ * Once it is readable, call wigwag_client_process() until that finds nothing more. Call that once before the first
+ * poll, too, and after each wigwag_loan_send().
  */
 WIGWAG_API
 int wigwag_client_fd(wigwag_client *client,
@@ -966,9 +966,9 @@ int wigwag_client_fd(wigwag_client *client,
  * NULL when none is there: from then on the descriptor becomes readable when one is. So call it until it gives NULL.
  * A call that was found and not taken is found again.
  *
- * Fails with `WIGWAG_ERR_PEER_DIED`, `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_VIOLATION` once the session is over and no
- * call has anything to tell: the descriptor is silent from then on. A client with `reconnect_ns` or `follow_restarts_ns`
- * goes on: call this, or anything else, from time to time until a server is there.
+ * Fails with `WIGWAG_ERR_PEER_DIED`, `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_VIOLATION` once the session is over and
+ * no call has anything to tell: the descriptor is silent from then on. A client with `reconnect_ns` or
+ * `follow_restarts_ns` goes on: call this, or anything else, from time to time until a server is there.
  */
 WIGWAG_API
 int wigwag_client_process(wigwag_client *client,
@@ -989,11 +989,10 @@ int wigwag_client_statistics(const wigwag_client *client,
  * Passes a loan to the server and waits for the reply: the same memory, changed.
  *
  * The loan is a loan no more, whatever comes of it, unless the code is `WIGWAG_ERR_INVALID_HANDLE`,
- * `WIGWAG_ERR_IN_USE`, `WIGWAG_ERR_NULL` or `WIGWAG_ERR_INVALID_ARGUMENT`.
- * `timeout_ns`: how long to wait; `WIGWAG_FOREVER`. The server learns of it.
- * `reply`: where the handle of the reply goes; wigwag_reply_release() or wigwag_reply_into_loan() ends it.
- * `reply_data`, `reply_len`: where the bytes of the reply are and how many; NULL if they are not wanted. They are valid
- * until the reply is ended.
+ * `WIGWAG_ERR_IN_USE`, `WIGWAG_ERR_NULL` or `WIGWAG_ERR_INVALID_ARGUMENT`. `timeout_ns`: how long to wait;
+ * `WIGWAG_FOREVER`. The server learns of it. `reply`: where the handle of the reply goes; wigwag_reply_release() or
+ * wigwag_reply_into_loan() ends it. `reply_data`, `reply_len`: where the bytes of the reply are and how many; NULL if
+ * they are not wanted. They are valid until the reply is ended.
  *
  * Fails with `WIGWAG_ERR_TIMED_OUT`, `WIGWAG_ERR_PEER_DIED` and `WIGWAG_ERR_SERVER_CLOSED`, for which
  * wigwag_error_maybe_executed() says whether the request may have been executed; `WIGWAG_ERR_HANDLER_FAILED`,
@@ -1014,8 +1013,8 @@ int wigwag_loan_call(wigwag_loan *loan,
  * The loan is a loan no more, as with wigwag_loan_call().
  * `pending`: where the handle of the call goes; wigwag_pending_wait() or wigwag_pending_abandon() ends it.
  *
- * Fails with `WIGWAG_ERR_PEER_DIED`, `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_VIOLATION`, `WIGWAG_ERR_FORKED`: the request
- * was not sent.
+ * Fails with `WIGWAG_ERR_PEER_DIED`, `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_VIOLATION`, `WIGWAG_ERR_FORKED`: the
+ * request was not sent.
  */
 WIGWAG_API
 int wigwag_loan_send(wigwag_loan *loan,
@@ -1053,8 +1052,8 @@ int wigwag_pending_wait(wigwag_pending *pending,
                         wigwag_error *error);
 
 /**
- * Gives a call up, or does nothing with NULL: the server learns of it, may execute it all the same, and nobody gets the
- * reply.
+ * Gives a call up, or does nothing with NULL: the server learns of it, may execute it all the same, and nobody gets
+ * the reply.
  */
 WIGWAG_API
 int wigwag_pending_abandon(wigwag_pending *pending);
@@ -1117,8 +1116,8 @@ int wigwag_server_bind(const char *name,
                        wigwag_error *error);
 
 /**
- * Ends a server: all its sessions are over, and the name is free. Does nothing with NULL. Answer first what you hold of
- * its requests; those that are answered later reach nobody.
+ * Ends a server: all its sessions are over, and the name is free. Does nothing with NULL. Answer first what you hold
+ * of its requests; those that are answered later reach nobody.
  *
  * Fails with `WIGWAG_ERR_INVALID_HANDLE`, `WIGWAG_ERR_IN_USE`.
  */
@@ -1169,12 +1168,12 @@ int wigwag_server_recv(wigwag_server *server,
                        wigwag_error *error);
 
 /**
- * The descriptor that an event loop polls for reading on behalf of this server, or a negative code. It is the server's:
- * do not close it, and do not read from it. From then on the server never spins for ever, because the thread is the
- * loop's.
+ * The descriptor that an event loop polls for reading on behalf of this server, or a negative code. It is the
+ * server's: do not close it, and do not read from it. From then on the server never spins for ever, because the thread
+ * is the loop's.
  *
- * Once it is readable, call wigwag_server_process() until that finds nothing more. Call that once before the first poll,
- * too.
+ * Once it is readable, call wigwag_server_process() until that finds nothing more. Call that once before the first
+ * poll, too.
  */
 WIGWAG_API
 int wigwag_server_fd(wigwag_server *server,
@@ -1183,8 +1182,8 @@ int wigwag_server_fd(wigwag_server *server,
 /**
  * What an event loop does when the server's descriptor is readable. It never waits.
  *
- * `request`: where the handle of the next request goes, or NULL when none is there: from then on the descriptor becomes
- * readable when one is. So call it until it gives NULL.
+ * `request`: where the handle of the next request goes, or NULL when none is there: from then on the descriptor
+ * becomes readable when one is. So call it until it gives NULL.
  *
  * Fails with `WIGWAG_ERR_SERVER_CLOSED` after a shutdown, `WIGWAG_ERR_IO`, `WIGWAG_ERR_FORKED`.
  */
@@ -1217,8 +1216,8 @@ int wigwag_server_statistics(const wigwag_server *server,
                              wigwag_error *error);
 
 /**
- * Where the bytes of a request are, and how many: to be read and changed. They are valid until the request is answered,
- * dropped or resized, or its handler returns.
+ * Where the bytes of a request are, and how many: to be read and changed. They are valid until the request is
+ * answered, dropped or resized, or its handler returns.
  */
 WIGWAG_API
 int wigwag_request_data(wigwag_request *request,
@@ -1259,8 +1258,8 @@ int wigwag_request_set_reply(wigwag_request *request,
 WIGWAG_API int wigwag_request_reply(wigwag_request *request, wigwag_error *error);
 
 /**
- * Answers with an error: the client gets `WIGWAG_ERR_HANDLER_FAILED` with this text, cut at 1,024 bytes. The request is
- * one no more. In a handler it only notes the text, and the handler's return answers.
+ * Answers with an error: the client gets `WIGWAG_ERR_HANDLER_FAILED` with this text, cut at 1,024 bytes. The request
+ * is one no more. In a handler it only notes the text, and the handler's return answers.
  */
 WIGWAG_API
 int wigwag_request_fail(wigwag_request *request,
@@ -1439,7 +1438,8 @@ int wigwag_sender_loan(wigwag_sender *sender,
 /**
  * Sends the message that was written into what wigwag_sender_loan() lent.
  *
- * Fails with `WIGWAG_ERR_INVALID_ARGUMENT` if nothing is lent, and as wigwag_sender_send() if descriptors are attached.
+ * Fails with `WIGWAG_ERR_INVALID_ARGUMENT` if nothing is lent, and as wigwag_sender_send() if descriptors are
+ * attached.
  */
 WIGWAG_API
 int wigwag_sender_commit(wigwag_sender *sender,
@@ -1473,8 +1473,8 @@ int wigwag_sender_flush(wigwag_sender *sender,
                         wigwag_error *error);
 
 /**
- * The descriptor that an event loop polls for reading on behalf of this sender, or a negative code. It is the sender's:
- * do not close it, and do not read from it. It stays the same for as long as the sender lives.
+ * The descriptor that an event loop polls for reading on behalf of this sender, or a negative code. It is the
+ * sender's: do not close it, and do not read from it. It stays the same for as long as the sender lives.
  */
 WIGWAG_API
 int wigwag_sender_fd(wigwag_sender *sender,
@@ -1485,9 +1485,9 @@ int wigwag_sender_fd(wigwag_sender *sender,
  *
  * `has_room`: where 1 goes if a message can be sent, or the receiver is gone, so that a wigwag_sender_send() without
  * waiting tells more; 0 if the queue is full: from then on the descriptor becomes readable when that changes. While no
- * receiver is there, send, or call this, from time to time: nothing tells of the next one.
- * `unacknowledged`: where the number of messages goes that are not acknowledged; NULL if it is not wanted. If it is and
- * there are some, and the queue is not full, the descriptor becomes readable when the newest is acknowledged.
+ * receiver is there, send, or call this, from time to time: nothing tells of the next one. `unacknowledged`: where the
+ * number of messages goes that are not acknowledged; NULL if it is not wanted. If it is and there are some, and the
+ * queue is not full, the descriptor becomes readable when the newest is acknowledged.
  *
  * Fails with `WIGWAG_ERR_FORKED`, `WIGWAG_ERR_IO`, `WIGWAG_ERR_VIOLATION`.
  */
@@ -1529,8 +1529,8 @@ int wigwag_receiver_free(wigwag_receiver *receiver);
  * Waits for the next message for up to `timeout_ns`: `WIGWAG_FOREVER`, or 0 to look whether one is there.
  *
  * `message`: where its handle goes; wigwag_message_ack() or wigwag_message_nack() ends it. `data`, `len`: where its
- * bytes are and how many; NULL if they are not wanted. They are valid until the message is ended, and not to be written
- * to.
+ * bytes are and how many; NULL if they are not wanted. They are valid until the message is ended, and not to be
+ * written to.
  *
  * Fails with `WIGWAG_ERR_WOULD_BLOCK` (of 0) and `WIGWAG_ERR_TIMED_OUT` if there is none; `WIGWAG_ERR_SERVER_CLOSED`
  * after a shutdown, once everything was received; `WIGWAG_ERR_IO`, `WIGWAG_ERR_FORKED`.
@@ -1570,8 +1570,8 @@ int wigwag_receiver_fd(wigwag_receiver *receiver,
 /**
  * What an event loop does when the receiver's descriptor is readable. It never waits.
  *
- * `message`, `data`, `len`: as wigwag_receiver_recv() has them; the message is NULL when none is there: from then on the
- * descriptor becomes readable when one is. So call it until it gives NULL.
+ * `message`, `data`, `len`: as wigwag_receiver_recv() has them; the message is NULL when none is there: from then on
+ * the descriptor becomes readable when one is. So call it until it gives NULL.
  *
  * Fails with `WIGWAG_ERR_SERVER_CLOSED` after a shutdown, `WIGWAG_ERR_IO`, `WIGWAG_ERR_FORKED`.
  */
@@ -1669,8 +1669,8 @@ WIGWAG_API int wigwag_stream_free(wigwag_stream *stream);
 /**
  * Reads up to `len` bytes into `into`; waits until there is one.
  *
- * `got`: where the number of bytes goes; 0 is the end: the other end has shut its writing, or was ended, and all that it
- * wrote was read.
+ * `got`: where the number of bytes goes; 0 is the end: the other end has shut its writing, or was ended, and all that
+ * it wrote was read.
  *
  * Fails with `WIGWAG_ERR_WOULD_BLOCK` in non-blocking mode, `WIGWAG_ERR_TIMED_OUT`; after the bytes that were written
  * before with `WIGWAG_ERR_PEER_DIED` or `WIGWAG_ERR_ABORTED`, which are no good ends; `WIGWAG_ERR_FORKED`.
@@ -1688,8 +1688,8 @@ int wigwag_stream_read(wigwag_stream *stream,
  * `put`: where the number of bytes goes that were written.
  *
  * Fails with `WIGWAG_ERR_WOULD_BLOCK` in non-blocking mode, `WIGWAG_ERR_TIMED_OUT`; `WIGWAG_ERR_SERVER_CLOSED`,
- * `WIGWAG_ERR_PEER_DIED` or `WIGWAG_ERR_ABORTED` once the other end does not read any more, which is noticed when there
- * is no room, and otherwise within 64 writes; `WIGWAG_ERR_FORKED`.
+ * `WIGWAG_ERR_PEER_DIED` or `WIGWAG_ERR_ABORTED` once the other end does not read any more, which is noticed when
+ * there is no room, and otherwise within 64 writes; `WIGWAG_ERR_FORKED`.
  */
 WIGWAG_API
 int wigwag_stream_write(wigwag_stream *stream,
@@ -1801,8 +1801,8 @@ int wigwag_stream_set_nonblocking(wigwag_stream *stream,
                                   wigwag_error *error);
 
 /**
- * The descriptor that an event loop polls for reading on behalf of this stream, for both directions, or a negative code.
- * It is the stream's: do not close it, and do not read from it. See wigwag_stream_set_nonblocking().
+ * The descriptor that an event loop polls for reading on behalf of this stream, for both directions, or a negative
+ * code. It is the stream's: do not close it, and do not read from it. See wigwag_stream_set_nonblocking().
  */
 WIGWAG_API
 int wigwag_stream_fd(wigwag_stream *stream,
@@ -1829,8 +1829,8 @@ int wigwag_listener_bind(const char *name,
                          wigwag_error *error);
 
 /**
- * Ends a listener, or does nothing with NULL: the name is free, and those who wait to be accepted are turned away. What
- * was accepted lives on.
+ * Ends a listener, or does nothing with NULL: the name is free, and those who wait to be accepted are turned away.
+ * What was accepted lives on.
  */
 WIGWAG_API
 int wigwag_listener_free(wigwag_listener *listener);
@@ -1920,8 +1920,8 @@ int wigwag_semaphore_acquire(wigwag_semaphore *semaphore,
 WIGWAG_API size_t wigwag_semaphore_available(const wigwag_semaphore *semaphore);
 
 /**
- * Whether the name still leads to this semaphore: `WIGWAG_OK`, or `WIGWAG_ERR_NAME_LOST` if another program has removed
- * or replaced its file.
+ * Whether the name still leads to this semaphore: `WIGWAG_OK`, or `WIGWAG_ERR_NAME_LOST` if another program has
+ * removed or replaced its file.
  */
 WIGWAG_API
 int wigwag_semaphore_check_name(const wigwag_semaphore *semaphore,
@@ -1956,8 +1956,8 @@ int wigwag_inspect(const char *name,
                    wigwag_error *error);
 
 /**
- * Visits all services of this user that run: found by their processes and not by their names, so that one is seen whose
- * name was removed. It takes some milliseconds.
+ * Visits all services of this user that run: found by their processes and not by their names, so that one is seen
+ * whose name was removed. It takes some milliseconds.
  */
 WIGWAG_API
 int wigwag_list(wigwag_visitor visitor,

@@ -10,6 +10,7 @@ use library::{Error, ErrorKind};
 
 use crate::code::wigwag_code;
 use crate::given::{self, opaque};
+use crate::wording;
 
 /// What a call comes to in Rust.
 pub type Result<T> = std::result::Result<T, Failure>;
@@ -55,7 +56,7 @@ impl Failure {
         match self {
             Failure::Library(error) => Told {
                 code,
-                text: text(&error.to_string()),
+                text: text(&wording::of_c(&error.to_string())),
                 maybe_executed: maybe_executed(error.kind()),
                 os_error: error.os_error().unwrap_or(0),
             },

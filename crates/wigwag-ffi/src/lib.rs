@@ -6,7 +6,7 @@
 //! call  request                                                  what is in the hands of a client, of a server
 //! stop  peer  descriptors  loop_descriptor                       what several forms share
 //! options  time                                                  what C says before and with a call
-//! failure  code                                                  what C is told of a failure; no panic leaves
+//! failure  code  wording                                         what C is told of a failure; no panic leaves
 //! given                                                          what C hands in: all unsafe code
 //! ```
 //!
@@ -50,6 +50,8 @@ mod observe;
 mod given;
 
 mod loop_descriptor;
+
+mod wording;
 
 use std::ffi::{CStr, c_char};
 
