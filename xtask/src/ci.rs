@@ -30,7 +30,7 @@ Every step runs even when one before it failed.
 It exits with 0 when all passed, with 1 when one did not, with 2 on wrong usage.";
 
 /// All steps; the tests come last, because they take longest.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step { name: "format", about: "rustfmt changes nothing", commands: format },
     Step { name: "lints", about: "clippy has nothing to say", commands: lints },
     Step { name: "features", about: "the library compiles with every set of its features", commands: features },
@@ -38,6 +38,11 @@ const STEPS: [Step; 10] = [
     Step { name: "examples", about: "each runs to its end", commands: examples },
     Step { name: "models", about: "the lock-free structures under loom", commands: models },
     Step { name: "grpc", about: "gRPC over streams", commands: grpc },
+    Step {
+        name: "c",
+        about: "the interface for C: compilers, valgrind, AddressSanitizer, symbols, examples",
+        commands: c,
+    },
     Step { name: "faults", about: "the proof finds every injected fault", commands: faults },
     Step { name: "previous", about: "it works with the program of the previous version", commands: previous },
     Step { name: "tests", about: "all of the workspace", commands: tests },
@@ -83,7 +88,7 @@ fn with_flags(mut command: Command, flags: &str, directory: &str) -> Command {
 }
 
 fn format() -> anyhow::Result<Vec<Command>> {
-    let beside = ["bench/compare", "examples/grpc", "verify/fuzz"].map(|workspace| {
+    let beside = ["bench/compare", "examples/grpc", "verify/fuzz", INTERFACE].map(|workspace| {
         let manifest = format!("{workspace}/Cargo.toml");
         cargo(&["fmt", "--manifest-path", &manifest, "--check"])
     });
@@ -138,6 +143,21 @@ fn grpc() -> anyhow::Result<Vec<Command>> {
     let manifest = "--manifest-path=examples/grpc/Cargo.toml";
     let lints = cargo(&["clippy", manifest, "--all-targets", "--", "-D", "warnings"]);
     Ok(vec![lints, limited(600, &["test", manifest, "--no-fail-fast"])])
+}
+
+/// The interface for C, a workspace of its own: its tests compile programs, and need more than a Rust toolchain. What
+/// is missing fails them here, and is left out by who calls them without that variable.
+const INTERFACE: &str = "crates/wigwag-ffi";
+
+fn c() -> anyhow::Result<Vec<Command>> {
+    let manifest = format!("--manifest-path={INTERFACE}/Cargo.toml");
+    let lints = cargo(&["clippy", &manifest, "--all-targets", "--", "-D", "warnings"]);
+    let mut tests = limited(1800, &["test", &manifest, "--no-fail-fast"]);
+    tests.env("WIGWAG_C", "required");
+    // In the directory of all the others: they have built most of it.
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    tests.env("CARGO_TARGET_DIR", target);
+    Ok(vec![lints, tests])
 }
 
 /// What the proof must find, on a library with faults in it.

@@ -71,6 +71,11 @@ impl Stage {
         Stage { patience, ..self }
     }
 
+    /// The processors of its phases.
+    pub fn processors(&self) -> Processors {
+        self.processors
+    }
+
     /// Whether the case's two sides can be put where it wants them.
     pub fn can_place(&self, case: &Case) -> bool {
         self.processors.of(case.pin).is_ok()

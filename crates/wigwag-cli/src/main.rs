@@ -138,6 +138,17 @@ enum Peer {
         /// Where the names are.
         directory: std::path::PathBuf,
     },
+    /// Serves a program in C, or does the same as one in Rust.
+    Foreign {
+        /// `server`, or `client`.
+        part: String,
+        /// How to wait.
+        wait: wigwag_bench::case::WaitMode,
+        /// Where to run.
+        processor: usize,
+        /// Where the server is.
+        directory: std::path::PathBuf,
+    },
     /// Is the other one who wants a permit.
     Permits {
         /// Which kind of permit.
@@ -209,6 +220,9 @@ fn play(arguments: PeerArguments) -> anyhow::Result<ExitCode> {
         Peer::Messages { case, processor, directory } => bench::messages_peer(case, processor, &directory)?,
         Peer::Broadcast { part, count, processor, directory } => {
             bench::broadcast_peer(&part, count, &processor, &directory)?;
+        }
+        Peer::Foreign { part, wait, processor, directory } => {
+            bench::foreign_peer(&part, wait, processor, &directory)?;
         }
         Peer::Permits { which, directory } => bench::permits_peer(which, &directory)?,
     }

@@ -161,6 +161,21 @@ impl Contract {
         }
     }
 
+    /// The same with the size and the alignment of a plain-memory type, both in bytes: what [`Contract::of`] says of a
+    /// type that only the other side has in Rust. For interfaces to other languages.
+    ///
+    /// ```
+    /// # use wigwag::zerocopy::*;
+    /// # #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+    /// # #[zerocopy(crate = "wigwag::zerocopy")] #[repr(C)] struct Tick { at: u64 }
+    /// impl wigwag::Payload for Tick { const NAME: &'static str = "Tick"; }
+    /// assert_eq!(wigwag::Contract::named("Tick", 0).with_layout(8, 8), wigwag::Contract::of::<Tick>());
+    /// ```
+    #[must_use]
+    pub fn with_layout(self, size: u32, align: u16) -> Contract {
+        Contract { size, align, ..self }
+    }
+
     /// The same contract, with values that are encoded in another way: for [`call_with`](crate::Client::call_with) and
     /// the like.
     ///

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use wigwag_bench::case::WaitMode;
 use wigwag_bench::{phase, placement, role};
 
 mod goal;
@@ -58,6 +59,12 @@ pub fn broadcast_peer(part: &str, count: usize, processor: &str, directory: &Pat
 /// The second process of P12.
 pub fn permits_peer(which: usize, directory: &Path) -> anyhow::Result<()> {
     goal::permits::play(which, directory)
+}
+
+/// A second process of C1.
+pub fn foreign_peer(part: &str, wait: WaitMode, processor: usize, directory: &Path) -> anyhow::Result<()> {
+    let played = goal::foreign::play(part, wait, processor, directory);
+    played.or_else(|error| wigwag_bench::peer::say_failed(&error))
 }
 
 /// Leaves nothing behind when somebody has seen enough. The other processes end with this one.

@@ -72,7 +72,6 @@ impl Sender {
     }
 
     /// Whether there is room, in the session that is then in hand, or all is acknowledged; an error if there is nobody.
-    #[cfg(all(feature = "tokio", not(loom)))]
     pub(super) fn is_there(&mut self, awaited: Awaited) -> Result<bool> {
         let Some(group) = self.group.as_deref_mut() else { return Ok(true) };
         let (is_there, needs_all) = match awaited {
@@ -96,14 +95,12 @@ impl Sender {
     }
 
     /// Does what is due.
-    #[cfg(all(feature = "tokio", not(loom)))]
     pub(super) fn tend_group(&mut self) -> Result<()> {
         let Some(group) = self.group.as_deref_mut() else { return Ok(()) };
         group.tend(&mut self.producer)
     }
 
     /// Asks for a ring; `false`: there is nothing to wait for.
-    #[cfg(all(feature = "tokio", not(loom)))]
     pub(super) fn ask_group(&mut self, awaited: Awaited) -> Result<bool> {
         let Some(group) = self.group.as_deref_mut() else { return Ok(false) };
         let is_watched = awaited != Awaited::Room || group.watch_for_more();

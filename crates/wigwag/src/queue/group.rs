@@ -252,23 +252,35 @@ impl Group {
         self.take_in(current)
     }
 
-    /// For a reactor: what becomes readable when [`tend`](Group::tend) is due; and so from now on of moments as well.
+    /// What becomes readable when [`tend`](Group::tend) is due.
+    pub fn poller(&self) -> &Poller {
+        &self.poller
+    }
+
+    /// The same for a reactor; and so from now on of moments as well.
     #[cfg(all(feature = "tokio", not(loom)))]
     pub fn for_reactor(&mut self) -> Result<std::os::fd::OwnedFd> {
         use std::os::fd::AsFd;
-        self.is_of_task = true;
+        self.tell_moments()?;
+        let copied = self.poller.as_fd().try_clone_to_owned();
+        copied.map_err(|error| Error::io("copy a descriptor for the reactor", error))
+    }
+
+    /// For who sleeps elsewhere: the poller tells of moments, too.
+    pub fn tell_moments(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.is_of_task, true) {
+            return Ok(());
+        }
         let lanes = std::iter::once(&mut self.lane).chain(self.others.iter_mut().map(|other| &mut other.lane));
         let searches = lanes.filter_map(|lane| lane.search.as_mut());
         for search in searches.chain(self.joining.iter_mut().map(|(_, search)| search)) {
             search.handshake.tell_moments()?;
         }
-        let copied = self.poller.as_fd().try_clone_to_owned();
-        copied.map_err(|error| Error::io("copy a descriptor for the reactor", error))
+        Ok(())
     }
 
-    /// For a reactor: that somebody who comes is told of. Whether that was so already; else there is to be another
-    /// look.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    /// For who sleeps elsewhere: that somebody who comes is told of. Whether that was so already; else there is to be
+    /// another look.
     pub fn watch_for_more(&mut self) -> bool {
         !self.roll_call.watch(&self.poller, KEY_ROLL_CALL).is_zero()
     }
@@ -363,6 +375,7 @@ impl Group {
     }
 
     /// Nothing is waited for in the task's way any more.
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn leave_task(&mut self) {
         self.is_of_task = false;
     }

@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::{self, Fault};
 use crate::options::ConnectOptions;
-use crate::queue::group::Group;
+use crate::queue::group::{Awaited, Group};
 use crate::queue::loan::MessageLoan;
 use crate::queue::producer::Producer;
 use crate::session::connect::ClientHandshake;
@@ -320,6 +321,75 @@ impl Sender {
         flushed
     }
 
+    /// For an event loop that found the queue [`Full`](ErrorKind::Full): has the receiver ring when the oldest message
+    /// is acknowledged, so that the sender's descriptor ([`AsFd`]) becomes readable. `false`: there is nothing to wait
+    /// for, and [`try_send`](Sender::try_send) sends or says what is the matter. It takes in what the descriptor told,
+    /// without waiting.
+    ///
+    /// While nobody receives, `try_send` looks for the next receiver each time it is called: a loop does that by a
+    /// timer of its own. The descriptor is then the new session's: ask for it anew.
+    ///
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked), [`Io`](ErrorKind::Io), [`Violation`](ErrorKind::Violation).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    /// let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::builder().slots(1).connect(name)?;
+    /// sender.try_send(b"one")?;
+    /// assert!(sender.arm_room()?);               // full: from here on an acknowledgement makes `sender` readable
+    /// receiver.recv()?.ack();
+    /// poll(&mut [PollFd::new(&sender, PollFlags::IN)], None).unwrap();
+    /// sender.try_send(b"two")?;
+    /// # receiver.recv()?.ack();
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn arm_room(&mut self) -> Result<bool> {
+        self.take_events()?;
+        match self.group {
+            Some(_) => Ok(!self.is_there(Awaited::Room)? && self.ask_group(Awaited::Room)?),
+            None => Ok(!self.producer.has_room()? && self.producer.ask_for_ring(0)),
+        }
+    }
+
+    /// As [`arm_room`](Sender::arm_room), for a loop that waits until everything is acknowledged: the receiver rings
+    /// for the newest message that is not. `false`: all are, or the receiver is gone.
+    ///
+    /// # Errors
+    /// As [`arm_room`](Sender::arm_room).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.try_send(b"one")?;
+    /// assert!(sender.arm_flush()?);
+    /// receiver.recv()?.ack();
+    /// assert!(!sender.arm_flush()?);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn arm_flush(&mut self) -> Result<bool> {
+        self.take_events()?;
+        match self.group {
+            Some(_) => Ok(!self.is_there(Awaited::Acknowledgements)? && self.ask_group(Awaited::Acknowledgements)?),
+            None => Ok(self.producer.newest_open()?.is_some_and(|place| self.producer.ask_for_ring(place))),
+        }
+    }
+
+    fn take_events(&mut self) -> Result<()> {
+        self.producer.check_fork()?;
+        if let Some(group) = &mut self.group {
+            group.tell_moments()?;
+            return self.tend_group();
+        }
+        self.producer.look()?;
+        if self.producer.is_receiver_gone() {
+            self.producer.connection().stop_watching();
+        }
+        Ok(())
+    }
+
     /// Another sender to the same queue, with the same wishes: for another thread.
     ///
     /// # Errors
@@ -534,6 +604,20 @@ impl Drop for Sender {
         if self.is_to_linger() {
             self.linger();
         }
+    }
+}
+
+/// The descriptor of the sender's session, for an event loop: see [`arm_room`](Sender::arm_room). Reading from it or
+/// writing to it is not possible.
+impl AsFd for Sender {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.group.as_ref().map_or_else(|| self.producer.connection().poller(), |group| group.poller()).as_fd()
+    }
+}
+
+impl AsRawFd for Sender {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -702,6 +702,14 @@ impl Connection {
         self.hear(Deadline::Now)
     }
 
+    /// After the end: what tells of it tells no more, so that an event loop which still waits there does not run hot.
+    #[cold]
+    pub fn stop_watching(&self) {
+        let Established { poller, socket, pidfd, .. } = &self.established;
+        poller.remove(socket);
+        pidfd.iter().for_each(|pidfd| poller.remove(pidfd));
+    }
+
     /// Waits for a ring, a socket event, the server's end, or the deadline.
     pub fn hear(&self, deadline: Deadline) -> Result<()> {
         let mut events = self.events.borrow_mut();

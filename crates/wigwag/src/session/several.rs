@@ -24,7 +24,7 @@ impl Connection {
         self.established.memory.is_some()
     }
 
-    /// Where this end sleeps, for a poller of several sessions.
+    /// Where this end sleeps, for a poller of several sessions and for an event loop. The bell is in it.
     pub fn poller(&self) -> &Poller {
         &self.established.poller
     }

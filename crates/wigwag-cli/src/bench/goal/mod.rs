@@ -23,6 +23,7 @@ use wigwag_bench::series::{Plan, Rounds, Series};
 pub mod broadcasts;
 mod closed;
 mod connect;
+pub mod foreign;
 mod handlers;
 pub mod messages;
 mod others;
@@ -102,7 +103,9 @@ pub enum Goal {
     B2,
     /// Messages a second to 1, 4 and 16 subscribers
     B3,
-    /// Each of them, one after the other
+    /// A call from C, in a checkout
+    C1,
+    /// Each of them but C1, which compiles a library and a program, one after the other
     #[value(name = "all")]
     All,
 }
@@ -161,6 +164,7 @@ impl Goal {
             Goal::B1B => broadcasts::to_sleepers(attempt),
             Goal::B2 => broadcasts::one_way_time(attempt),
             Goal::B3 => broadcasts::rates(attempt),
+            Goal::C1 => foreign::calls(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
         }
     }
@@ -278,7 +282,7 @@ mod tests {
             names.join(" "),
             "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 P19 S1 Q1 B1 B1b B2 B3"
         );
-        for goal in Goal::EACH {
+        for goal in Goal::EACH.into_iter().chain([Goal::C1]) {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));
         }

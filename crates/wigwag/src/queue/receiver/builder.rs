@@ -172,6 +172,6 @@ impl ReceiverBuilder {
         let worker = Box::new(MessageWorker::new(Arc::clone(&shared), Arc::clone(&shared.mailboxes()[0]), wait)?);
         let service = Service::start(shared, launch)?;
         let leadership = Mutex::new(Leadership { worker: Some(worker), waiting: 0, received: Received::default() });
-        Ok(Receiver { service, leadership, returned: Condvar::new() })
+        Ok(Receiver { service, leadership, returned: Condvar::new(), is_armed: false })
     }
 }
