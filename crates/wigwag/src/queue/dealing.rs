@@ -107,6 +107,19 @@ impl Sender {
         Ok(is_watched && group.ask(&mut self.producer, awaited)?)
     }
 
+    /// For an event loop: whether there is something to wait for, of which the group's poller tells.
+    pub(super) fn arm_group(&mut self, awaited: Awaited) -> Result<bool> {
+        if self.is_there(awaited)? {
+            return Ok(false);
+        }
+        if self.ask_group(awaited)? {
+            return Ok(true);
+        }
+        // Somebody has come, or is looked out for only from now on: one more look.
+        self.tend_group()?;
+        Ok(!self.is_there(awaited)? && self.ask_group(awaited)?)
+    }
+
     /// Waits until all receivers have acknowledged all.
     pub(super) fn flush_group(&mut self, deadline: Deadline) -> Result<()> {
         let Some(group) = self.group.as_deref_mut() else { return Ok(()) };

@@ -348,7 +348,7 @@ impl Sender {
     pub fn arm_room(&mut self) -> Result<bool> {
         self.take_events()?;
         match self.group {
-            Some(_) => Ok(!self.is_there(Awaited::Room)? && self.ask_group(Awaited::Room)?),
+            Some(_) => self.arm_group(Awaited::Room),
             None => Ok(!self.producer.has_room()? && self.producer.ask_for_ring(0)),
         }
     }
@@ -372,7 +372,7 @@ impl Sender {
     pub fn arm_flush(&mut self) -> Result<bool> {
         self.take_events()?;
         match self.group {
-            Some(_) => Ok(!self.is_there(Awaited::Acknowledgements)? && self.ask_group(Awaited::Acknowledgements)?),
+            Some(_) => self.arm_group(Awaited::Acknowledgements),
             None => Ok(self.producer.newest_open()?.is_some_and(|place| self.producer.ask_for_ring(place))),
         }
     }
