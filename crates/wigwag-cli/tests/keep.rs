@@ -41,6 +41,8 @@ fn stopped_worker_with(runtime: &Runtime, lines: u32) -> (Running, Running) {
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "0\n");
+    // Stopped before it has acknowledged that one, it would leave one more.
+    eventually(|| (&inspected(runtime)["waiting"], &inspected(runtime)["in_flight"]) == (&0.into(), &0.into()));
     worker.signal(Signal::SIGSTOP);
     (1..=lines).for_each(|number| writeln!(input, "{number}").unwrap());
     sender.0.stdin = Some(input);

@@ -42,7 +42,7 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> 
         let what = format!("kept, {}, {}", operation.side, operation.name);
         let points = points_of(operation).with_context(|| what.clone())?;
         let every = |ci: usize| if operation.is_every { 4 * ci } else { ci };
-        let depth = trial.pick(Depth::Some(every(16)), Depth::Some(every(2)), Depth::Every(20_000));
+        let depth = trial.pick(Depth::Some(every(16)), Depth::Some(every(5)), Depth::Every(20_000));
         for point in depth.thin_out(&points, operation.name) {
             if counts.is_enough() {
                 break;
