@@ -18,7 +18,7 @@ use crate::table::Table;
 const EXAMPLES: &str = "\
 Examples:
   wigwag inspect invert             # who is served, who waits, what hangs
-  wigwag inspect jobs               # a queue: how much waits, since when
+  wigwag inspect jobs               # a queue: how much waits, since when; all receivers that share it
   wigwag inspect invert --json      # the same for programs
   wigwag inspect ./here.sock        # a path instead of a name
   wigwag inspect backup             # a semaphore: who holds its permits
@@ -94,6 +94,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => error,
     };
+    let sharing = if error.kind() == ErrorKind::NotRunning { Observer::sharing(&args.name)? } else { Vec::new() };
+    if !sharing.is_empty() {
+        let views: Vec<ServiceView> = sharing.iter().map(ServiceView::of).collect::<wigwag::Result<_>>()?;
+        if args.json {
+            output::json(&views)?
+        } else {
+            views.iter().try_for_each(print_service)?
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let may_be_semaphore = matches!(error.kind(), ErrorKind::NotRunning | ErrorKind::Io);
     let lost = if may_be_semaphore { LostSemaphore::of(&args.name).ok().flatten() } else { None };
     match PermitSnapshot::of(&args.name).ok().filter(|_| may_be_semaphore) {

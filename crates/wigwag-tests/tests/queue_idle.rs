@@ -250,3 +250,27 @@ fn a_sender_that_is_dropped_or_forked_leaves_nothing_behind() {
         second.kill();
     });
 }
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_tasks_sender_that_is_not_polled_is_stood_in_for_and_goes_on_there() {
+    limited(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let ground = Ground::new();
+            let (mut first, sender) = three(&ground, "sole");
+            let mut sender = wigwag::tokio::Sender::from_blocking(sender).unwrap();
+            first.kill();
+            let mut second = worker(&ground, "shared"); // the next one shares its name
+            take(&mut second, "had true");
+            take(&mut second, &new(100));
+            sender.send(b"more").await.unwrap();
+            take(&mut second, "more false");
+            let flushing = tokio::spawn(async move { sender.flush().await.map(|()| sender) });
+            tokio::time::sleep(Duration::from_millis(20)).await; // it waits
+            second.tell("ack");
+            let sender = flushing.await.unwrap().unwrap();
+            assert_eq!(sender.stats().acknowledged, 4);
+            second.kill();
+        });
+    });
+}

@@ -305,3 +305,92 @@ fn there_are_no_more_than_sixty_four() {
         assert!(all.iter().all(|receiver| receiver.recv().is_ok()), "each has one");
     });
 }
+
+#[test]
+fn all_who_share_a_name_are_seen() {
+    let ground = Ground::new();
+    assert!(wigwag::observe::Observer::sharing(ground.socket()).unwrap().is_empty());
+    let _receivers = [shared(4).bind(ground.socket()).unwrap(), shared(4).bind(ground.socket()).unwrap()];
+    let seen = wigwag::observe::Observer::sharing(ground.socket()).unwrap();
+    let paths: Vec<_> = seen.iter().map(|observer| observer.service().path.display().to_string()).collect();
+    assert!(paths.len() == 2 && paths[0].ends_with("@1") && paths[1].ends_with("@2"), "{paths:?}");
+}
+
+#[cfg(feature = "tokio")]
+mod tasks {
+    use super::*;
+
+    #[test]
+    fn a_tasks_messages_are_dealt_out_and_outlive_a_worker() {
+        limited(|| {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let ground = Ground::new();
+                let (mut first, mut second) = (worker(&ground, 4), worker(&ground, 4));
+                let mut sender = wigwag::tokio::Sender::connect(ground.socket()).await.unwrap();
+                // Both have joined once each has one.
+                sender.send(b"a").await.unwrap();
+                take(&mut first, "a false");
+                while sender.stats().sent < 2 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    sender.send(b"b").await.unwrap();
+                }
+                take(&mut second, "b false");
+                let (c, d) = (sender.send(b"c").await, sender.send(b"d").await);
+                c.and(d).unwrap();
+                second.tell("ack");
+                second.expect("acknowledged");
+                first.kill();
+                let flushing = tokio::spawn(async move { sender.flush().await.map(|()| sender) });
+                let rest = tokio::task::spawn_blocking(move || {
+                    let mut rest: Vec<String> = (0..3)
+                        .map(|_| {
+                            second.tell("take");
+                            second.hear()
+                        })
+                        .collect();
+                    rest.sort();
+                    second.tell("ack");
+                    (rest, second)
+                });
+                let (rest, mut second) = rest.await.unwrap();
+                assert_eq!(rest, ["has a true", "has c false", "has d false"]);
+                let mut sender = flushing.await.unwrap().unwrap();
+                assert_eq!(sender.stats().acknowledged, 4);
+                second.expect("acknowledged");
+                // All are gone; the next one has the name for itself.
+                second.kill();
+                let next = Receiver::bind(ground.socket()).unwrap();
+                sender.send(b"e").await.unwrap();
+                let got = tokio::task::spawn_blocking(move || next.recv().map(|message| message.to_vec()));
+                assert_eq!(got.await.unwrap().unwrap(), b"e");
+            });
+        });
+    }
+
+    #[test]
+    fn a_task_that_waits_for_room_hears_of_who_comes() {
+        limited(|| {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let ground = Ground::new();
+                let mut first = worker(&ground, 1);
+                let mut sender = wigwag::tokio::Sender::connect(ground.socket()).await.unwrap();
+                sender.send(b"a").await.unwrap();
+                take(&mut first, "a false");
+                assert_eq!(sender.try_send(b"b").unwrap_err().kind(), ErrorKind::Full);
+                let sending = tokio::spawn(async move { sender.send(b"b").await.map(|()| sender) });
+                tokio::time::sleep(Duration::from_millis(30)).await; // it waits
+                let second = tokio::task::spawn_blocking(move || {
+                    let second = shared(1).bind(ground.socket()).unwrap();
+                    assert_eq!(&second.recv().unwrap()[..], b"b");
+                    (second, ground)
+                });
+                let sender = sending.await.unwrap().unwrap();
+                let (second, ground) = second.await.unwrap();
+                // What the dead one has goes to a receiver of this process, for which no drop waits.
+                first.kill();
+                drop(sender);
+                drop((second, ground));
+            });
+        });
+    }
+}

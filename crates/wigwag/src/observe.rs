@@ -132,6 +132,26 @@ impl Observer {
         }
     }
 
+    /// Looks at each of the receivers that [share](crate::ReceiverBuilder::shared) a name, by their numbers; at none if
+    /// nobody does.
+    ///
+    /// # Errors
+    /// As [`open`](Observer::open), of the name. One that ends meanwhile is left out.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// # use wigwag::observe::Observer;
+    /// let builder = wigwag::Receiver::builder().shared(true);
+    /// let receivers = [builder.clone().bind(name)?, builder.bind(name)?];
+    /// assert_eq!(Observer::sharing(name)?.len(), 2);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn sharing(name: impl AsRef<OsStr>) -> Result<Vec<Observer>> {
+        let place = ServiceName::find(name.as_ref())?;
+        let members = place.living_members(rustix::process::geteuid().as_raw());
+        Ok(members.iter().filter_map(|number| Observer::open(place.member(number).ok()?.called()).ok()).collect())
+    }
+
     /// All services of this user, found by their processes and not by their names: those, too, whose name was removed,
     /// that are in a directory of another environment, or that another server has taken the name from. It looks through
     /// the descriptors of all processes, which takes some milliseconds.

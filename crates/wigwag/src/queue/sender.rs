@@ -47,9 +47,11 @@ pub use crate::queue::sender::builder::SenderBuilder;
 ///
 /// While no call is made, one thread stands in for all senders of the process: it sleeps until a receiver dies. It does
 /// so for a receiver of the same user in another process, without [descriptors](SenderBuilder::descriptors); all else
-/// is done by the next call. A sender may move to another thread, but two threads cannot share one:
-/// [`try_clone`](Sender::try_clone) gives each its own.
-/// Messages of one sender arrive in order; those of several have no order among themselves.
+/// is done by the next call.
+///
+/// A sender may move to another thread, but two threads cannot share one: [`try_clone`](Sender::try_clone) gives each
+/// its own. Messages of one sender arrive in order; those of several have no order among themselves, nor have those at
+/// several receivers.
 pub struct Sender {
     pub(super) producer: Producer,
     /// For the next receiver, begun by a call that had no time for its end.

@@ -365,11 +365,14 @@ impl List {
             let now = Instant::now();
             for ready in events.iter() {
                 let Some(entry) = entries.get_mut(&(ready.key / KEYS)) else { continue };
-                if matches!(ready.key % KEYS, KEY_SOCKET | KEY_PIDFD) && !mem::replace(&mut entry.has_ended, true) {
+                let is_end = matches!(ready.key % KEYS, KEY_SOCKET | KEY_PIDFD);
+                if is_end && !mem::replace(&mut entry.has_ended, true) {
                     entry.at = now.checked_add(GRACE);
-                } else if entry.has_ended && entry.search.is_none() && entry.at.is_none() {
-                    entry.at = Some(now);
-                } else if ready.key % KEYS == KEY_HEIR {
+                    continue;
+                }
+                // A ring while it waits for something else is seen then.
+                let is_at_rest = entry.has_ended && entry.search.is_none() && entry.at.is_none();
+                if is_at_rest || ready.key % KEYS == KEY_HEIR {
                     entry.at = Some(now);
                 }
             }
