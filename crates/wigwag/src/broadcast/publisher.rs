@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::broadcast::output::Output;
 use crate::broadcast::publication::Publication;
 use crate::error::{Error, ErrorKind, Result, spoken};
+use crate::memory::layout::INLINE_CAPACITY;
 use crate::options::ListenOptions;
 use crate::service::service::Service;
 use crate::session::peer::{Peer, Trust};
@@ -157,6 +158,13 @@ impl Publisher {
     /// ```
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<u64> {
+        if message.len() <= INLINE_CAPACITY {
+            self.output.check(message.len())?;
+            if !self.output.has_room() {
+                self.wait_for_room(Deadline::Never)?;
+            }
+            return Ok(self.output.publish_short(message));
+        }
         let mut draft = self.loan(message.len())?;
         draft.copy_from_slice(message);
         draft.commit()
