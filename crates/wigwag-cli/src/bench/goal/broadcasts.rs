@@ -430,9 +430,11 @@ fn readers(name: &Path, count: usize, memory: &Memory) -> anyhow::Result<()> {
     })
 }
 
-/// Publishes what it reads.
+/// Publishes what it reads. Nobody spins before both are connected: there is one processor for this and for the threads
+/// that shake hands.
 fn echo(directory: &Path, word: &str, memory: &Memory) -> anyhow::Result<()> {
     let mut back = publisher(&directory.join("back"), SHORT, Overrun::DropOldest)?;
+    back.wait_for_subscribers(1, PATIENCE)?;
     let builder = Subscriber::builder().wait(waiting(word)).server_timeout(PATIENCE);
     let mut there = builder.connect(directory.join("there"))?;
     memory.word(READY).fetch_add(1, Ordering::SeqCst);
@@ -445,6 +447,9 @@ fn echo(directory: &Path, word: &str, memory: &Memory) -> anyhow::Result<()> {
 fn serve(name: &Path, word: &str, memory: &Memory) -> anyhow::Result<()> {
     let mut server = Server::builder().wait(waiting(word)).bind(name)?;
     memory.word(READY).fetch_add(1, Ordering::SeqCst);
+    while server.stats().sessions == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     server.serve(|request| {
         for byte in request.iter_mut() {
             *byte = !*byte;
