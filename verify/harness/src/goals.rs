@@ -2,7 +2,9 @@
 
 use crate::outcome::Outcome;
 use crate::scale::Trial;
-use crate::{audit, broadcasts, crowd, held, history, hostile, model, queues, restarts, step, storm, streams, surroundings};
+use crate::{
+    audit, broadcasts, crowd, held, history, hostile, model, queues, restarts, step, storm, streams, surroundings,
+};
 
 /// A goal.
 pub struct Goal {

@@ -149,6 +149,13 @@ impl Input {
         sequence >= self.next || sequence == 0 && self.look_behind() > self.next
     }
 
+    /// Whether the next message is there and so many behind it, or about.
+    pub fn are_there(&self, count: u64) -> bool {
+        let board = &self.reception.board;
+        let last = self.next + count - 1;
+        entry::look(board.entry(board.geometry().entry_of(last))) >= last
+    }
+
     /// What lies in the entry behind that of the next message. While the publisher replaces an entry, only that one
     /// tells whether it has come round.
     #[cold]

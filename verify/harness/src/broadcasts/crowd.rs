@@ -28,9 +28,7 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> 
     let share = count.div_ceil(PROCESSES);
     let mut crowd: Vec<Process> = (0..PROCESSES)
         .map(|index| share.min(count - index * share))
-        .map(|members| {
-            role::start("broadcast-crowd", [ground.socket().into_os_string(), members.to_string().into()])
-        })
+        .map(|members| role::start("broadcast-crowd", [ground.socket().into_os_string(), members.to_string().into()]))
         .collect();
     crowd.iter_mut().for_each(|process| process.expect("connected"));
     publisher.wait_for_subscribers(count + 1, LIMIT)?;

@@ -39,11 +39,8 @@ pub const ROLES: &[(&str, Play)] = &[
 
 fn run(trial: &Trial) -> anyhow::Result<Outcome> {
     let mut findings = Vec::new();
-    let figures = [
-        readers::run(trial, &mut findings)?,
-        writers::run(trial, &mut findings)?,
-        crowd::run(trial, &mut findings)?,
-    ];
+    let figures =
+        [readers::run(trial, &mut findings)?, writers::run(trial, &mut findings)?, crowd::run(trial, &mut findings)?];
     findings.iter_mut().for_each(|finding| finding.push_str(&format!(" (seed {})", trial.seed)));
     Ok(Outcome::of(format!("{}; seed {}", figures.join("; "), trial.seed), findings))
 }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use rustix::process::Signal;
 use wigwag::{Publisher, Start, Subscriber};
 use wigwag_testing::{Ground, Process, word};
@@ -82,5 +81,4 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> 
     drop(company);
     let told = format!("{kills} kills and stops of subscribers ({stops} stops, {last} read to the end)");
     Ok(format!("{told}, {published} messages, the longest publish {:.1} ms", slowest.as_secs_f64() * 1e3))
-        .context("broadcast readers")
 }

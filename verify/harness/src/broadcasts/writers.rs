@@ -39,7 +39,8 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> 
             break;
         };
         if seen < committed {
-            findings.push(format!("message {committed} was published before the kill, and {seen} was the last known of"));
+            findings
+                .push(format!("message {committed} was published before the kill, and {seen} was the last known of"));
         }
         (published, read) = (published + committed, read + seen);
         if findings.len() > 10 {

@@ -324,9 +324,14 @@ pub(super) fn rates(attempt: &Attempt) -> anyhow::Result<Verdict> {
             let (begin, mut sent) = (Instant::now(), 0_u64);
             while begin.elapsed() < slice {
                 for _ in 0..if size > 4096 { 4 } else { BATCH } {
-                    let mut draft = publisher.loan(size)?;
-                    draft.fill(sent as u8); // every byte is written
-                    draft.commit()?;
+                    // Every byte is written: a short message from here, a long one where it is read.
+                    if size <= SHORT {
+                        publisher.send(&[sent as u8; SHORT][..size])?;
+                    } else {
+                        let mut draft = publisher.loan(size)?;
+                        draft.fill(sent as u8);
+                        draft.commit()?;
+                    }
                     sent += 1;
                 }
             }
