@@ -58,6 +58,8 @@ pub struct Input {
     lost_in_all: u64,
     laps: u32,
     is_lossless: bool,
+    /// Where a lossless publisher was told last that this subscriber reads.
+    told: u64,
     /// Whether the next message is the first one of another publisher than before.
     is_new_publisher: bool,
     /// Why the session is over, and the last message that belongs to it.
@@ -102,6 +104,7 @@ impl Input {
             lost_in_all: lost,
             laps: 0,
             is_lossless: reception.is_lossless(),
+            told: next,
             is_new_publisher,
             ended: None,
             reception: Arc::new(reception),
@@ -146,6 +149,13 @@ impl Input {
         sequence >= self.next || sequence == 0 && self.look_behind() > self.next
     }
 
+    /// Whether the next message is there and so many behind it, or about.
+    pub fn are_there(&self, count: u64) -> bool {
+        let board = &self.reception.board;
+        let last = self.next + count - 1;
+        entry::look(board.entry(board.geometry().entry_of(last))) >= last
+    }
+
     /// What lies in the entry behind that of the next message. While the publisher replaces an entry, only that one
     /// tells whether it has come round.
     #[cold]
@@ -174,6 +184,7 @@ impl Input {
                 if self.pass_over(sequence)? {
                     continue;
                 }
+                self.tell_rest();
                 return Ok(None);
             }
             let place = Place::unpack(entry::head(entry));
@@ -318,18 +329,36 @@ impl Input {
         self.next += 1;
         self.index = if self.index + 1 == self.reception.geometry().entries { 0 } else { self.index + 1 };
         self.reception.segment.subscriber_line().received.store(self.received, Ordering::Relaxed); // for people
-        self.tell_cursor();
+        if !self.is_lossless || self.next - self.told >= self.batch() {
+            self.tell_cursor();
+        }
         message
+    }
+
+    /// How many messages a lossless publisher is told of at a time: an eighth of what it keeps. To tell is an exchange
+    /// on a line that the publisher reads.
+    #[inline(always)]
+    fn batch(&self) -> u64 {
+        (self.reception.geometry().entries as u64 / 8).max(1)
+    }
+
+    /// Nothing is to be read: a lossless publisher is told of everything that was, in case it waits.
+    #[inline(always)]
+    fn tell_rest(&mut self) {
+        if self.is_lossless && self.told != self.next {
+            self.tell_cursor();
+        }
     }
 
     /// Says where this subscriber reads: a lossless publisher may wait for that.
     #[inline(always)]
-    fn tell_cursor(&self) {
+    fn tell_cursor(&mut self) {
         let line = self.reception.segment.subscriber_line();
         if !self.is_lossless {
             line.cursor.store(self.next, Ordering::Relaxed); // for people
             return;
         }
+        self.told = self.next;
         // Releases what was read; first half of Dekker's pattern with `Laggards::announce`.
         line.cursor.swap(self.next, Ordering::SeqCst);
         if Waiting(&self.reception.segment.server_line().waiting).claim() {

@@ -215,6 +215,22 @@ impl Output {
         self.publish(Place { len: len as u32, body: 0 }, &words[..len.div_ceil(8)])
     }
 
+    /// Publishes these bytes, which are few enough to lie in an entry.
+    #[inline(always)]
+    pub fn publish_short(&mut self, message: &[u8]) -> u64 {
+        let (whole, rest) = message.as_chunks::<8>();
+        let mut words = [0; INLINE_WORDS];
+        for (word, bytes) in words.iter_mut().zip(whole) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        if !rest.is_empty() {
+            let mut bytes = [0; 8];
+            bytes[..rest.len()].copy_from_slice(rest);
+            words[whole.len()] = u64::from_ne_bytes(bytes);
+        }
+        self.publish_inline(&words, message.len())
+    }
+
     #[inline(always)]
     fn publish(&mut self, place: Place, inline: &[u64]) -> u64 {
         let sequence = self.next;

@@ -9,13 +9,17 @@ use std::time::{Duration, Instant};
 use crate::broadcast::output::Output;
 use crate::broadcast::publication::Publication;
 use crate::error::{Error, ErrorKind, Result, spoken};
+use crate::memory::layout::INLINE_CAPACITY;
 use crate::options::ListenOptions;
 use crate::service::service::Service;
 use crate::session::peer::{Peer, Trust};
 use crate::sync::Ordering;
 use crate::sys::epoll::{Events, Poller};
 use crate::wait::deadline::Deadline;
+use crate::wait::policy::{SpinBudget, Wait};
 use crate::wait::runtime_guard;
+use crate::wait::waiter;
+use crate::wait::wake_latency::WakeLatency;
 
 mod builder;
 
@@ -43,6 +47,9 @@ pub struct Publisher {
     /// Where a publisher that waits sleeps; its audience's bell is in it.
     poller: Poller,
     events: Events,
+    wait: Wait,
+    spin_budget: SpinBudget,
+    wake_latency: WakeLatency,
 }
 
 impl Publisher {
@@ -72,10 +79,18 @@ impl Publisher {
         ListenOptions::default().into()
     }
 
-    fn new(output: Output, service: Service) -> Result<Publisher> {
+    fn new(output: Output, service: Service, wait: Wait) -> Result<Publisher> {
         let poller = Poller::new()?;
         poller.add(output.audience().bell(), 0, crate::sys::epoll::Interest::Bell)?;
-        Ok(Publisher { output, service, poller, events: Events::with_capacity(1) })
+        Ok(Publisher {
+            output,
+            service,
+            poller,
+            events: Events::with_capacity(1),
+            wait,
+            spin_budget: SpinBudget::default(),
+            wake_latency: WakeLatency::default(),
+        })
     }
 
     /// Memory for a message of `len` bytes, to be filled and committed. Of up to 48 bytes it is copied once more, into
@@ -157,6 +172,13 @@ impl Publisher {
     /// ```
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<u64> {
+        if message.len() <= INLINE_CAPACITY {
+            self.output.check(message.len())?;
+            if !self.output.has_room() {
+                self.wait_for_room(Deadline::Never)?;
+            }
+            return Ok(self.output.publish_short(message));
+        }
         let mut draft = self.loan(message.len())?;
         draft.copy_from_slice(message);
         draft.commit()
@@ -236,7 +258,7 @@ impl Publisher {
             return Err(full());
         }
         loop {
-            if !self.output.announce() {
+            if self.spin()? || !self.output.announce() {
                 return Ok(());
             }
             if deadline.is_over() {
@@ -252,6 +274,29 @@ impl Publisher {
             self.output.charge(begin.elapsed());
             self.output.check(0)?;
         }
+    }
+
+    /// Spins for as long as that pays. Whether there is room.
+    fn spin(&mut self) -> Result<bool> {
+        if self.wait == Wait::Park {
+            return Ok(false);
+        }
+        let budget = match self.wait {
+            Wait::Spin => self.wake_latency.spin_budget(),
+            _ => self.spin_budget.next(&self.wake_latency),
+        };
+        let begin = Instant::now();
+        let has_room = !budget.is_zero() && waiter::spin_for(budget, || Ok::<_, Error>(self.output.has_room()))?;
+        match has_room {
+            true => self.spin_budget.paid(),
+            // What was waited in vain counts as the subscriber's, as what is slept does.
+            false if !budget.is_zero() => {
+                self.spin_budget.failed();
+                self.output.charge(begin.elapsed());
+            }
+            false => {}
+        }
+        Ok(has_room)
     }
 
     /// What this publisher has counted.

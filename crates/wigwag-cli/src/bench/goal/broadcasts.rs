@@ -53,11 +53,11 @@ struct Ground {
 }
 
 impl Ground {
-    fn new(pin: Pin) -> anyhow::Result<Ground> {
+    /// `processors`: this process's, and that of the others.
+    fn new(processors: (Option<usize>, Option<usize>)) -> anyhow::Result<Ground> {
         let permissions = Permissions::from_mode(0o700);
         let directory = tempfile::Builder::new().prefix("wigwag-bench-").permissions(permissions).tempdir()?;
         let memory = map(&directory.path().join("words"), SIZE)?;
-        let processors = Processors::choose(&[])?.of(pin)?;
         confine(processors.0)?;
         raise_descriptors()?;
         Ok(Ground { directory, memory, processors })
@@ -93,6 +93,11 @@ impl Ground {
         }
         Ok(())
     }
+}
+
+/// Two processors, chosen before this process is confined to one of them.
+fn two() -> anyhow::Result<(Option<usize>, Option<usize>)> {
+    Processors::choose(&[])?.of(Pin::Two)
 }
 
 /// A thousand sessions need thousands of descriptors.
@@ -144,7 +149,7 @@ fn store_batch(lines: &[Line], at: &mut (usize, u64), message: &[u64; 6]) {
 
 /// B1.
 pub(super) fn nobody_and_the_stopped(attempt: &Attempt) -> anyhow::Result<Verdict> {
-    let ground = Ground::new(Pin::Two)?;
+    let ground = Ground::new(two()?)?;
     let rounds = attempt.rounds.unwrap_or(ROUNDS);
     let slice = Duration::from_secs_f64((attempt.seconds / rounds as f64 / 6.0).max(0.01));
     let lines: Vec<Line> = std::iter::repeat_with(Line::default).take(LINES).collect();
@@ -203,7 +208,7 @@ pub(super) fn nobody_and_the_stopped(attempt: &Attempt) -> anyhow::Result<Verdic
 
 /// B1b.
 pub(super) fn to_sleepers(attempt: &Attempt) -> anyhow::Result<Verdict> {
-    let ground = Ground::new(Pin::Two)?;
+    let ground = Ground::new(two()?)?;
     let rounds = attempt.rounds.unwrap_or(20 * ROUNDS);
     let mut one = publisher(&ground.name("one"), SHORT, Overrun::DropOldest)?;
     let mut many = publisher(&ground.name("many"), SHORT, Overrun::DropOldest)?;
@@ -257,32 +262,40 @@ pub(super) fn one_way_time(attempt: &Attempt) -> anyhow::Result<Verdict> {
     let mut notes = Vec::new();
     let rounds = attempt.rounds.unwrap_or(ROUNDS);
     let slice = Duration::from_secs_f64((attempt.seconds / rounds as f64 / 4.0).max(0.01));
+    let processors = two()?;
     for (word, wait) in [("spin", Wait::Spin), ("adaptive", Wait::Adaptive)] {
-        let ground = Ground::new(Pin::Two)?;
+        let ground = Ground::new(processors)?;
         let mut there = publisher(&ground.name("there"), SHORT, Overrun::DropOldest)?;
-        let _others = [ground.other(&format!("echo {word}"), 1)?, ground.other(&format!("server {word}"), 1)?];
-        let builder = Subscriber::builder().wait(wait).server_timeout(PATIENCE);
-        let mut back = builder.connect(ground.name("back"))?;
-        let client = Client::builder().wait(wait).server_timeout(PATIENCE).connect(ground.name("calls"))?;
-        there.wait_for_subscribers(1, PATIENCE)?;
-        ground.wait(2)?;
         let message = [0x55; SHORT];
-        let mut ratios = Vec::new();
-        let (mut halves, mut trips) = (Vec::new(), Vec::new());
+        let (mut ratios, mut halves, mut trips) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
-            let half = per_one_ns(slice, || {
-                for _ in 0..BATCH {
-                    there.send(black_box(&message))?;
-                    black_box(&back.recv()?[..]);
-                }
-                Ok(())
-            })? / 2.0;
-            let trip = per_one_ns(slice, || {
-                for _ in 0..BATCH {
-                    black_box(&client.call(black_box(&message))?[..]);
-                }
-                Ok(())
-            })?;
+            // One after the other: two that spin would share a processor.
+            let half = {
+                ground.word(READY).store(0, Ordering::SeqCst);
+                let _other = ground.other(&format!("echo {word}"), 1)?;
+                let builder = Subscriber::builder().wait(wait).server_timeout(PATIENCE);
+                let mut back = builder.connect(ground.name("back"))?;
+                ground.wait(1)?;
+                there.wait_for_subscribers(1, PATIENCE)?;
+                per_one_ns(slice, || {
+                    for _ in 0..BATCH {
+                        there.send(black_box(&message))?;
+                        black_box(&back.recv()?[..]);
+                    }
+                    Ok(())
+                })? / 2.0
+            };
+            let trip = {
+                let _other = ground.other(&format!("server {word}"), 1)?;
+                let builder = Client::builder().wait(wait).server_timeout(PATIENCE);
+                let client = builder.connect(ground.name("calls"))?;
+                per_one_ns(slice, || {
+                    for _ in 0..BATCH {
+                        black_box(&client.call(black_box(&message))?[..]);
+                    }
+                    Ok(())
+                })?
+            };
             (ratios.push(half / trip), halves.push(half), trips.push(trip));
         }
         checks.push(Check::at_most(format!("one way, {word}"), median(ratios), 0.7, "x a call there and back"));
@@ -295,23 +308,30 @@ pub(super) fn one_way_time(attempt: &Attempt) -> anyhow::Result<Verdict> {
 pub(super) fn rates(attempt: &Attempt) -> anyhow::Result<Verdict> {
     let mut notes = Vec::new();
     let mut to_one = 0.0;
+    let processors = two()?;
+    // One subscriber last: then each side has a processor of its own, and this process keeps it.
     let cases: Vec<(usize, usize)> =
-        [SHORT, 4096, 1 << 20].into_iter().flat_map(|size| [1, 4, 16].map(|count| (size, count))).collect();
+        [4, 16, 1].into_iter().flat_map(|count| [SHORT, 4096, 1 << 20].map(|size| (size, count))).collect();
     let slice = Duration::from_secs_f64((attempt.seconds / cases.len() as f64 - 0.3).max(0.05) / 5.0);
     for (size, count) in cases {
-        let ground = Ground::new(if count == 1 { Pin::Two } else { Pin::None })?;
+        let ground = Ground::new(if count == 1 { processors } else { (None, None) })?;
         let mut publisher = publisher(&ground.name("all"), size, Overrun::Wait(PATIENCE))?;
         let _readers = ground.other("reader all", count)?;
-        publisher.wait_for_subscribers(count, PATIENCE)?;
         ground.wait(1)?;
+        publisher.wait_for_subscribers(count, PATIENCE)?;
         let mut rates = Vec::new();
         for _ in 0..5 {
             let (begin, mut sent) = (Instant::now(), 0_u64);
             while begin.elapsed() < slice {
                 for _ in 0..if size > 4096 { 4 } else { BATCH } {
-                    let mut draft = publisher.loan(size)?;
-                    draft.fill(sent as u8); // every byte is written
-                    draft.commit()?;
+                    // Every byte is written: a short message from here, a long one where it is read.
+                    if size <= SHORT {
+                        publisher.send(&[sent as u8; SHORT][..size])?;
+                    } else {
+                        let mut draft = publisher.loan(size)?;
+                        draft.fill(sent as u8);
+                        draft.commit()?;
+                    }
                     sent += 1;
                 }
             }
@@ -415,9 +435,11 @@ fn readers(name: &Path, count: usize, memory: &Memory) -> anyhow::Result<()> {
     })
 }
 
-/// Publishes what it reads.
+/// Publishes what it reads. Nobody spins before both are connected: there is one processor for this and for the threads
+/// that shake hands.
 fn echo(directory: &Path, word: &str, memory: &Memory) -> anyhow::Result<()> {
     let mut back = publisher(&directory.join("back"), SHORT, Overrun::DropOldest)?;
+    back.wait_for_subscribers(1, PATIENCE)?;
     let builder = Subscriber::builder().wait(waiting(word)).server_timeout(PATIENCE);
     let mut there = builder.connect(directory.join("there"))?;
     memory.word(READY).fetch_add(1, Ordering::SeqCst);
@@ -430,6 +452,9 @@ fn echo(directory: &Path, word: &str, memory: &Memory) -> anyhow::Result<()> {
 fn serve(name: &Path, word: &str, memory: &Memory) -> anyhow::Result<()> {
     let mut server = Server::builder().wait(waiting(word)).bind(name)?;
     memory.word(READY).fetch_add(1, Ordering::SeqCst);
+    while server.stats().sessions == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     server.serve(|request| {
         for byte in request.iter_mut() {
             *byte = !*byte;

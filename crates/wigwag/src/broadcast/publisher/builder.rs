@@ -34,7 +34,7 @@ pub enum Overrun {
     #[default]
     DropOldest,
     /// The publisher waits for its own user's subscribers, for each at most so long within as many messages as are
-    /// kept; one that exceeds that is cut off and told. Zero: it never waits, and its sends are
+    /// kept; one that exceeds that is cut off and told. A subscriber says at each eighth of the history how far it is. Zero: it never waits, and its sends are
     /// [`Full`](crate::ErrorKind::Full) until there is room.
     Wait(Duration),
 }
@@ -149,6 +149,7 @@ impl PublisherBuilder {
             Overrun::DropOldest => None,
             Overrun::Wait(patience) => Some(patience),
         };
+        let wait = self.options.wait;
         let mut launch = Launch::claim(name.as_ref(), self.options)?;
         let epoch = clock::now_ns();
         let header = geometry.header(&launch.options.contract, epoch);
@@ -159,7 +160,7 @@ impl PublisherBuilder {
         let shared = ServiceShared::new(&launch)?;
         shared.quota.reserve(audience.size());
         let output = Output::new(board, hints, audience, Arc::clone(&shared), patience)?;
-        Publisher::new(output, Service::start(shared, launch)?)
+        Publisher::new(output, Service::start(shared, launch)?, wait)
     }
 
     fn holds_each(&self) -> usize {
