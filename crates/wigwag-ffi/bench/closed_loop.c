@@ -43,11 +43,13 @@ static int by_size(const void *left, const void *right)
 /* The work of `bench/harness/src/work.rs`, likewise never inlined: the same for both languages. */
 static __attribute__((noinline)) void fill(unsigned char *bytes, size_t len, uint64_t pattern)
 {
+    unsigned char block[16];
     size_t at = 0;
-    for (; at + 16 <= len; at += 16) {
-        memcpy(bytes + at, &pattern, 8);
-        memcpy(bytes + at + 8, &pattern, 8);
-    }
+
+    memcpy(block, &pattern, 8);
+    memcpy(block + 8, &pattern, 8);
+    for (; at + 16 <= len; at += 16)
+        memcpy(bytes + at, block, 16);
     for (size_t byte = 0; at < len; at++, byte++)
         bytes[at] = (unsigned char)(pattern >> (8 * (byte % 8)));
 }
