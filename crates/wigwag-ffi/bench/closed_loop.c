@@ -1,7 +1,7 @@
 /*
  * One call after the other through the C interface, for `wigwag bench --goal C1`.
  *
- *     closed_loop NAME SIZE WAIT PROCESSOR
+ *     closed_loop NAME SIZE WAIT PROCESSOR in-place|copied
  *
  * Says "ready" once it is connected. For each line with a number of nanoseconds on its standard input it makes calls for
  * so long, in batches; each call writes all bytes, and reads and checks all of the reply. It answers with the median of
@@ -43,14 +43,15 @@ static int by_size(const void *left, const void *right)
 /* The work of `bench/harness/src/work.rs`, likewise never inlined: the same for both languages. */
 static __attribute__((noinline)) void fill(unsigned char *bytes, size_t len, uint64_t pattern)
 {
+    unsigned char block[16];
     size_t at = 0;
-    for (; at + 16 <= len; at += 16) {
-        memcpy(bytes + at, &pattern, 8);
-        memcpy(bytes + at + 8, &pattern, 8);
-    }
-    memcpy(bytes + at, &pattern, len - at < 8 ? len - at : 8);
-    if (len - at > 8)
-        memcpy(bytes + at + 8, &pattern, len - at - 8);
+
+    memcpy(block, &pattern, 8);
+    memcpy(block + 8, &pattern, 8);
+    for (; at + 16 <= len; at += 16)
+        memcpy(bytes + at, block, 16);
+    for (size_t byte = 0; at < len; at++, byte++)
+        bytes[at] = (unsigned char)(pattern >> (8 * (byte % 8)));
 }
 
 static __attribute__((noinline)) uint64_t sum(const unsigned char *bytes, size_t len)
@@ -99,6 +100,22 @@ static void call(wigwag_client *client, size_t size, uint64_t number, wigwag_err
     wigwag_reply_release(reply);
 }
 
+/* The same through bytes of this program's own. */
+static void call_copied(wigwag_client *client, size_t size, uint64_t number, wigwag_error *error)
+{
+    static _Alignas(64) unsigned char bytes[1 << 16];
+    size_t len;
+    uint64_t pattern = (number * 0x9e3779b97f4a7c15) ^ 0x0123456789abcdef;
+
+    fill(bytes, size, pattern);
+    if (wigwag_client_call_copied(client, bytes, size, WIGWAG_FOREVER, bytes, sizeof bytes, &len, error) != WIGWAG_OK)
+        fail("call", error);
+    if (len != size || sum(bytes, len) != expected(size, pattern)) {
+        printf("failed: a reply is wrong\n");
+        exit(1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static double batches[BATCHES_MAX];
@@ -106,10 +123,12 @@ int main(int argc, char **argv)
     uint64_t number = 0;
     cpu_set_t processors;
 
-    if (argc != 5) {
-        fprintf(stderr, "usage: closed_loop NAME SIZE WAIT PROCESSOR\n");
+    if (argc != 6) {
+        fprintf(stderr, "usage: closed_loop NAME SIZE WAIT PROCESSOR in-place|copied\n");
         return 2;
     }
+    void (*once)(wigwag_client *, size_t, uint64_t, wigwag_error *) =
+        strcmp(argv[5], "copied") == 0 ? call_copied : call;
     size_t size = strtoul(argv[2], NULL, 10);
     CPU_ZERO(&processors);
     CPU_SET((size_t)strtoul(argv[4], NULL, 10), &processors);
@@ -120,6 +139,7 @@ int main(int argc, char **argv)
     wigwag_connect_options options = {0};
     options.size = sizeof options;
     options.slots = 16;
+    options.capacity = 64; /* as the client in Rust */
     options.wait = strcmp(argv[3], "spin") == 0 ? WIGWAG_WAIT_SPIN : WIGWAG_WAIT_ADAPTIVE;
     wigwag_error *error = wigwag_error_new();
     wigwag_client *client;
@@ -131,10 +151,10 @@ int main(int argc, char **argv)
         int64_t until = now_ns() + strtoll(line, NULL, 10);
         size_t count = 0;
         for (int i = 0; i < WARM_UP; i++)
-            call(client, size, number++, error);
+            once(client, size, number++, error);
         for (int64_t begin = now_ns(); count == 0 || (begin < until && count < BATCHES_MAX);) {
             for (int i = 0; i < BATCH; i++)
-                call(client, size, number++, error);
+                once(client, size, number++, error);
             int64_t end = now_ns();
             batches[count++] = (double)(end - begin) / BATCH;
             begin = end;

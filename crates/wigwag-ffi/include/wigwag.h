@@ -949,6 +949,26 @@ int wigwag_client_call(wigwag_client *client,
                        wigwag_error *error);
 
 /**
+ * Copies a request in, calls, and copies the reply out: for small payloads, because no handle has to be made and
+ * ended. `request` and `reply` may be the same bytes.
+ *
+ * `timeout_ns`: for all of it; `WIGWAG_FOREVER`. `reply`, `reply_capacity`: room for the reply. `reply_len`: where its
+ * length goes, also if it did not fit.
+ *
+ * Fails as wigwag_client_call(), and with `WIGWAG_ERR_CAPACITY_EXCEEDED` if the reply does not fit: the request was
+ * executed then, and the reply is lost.
+ */
+WIGWAG_API
+int wigwag_client_call_copied(wigwag_client *client,
+                              const void *request,
+                              size_t request_len,
+                              int64_t timeout_ns,
+                              void *reply,
+                              size_t reply_capacity,
+                              size_t *reply_len,
+                              wigwag_error *error);
+
+/**
  * The descriptor that an event loop polls for reading on behalf of this client, or a negative code. It is the
  * client's: do not close it, and do not read from it. It stays the same for as long as the client lives.
  *

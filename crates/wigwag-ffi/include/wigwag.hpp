@@ -423,6 +423,16 @@ public:
             return detail::why(code);
         return reply{handle, detail::bytes(data, len)};
     }
+    /** Copies a request in, calls, and copies the reply out: for small payloads. The part of `into` that it fills. */
+    result<view> call_copied(const_view request, view into, duration timeout = forever)
+    {
+        std::size_t len = 0;
+        int code = wigwag_client_call_copied(handle_.get(), request.data(), request.size(), timeout.count(),
+                                             into.data(), into.size(), &len, detail::told());
+        if (code != WIGWAG_OK)
+            return detail::why(code);
+        return into.first(len);
+    }
     result<int> fd() { return detail::descriptor(wigwag_client_fd(handle_.get(), detail::told())); }
     /** The key of a pending that is ready, or nullptr when none is: wait for the descriptor then. */
     result<void *> process()

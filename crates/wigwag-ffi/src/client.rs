@@ -283,6 +283,73 @@ pub extern "C" fn wigwag_client_call(
     })
 }
 
+/// Copies a request in, calls, and copies the reply out: for small payloads, because no handle has to be made and
+/// ended. `request` and `reply` may be the same bytes.
+///
+/// `timeout_ns`: for all of it; `WIGWAG_FOREVER`. `reply`, `reply_capacity`: room for the reply. `reply_len`: where its
+/// length goes, also if it did not fit.
+///
+/// Fails as wigwag_client_call(), and with `WIGWAG_ERR_CAPACITY_EXCEEDED` if the reply does not fit: the request was
+/// executed then, and the reply is lost.
+#[unsafe(no_mangle)]
+pub extern "C" fn wigwag_client_call_copied(
+    client: *mut wigwag_client,
+    request: *const c_void,
+    request_len: usize,
+    timeout_ns: i64,
+    reply: *mut c_void,
+    reply_capacity: usize,
+    reply_len: *mut usize,
+    error: *mut wigwag_error,
+) -> c_int {
+    guarded(error, || {
+        let place = given::place(reply_len, "reply_len")?;
+        let request = given::bytes(request, request_len)?;
+        let inside = given::alone(client)?;
+        if timeout_ns >= 0 {
+            return call_copied_within(inside, request, timeout_ns, reply, reply_capacity, place);
+        }
+        // The usual one by itself: what it has stays in registers.
+        let mut loan = inside.client.lend().loan(request.len())?;
+        loan.copy_from_slice(request);
+        let answer = loan.call()?;
+        place.put(answer.len());
+        if answer.len() > reply_capacity {
+            return Err(no_room(answer.len(), reply_capacity));
+        }
+        given::bytes_mut(reply, answer.len())?.copy_from_slice(&answer);
+        Ok(())
+    })
+}
+
+#[cold]
+fn call_copied_within(
+    inside: Alone<'_, ClientState>,
+    request: &[u8],
+    timeout_ns: i64,
+    reply: *mut c_void,
+    reply_capacity: usize,
+    place: Place<usize>,
+) -> Result<()> {
+    let Patience::For(time) = Patience::of(timeout_ns) else { return Err(no_time()) };
+    let answer = inside.client.lend().call_timeout(request, time)?;
+    place.put(answer.len());
+    if answer.len() > reply_capacity {
+        return Err(no_room(answer.len(), reply_capacity));
+    }
+    given::bytes_mut(reply, answer.len())?.copy_from_slice(&answer);
+    Ok(())
+}
+
+#[cold]
+fn no_room(len: usize, capacity: usize) -> Failure {
+    let text = format!(
+        "the reply has {len} bytes, and there is room for {capacity}; the request was executed. Make more room, or use \
+         wigwag_client_call()"
+    );
+    Failure::Executed(wigwag_code::WIGWAG_ERR_CAPACITY_EXCEEDED, text)
+}
+
 #[cold]
 pub fn no_time() -> Failure {
     let text = "`timeout_ns` is 0, and no reply comes in no time: allow for some, or use wigwag_loan_send()";

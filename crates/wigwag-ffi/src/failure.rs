@@ -21,6 +21,8 @@ pub enum Failure {
     Library(Error),
     /// This interface says so.
     Interface(wigwag_code, Cow<'static, str>),
+    /// This interface says so of a request that was executed.
+    Executed(wigwag_code, String),
     /// The operating system says so, to a stream.
     System(io::Error),
 }
@@ -39,7 +41,7 @@ impl Failure {
     fn code(&self) -> wigwag_code {
         match self {
             Failure::Library(error) => wigwag_code::of(error.kind()),
-            Failure::Interface(code, _) => *code,
+            Failure::Interface(code, _) | Failure::Executed(code, _) => *code,
             Failure::System(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => wigwag_code::WIGWAG_ERR_WOULD_BLOCK,
                 io::ErrorKind::TimedOut => wigwag_code::WIGWAG_ERR_TIMED_OUT,
@@ -61,6 +63,7 @@ impl Failure {
                 os_error: error.os_error().unwrap_or(0),
             },
             Failure::Interface(_, why) => Told { code, text: text(why), ..Told::default() },
+            Failure::Executed(_, why) => Told { code, text: text(why), maybe_executed: true, ..Told::default() },
             Failure::System(error) => Told {
                 code,
                 text: text(&error.to_string()),

@@ -146,11 +146,12 @@ pub extern "C" fn wigwag_sender_send(
         let message = given::bytes(message, len)?;
         let mut inside = alone(sender)?;
         let sender = inside.sender.lend_alone();
-        Ok(match Patience::of(timeout_ns) {
+        match Patience::of(timeout_ns) {
             Patience::Forever => sender.send(message)?,
             Patience::Now => sender.try_send(message)?,
             Patience::For(time) => sender.send_timeout(message, time)?,
-        })
+        }
+        Ok(())
     })
 }
 

@@ -121,6 +121,18 @@ static void exchange(wigwag_error *error, size_t threads)
     OK(wigwag_reply_release(reply));
     IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_client_call(client, "abc", 3, 0, &reply, NULL, NULL, error));
 
+    /* Copied there and back, from and to the same bytes; into too little room. */
+    char copied[4] = "abc";
+    OK(wigwag_client_call_copied(client, copied, 3, WIGWAG_FOREVER, copied, sizeof copied, &len, error));
+    CHECK(len == 3 && copied[0] == (char)~'a' && copied[3] == '\0');
+    OK(wigwag_client_call_copied(client, copied, 3, LIMIT_NS, copied, 3, &len, error));
+    CHECK(len == 3 && memcmp(copied, "abc", 3) == 0);
+    IS(WIGWAG_ERR_CAPACITY_EXCEEDED, wigwag_client_call_copied(client, copied, 3, LIMIT_NS, copied, 2, &len, error));
+    CHECK(len == 3 && wigwag_error_maybe_executed(error) == 1 && memcmp(copied, "abc", 3) == 0);
+    IS(WIGWAG_ERR_CAPACITY_EXCEEDED, wigwag_client_call_copied(client, copied, 3, -1, NULL, 0, &len, error));
+    IS(WIGWAG_ERR_NULL, wigwag_client_call_copied(client, copied, 3, WIGWAG_FOREVER, NULL, 3, &len, error));
+    IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_client_call_copied(client, copied, 3, 0, copied, 3, &len, error));
+
     /* All slots out; one given back, one abandoned. */
     wigwag_loan *held[4];
     for (int at = 0; at < 4; at++)

@@ -29,13 +29,15 @@ const WARM_UP: usize = 2000;
 /// The interface for C, from the root of a checkout.
 const INTERFACE: &str = "crates/wigwag-ffi";
 const WAITS: [WaitMode; 2] = [WaitMode::Adaptive, WaitMode::Spin];
+/// How the C program calls: in the shared memory by three functions, or by one that copies.
+const WAYS: [&str; 2] = ["in-place", "copied"];
 
 /// C1.
 pub(super) fn calls(attempt: &Attempt) -> anyhow::Result<Verdict> {
     let place = private_directory()?;
     let program = compile(&checkout()?, place.path())?;
     let rounds = attempt.rounds.unwrap_or(ROUNDS);
-    let slice = Duration::from_secs_f64((attempt.seconds / (rounds * 2 * WAITS.len()) as f64).max(0.002));
+    let slice = Duration::from_secs_f64((attempt.seconds / (rounds * 3 * WAITS.len()) as f64).max(0.002));
     let (client, server) = attempt.stage.processors().of(Pin::Two)?;
     let (mut checks, mut verdict_notes) = (Vec::new(), Vec::new());
     for wait in WAITS {
@@ -47,19 +49,27 @@ pub(super) fn calls(attempt: &Attempt) -> anyhow::Result<Verdict> {
         };
         let _server = PeerProcess::start_ready(arguments("server", server))?;
         let mut rust = PeerProcess::start_ready(arguments("client", client))?;
-        let mut c = Command::new(&program);
         let processor = client.unwrap_or(0).to_string();
-        c.arg(exchange::path(&directory)).args([&SIZE.to_string(), &wait.to_string(), &processor]);
-        let mut c = PeerProcess::run(&mut c)?;
-        c.await_ready().context("the C program")?;
+        let start = |way: &str| {
+            let mut c = Command::new(&program);
+            c.arg(exchange::path(&directory)).args([&SIZE.to_string(), &wait.to_string(), &processor, way]);
+            let mut c = PeerProcess::run(&mut c)?;
+            c.await_ready().context("the C program")?;
+            anyhow::Ok(c)
+        };
+        let mut ways = [start(WAYS[0])?, start(WAYS[1])?];
         let mut times = Vec::new();
         for _ in 0..rounds {
-            times.push((ns_per_call(&mut rust, slice)?, ns_per_call(&mut c, slice)?));
+            let base = ns_per_call(&mut rust, slice)?;
+            times.push([base, ns_per_call(&mut ways[0], slice)?, ns_per_call(&mut ways[1], slice)?]);
         }
-        let ratio = median(times.iter().map(|(rust, c)| c / rust).collect());
-        let of = |pick: fn(&(f64, f64)) -> f64| median(times.iter().map(pick).collect());
-        checks.push(Check::at_most(format!("{SIZE} B, {wait}"), ratio, LIMIT, "x Rust"));
-        verdict_notes.push(format!("{wait}: C {:.1} ns, Rust {:.1} ns, {ratio:.3} x", of(|it| it.1), of(|it| it.0)));
+        let ns = |which: usize| median(times.iter().map(|round| round[which]).collect());
+        for (at, way) in WAYS.into_iter().enumerate() {
+            let ratio = median(times.iter().map(|round| round[at + 1] / round[0]).collect());
+            checks.push(Check::at_most(format!("{SIZE} B {way}, {wait}"), ratio, LIMIT, "x Rust"));
+            let (c, rust) = (ns(at + 1), ns(0));
+            verdict_notes.push(format!("{way}, {wait}: C {c:.1} ns, Rust {rust:.1} ns, {ratio:.3} x"));
+        }
     }
     Ok(verdict_notes.into_iter().fold(Verdict::new(Goal::C1, checks, Vec::new()), Verdict::noting))
 }
