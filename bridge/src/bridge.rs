@@ -60,14 +60,15 @@ impl Bridge {
     /// The library's, of a name that cannot be served.
     pub fn tell(&mut self) -> anyhow::Result<()> {
         let name = self.engine.settings.status_name.clone();
-        let bind = |name: &str| {
-            wigwag::Server::builder().contract(status_contract()).capacity(1 << 20).bind_async(name)
-        };
+        let bind =
+            |name: &str| wigwag::Server::builder().contract(status_contract()).capacity(1 << 20).bind_async(name);
         let mut server = match bind(&name) {
             Err(error) if error.kind() == wigwag::ErrorKind::NameTaken => {
                 let name = format!("{name}.{}", std::process::id());
-                log::say(format_args!("another bridge tells of itself under {}: this one does under {name}",
-                    self.engine.settings.status_name));
+                log::say(format_args!(
+                    "another bridge tells of itself under {}: this one does under {name}",
+                    self.engine.settings.status_name
+                ));
                 bind(&name)
             }
             outcome => outcome,

@@ -43,6 +43,9 @@ use crate::wire::{Malformed, Message, Offer};
 /// Links that are being made at a time.
 const GREETINGS_MAX: usize = 32;
 
+/// Sessions of a link with the local server: one for each of its threads, and no more than these.
+const SESSIONS_MAX: usize = 16;
+
 /// How often links are looked at.
 const SWEEP: Duration = Duration::from_millis(500);
 
@@ -224,42 +227,40 @@ impl Export {
             let kind = ErrorKind::ServerClosed { maybe_executed: false };
             return Err(Fault::new(kind, "the exporting bridge is about to end"));
         }
-        let full = |what: &str, limit: usize| {
-            Fault::new(ErrorKind::Full, format!("{name} has {limit} links {what}, which is the limit of its bridge"))
-        };
-        {
-            let links = lock(&self.links);
-            let of_bridge = links.values().filter(|link| link.bridge == bridge).count();
-            let settings = &self.engine.settings;
-            if of_bridge >= settings.links_per_bridge {
-                return Err(full("of this importer", settings.links_per_bridge));
-            }
-            if links.len() >= settings.links {
-                return Err(full("already", settings.links));
-            }
-        }
+        self.check_room(&lock(&self.links), bridge)?;
         let not_running = |error: &dyn std::fmt::Display| Fault::new(ErrorKind::NotRunning, error.to_string());
         let looked = name.clone();
         let observed = tokio::task::spawn_blocking(move || Observer::open(&looked)).await;
         let observed = observed.map_err(|error| not_running(&error))?.map_err(|error| not_running(&error))?;
         let service = observed.service();
         if service.form != Form::Exchange {
-            let sentence = format!("{name} is a {:?}, which this version does not carry to another machine", service.form);
+            let sentence =
+                format!("{name} is a {:?}, which this version does not carry to another machine", service.form);
             return Err(Fault::new(ErrorKind::Refused, sentence));
         }
         let contract = service.contract.clone();
         let capacity = (service.limits.capacity as usize).min(self.settings.capacity);
         let fitting = (service.limits.bytes_per_session as usize / 2 / capacity.max(1)).max(1);
         let slots = (service.limits.slots as usize).min(self.settings.calls).min(fitting).max(1);
-        let client = wigwag::Client::builder()
-            .contract(contract.clone())
-            .slots(slots)
-            .capacity(capacity)
-            .follow_restarts(self.engine.settings.server_timeout)
-            .connect_async(&name)
-            .await
-            .map_err(|error| Fault::of(&error))?;
-        let offer = Offer { capacity: client.capacity() as u32, calls: client.slots() as u32, ..offered(&contract) };
+        let threads = observed.snapshot().map_or(1, |snapshot| snapshot.threads.len());
+        let mut clients = Vec::new();
+        for _ in 0..threads.clamp(1, SESSIONS_MAX.min(self.settings.calls)) {
+            let client = wigwag::Client::builder()
+                .contract(contract.clone())
+                .slots(slots)
+                .capacity(capacity)
+                .follow_restarts(self.engine.settings.server_timeout)
+                .connect_async(&name)
+                .await;
+            match client {
+                Ok(client) => clients.push(client),
+                Err(_) if !clients.is_empty() => break, // fewer will do
+                Err(error) => return Err(Fault::of(&error)),
+            }
+        }
+        let calls = clients.iter().map(wigwag::tokio::Client::slots).sum::<usize>().min(self.settings.calls);
+        let capacity = clients.iter().map(wigwag::tokio::Client::capacity).min().unwrap_or(0);
+        let offer = Offer { capacity: capacity as u32, calls: calls as u32, ..offered(&contract) };
         let outlet = Outlet::new(&self.engine.session, inbox).map_err(|error| not_running(&error))?;
         let link = Arc::new(Link {
             id: keys::draw().map_err(|error| not_running(&error))?,
@@ -268,16 +269,33 @@ impl Export {
             host: host.to_owned(),
             outlet,
             share: self.engine.windows.share(bridge),
-            calls: Calls::new(client, offer.calls as usize, offer.capacity as usize),
+            calls: Calls::new(clients, offer.calls as usize, offer.capacity as usize),
             offer,
             heard: Mutex::new(Instant::now()),
             is_over: AtomicBool::new(false),
             is_doubtful: AtomicBool::new(false),
             export: Arc::downgrade(self),
         });
-        lock(&self.links).insert(link.id, Arc::clone(&link));
+        {
+            let mut links = lock(&self.links);
+            self.check_room(&links, bridge)?; // others may have come meanwhile
+            links.insert(link.id, Arc::clone(&link));
+        }
         count(&self.counters.links_made);
         Ok(link)
+    }
+
+    /// Whether a bridge may have one more link.
+    fn check_room(&self, links: &HashMap<u128, Arc<Link>>, bridge: u128) -> Result<(), Fault> {
+        let settings = &self.engine.settings;
+        let full = |what: &str, limit: usize| {
+            let text = format!("{} has {limit} links {what}, which is the limit of its bridge", self.settings.public());
+            Err(Fault::new(ErrorKind::Full, text))
+        };
+        if links.values().filter(|link| link.bridge == bridge).count() >= settings.links_per_bridge {
+            return full("of this importer", settings.links_per_bridge);
+        }
+        if links.len() >= settings.links { full("already", settings.links) } else { Ok(()) }
     }
 
     /// Ends a link, and gives its calls up.

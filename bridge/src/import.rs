@@ -249,16 +249,20 @@ impl Import {
         let known: Vec<_> = exporters.borrow_and_update().iter().cloned().collect();
         for exporter in known {
             match self.greet(&exporter).await {
-                Ok((id, offer, outlet)) => match self.serve(&offer, served).await {
-                    Ok(()) => match Link::new(self, id, exporter, &offer, outlet) {
-                        Ok(link) => return Some(link),
-                        Err(error) => self.say(&error.to_string()),
-                    },
-                    Err(sentence) => {
-                        self.say(&sentence);
-                        outlet.control(&Message::Bye { link: id, is_draining: false, text: &sentence });
+                Ok((id, offer, outlet)) => {
+                    // It is there before anybody can call.
+                    let link = Link::new(self, id, exporter, &offer, outlet);
+                    self.inbox.add(&link);
+                    self.current.send_replace(Some(Arc::clone(&link)));
+                    match self.serve(&offer, served).await {
+                        Ok(()) => return Some(link),
+                        Err(sentence) => {
+                            self.say(&sentence);
+                            self.current.send_replace(None);
+                            link.leave(&sentence);
+                        }
                     }
-                },
+                }
                 Err(fault) => {
                     let (host, bridge) = (&exporter.host, short(exporter.bridge));
                     self.say(&format!("bridge {bridge} on {host} gives no link: {}", fault.text));
@@ -321,7 +325,6 @@ impl Import {
 
     /// Sends new calls over a link until it is lost or takes no more.
     async fn use_link(self: &Arc<Self>, link: &Arc<Link>, stop: &mut watch::Receiver<Option<Instant>>) {
-        self.inbox.add(link);
         count(&self.counters.links_made);
         let Exporter { host, bridge } = &link.exporter;
         self.say(&format!("linked to bridge {} on {host}", short(*bridge)));
@@ -330,7 +333,6 @@ impl Import {
         if !self.exporters.borrow().contains(&link.exporter) {
             link.lose("the exporting bridge is gone, or the network to it");
         }
-        self.current.send_replace(Some(Arc::clone(link)));
         tokio::select! {
             Ok(_) = stop.wait_for(Option::is_some) => return,
             why = link.closed() => {
@@ -343,15 +345,20 @@ impl Import {
     /// Takes no new call, answers those under way, and gives the name up.
     async fn end(&self, served: Option<Served>, until: Instant) {
         if let Some(served) = served {
-            served.stop.shutdown(); // what was passed by now is served
-            let _ = tokio::time::timeout_at(until.into(), served.task).await;
+            served.stop.shutdown(); // what was passed by now is served, and answered
+            let task = served.task.abort_handle();
+            if tokio::time::timeout_at(until.into(), served.task).await.is_err() {
+                task.abort();
+            }
         }
-        let link = self.current.send_replace(None);
-        let Some(link) = link else { return };
-        while Instant::now() < until && link.under_way() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let Some(link) = self.current.send_replace(None) else { return };
         link.leave("the importing bridge ends");
+    }
+
+    /// Calls under way, of all its links.
+    fn under_way(&self) -> usize {
+        let links: Vec<_> = lock(&self.inbox.links).values().filter_map(Weak::upgrade).collect();
+        links.iter().filter(|link| link.is_of(self)).map(|link| link.under_way()).sum()
     }
 
     /// Says what is new, once.
@@ -368,9 +375,13 @@ impl Import {
         let link = self.current.borrow().clone();
         let state = lock(&self.state);
         let used = link.as_ref().map(|link| link.exporter.clone());
-        let standby = self.exporters.borrow().iter().filter(|exporter| Some(*exporter) != used.as_ref()).map(
-            |Exporter { host, bridge }| format!("{host} ({})", short(*bridge)),
-        ).collect();
+        let standby = self
+            .exporters
+            .borrow()
+            .iter()
+            .filter(|exporter| Some(*exporter) != used.as_ref())
+            .map(|Exporter { host, bridge }| format!("{host} ({})", short(*bridge)))
+            .collect();
         ImportStatus {
             public: self.settings.name.clone(),
             name: self.settings.local().to_owned(),

@@ -56,6 +56,11 @@ impl Outlet {
         let _ = self.data.put(message).wait();
     }
 
+    /// As [`bulk`](Outlet::bulk), of a message that is bytes already.
+    pub fn bulk_bytes(&self, message: Vec<u8>) {
+        let _ = self.bulk.put(message).wait();
+    }
+
     /// Pieces of large payloads, and what must not overtake them.
     pub fn bulk(&self, message: &Message<'_>) {
         put(&self.bulk, message);

@@ -180,9 +180,10 @@ impl Status {
         let mut out = String::new();
         let label = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let exports = self.exports.iter().map(|export| ("export", &export.name, &export.counts, export.links.len()));
-        let imports = self.imports.iter().map(|import| {
-            ("import", &import.name, &import.counts, usize::from(import.link.is_some()))
-        });
+        let imports = self
+            .imports
+            .iter()
+            .map(|import| ("import", &import.name, &import.counts, usize::from(import.link.is_some())));
         let all: Vec<_> = exports.chain(imports).collect();
         let names: Vec<_> = Counts::default().each().into_iter().map(|(name, _)| name).collect();
         for (at, name) in names.iter().enumerate() {

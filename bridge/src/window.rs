@@ -36,7 +36,11 @@ impl Windows {
             of.insert(bridge, Arc::downgrade(&window));
             window
         });
-        Share { window, state: Mutex::new(State { under_way: 0, is_closed: false }), closed: tokio::sync::Notify::new() }
+        Share {
+            window,
+            state: Mutex::new(State { under_way: 0, is_closed: false }),
+            closed: tokio::sync::Notify::new(),
+        }
     }
 }
 

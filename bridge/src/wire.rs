@@ -316,12 +316,9 @@ impl<'a> Message<'a> {
 /// Outer `None`: too short; inner: not known.
 fn body<'a>(kind: u8, link: u128, rest: &mut Reader<'a>) -> Option<Option<Message<'a>>> {
     Some(Some(match kind {
-        HELLO => Message::Hello {
-            epoch: link,
-            bridge: rest.u128()?,
-            inbox: rest.text(KEY_MAX)?,
-            host: rest.text(NAME_MAX)?,
-        },
+        HELLO => {
+            Message::Hello { epoch: link, bridge: rest.u128()?, inbox: rest.text(KEY_MAX)?, host: rest.text(NAME_MAX)? }
+        }
         WELCOME => {
             let (link, epoch) = (rest.u128()?, link);
             let (form, encoding, align) = (rest.byte()?, rest.byte()?, u16::from_le_bytes(rest.array()?));
@@ -466,8 +463,7 @@ mod tests {
     #[test]
     fn each_that_is_cut_off_or_too_long_is_refused_and_names_its_link() {
         for message in one_of_each() {
-            let has_payload =
-                matches!(message, Message::Whole { .. } | Message::Start { .. } | Message::Part { .. });
+            let has_payload = matches!(message, Message::Whole { .. } | Message::Start { .. } | Message::Part { .. });
             let bytes = message.encode();
             for len in 0..bytes.len() {
                 match Message::decode(&bytes[..len]) {

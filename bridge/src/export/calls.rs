@@ -1,7 +1,7 @@
 //! Calls of one link, handed to the local server.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,30 @@ use crate::wire::{Message, WHOLE_MAX};
 
 /// The calls of one link.
 pub struct Calls {
-    client: Client,
+    /// A session for each of the server's threads, so that one which is busy holds up no call that another could serve.
+    sessions: Vec<Session>,
     most: usize,
     capacity: usize,
     state: Mutex<State>,
+}
+
+/// One session with the local server.
+struct Session {
+    client: Client,
+    /// Calls that were given to it and are not over.
+    busy: Arc<AtomicUsize>,
+}
+
+/// One call of a session, from the choice until it is over.
+struct Place {
+    client: Client,
+    busy: Arc<AtomicUsize>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -40,23 +60,31 @@ enum Stage {
 /// Where pieces are put.
 enum Room {
     /// The server's memory.
-    Loan(Loan),
+    Loan(Loan, Place),
     /// Memory of this process, while there is none of the server's. It grows with what has come.
-    Copy(Vec<u8>, usize),
+    Copy(Vec<u8>, usize, Place),
 }
 
 impl Room {
+    /// Straight in the server's memory, if there is room just now.
+    fn new(place: Place, len: usize) -> Room {
+        match place.client.try_loan(len) {
+            Ok(loan) => Room::Loan(loan, place),
+            Err(_) => Room::Copy(Vec::new(), len, place),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
-            Room::Loan(loan) => loan.len(),
-            Room::Copy(_, len) => *len,
+            Room::Loan(loan, _) => loan.len(),
+            Room::Copy(_, len, _) => *len,
         }
     }
 
     fn put(&mut self, at: usize, piece: &[u8]) {
         match self {
-            Room::Loan(loan) => loan[at..at + piece.len()].copy_from_slice(piece),
-            Room::Copy(copy, _) => copy.extend_from_slice(piece),
+            Room::Loan(loan, _) => loan[at..at + piece.len()].copy_from_slice(piece),
+            Room::Copy(copy, ..) => copy.extend_from_slice(piece),
         }
     }
 }
@@ -65,9 +93,17 @@ impl Room {
 type Broken = &'static str;
 
 impl Calls {
-    /// With a client of the local server.
-    pub fn new(client: Client, most: usize, capacity: usize) -> Calls {
-        Calls { client, most, capacity, state: Mutex::default() }
+    /// With sessions of the local server.
+    pub fn new(clients: Vec<Client>, most: usize, capacity: usize) -> Calls {
+        let sessions = clients.into_iter().map(|client| Session { client, busy: Arc::default() }).collect();
+        Calls { sessions, most, capacity, state: Mutex::default() }
+    }
+
+    /// The session that has the fewest calls.
+    fn place(&self) -> Option<Place> {
+        let session = self.sessions.iter().min_by_key(|session| session.busy.load(Ordering::Relaxed))?;
+        session.busy.fetch_add(1, Ordering::Relaxed);
+        Some(Place { client: session.client.clone(), busy: Arc::clone(&session.busy) })
     }
 
     /// How many are under way.
@@ -81,28 +117,15 @@ impl Calls {
         if !self.admit(link, &mut state, number, payload.len())? {
             return Ok(());
         }
-        let deadline = deadline(left_us);
-        // Straight into the server's memory, if there is room just now.
-        let room = match self.client.try_loan(payload.len()) {
-            Ok(mut loan) => {
-                loan.copy_from_slice(payload);
-                Room::Loan(loan)
-            }
-            Err(_) => Room::Copy(payload.to_vec(), payload.len()),
-        };
+        let Some(place) = self.place() else { return Ok(()) };
+        let (mut room, deadline) = (Room::new(place, payload.len()), deadline(left_us));
+        room.put(0, payload);
         self.run(link, &mut state, number, room, deadline);
         Ok(())
     }
 
     /// The beginning of a request that comes in pieces.
-    pub fn start(
-        &self,
-        link: &Arc<Link>,
-        number: u64,
-        left_us: u64,
-        len: usize,
-        piece: &[u8],
-    ) -> Result<(), Broken> {
+    pub fn start(&self, link: &Arc<Link>, number: u64, left_us: u64, len: usize, piece: &[u8]) -> Result<(), Broken> {
         // Also of those that are dropped: the importer's window is to have its room back.
         grant(link, piece.len());
         let mut state = lock(&self.state);
@@ -112,10 +135,8 @@ impl Calls {
         if !self.admit(link, &mut state, number, len)? {
             return Ok(());
         }
-        let mut into = match self.client.try_loan(len) {
-            Ok(loan) => Room::Loan(loan),
-            Err(_) => Room::Copy(Vec::new(), len),
-        };
+        let Some(place) = self.place() else { return Ok(()) };
+        let mut into = Room::new(place, len);
         into.put(0, piece);
         let (taken, deadline) = (piece.len(), deadline(left_us));
         if taken == len {
@@ -234,19 +255,26 @@ impl Calls {
         let Some(export) = link.export.upgrade() else { return };
         count(&export.counters.sent);
         let runtime = export.engine.runtime.clone();
-        let (client, of) = (self.client.clone(), Arc::clone(link));
+        let of = Arc::clone(link);
         let task = match (room, deadline) {
             // Passed here and now: the server begins while a task is made that waits for it.
-            (Room::Loan(loan), None) => match loan.send() {
-                Ok(pending) => runtime.spawn(async move { answer(&export, &of, number, pending.await).await }),
-                Err(error) => runtime.spawn(async move { answer(&export, &of, number, Err(error)).await }),
-            },
-            (Room::Loan(loan), Some(at)) => {
-                runtime.spawn(async move { answer(&export, &of, number, loan.call_deadline(at).await).await })
+            (Room::Loan(loan, place), None) => {
+                let pending = loan.send();
+                runtime.spawn(async move {
+                    let outcome = match pending {
+                        Ok(pending) => pending.await,
+                        Err(error) => Err(error),
+                    };
+                    answer(&export, &of, number, outcome, place).await;
+                })
             }
-            (Room::Copy(copy, _), deadline) => runtime.spawn(async move {
-                let outcome = call(&client, &copy, deadline).await;
-                answer(&export, &of, number, outcome).await;
+            (Room::Loan(loan, place), Some(at)) => runtime.spawn(async move {
+                let outcome = loan.call_deadline(at).await;
+                answer(&export, &of, number, outcome, place).await;
+            }),
+            (Room::Copy(copy, _, place), deadline) => runtime.spawn(async move {
+                let outcome = call(&place.client, &copy, deadline).await;
+                answer(&export, &of, number, outcome, place).await;
             }),
         };
         // The task removes itself under the same lock, so it is there before.
@@ -263,7 +291,7 @@ async fn call(client: &Client, payload: &[u8], deadline: Option<Instant>) -> wig
 }
 
 /// Sends what a call ended with, and is done with it.
-async fn answer(export: &Export, link: &Link, number: u64, outcome: wigwag::Result<Reply>) {
+async fn answer(export: &Export, link: &Link, number: u64, outcome: wigwag::Result<Reply>, place: Place) {
     match outcome {
         Ok(reply) => {
             count(&export.counters.answered);
@@ -283,6 +311,7 @@ async fn answer(export: &Export, link: &Link, number: u64, outcome: wigwag::Resu
             link.outlet.data(&Message::Failed { link: link.id, number, fault });
         }
     }
+    drop(place);
     // Only now: who asks for it meanwhile is told that it is here.
     lock(&link.calls.state).under_way.remove(&number);
 }

@@ -41,7 +41,7 @@ struct Call {
 
 enum Stage {
     /// Its pieces are being put, by a task that has the request. `fault`: an answer that came before the end.
-    Putting { is_put: bool, fault: Option<Fault> },
+    Putting { fault: Option<Fault> },
     /// It waits for its answer.
     Waiting(Request),
     /// The pieces of its reply come.
@@ -79,6 +79,10 @@ pub async fn serve(import: Arc<Import>, mut server: Server) {
             };
         }
     }
+    // The requests lie in the server's sessions: it stays until they are answered.
+    while import.under_way() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Puts a request, if anybody waits for it and the link is there. It comes back if it is not.
@@ -95,16 +99,17 @@ fn put(import: &Arc<Import>, link: &Arc<Link>, request: Request, credit: OwnedSe
         }
     };
     add(&import.counters.bytes_out, request.len());
-    if request.len() > WHOLE_MAX {
-        tokio::spawn(put_pieces(Arc::clone(import), Arc::clone(link), request, left_us, credit));
-        return None;
-    }
     let message = {
         let mut state = lock(&link.calls.state);
         if state.is_lost || link.is_closed() {
             return Some(request);
         }
         let number = state.next();
+        if request.len() > WHOLE_MAX {
+            state.insert(number, Stage::Putting { fault: None }, credit);
+            tokio::spawn(put_pieces(Arc::clone(import), Arc::clone(link), request, number, left_us));
+            return None;
+        }
         let message = Message::Whole { link: link.id, number, left_us, payload: &request }.encode();
         state.insert(number, Stage::Waiting(request), credit);
         message
@@ -129,77 +134,55 @@ fn left_us(link: &Link, request: &Request) -> Result<u64, Fault> {
 }
 
 /// Puts a large request, as the far bridge takes its pieces.
-async fn put_pieces(
-    import: Arc<Import>,
-    link: Arc<Link>,
-    request: Request,
-    left_us: u64,
-    credit: OwnedSemaphorePermit,
-) {
+async fn put_pieces(import: Arc<Import>, link: Arc<Link>, request: Request, number: u64, left_us: u64) {
     let lost = || Fault::new(ErrorKind::NotRunning, "nothing was sent: the link to the exporting bridge was lost");
-    let number = {
-        let mut state = lock(&link.calls.state);
-        if state.is_lost || link.is_closed() {
-            drop(state);
-            return answer(&import, request, &lost());
-        }
-        let number = state.next();
-        state.insert(number, Stage::Putting { is_put: false, fault: None }, credit);
-        number
-    };
     let since = Instant::now();
     let mut has_begun = false;
-    for at in pieces(request.len()) {
+    let len = request.len();
+    let mut request = Some(request);
+    for at in pieces(len) {
         let has_room = link.share.take(at.len()).await;
-        if request.is_abandoned() {
+        let Some(held) = &request else { return };
+        if held.is_abandoned() {
             return link.calls.give_up(&link, number, has_begun);
         }
-        {
-            let mut state = lock(&link.calls.state);
-            match state.under_way.get_mut(&number).map(|call| &mut call.stage) {
-                Some(Stage::Putting { is_put, fault: None }) if has_room => *is_put = true,
-                Some(Stage::Putting { fault: Some(_), .. }) => break,
-                // The link is lost.
-                _ => {
-                    state.under_way.remove(&number);
-                    drop(state);
-                    let fault = if has_begun { maybe("the link was lost while the request was sent") } else { lost() };
-                    return answer(&import, request, &fault);
-                }
-            }
-        }
-        if !has_begun {
-            count(&import.counters.sent);
-            has_begun = true;
-        }
-        let piece = &request[at.clone()];
+        let piece = &held[at.clone()];
         // The time that the first piece waited for room is spent.
         let left_us = match left_us {
             0 => 0,
             left => left.saturating_sub(since.elapsed().as_micros() as u64).max(1),
         };
-        link.outlet.bulk(&match at.start {
-            0 => Message::Start { link: link.id, number, left_us, len: request.len() as u32, piece },
+        let message = match at.start {
+            0 => Message::Start { link: link.id, number, left_us, len: len as u32, piece },
             _ => Message::Part { link: link.id, number, offset: at.start as u32, piece },
-        });
-    }
-    let fault = {
-        let mut state = lock(&link.calls.state);
-        match state.under_way.get_mut(&number) {
-            Some(Call { stage: stage @ Stage::Putting { fault: None, .. }, asked, .. }) => {
-                *stage = Stage::Waiting(request);
-                *asked = Instant::now();
-                return;
+        };
+        let message = message.encode();
+        let fault = {
+            let mut state = lock(&link.calls.state);
+            match state.under_way.get_mut(&number) {
+                Some(Call { stage: Stage::Putting { fault: early @ Some(_) }, .. }) => early.take(),
+                Some(call) if has_room => {
+                    call.asked = Instant::now();
+                    // The answer may come as soon as the last piece is put.
+                    if at.end == len {
+                        request.take().into_iter().for_each(|request| call.stage = Stage::Waiting(request));
+                    }
+                    None
+                }
+                _ if has_begun => Some(maybe("the link was lost while the request was sent")),
+                _ => Some(lost()),
             }
-            Some(Call { stage: Stage::Putting { fault, .. }, .. }) => fault.take(),
-            _ => None,
+        };
+        if let Some(fault) = fault {
+            lock(&link.calls.state).under_way.remove(&number);
+            request.into_iter().for_each(|request| answer(&import, request, &fault));
+            return;
         }
-        .inspect(|_| {
-            state.under_way.remove(&number);
-        })
-    };
-    let fault = fault.unwrap_or_else(|| maybe("the link was lost before the answer came"));
-    answer(&import, request, &fault);
+        if !std::mem::replace(&mut has_begun, true) {
+            count(&import.counters.sent);
+        }
+        link.outlet.bulk_bytes(message);
+    }
 }
 
 /// What is told of a call whose fate is not known.
@@ -300,8 +283,7 @@ impl Calls {
     pub fn part(&self, link: &Link, number: u64, offset: usize, piece: &[u8]) -> Result<(), Broken> {
         grant(link, piece.len());
         let mut state = lock(&self.state);
-        let Some(Stage::Taking { request, taken, last }) =
-            state.under_way.get_mut(&number).map(|call| &mut call.stage)
+        let Some(Stage::Taking { request, taken, last }) = state.under_way.get_mut(&number).map(|call| &mut call.stage)
         else {
             return Ok(()); // of a call that is over
         };
@@ -328,7 +310,7 @@ impl Calls {
         let mut state = lock(&self.state);
         match state.under_way.get_mut(&number).map(|call| &mut call.stage) {
             None => return count(&import.counters.late),
-            Some(Stage::Putting { fault: early, .. }) => {
+            Some(Stage::Putting { fault: early }) => {
                 early.get_or_insert(fault);
                 return;
             }
@@ -347,7 +329,7 @@ impl Calls {
         let Some(import) = link.import() else { return };
         count(&import.counters.given_up);
         let Some(call) = state.under_way.get_mut(&number) else { return };
-        if !has_begun || matches!(call.stage, Stage::Putting { fault: Some(_), .. }) {
+        if !has_begun || matches!(call.stage, Stage::Putting { fault: Some(_) }) {
             state.under_way.remove(&number);
             return;
         }

@@ -50,16 +50,10 @@ struct Heard {
 
 impl Link {
     /// With what the exporter offers, within what this side allows.
-    pub fn new(
-        import: &Arc<Import>,
-        id: u128,
-        exporter: Exporter,
-        offer: &Offer,
-        outlet: Outlet,
-    ) -> anyhow::Result<Arc<Link>> {
+    pub fn new(import: &Arc<Import>, id: u128, exporter: Exporter, offer: &Offer, outlet: Outlet) -> Arc<Link> {
         let most = (offer.calls as usize).clamp(1, import.settings.calls);
         let now = Instant::now();
-        Ok(Arc::new(Link {
+        Arc::new(Link {
             id,
             outlet,
             share: import.engine.windows.share(exporter.bridge),
@@ -73,7 +67,7 @@ impl Link {
             heard: Mutex::new(Heard { at: now, nonce: 0, asked: now, is_answered: true, round_trip: None }),
             quickest_us: AtomicU64::new(u64::MAX),
             import: Arc::downgrade(import),
-        }))
+        })
     }
 
     /// Whether it is a link of this import.
