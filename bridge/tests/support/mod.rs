@@ -349,7 +349,7 @@ pub fn callers(
                         let outcome = call(&client, number, len(number), Duration::from_secs(3));
                         told.insert(number, outcome);
                         if outcome == Told::NotExecuted {
-                            std::thread::sleep(Duration::from_millis(2)); // there is no link just now
+                            std::thread::sleep(Duration::from_millis(20)); // there is no link just now
                         }
                         // One whose bridge has died is of no use any more.
                         if matches!(client.loan(8).map(drop), Err(error) if error.kind() != ErrorKind::Full) {
