@@ -338,6 +338,14 @@ pub fn callers(
             .map(|thread| {
                 let (len, done) = (&len, &done);
                 scope.spawn(move || {
+                    // One that has failed is done, too.
+                    struct Done<'a>(&'a AtomicU32);
+                    impl Drop for Done<'_> {
+                        fn drop(&mut self) {
+                            self.0.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    let _done = Done(done);
                     let connect = || {
                         let options = Client::builder().server_timeout(Duration::from_secs(30));
                         options.timeout(Duration::from_secs(10)).connect(name)
@@ -356,7 +364,6 @@ pub fn callers(
                             client = connect().unwrap();
                         }
                     }
-                    done.fetch_add(1, Ordering::Relaxed);
                     told
                 })
             })
