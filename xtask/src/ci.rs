@@ -30,7 +30,7 @@ Every step runs even when one before it failed.
 It exits with 0 when all passed, with 1 when one did not, with 2 on wrong usage.";
 
 /// All steps; the tests come last, because they take longest.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step { name: "format", about: "rustfmt changes nothing", commands: format },
     Step { name: "lints", about: "clippy has nothing to say", commands: lints },
     Step { name: "features", about: "the library compiles with every set of its features", commands: features },
@@ -38,6 +38,7 @@ const STEPS: [Step; 10] = [
     Step { name: "examples", about: "each runs to its end", commands: examples },
     Step { name: "models", about: "the lock-free structures under loom", commands: models },
     Step { name: "grpc", about: "gRPC over streams", commands: grpc },
+    Step { name: "bridge", about: "calls to other machines, over zenoh", commands: bridge },
     Step { name: "faults", about: "the proof finds every injected fault", commands: faults },
     Step { name: "previous", about: "it works with the program of the previous version", commands: previous },
     Step { name: "tests", about: "all of the workspace", commands: tests },
@@ -83,7 +84,7 @@ fn with_flags(mut command: Command, flags: &str, directory: &str) -> Command {
 }
 
 fn format() -> anyhow::Result<Vec<Command>> {
-    let beside = ["bench/compare", "examples/grpc", "verify/fuzz"].map(|workspace| {
+    let beside = ["bench/compare", "bridge", "examples/grpc", "verify/fuzz"].map(|workspace| {
         let manifest = format!("{workspace}/Cargo.toml");
         cargo(&["fmt", "--manifest-path", &manifest, "--check"])
     });
@@ -135,9 +136,19 @@ fn models() -> anyhow::Result<Vec<Command>> {
 
 /// A workspace of its own, because it has four times as many dependencies as all the rest.
 fn grpc() -> anyhow::Result<Vec<Command>> {
-    let manifest = "--manifest-path=examples/grpc/Cargo.toml";
+    Ok(of_workspace("examples/grpc", 600))
+}
+
+/// A workspace of its own, because zenoh has ten times as many dependencies as all the rest.
+fn bridge() -> anyhow::Result<Vec<Command>> {
+    Ok(of_workspace("bridge", 1800))
+}
+
+/// Lints and tests of a workspace beside the main one.
+fn of_workspace(directory: &str, limit_s: u32) -> Vec<Command> {
+    let manifest = &format!("--manifest-path={directory}/Cargo.toml");
     let lints = cargo(&["clippy", manifest, "--all-targets", "--", "-D", "warnings"]);
-    Ok(vec![lints, limited(600, &["test", manifest, "--no-fail-fast"])])
+    vec![lints, limited(limit_s, &["test", manifest, "--no-fail-fast"])]
 }
 
 /// What the proof must find, on a library with faults in it.

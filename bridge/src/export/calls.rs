@@ -1,8 +1,10 @@
 //! Calls of one link, handed to the local server.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
@@ -259,7 +261,19 @@ impl Calls {
         let task = match (room, deadline) {
             // Passed here and now: the server begins while a task is made that waits for it.
             (Room::Loan(loan, place), None) => {
-                let pending = loan.send();
+                let mut pending = loan.send();
+                // A server that is awake has answered before a task would have begun.
+                let early = match &mut pending {
+                    Ok(pending) => Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())),
+                    Err(_) => Poll::Pending,
+                };
+                if let Poll::Ready(outcome) = early {
+                    if let Some((reply, place)) = answer_at_once(&export, link, number, outcome, place) {
+                        let task = runtime.spawn(async move { answer(&export, &of, number, Ok(reply), place).await });
+                        state.under_way.insert(number, Stage::Running(Some(task.abort_handle())));
+                    }
+                    return;
+                }
                 runtime.spawn(async move {
                     let outcome = match pending {
                         Ok(pending) => pending.await,
@@ -290,6 +304,26 @@ async fn call(client: &Client, payload: &[u8], deadline: Option<Instant>) -> wig
     }
 }
 
+/// Sends what a call ended with, on a thread that must not wait. What comes in pieces is given back.
+fn answer_at_once(
+    export: &Export,
+    link: &Link,
+    number: u64,
+    outcome: wigwag::Result<Reply>,
+    place: Place,
+) -> Option<(Reply, Place)> {
+    match outcome {
+        Ok(reply) if reply.len() > WHOLE_MAX => return Some((reply, place)),
+        Ok(reply) => {
+            count(&export.counters.answered);
+            add(&export.counters.bytes_out, reply.len());
+            link.outlet.data(&Message::Whole { link: link.id, number, left_us: 0, payload: &reply });
+        }
+        Err(error) => fail(export, link, number, &error),
+    }
+    None
+}
+
 /// Sends what a call ended with, and is done with it.
 async fn answer(export: &Export, link: &Link, number: u64, outcome: wigwag::Result<Reply>, place: Place) {
     match outcome {
@@ -298,22 +332,25 @@ async fn answer(export: &Export, link: &Link, number: u64, outcome: wigwag::Resu
             add(&export.counters.bytes_out, reply.len());
             send_reply(link, number, &reply).await;
         }
-        Err(error) => {
-            let fault = Fault::of(&error);
-            if !matches!(fault.kind, ErrorKind::HandlerFailed | ErrorKind::HandlerPanicked) {
-                link.is_doubtful.store(true, Ordering::Release);
-            }
-            count(match fault.kind {
-                ErrorKind::HandlerFailed | ErrorKind::HandlerPanicked => &export.counters.failed,
-                kind if kind_may_be_executed(kind) => &export.counters.maybe_executed,
-                _ => &export.counters.not_executed,
-            });
-            link.outlet.data(&Message::Failed { link: link.id, number, fault });
-        }
+        Err(error) => fail(export, link, number, &error),
     }
     drop(place);
     // Only now: who asks for it meanwhile is told that it is here.
     lock(&link.calls.state).under_way.remove(&number);
+}
+
+/// Sends an error that a call ended with.
+fn fail(export: &Export, link: &Link, number: u64, error: &wigwag::Error) {
+    let fault = Fault::of(error);
+    if !matches!(fault.kind, ErrorKind::HandlerFailed | ErrorKind::HandlerPanicked) {
+        link.is_doubtful.store(true, Ordering::Release);
+    }
+    count(match fault.kind {
+        ErrorKind::HandlerFailed | ErrorKind::HandlerPanicked => &export.counters.failed,
+        kind if kind_may_be_executed(kind) => &export.counters.maybe_executed,
+        _ => &export.counters.not_executed,
+    });
+    link.outlet.data(&Message::Failed { link: link.id, number, fault });
 }
 
 async fn send_reply(link: &Link, number: u64, reply: &[u8]) {
