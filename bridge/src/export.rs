@@ -13,6 +13,7 @@
 //! | this process is killed | its key has nobody behind it any more; importers tell their callers "maybe" |
 
 mod calls;
+mod messages;
 
 pub(crate) use calls::kind_may_be_executed;
 
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use wigwag::observe::Observer;
+use wigwag::observe::{Observer, Service};
 use wigwag::{Contract, Encoding, ErrorKind, Form};
 use zenoh::Wait as _;
 use zenoh::liveliness::LivelinessToken;
@@ -31,6 +32,7 @@ use zenoh::sample::{Locality, Sample};
 
 use crate::engine::Engine;
 use crate::export::calls::Calls;
+use crate::export::messages::{Messages, Stream, Streams};
 use crate::fault::Fault;
 use crate::keys::{self, Exporter};
 use crate::log::{self, Seldom};
@@ -56,6 +58,8 @@ pub struct Export {
     links: Mutex<HashMap<u128, Arc<Link>>>,
     /// Attempts of importers that are under way, by their numbers.
     greetings: Mutex<HashSet<u128>>,
+    /// What is known of each importer's messages, of a queue.
+    streams: Streams,
     counters: Counters,
     is_draining: AtomicBool,
     seldom: Mutex<Seldom>,
@@ -77,12 +81,29 @@ pub struct Link {
     offer: Offer,
     outlet: Outlet,
     share: Share,
-    calls: Calls,
+    work: Work,
     heard: Mutex<Instant>,
     is_over: AtomicBool,
     /// A call ended with the server's end: its successor may serve something else.
     is_doubtful: AtomicBool,
     export: Weak<Export>,
+}
+
+/// What a link carries.
+enum Work {
+    /// Of an exchange.
+    Calls(Calls),
+    /// Of a queue.
+    Messages(Messages),
+}
+
+impl Work {
+    fn under_way(&self) -> usize {
+        match self {
+            Work::Calls(calls) => calls.under_way(),
+            Work::Messages(messages) => messages.under_way(),
+        }
+    }
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -99,6 +120,7 @@ impl Export {
             settings,
             links: Mutex::default(),
             greetings: Mutex::default(),
+            streams: Streams::default(),
             counters: Counters::default(),
             is_draining: AtomicBool::new(false),
             seldom: Mutex::default(),
@@ -133,26 +155,38 @@ impl Export {
         };
         let Some(id) = message.link() else {
             return match message {
-                Message::Hello { epoch, bridge, inbox, host } => self.greet(epoch, bridge, inbox, host),
+                Message::Hello { epoch, bridge, stream, inbox, host } => {
+                    self.greet(epoch, (bridge, stream), inbox, host)
+                }
                 _ => self.violated(&Malformed { link: None, why: "only exporters send it" }),
             };
         };
         let Some(link) = lock(&self.links).get(&id).cloned() else { return count(&self.counters.strays) };
         *lock(&link.heard) = Instant::now();
         let outcome = match message {
-            Message::Whole { number, left_us, payload, .. } => link.calls.whole(&link, number, left_us, payload),
-            Message::Start { number, left_us, len, piece, .. } => {
-                link.calls.start(&link, number, left_us, len as usize, piece)
-            }
-            Message::Part { number, offset, piece, .. } => link.calls.part(&link, number, offset as usize, piece),
-            Message::Cancel { number, .. } => {
-                link.calls.cancel(&link, number);
-                Ok(())
-            }
-            Message::Ask { number, .. } => {
-                link.calls.ask(&link, number);
-                Ok(())
-            }
+            Message::Whole { number, left_us, payload, .. } => match &link.work {
+                Work::Calls(calls) => calls.whole(&link, number, left_us, payload),
+                Work::Messages(messages) => messages.whole(&link, number, left_us, payload),
+            },
+            Message::Start { number, left_us, len, piece, .. } => match &link.work {
+                Work::Calls(calls) => calls.start(&link, number, left_us, len as usize, piece),
+                Work::Messages(messages) => messages.start(&link, number, left_us, len as usize, piece),
+            },
+            Message::Part { number, offset, piece, .. } => match &link.work {
+                Work::Calls(calls) => calls.part(&link, number, offset as usize, piece),
+                Work::Messages(messages) => messages.part(&link, number, offset as usize, piece),
+            },
+            Message::Cancel { number, .. } | Message::Ask { number, .. } => match (&link.work, &message) {
+                (Work::Calls(calls), Message::Cancel { .. }) => {
+                    calls.cancel(&link, number);
+                    Ok(())
+                }
+                (Work::Calls(calls), _) => {
+                    calls.ask(&link, number);
+                    Ok(())
+                }
+                (Work::Messages(_), _) => Err("it is of calls, and the link carries messages"),
+            },
             Message::Grant { bytes, .. } => {
                 link.share.grant(bytes as usize);
                 Ok(())
@@ -183,7 +217,7 @@ impl Export {
     }
 
     /// An importer asks for a link.
-    fn greet(self: &Arc<Self>, epoch: u128, bridge: u128, inbox: &str, host: &str) {
+    fn greet(self: &Arc<Self>, epoch: u128, (bridge, stream): (u128, u128), inbox: &str, host: &str) {
         // Answers go to inboxes and nowhere else, whatever an importer names.
         if inbox != keys::inbox(host, bridge) {
             return self.violated(&Malformed { link: None, why: "the inbox that it names is not its sender's" });
@@ -200,7 +234,7 @@ impl Export {
         }
         let (export, inbox, host) = (Arc::clone(self), inbox.to_owned(), host.to_owned());
         self.engine.runtime.spawn(async move {
-            match export.link(epoch, bridge, &inbox, &host).await {
+            match export.link(epoch, (bridge, stream), &inbox, &host).await {
                 Ok(link) => {
                     log::say(format_args!(
                         "export {}: linked to bridge {} on {host}: up to {} calls at a time, payloads up to {} bytes",
@@ -221,7 +255,13 @@ impl Export {
         });
     }
 
-    async fn link(self: &Arc<Self>, epoch: u128, bridge: u128, inbox: &str, host: &str) -> Result<Arc<Link>, Fault> {
+    async fn link(
+        self: &Arc<Self>,
+        epoch: u128,
+        (bridge, stream): (u128, u128),
+        inbox: &str,
+        host: &str,
+    ) -> Result<Arc<Link>, Fault> {
         let name = self.settings.name.clone();
         if self.is_draining.load(Ordering::Acquire) {
             let kind = ErrorKind::ServerClosed { maybe_executed: false };
@@ -233,34 +273,15 @@ impl Export {
         let observed = tokio::task::spawn_blocking(move || Observer::open(&looked)).await;
         let observed = observed.map_err(|error| not_running(&error))?.map_err(|error| not_running(&error))?;
         let service = observed.service();
-        if service.form != Form::Exchange {
-            let sentence =
-                format!("{name} is a {:?}, which this version does not carry to another machine", service.form);
-            return Err(Fault::new(ErrorKind::Refused, sentence));
-        }
-        let contract = service.contract.clone();
-        let capacity = (service.limits.capacity as usize).min(self.settings.capacity);
-        let fitting = (service.limits.bytes_per_session as usize / 2 / capacity.max(1)).max(1);
-        let slots = (service.limits.slots as usize).min(self.settings.calls).min(fitting).max(1);
         let threads = observed.snapshot().map_or(1, |snapshot| snapshot.threads.len());
-        let mut clients = Vec::new();
-        for _ in 0..threads.clamp(1, SESSIONS_MAX.min(self.settings.calls)) {
-            let client = wigwag::Client::builder()
-                .contract(contract.clone())
-                .slots(slots)
-                .capacity(capacity)
-                .follow_restarts(self.engine.settings.server_timeout)
-                .connect_async(&name)
-                .await;
-            match client {
-                Ok(client) => clients.push(client),
-                Err(_) if !clients.is_empty() => break, // fewer will do
-                Err(error) => return Err(Fault::of(&error)),
+        let (work, offer) = match service.form {
+            Form::Exchange => self.calls_of(&name, service, threads).await?,
+            Form::Queue => self.messages_of(&name, service, stream).await?,
+            form => {
+                let sentence = format!("{name} is a {form:?}, which this version does not carry to another machine");
+                return Err(Fault::new(ErrorKind::Refused, sentence));
             }
-        }
-        let calls = clients.iter().map(wigwag::tokio::Client::slots).sum::<usize>().min(self.settings.calls);
-        let capacity = clients.iter().map(wigwag::tokio::Client::capacity).min().unwrap_or(0);
-        let offer = Offer { capacity: capacity as u32, calls: calls as u32, ..offered(&contract) };
+        };
         let outlet = Outlet::new(&self.engine.session, inbox).map_err(|error| not_running(&error))?;
         let link = Arc::new(Link {
             id: keys::draw().map_err(|error| not_running(&error))?,
@@ -269,7 +290,7 @@ impl Export {
             host: host.to_owned(),
             outlet,
             share: self.engine.windows.share(bridge),
-            calls: Calls::new(clients, offer.calls as usize, offer.capacity as usize),
+            work,
             offer,
             heard: Mutex::new(Instant::now()),
             is_over: AtomicBool::new(false),
@@ -281,8 +302,52 @@ impl Export {
             self.check_room(&links, bridge)?; // others may have come meanwhile
             links.insert(link.id, Arc::clone(&link));
         }
+        if let Work::Messages(messages) = &link.work {
+            messages.answer_on(&link);
+        }
         count(&self.counters.links_made);
         Ok(link)
+    }
+
+    /// Sessions with the local server of an exchange.
+    async fn calls_of(&self, name: &str, service: &Service, threads: usize) -> Result<(Work, Offer), Fault> {
+        let contract = &service.contract;
+        let capacity = (service.limits.capacity as usize).min(self.settings.capacity);
+        let fitting = (service.limits.bytes_per_session as usize / 2 / capacity.max(1)).max(1);
+        let slots = (service.limits.slots as usize).min(self.settings.calls).min(fitting).max(1);
+        let mut clients = Vec::new();
+        for _ in 0..threads.clamp(1, SESSIONS_MAX.min(self.settings.calls)) {
+            let client = wigwag::Client::builder()
+                .contract(contract.clone())
+                .slots(slots)
+                .capacity(capacity)
+                .follow_restarts(self.engine.settings.server_timeout)
+                .connect_async(name)
+                .await;
+            match client {
+                Ok(client) => clients.push(client),
+                Err(_) if !clients.is_empty() => break, // fewer will do
+                Err(error) => return Err(Fault::of(&error)),
+            }
+        }
+        let calls = clients.iter().map(wigwag::tokio::Client::slots).sum::<usize>().min(self.settings.calls);
+        let capacity = clients.iter().map(wigwag::tokio::Client::capacity).min().unwrap_or(0);
+        let offer = Offer { capacity: capacity as u32, calls: calls as u32, ..offered(contract) };
+        Ok((Work::Calls(Calls::new(clients, calls, capacity)), offer))
+    }
+
+    /// The sender of an importer's messages, which outlives its links.
+    async fn messages_of(
+        self: &Arc<Self>,
+        name: &str,
+        service: &Service,
+        stream: u128,
+    ) -> Result<(Work, Offer), Fault> {
+        let capacity = (service.limits.capacity as usize).min(self.settings.capacity);
+        let stream = Stream::find_or_begin(self, name, &service.contract, stream, capacity).await?;
+        let (capacity, calls) = (stream.capacity, self.settings.calls);
+        let offer = Offer { form: 1, capacity: capacity as u32, calls: calls as u32, ..offered(&service.contract) };
+        Ok((Work::Messages(Messages::new(stream, calls, capacity)), offer))
     }
 
     /// Whether a bridge may have one more link.
@@ -305,7 +370,9 @@ impl Export {
         }
         link.is_over.store(true, Ordering::Release);
         link.share.close();
-        link.calls.give_up();
+        if let Work::Calls(calls) = &link.work {
+            calls.give_up();
+        }
         link.outlet.control(&Message::Bye { link: link.id, is_draining: false, text: why });
         if is_lost {
             count(&self.counters.links_lost);
@@ -325,7 +392,7 @@ impl Export {
         for link in lock(&self.links).values() {
             link.outlet.control(&Message::Bye { link: link.id, is_draining: true, text });
         }
-        while Instant::now() < until && lock(&self.links).values().any(|link| link.calls.under_way() > 0) {
+        while Instant::now() < until && lock(&self.links).values().any(|link| link.work.under_way() > 0) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let links: Vec<_> = lock(&self.links).values().cloned().collect();
@@ -342,7 +409,7 @@ impl Export {
         let link = |link: &Arc<Link>| LinkStatus {
             host: link.host.clone(),
             bridge: short(link.bridge),
-            under_way: link.calls.under_way(),
+            under_way: link.work.under_way(),
             calls: link.offer.calls as usize,
             capacity: link.offer.capacity as usize,
             round_trip_us: None,
@@ -382,7 +449,7 @@ fn offered(contract: &Contract) -> Offer {
 
 /// The contract of an offer alone.
 fn offered_contract(offer: &Offer) -> Offer {
-    Offer { capacity: 0, calls: 0, ..offer.clone() }
+    Offer { form: 0, capacity: 0, calls: 0, ..offer.clone() }
 }
 
 /// Ends links that gave no sign of life, or whose payloads stopped coming.
@@ -397,7 +464,7 @@ async fn sweep(export: Weak<Export>) {
             if silence > limit {
                 let why = format!("no sign of life for {:.1} s", silence.as_secs_f64());
                 export.end(&link, &why, true);
-            } else if link.calls.has_stalled(limit) {
+            } else if matches!(&link.work, Work::Calls(calls) if calls.has_stalled(limit)) {
                 export.end(&link, "a payload stopped coming, so something of it was lost", true);
             } else if link.is_doubtful.swap(false, Ordering::AcqRel) {
                 let name = export.settings.name.clone();

@@ -20,6 +20,7 @@
 
 mod calls;
 mod link;
+mod messages;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, Weak};
@@ -37,6 +38,7 @@ use crate::engine::Engine;
 use crate::export::lock;
 use crate::fault::Fault;
 use crate::import::link::Link;
+use crate::import::messages::Messages;
 use crate::keys::{self, Exporter};
 use crate::log::{self, Seldom};
 use crate::outlet::Outlet;
@@ -127,6 +129,9 @@ pub struct Import {
     current: watch::Sender<Option<Arc<Link>>>,
     counters: Counters,
     state: Mutex<State>,
+    /// The number of this import, which exporters of a queue know it by.
+    stream: u128,
+    messages: Messages,
 }
 
 #[derive(Default)]
@@ -137,6 +142,7 @@ struct State {
 
 /// The local name while it is served.
 struct Served {
+    form: u8,
     contract: Contract,
     stop: ShutdownHandle,
     task: JoinHandle<()>,
@@ -159,6 +165,8 @@ impl Import {
             current: watch::channel(None).0,
             counters: Counters::default(),
             state: Mutex::default(),
+            stream: keys::draw()?,
+            messages: Messages::default(),
             settings,
             engine,
         });
@@ -282,7 +290,7 @@ impl Import {
         lock(&self.inbox.greetings).insert(epoch, waits);
         let host = &self.engine.host;
         let inbox = keys::inbox(host, self.engine.bridge);
-        let hello = Message::Hello { epoch, bridge: self.engine.bridge, inbox: &inbox, host };
+        let hello = Message::Hello { epoch, bridge: self.engine.bridge, stream: self.stream, inbox: &inbox, host };
         let outcome = tokio::time::timeout(GREETING, async {
             loop {
                 outlet.control(&hello);
@@ -302,24 +310,33 @@ impl Import {
     /// Serves the local name with what was offered, unless it is served so already.
     async fn serve(self: &Arc<Self>, offer: &Offer, served: &mut Option<Served>) -> Result<(), String> {
         let contract = contract_of(offer)?;
-        if served.as_ref().is_some_and(|served| served.contract == contract && !served.task.is_finished()) {
+        if served.as_ref().is_some_and(|served| {
+            (served.form, &served.contract) == (offer.form, &contract) && !served.task.is_finished()
+        }) {
             return Ok(());
         }
         if let Some(old) = served.take() {
             old.stop.shutdown();
+            if old.form != 0 {
+                old.task.abort(); // messages of another contract go back to their senders
+            }
             let _ = old.task.await;
         }
         let local = self.settings.local();
-        let server = wigwag::Server::builder()
-            .contract(contract.clone())
-            .slots((offer.calls as usize).clamp(1, self.settings.calls))
-            .capacity((offer.capacity as usize).min(self.settings.capacity))
-            .bind_async(local)
-            .map_err(|error| format!("it cannot be served as {local}: {error}"))?;
-        let stop = server.shutdown_handle();
-        let task = tokio::spawn(calls::serve(Arc::clone(self), server));
+        let capacity = (offer.capacity as usize).min(self.settings.capacity);
+        let failed = |error| format!("it cannot be served as {local}: {error}");
+        let (stop, task) = if offer.form == 0 {
+            let server = wigwag::Server::builder().contract(contract.clone()).capacity(capacity);
+            let server = server.slots((offer.calls as usize).clamp(1, self.settings.calls));
+            let server = server.bind_async(local).map_err(failed)?;
+            (server.shutdown_handle(), tokio::spawn(calls::serve(Arc::clone(self), server)))
+        } else {
+            let receiver = wigwag::Receiver::builder().contract(contract.clone()).capacity(capacity);
+            let receiver = receiver.bind_async(local).map_err(failed)?;
+            (receiver.shutdown_handle(), tokio::spawn(messages::serve(Arc::clone(self), receiver)))
+        };
         lock(&self.state).contract = Some(contract.clone());
-        *served = Some(Served { contract, stop, task });
+        *served = Some(Served { form: offer.form, contract, stop, task });
         Ok(())
     }
 
@@ -396,7 +413,7 @@ impl Import {
 
 /// The contract that is offered, as the local server has it: clients are compared with it as with the far server's.
 fn contract_of(offer: &Offer) -> Result<Contract, String> {
-    if offer.form != 0 {
+    if offer.form > 1 {
         return Err(format!("it is of a form (number {}) that this version does not import", offer.form));
     }
     let encoding = match offer.encoding {

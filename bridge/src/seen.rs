@@ -46,6 +46,11 @@ impl Seen {
         Verdict::Fresh
     }
 
+    /// Whether a number was there. One that is too old counts as such.
+    pub fn contains(&self, number: u64) -> bool {
+        number <= self.highest && (self.highest - number >= WINDOW || self.has(number))
+    }
+
     fn has(&self, number: u64) -> bool {
         let at = number % WINDOW;
         self.bits[(at / 64) as usize] >> (at % 64) & 1 == 1

@@ -14,6 +14,12 @@ pub const WHOLE_MAX: usize = 4096;
 /// Largest piece of a payload: with its head it fits into one batch of zenoh's.
 pub const PIECE_MAX: usize = 48 << 10;
 
+/// Of a queue's message: it was put before, on a link that was lost.
+pub const AGAIN: u64 = 1;
+
+/// Of a queue's message: it came to the importer marked as redelivered.
+pub const REDELIVERED: u64 = 2;
+
 /// Longest key of an inbox, in bytes.
 const KEY_MAX: usize = 8 * NAME_MAX;
 
@@ -50,6 +56,8 @@ pub enum Message<'a> {
         epoch: u128,
         /// Its process.
         bridge: u128,
+        /// Its import, which is the same in all attempts: the numbers of a queue's messages belong to it.
+        stream: u128,
         /// Where answers go.
         inbox: &'a str,
         /// Its machine, as it calls itself.
@@ -77,7 +85,7 @@ pub enum Message<'a> {
         link: u128,
         /// The call.
         number: u64,
-        /// Microseconds that the caller still waits, 0 for ever.
+        /// Microseconds that the caller still waits, 0 for ever; of a queue's message its [flags](AGAIN).
         left_us: u64,
         /// The bytes.
         payload: &'a [u8],
@@ -114,6 +122,13 @@ pub enum Message<'a> {
         number: u64,
         /// Why.
         fault: Fault,
+    },
+    /// A queue's message was acknowledged by the receiver.
+    Ack {
+        /// The link.
+        link: u128,
+        /// The message.
+        number: u64,
     },
     /// Nobody waits for this call any more.
     Cancel {
@@ -189,6 +204,7 @@ const GRANT: u8 = 10;
 const PING: u8 = 11;
 const PONG: u8 = 12;
 const BYE: u8 = 13;
+const ACK: u8 = 14;
 
 impl<'a> Message<'a> {
     /// Its bytes.
@@ -204,9 +220,10 @@ impl<'a> Message<'a> {
             out.extend_from_slice(&link.to_le_bytes());
         };
         match *self {
-            Message::Hello { epoch, bridge, inbox, host } => {
+            Message::Hello { epoch, bridge, stream, inbox, host } => {
                 head(&mut out, HELLO, epoch);
                 out.extend_from_slice(&bridge.to_le_bytes());
+                out.extend_from_slice(&stream.to_le_bytes());
                 put_text(&mut out, inbox, KEY_MAX);
                 put_text(&mut out, host, NAME_MAX);
             }
@@ -249,6 +266,10 @@ impl<'a> Message<'a> {
                 out.extend_from_slice(&number.to_le_bytes());
                 put_fault(&mut out, fault);
             }
+            Message::Ack { link, number } => {
+                head(&mut out, ACK, link);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
             Message::Cancel { link, number } => {
                 head(&mut out, CANCEL, link);
                 out.extend_from_slice(&number.to_le_bytes());
@@ -286,6 +307,7 @@ impl<'a> Message<'a> {
             | Message::Start { link, .. }
             | Message::Part { link, .. }
             | Message::Failed { link, .. }
+            | Message::Ack { link, .. }
             | Message::Cancel { link, .. }
             | Message::Ask { link, .. }
             | Message::Grant { link, .. }
@@ -316,9 +338,13 @@ impl<'a> Message<'a> {
 /// Outer `None`: too short; inner: not known.
 fn body<'a>(kind: u8, link: u128, rest: &mut Reader<'a>) -> Option<Option<Message<'a>>> {
     Some(Some(match kind {
-        HELLO => {
-            Message::Hello { epoch: link, bridge: rest.u128()?, inbox: rest.text(KEY_MAX)?, host: rest.text(NAME_MAX)? }
-        }
+        HELLO => Message::Hello {
+            epoch: link,
+            bridge: rest.u128()?,
+            stream: rest.u128()?,
+            inbox: rest.text(KEY_MAX)?,
+            host: rest.text(NAME_MAX)?,
+        },
         WELCOME => {
             let (link, epoch) = (rest.u128()?, link);
             let (form, encoding, align) = (rest.byte()?, rest.byte()?, u16::from_le_bytes(rest.array()?));
@@ -341,6 +367,7 @@ fn body<'a>(kind: u8, link: u128, rest: &mut Reader<'a>) -> Option<Option<Messag
             Message::Part { link, number, offset, piece: rest.all(PIECE_MAX)? }
         }
         FAILED => Message::Failed { link, number: rest.u64()?, fault: rest.fault()? },
+        ACK => Message::Ack { link, number: rest.u64()? },
         CANCEL => Message::Cancel { link, number: rest.u64()? },
         ASK => Message::Ask { link, number: rest.u64()? },
         GRANT => Message::Grant { link, bytes: rest.u32()? },
@@ -437,13 +464,14 @@ mod tests {
             calls: 64,
         };
         vec![
-            Message::Hello { epoch: 1, bridge: 2, inbox: "wigwag/1/back/a/0", host: "a" },
+            Message::Hello { epoch: 1, bridge: 2, stream: 3, inbox: "wigwag/1/back/a/0", host: "a" },
             Message::Welcome { epoch: 1, link: 2, offer },
             Message::Denied { epoch: 1, fault: fault.clone() },
             Message::Whole { link: 1, number: 2, left_us: 3, payload: b"payload" },
             Message::Start { link: 1, number: 2, left_us: 3, len: 9, piece: b"piece" },
             Message::Part { link: 1, number: 2, offset: 5, piece: b"more" },
             Message::Failed { link: 1, number: 2, fault },
+            Message::Ack { link: 1, number: 2 },
             Message::Cancel { link: 1, number: 2 },
             Message::Ask { link: 1, number: 2 },
             Message::Grant { link: 1, bytes: 2 },

@@ -330,7 +330,7 @@ fn hostile_messages_end_their_own_link_only() {
     let heard = session.declare_subscriber(inbox.clone()).wait().unwrap();
     let send = |message: &Message| session.put(inlet.clone(), message.encode()).wait().unwrap();
     let link = |epoch: u128| {
-        send(&Message::Hello { epoch, bridge: mine, inbox: &inbox, host: "evil" });
+        send(&Message::Hello { epoch, bridge: mine, stream: mine, inbox: &inbox, host: "evil" });
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until {
             let Ok(Some(sample)) = heard.recv_timeout(Duration::from_secs(1)) else { continue };
@@ -379,8 +379,8 @@ fn hostile_messages_end_their_own_link_only() {
         session.put(inlet.clone(), noise).wait().unwrap();
     }
     for epoch in 200..220 {
-        send(&Message::Hello { epoch, bridge: mine, inbox: &inbox, host: "evil" });
-        send(&Message::Hello { epoch, bridge: mine, inbox: "wigwag/1/back/a/else", host: "evil" });
+        send(&Message::Hello { epoch, bridge: mine, stream: mine, inbox: &inbox, host: "evil" });
+        send(&Message::Hello { epoch, bridge: mine, stream: mine, inbox: "wigwag/1/back/a/else", host: "evil" });
     }
     std::thread::sleep(Duration::from_millis(500));
     assert!(links() <= 1 + 4, "{} links", links());

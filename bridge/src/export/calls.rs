@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use wigwag::ErrorKind;
 use wigwag::tokio::{Client, Loan, Reply};
 
-use crate::export::{Export, Link, lock};
+use crate::export::{Export, Link, Work, lock};
 use crate::fault::Fault;
 use crate::outlet::pieces;
 use crate::seen::{Seen, Verdict};
@@ -336,7 +336,9 @@ async fn answer(export: &Export, link: &Link, number: u64, outcome: wigwag::Resu
     }
     drop(place);
     // Only now: who asks for it meanwhile is told that it is here.
-    lock(&link.calls.state).under_way.remove(&number);
+    if let Work::Calls(calls) = &link.work {
+        lock(&calls.state).under_way.remove(&number);
+    }
 }
 
 /// Sends an error that a call ended with.
@@ -381,7 +383,7 @@ pub fn kind_may_be_executed(kind: ErrorKind) -> bool {
     }
 }
 
-fn grant(link: &Link, bytes: usize) {
+pub(super) fn grant(link: &Link, bytes: usize) {
     link.outlet.control(&Message::Grant { link: link.id, bytes: bytes as u32 });
 }
 

@@ -31,7 +31,8 @@ pub struct Link {
     pub credits: Arc<Semaphore>,
     pub calls: Calls,
     limit: Duration,
-    most: usize,
+    /// Calls or messages that may be under way.
+    pub most: usize,
     capacity: usize,
     /// Why it takes no new calls.
     closed: watch::Sender<Option<String>>,
@@ -89,6 +90,12 @@ impl Link {
             Message::Part { number, offset, piece, .. } => self.calls.part(self, number, offset as usize, piece),
             Message::Failed { number, fault, .. } => {
                 self.calls.failed(self, number, fault);
+                Ok(())
+            }
+            Message::Ack { number, .. } => {
+                if let Some(import) = self.import() {
+                    import.messages.acknowledge(&import, number);
+                }
                 Ok(())
             }
             Message::Grant { bytes, .. } => {
@@ -186,7 +193,7 @@ impl Link {
 
     /// Calls under way.
     pub fn under_way(&self) -> usize {
-        self.calls.under_way()
+        self.calls.under_way() + self.import().map_or(0, |import| import.messages.under_way(self.id))
     }
 
     /// Looks after it until it is lost, or closed with nothing under way.
