@@ -49,6 +49,9 @@ use crate::wire::{Message, Offer};
 /// How long an exporter may take to answer a greeting.
 const GREETING: Duration = Duration::from_secs(2);
 
+/// A link that has lasted so long is no failed attempt.
+const LASTING: Duration = Duration::from_secs(2);
+
 /// The pauses between attempts.
 const PAUSES_MS: [u64; 6] = [50, 100, 200, 500, 1000, 2000];
 
@@ -218,24 +221,24 @@ impl Import {
                 Ok(_) = stop.wait_for(Option::is_some) => break,
                 link = self.make_link(&mut exporters, &mut served) => link,
             };
-            match link {
-                Some(link) => {
+            if let Some(link) = link {
+                let began = Instant::now();
+                self.use_link(&link, &mut stop).await;
+                if stop.borrow().is_some() {
+                    break;
+                }
+                if began.elapsed() > LASTING {
                     failures = 0;
-                    self.use_link(&link, &mut stop).await;
-                    if stop.borrow().is_some() {
-                        break;
-                    }
+                    continue;
                 }
-                None => {
-                    let pause = Duration::from_millis(PAUSES_MS[failures.min(PAUSES_MS.len() - 1)]);
-                    failures += 1;
-                    tokio::select! {
-                        biased;
-                        Ok(_) = stop.wait_for(Option::is_some) => break,
-                        Ok(()) = exporters.changed() => {}
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                }
+            }
+            let pause = Duration::from_millis(PAUSES_MS[failures.min(PAUSES_MS.len() - 1)]);
+            failures += 1;
+            tokio::select! {
+                biased;
+                Ok(_) = stop.wait_for(Option::is_some) => break,
+                Ok(()) = exporters.changed() => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         let until = stop.borrow().unwrap_or_else(Instant::now);

@@ -152,8 +152,12 @@ impl Messages {
     pub fn start(&self, link: &Arc<Link>, number: u64, flags: u64, len: usize, piece: &[u8]) -> Result<(), Broken> {
         grant(link, piece.len());
         let mut taking = lock(&self.taking);
-        if piece.is_empty() || piece.len() >= len || len > self.capacity || taking.is_some() {
+        if piece.is_empty() || piece.len() > len || len > self.capacity || taking.is_some() {
             return Err("its first piece is not of its length, or it is out of place");
+        }
+        if piece.len() == len {
+            drop(taking);
+            return self.take(link, number, flags, piece.to_vec());
         }
         *taking = Some((number, flags, len, piece.to_vec()));
         Ok(())
