@@ -251,7 +251,6 @@ fn a_sender_that_is_dropped_or_forked_leaves_nothing_behind() {
     });
 }
 
-#[cfg(feature = "tokio")]
 #[test]
 fn a_tasks_sender_that_is_not_polled_is_stood_in_for_and_goes_on_there() {
     limited(|| {

@@ -316,7 +316,6 @@ fn all_who_share_a_name_are_seen() {
     assert!(paths.len() == 2 && paths[0].ends_with("@1") && paths[1].ends_with("@2"), "{paths:?}");
 }
 
-#[cfg(feature = "tokio")]
 mod tasks {
     use super::*;
 

@@ -124,6 +124,30 @@ fn an_error_is_passed_on_as_what_it_is_and_to_version_1_as_the_handler_s() {
     assert_eq!(other.kind(), ErrorKind::HandlerFailed);
 }
 
+#[test]
+fn an_error_of_other_means_is_told_as_if_it_were_the_client_s_own() {
+    let ground = Ground::new();
+    let mut server = Server::bind(ground.socket()).unwrap();
+    let kinds = [
+        ErrorKind::PeerDied { maybe_executed: true },
+        ErrorKind::TimedOut { maybe_executed: false },
+        ErrorKind::HandlerPanicked,
+        ErrorKind::HandlerFailed,
+    ];
+    let client = Client::connect(ground.socket()).unwrap();
+    for kind in kinds {
+        let pending = client.loan(1).unwrap().send().unwrap();
+        server.recv().unwrap().fail_as(&Error::on_behalf(kind, "far away"));
+        let told = pending.wait().unwrap_err();
+        assert_eq!(told.kind(), kind);
+        assert!(told.to_string().ends_with("far away"), "{told}");
+        // Told once more by who got it: a panic is not told twice as one.
+        let pending = client.loan(1).unwrap().send().unwrap();
+        server.recv().unwrap().fail_as(&told);
+        assert_eq!(pending.wait().unwrap_err().to_string(), told.to_string());
+    }
+}
+
 #[derive(Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
 #[repr(C)]
 struct Tick(u64);

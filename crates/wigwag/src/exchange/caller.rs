@@ -361,7 +361,7 @@ impl Caller {
                     Kind::Failed => Some(Error::new(ErrorKind::HandlerFailed, escape::without_controls(&text))),
                     Kind::Panicked => {
                         let text = escape::without_controls(&text);
-                        Some(Error::new(ErrorKind::HandlerPanicked, format!("the server's handler panicked: {text}")))
+                        Some(Error::new(ErrorKind::HandlerPanicked, format!("{}{text}", error_reply::PANICKED)))
                     }
                     Kind::Errored => error_reply::decode(&bytes),
                     Kind::Foreign => Some(Error::new(

@@ -250,11 +250,11 @@ impl Producer {
 
     /// The message that was written into the next slot is sent; so many descriptors were, just before.
     #[inline(always)]
-    pub(super) fn push(&mut self, len: usize, descriptors: u32) {
-        let record = self.outbox.push(len, false, slot::next_sequence);
+    pub(super) fn push(&mut self, len: usize, descriptors: u32, is_redelivered: bool) {
+        let record = self.outbox.push(len, is_redelivered, slot::next_sequence);
         let head = Head {
             len: len as u32,
-            kind: Kind::Message,
+            kind: if is_redelivered { Kind::Redelivered } else { Kind::Message },
             in_body: len > INLINE_CAPACITY,
             has_deadline: false,
             descriptors,
