@@ -1,6 +1,6 @@
-//! Queues with a keeper: a sender or a receiver is killed at each step of what it does, and the other side goes as well.
-//! The next receiver gets, from the keeper, what a receiver gets otherwise whose sender lives: all that was committed and
-//! not acknowledged, in order, and marked if it may have been in somebody's hands.
+//! Queues with a keeper: a sender or a receiver is killed at each step of what it does, and the other side goes as
+//! well. The next receiver gets, from the keeper, what a receiver gets otherwise whose sender lives: all that was
+//! committed and not acknowledged, in order, and marked if it may have been in somebody's hands.
 
 use std::time::{Duration, Instant};
 
