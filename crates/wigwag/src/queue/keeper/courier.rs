@@ -281,7 +281,8 @@ impl Courier {
         if self.sender.as_mut().is_some_and(is_open) {
             return;
         }
-        for UnderWay { messages, redelivered, .. } in std::mem::take(&mut self.under_way) {
+        for UnderWay { estate, messages, redelivered } in std::mem::take(&mut self.under_way) {
+            drop(estate); // who sees that nothing is left sees that the memory is gone
             self.ledger().count(|counts| {
                 counts.carried += messages;
                 counts.redelivered += redelivered;
