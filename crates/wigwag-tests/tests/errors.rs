@@ -761,6 +761,8 @@ fn fill_a_server_that_may_have(descriptors: usize) {
                 clients.push(client);
                 refusals = 0;
             }
+            // A machine that is busy itself may answer later than who asks quickly waits for it.
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) => {}
             Err(error) => {
                 check(&error, ErrorKind::Busy, &["all the descriptors it may have", "ulimit -n"]);
                 refusals += 1;
