@@ -11,7 +11,7 @@ use wigwag::runtime::escaped;
 
 use crate::output::{self, count, duration};
 use crate::service_view::{
-    CountView, PolicyView, RingView, ServiceView, SessionView, SubscriptionView, ThreadView, printable,
+    CountView, LimitView, PolicyView, RingView, ServiceView, SessionView, SubscriptionView, ThreadView, printable,
 };
 use crate::table::Table;
 
@@ -236,13 +236,7 @@ fn head(view: &ServiceView) -> String {
                 count(limits.sessions),
                 count(limits.sessions_per_user),
                 count(limits.sessions_per_other_user),
-                match shape {
-                    Shape::Rings => format!("rings of {} bytes", count(limits.capacity_bytes)),
-                    Shape::Broadcast => {
-                        format!("{} holds, messages of {} bytes", count(limits.slots), count(limits.capacity_bytes))
-                    }
-                    _ => format!("{} slots of {} bytes", count(limits.slots), count(limits.capacity_bytes)),
-                },
+                sizes(shape, limits),
                 count(limits.session_bytes),
                 count(limits.total_bytes),
             ),
@@ -287,6 +281,16 @@ fn head(view: &ServiceView) -> String {
         ),
     ));
     rows.iter().map(|(what, text)| format!("{what:<10} {text}\n")).collect()
+}
+
+/// What a session has, in the words of the form.
+fn sizes(shape: Shape, limits: &LimitView) -> String {
+    let (slots, bytes) = (count(limits.slots), count(limits.capacity_bytes));
+    match shape {
+        Shape::Rings => format!("rings of {bytes} bytes"),
+        Shape::Broadcast => format!("{slots} holds, messages of {bytes} bytes"),
+        Shape::Calls | Shape::Messages => format!("{slots} slots of {bytes} bytes"),
+    }
 }
 
 /// What was done so far, in the words of the form.

@@ -199,7 +199,8 @@ pub(super) fn nobody_and_the_stopped(attempt: &Attempt) -> anyhow::Result<Verdic
     ];
     let millions = |of: Vec<f64>| median(of) / 1e6;
     let note = format!(
-        "a bare store {:.1} ns, a publish to nobody {:.1} ns; a reader alone {:.2} M/s, beside {CROWD} stopped {:.2} M/s",
+        "a bare store {:.1} ns, a publish to nobody {:.1} ns; a reader alone {:.2} M/s, beside {CROWD} stopped \
+         {:.2} M/s",
         median(stores),
         median(publishes),
         millions(reading.iter().map(|it| it.0).collect()),
