@@ -25,11 +25,9 @@ Examples:
   wigwag publish frames --whole < picture.png    # all of standard input
   seq 1000 | wigwag publish numbers --wait-for 2 --patience 1   # nothing is lost for a second
 
-A subscriber that is slow, stopped or dead keeps nobody waiting: it loses messages, and is told how many. With --patience \
-    it is \
-waited for, so long within as many messages as are kept, and then cut off. When the input ends, subscribers read what is \
-    left, \
-and are told of the end.";
+A subscriber that is slow, stopped or dead keeps nobody waiting: it loses messages, and is told how many. With \
+    --patience it is waited for, so long within as many messages as are kept, and then cut off. When the input ends, \
+    subscribers read what is left, and are told of the end.";
 
 /// Publish lines or files to any number of subscribers, none of which can hold up this program
 #[derive(Debug, clap::Args)]

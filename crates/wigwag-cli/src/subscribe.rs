@@ -37,8 +37,8 @@ pub struct Args {
     /// End after so many messages
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Print each message as a line of JSON: its number, what was lost before it, its length, and its text, or its bytes
-    /// in hexadecimal where they are no text
+    /// Print each message as a line of JSON: its number, what was lost before it, its length, and its text, or its
+    /// bytes in hexadecimal where they are no text
     #[arg(long, conflicts_with = "raw")]
     json: bool,
     /// Print messages as they are, with no end of line after each
@@ -118,7 +118,8 @@ fn tell_what_is_lost(message: &Message) {
         )),
         (false, 0) => {}
         (false, _) => output::complain(&format!(
-            "wigwag: {lost} {messages} lost before number {sequence}: more came than the publisher keeps (its --history)."
+            "wigwag: {lost} {messages} lost before number {sequence}: more came than the publisher keeps \
+             (--history)."
         )),
     }
 }

@@ -11,7 +11,7 @@
 //! if hints != 0 { take them, ring those }
 //! ```
 //!
-//! The publisher's memory, the *board*, is sealed before anybody else has it: the kernel lets no subscriber write there.
+//! The publisher's memory, the *board*, is sealed before anybody else has it: the kernel lets no subscriber write.
 //! Where a subscriber reads is its own affair, so that one that is dead, stopped or slow costs nothing; what it holds
 //! in place stands in its own memory, and the publisher passes over those bodies. Whoever is lapped is told with the
 //! next message how many it has lost.

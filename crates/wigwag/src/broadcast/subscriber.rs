@@ -82,8 +82,8 @@ const PAUSE_LOOKS: u32 = 24;
 const POLLS_PER_LIFE_SIGN: u32 = 256;
 
 impl WaitState {
-    /// Where messages come fast, a subscriber that looks at each line that the publisher is about to write makes both of
-    /// them wait for that line. It looks away for a moment, and finds several. Whether it did.
+    /// Where messages come fast, a subscriber that looks at each line that the publisher is about to write makes both
+    /// of them wait for that line. It looks away for a moment, and finds several. Whether it did.
     fn pause(&mut self, input: &Input) -> bool {
         self.idles = self.idles.wrapping_add(1);
         let is_probe = self.idles.is_multiple_of(IDLES_PER_PROBE);

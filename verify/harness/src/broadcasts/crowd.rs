@@ -22,7 +22,7 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> 
     let count = wanted.min(most.saturating_sub(200) as usize / 8);
     ensure!(count >= PROCESSES, outcome::Outcome::not_tried("too few descriptors").figure);
     let ground = Ground::new();
-    let builder = Publisher::builder().history(8).capacity(LONGEST).max_holds(2 * count).holds(2);
+    let builder = Publisher::builder().history(8).capacity(LONGEST).max_holds(2 * (count + 1)).holds(2);
     let mut publisher = builder.bind(ground.socket())?;
     let mut alone = Subscriber::connect(ground.socket())?;
     let share = count.div_ceil(PROCESSES);

@@ -2,7 +2,7 @@
 //! lost in silence, and nobody keeps a publisher waiting.
 //!
 //! ```text
-//! readers     subscribers killed and stopped, that read in place and by copies; who lives gets or is told of everything
+//! readers     subscribers killed and stopped, that read in place and by copies; who lives is told of everything
 //! writers     publishers killed; who follows has read all that was published, or was told of it
 //! crowd       a thousand subscribers in several processes, all but one of them stopped, holding messages
 //! reader      what a subscriber's process does; a message is known by its number to the last byte

@@ -31,6 +31,11 @@ pub struct Account {
 }
 
 impl Account {
+    /// Of the next publisher, after so many were lost.
+    pub fn after(lost: u64) -> Account {
+        Account { lost, ..Account::default() }
+    }
+
     /// One more; what is wrong with it.
     pub fn add(&mut self, number: u64, lost_before: u64, bytes: &[u8]) -> Option<String> {
         let first = number.wrapping_sub(lost_before);

@@ -81,7 +81,7 @@ pub fn play_follower(parent: &Link, arguments: &[&str]) {
             let stats = subscriber.stats();
             let unsaid = stats.lost - account.lost - message.lost_before();
             parent.tell(format!("to {}", last + unsaid));
-            (account, last) = (Account { lost: stats.lost - message.lost_before(), ..Account::default() }, 0);
+            (account, last) = (Account::after(stats.lost - message.lost_before()), 0);
         }
         if let Some(wrong) = account.add(message.sequence(), message.lost_before(), &message) {
             return parent.tell(format!("wrong: {wrong}"));

@@ -34,8 +34,8 @@ pub enum Overrun {
     #[default]
     DropOldest,
     /// The publisher waits for its own user's subscribers, for each at most so long within as many messages as are
-    /// kept; one that exceeds that is cut off and told. A subscriber says at each eighth of the history how far it is. Zero: it never waits, and its sends are
-    /// [`Full`](crate::ErrorKind::Full) until there is room.
+    /// kept; one that exceeds that is cut off and told. A subscriber says at each eighth of the history how far it is.
+    /// Zero: it never waits, and its sends are [`Full`](crate::ErrorKind::Full) until there is room.
     Wait(Duration),
 }
 
@@ -203,8 +203,8 @@ impl PublisherBuilder {
         }
         if self.options.access.admits_other_users() && size > limits.bytes_per_session {
             return invalid(format!(
-                "a subscriber of another user could make all {size} bytes of the pool real, where a session may have {} \
-                 (PublisherBuilder::max_bytes_per_session): keep fewer messages, or raise it",
+                "a subscriber of another user could make all {size} bytes of the pool real, where a session may have \
+                 {} (PublisherBuilder::max_bytes_per_session): keep fewer messages, or raise it",
                 limits.bytes_per_session
             ));
         }
