@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use harness::Runtime;
+use harness::{OutputInTime as _, Runtime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -279,4 +279,13 @@ fn children(process: i32) -> Vec<i32> {
 fn runs(process: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[test]
+fn a_call_from_c_needs_a_compiler_and_says_so() {
+    let runtime = Runtime::new();
+    let mut command = runtime.wigwag(["bench", "--goal", "C1"]);
+    let ended = harness::Ended::from(command.env("CC", "/nowhere/cc").output_in_time());
+    assert_ne!(ended.code, Some(0));
+    assert!(ended.stderr.contains("CC names /nowhere/cc, which is no compiler that can be run"), "{}", ended.stderr);
 }
