@@ -239,7 +239,7 @@ fn kills_of_every_process_against_the_ledger() {
     let mut state = 0x2545_f491_4f6c_dd1d;
     let mut kills = [0; 3];
     let near = pair.near_name();
-    let len = |number: u64| if number % 7 == 0 { 150_000 } else { 48 };
+    let len = |number: u64| if number.is_multiple_of(7) { 150_000 } else { 48 };
     let told = callers(&near, 4, 1500, len, |are_done| {
         while !are_done() {
             std::thread::sleep(Duration::from_millis(200 + random(&mut state) % 600));
