@@ -1,5 +1,5 @@
-//! Two machines and a router between them, as network namespaces. Where these cannot be made, each test says why, and is
-//! over.
+//! Two machines and a router between them, as network namespaces. Where these cannot be made, each test says why, and
+//! is over.
 
 mod support;
 

@@ -318,7 +318,7 @@ fn of_two_exporters_the_first_is_used_and_the_other_stands_by() {
     assert_eq!(call(&near).unwrap(), b'c', "a link that lives stays");
 }
 
-/// A hostile importer and a hostile exporter: random messages, and messages out of place. The well-behaved link goes on.
+/// A hostile importer and a hostile exporter: random messages, and messages out of place. The other link goes on.
 #[test]
 fn hostile_messages_end_their_own_link_only() {
     let mut pair = Pair::new();

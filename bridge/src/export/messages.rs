@@ -222,8 +222,8 @@ impl Messages {
     }
 }
 
-/// Hands messages to the receiver, in their order, and tells of those that it has acknowledged. It ends with its stream,
-/// or when the service has become another one.
+/// Hands messages to the receiver, in their order, and tells of those that it has acknowledged. It ends with its
+/// stream, or when the service has become another one.
 async fn hand_on(
     export: Weak<Export>,
     stream: Weak<Stream>,
