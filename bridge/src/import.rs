@@ -55,11 +55,14 @@ const LASTING: Duration = Duration::from_secs(2);
 /// The pauses between attempts.
 const PAUSES_MS: [u64; 6] = [50, 100, 200, 500, 1000, 2000];
 
+/// What an exporter answers: the link's number and what it serves.
+type Greeted = Result<(u128, Offer), Fault>;
+
 /// What comes from exporters, for all imports of this process.
 #[derive(Default)]
 pub struct Inbox {
     links: Mutex<HashMap<u128, Weak<Link>>>,
-    greetings: Mutex<HashMap<u128, oneshot::Sender<Result<(u128, Offer), Fault>>>>,
+    greetings: Mutex<HashMap<u128, oneshot::Sender<Greeted>>>,
     seldom: Mutex<Seldom>,
 }
 
@@ -108,7 +111,7 @@ impl Inbox {
         lock(&self.links).get(&id)?.upgrade()
     }
 
-    fn greeted(&self, epoch: u128, outcome: Result<(u128, Offer), Fault>) {
+    fn greeted(&self, epoch: u128, outcome: Greeted) {
         if let Some(waits) = lock(&self.greetings).remove(&epoch) {
             let _ = waits.send(outcome);
         }

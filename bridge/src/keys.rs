@@ -6,8 +6,8 @@
 //! | `wigwag/1/in/HOST/NAME/BRIDGE` | an exporting bridge, as a subscriber | what importers send it |
 //! | `wigwag/1/back/HOST/BRIDGE` | an importing bridge, as a subscriber | what exporters send it |
 //!
-//! The 1 is the version of the messages. BRIDGE is a number that a process draws when it starts, so that a key names one
-//! process and what was sent to another one is never taken for its own. Access lists of zenoh's configuration are
+//! The 1 is the version of the messages. BRIDGE is a number that a process draws when it starts, so that a key names
+//! one process and what was sent to another one is never taken for its own. Access lists of zenoh's configuration are
 //! written over these keys.
 
 use anyhow::Context as _;

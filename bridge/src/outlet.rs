@@ -67,8 +67,8 @@ impl Outlet {
     }
 }
 
-/// A put that fails says that the session is closed: the link ends by its missing signs of life, and what was to be sent
-/// counts as sent.
+/// A put that fails says that the session is closed: the link ends by its missing signs of life, and what was to be
+/// sent counts as sent.
 fn put(publisher: &Publisher<'static>, message: &Message<'_>) {
     let _ = publisher.put(message.encode()).wait();
 }

@@ -295,7 +295,8 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_told_before_it_is_tried() {
         with(|_| ()).check().unwrap();
-        let wrong: [(fn(&mut Settings), &str); 8] = [
+        type Change = fn(&mut Settings);
+        let wrong: [(Change, &str); 8] = [
             (|settings| settings.exports.clear(), "--export"),
             (|settings| settings.exports.push(ExportSettings::new("/run/x/orders.sock")), "--as"),
             (|settings| settings.imports.push(ImportSettings::new("orders")), "call itself"),

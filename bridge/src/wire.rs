@@ -219,7 +219,17 @@ impl<'a> Message<'a> {
             out.push(kind);
             out.extend_from_slice(&link.to_le_bytes());
         };
+        if let Some((kind, link, number)) = self.numbered() {
+            head(&mut out, kind, link);
+            out.extend_from_slice(&number.to_le_bytes());
+            return out;
+        }
         match *self {
+            Message::Ack { .. }
+            | Message::Cancel { .. }
+            | Message::Ask { .. }
+            | Message::Ping { .. }
+            | Message::Pong { .. } => {}
             Message::Hello { epoch, bridge, stream, inbox, host } => {
                 head(&mut out, HELLO, epoch);
                 out.extend_from_slice(&bridge.to_le_bytes());
@@ -266,29 +276,9 @@ impl<'a> Message<'a> {
                 out.extend_from_slice(&number.to_le_bytes());
                 put_fault(&mut out, fault);
             }
-            Message::Ack { link, number } => {
-                head(&mut out, ACK, link);
-                out.extend_from_slice(&number.to_le_bytes());
-            }
-            Message::Cancel { link, number } => {
-                head(&mut out, CANCEL, link);
-                out.extend_from_slice(&number.to_le_bytes());
-            }
-            Message::Ask { link, number } => {
-                head(&mut out, ASK, link);
-                out.extend_from_slice(&number.to_le_bytes());
-            }
             Message::Grant { link, bytes } => {
                 head(&mut out, GRANT, link);
                 out.extend_from_slice(&bytes.to_le_bytes());
-            }
-            Message::Ping { link, nonce } => {
-                head(&mut out, PING, link);
-                out.extend_from_slice(&nonce.to_le_bytes());
-            }
-            Message::Pong { link, nonce } => {
-                head(&mut out, PONG, link);
-                out.extend_from_slice(&nonce.to_le_bytes());
             }
             Message::Bye { link, is_draining, text } => {
                 head(&mut out, BYE, link);
@@ -297,6 +287,18 @@ impl<'a> Message<'a> {
             }
         }
         out
+    }
+
+    /// Of one that is a kind, a link and a number.
+    fn numbered(&self) -> Option<(u8, u128, u64)> {
+        match *self {
+            Message::Ack { link, number } => Some((ACK, link, number)),
+            Message::Cancel { link, number } => Some((CANCEL, link, number)),
+            Message::Ask { link, number } => Some((ASK, link, number)),
+            Message::Ping { link, nonce } => Some((PING, link, nonce)),
+            Message::Pong { link, nonce } => Some((PONG, link, nonce)),
+            _ => None,
+        }
     }
 
     /// The link that it belongs to; `None` before there is one.

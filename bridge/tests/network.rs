@@ -1,5 +1,5 @@
-//! Two machines and a router between them, as network namespaces. Where these cannot be made, each test says why, and is
-//! over.
+//! Two machines and a router between them, as network namespaces. Where these cannot be made, each test says why, and
+//! is over.
 
 mod support;
 
@@ -163,7 +163,7 @@ fn cables_pulled_at_random_against_the_ledger() {
     let told = callers(&near, 8, 1250, len, |are_done| {
         while !are_done() {
             std::thread::sleep(Duration::from_millis(50 + random(&mut state) % 600));
-            let machine = if random(&mut state) % 2 == 0 { "a" } else { "b" };
+            let machine = if random(&mut state).is_multiple_of(2) { "a" } else { "b" };
             machines.network.cable(machine, false);
             pulls += 1;
             std::thread::sleep(Duration::from_millis(random(&mut state) % 2000));
@@ -207,7 +207,7 @@ fn a_lossy_and_slow_network_loses_no_call() {
         }
     }
     let near = machines.ground.name("a", "echo");
-    let len = |number: u64| if number % 25 == 0 { 200_000 } else { 48 };
+    let len = |number: u64| if number.is_multiple_of(25) { 200_000 } else { 48 };
     let told = callers(&near, 8, 50, len, |_| ());
     let sums = compare(&told, &executed(&machines.ground.file("ledger")));
     sums.check();

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -140,13 +142,17 @@ fn the_far_server_s_contract_is_the_near_one_s() {
 fn a_slow_call_holds_up_no_other_and_a_deadline_travels_shortened() {
     let pair = Pair::new();
     let server = Server::builder().slots(16).bind(pair.far_name()).unwrap();
-    let _serving = serving(server, 4, |request| {
-        if request.first() == Some(&1) {
-            std::thread::sleep(Duration::from_millis(1500));
+    let is_released = Arc::new(AtomicBool::new(false));
+    let _serving = serving(server, 4, {
+        let is_released = Arc::clone(&is_released);
+        move |request| {
+            while request.first() == Some(&1) && !is_released.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let left = request.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+            let left_ms = left.map_or(u64::MAX, |left| left.as_millis() as u64);
+            request.set_reply(&left_ms.to_le_bytes())
         }
-        let left = request.deadline().map(|at| at.saturating_duration_since(Instant::now()));
-        let left_ms = left.map_or(u64::MAX, |left| left.as_millis() as u64);
-        request.set_reply(&left_ms.to_le_bytes())
     });
     let client = pair.client();
     let left = |reply: &[u8]| u64::from_le_bytes(reply.try_into().unwrap());
@@ -157,12 +163,13 @@ fn a_slow_call_holds_up_no_other_and_a_deadline_travels_shortened() {
 
     let mut slow = client.loan(1).unwrap();
     slow[0] = 1;
-    let (began, slow) = (Instant::now(), slow.send().unwrap());
+    let slow = slow.send().unwrap();
     for _ in 0..50 {
-        client.call(&[0]).unwrap();
+        client.call_timeout(&[0], Duration::from_secs(20)).unwrap();
     }
-    assert!(began.elapsed() < Duration::from_millis(1500), "50 quick calls were held up: {:?}", began.elapsed());
+    is_released.store(true, Ordering::Relaxed);
     slow.wait().unwrap();
+    is_released.store(false, Ordering::Relaxed);
 
     // A caller that gives up frees what it had on both sides.
     let mut late = client.loan(1).unwrap();
@@ -171,7 +178,12 @@ fn a_slow_call_holds_up_no_other_and_a_deadline_travels_shortened() {
     assert_eq!(error.kind(), ErrorKind::TimedOut { maybe_executed: true });
     let mut late = client.loan(1).unwrap();
     late[0] = 1;
-    drop(late.send().unwrap());
+    let pending = late.send().unwrap();
+    until("the far side has both", Duration::from_secs(10), || {
+        let export = &status(&pair.ground, "b").exports[0];
+        export.counts.sent == 2 + 1 + 50 + 2
+    });
+    drop(pending);
     until("the far side knows", Duration::from_secs(10), || {
         let export = &status(&pair.ground, "b").exports[0];
         export.counts.given_up >= 1 && export.links[0].under_way == 0
@@ -179,6 +191,7 @@ fn a_slow_call_holds_up_no_other_and_a_deadline_travels_shortened() {
     until("the credit is back", Duration::from_secs(10), || {
         status(&pair.ground, "a").imports[0].link.as_ref().is_some_and(|link| link.under_way == 0)
     });
+    is_released.store(true, Ordering::Relaxed);
 }
 
 #[test]
@@ -239,7 +252,7 @@ fn kills_of_every_process_against_the_ledger() {
     let mut state = 0x2545_f491_4f6c_dd1d;
     let mut kills = [0; 3];
     let near = pair.near_name();
-    let len = |number: u64| if number % 7 == 0 { 150_000 } else { 48 };
+    let len = |number: u64| if number.is_multiple_of(7) { 150_000 } else { 48 };
     let told = callers(&near, 4, 1500, len, |are_done| {
         while !are_done() {
             std::thread::sleep(Duration::from_millis(200 + random(&mut state) % 600));
@@ -305,7 +318,7 @@ fn of_two_exporters_the_first_is_used_and_the_other_stands_by() {
     assert_eq!(call(&near).unwrap(), b'c', "a link that lives stays");
 }
 
-/// A hostile importer and a hostile exporter: random messages, and messages out of place. The well-behaved link goes on.
+/// A hostile importer and a hostile exporter: random messages, and messages out of place. The other link goes on.
 #[test]
 fn hostile_messages_end_their_own_link_only() {
     let mut pair = Pair::new();

@@ -14,7 +14,7 @@ use wigwag::{Receiver, Sender};
 type Got = Vec<(u64, bool, usize)>;
 
 /// Receives until told to stop, and 300 ms of silence after that.
-fn receiving(name: String, stop: &AtomicBool) -> Got {
+fn receiving(name: String, work: Duration, stop: &AtomicBool) -> Got {
     let receiver = Receiver::builder().capacity(2 << 20).bind(&name).unwrap();
     let mut got = Vec::new();
     loop {
@@ -23,6 +23,7 @@ fn receiving(name: String, stop: &AtomicBool) -> Got {
                 let number = u64::from_le_bytes(message[..8].try_into().unwrap());
                 assert!(message[8..].iter().all(|byte| *byte == number as u8), "message {number} is as it was sent");
                 got.push((number, message.is_redelivered(), message.len()));
+                std::thread::sleep(work);
                 message.ack();
             }
             None if stop.load(Ordering::Relaxed) => return got,
@@ -56,12 +57,12 @@ fn messages_of_every_size_arrive_once_and_in_order() {
     let pair = Pair::new();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let receiving = scope.spawn(|| receiving(pair.far_name(), &stop));
+        let receiving = scope.spawn(|| receiving(pair.far_name(), Duration::ZERO, &stop));
         let guard = Stop(&stop);
         let mut sender = sender(&pair);
         let sizes = [8, 48, 4096, 4097, 100_000, 2 << 20];
         for number in 1..=600_u64 {
-            let len = if number % 20 == 0 { sizes[(number / 20 % 6) as usize] } else { 48 };
+            let len = if number.is_multiple_of(20) { sizes[(number / 20 % 6) as usize] } else { 48 };
             sender.send(&message(number, len)).unwrap();
         }
         sender.close().unwrap(); // all is acknowledged by the far receiver
@@ -103,7 +104,7 @@ fn nothing_is_lost_and_what_comes_twice_is_marked() {
     let mut state = 0x0123_4567_89ab_cdef;
     let (mut kills, mut all) = ([0; 2], Got::new());
     std::thread::scope(|scope| {
-        let receiving = scope.spawn(|| receiving(far, &stop));
+        let receiving = scope.spawn(|| receiving(far, Duration::from_micros(500), &stop));
         let guard = Stop(&stop);
         linked(&pair.ground, "a");
         let (done, is_done) = mpsc::channel();
@@ -111,11 +112,8 @@ fn nothing_is_lost_and_what_comes_twice_is_marked() {
             let builder = Sender::builder().capacity(2 << 20).slots(8).server_timeout(Duration::from_secs(60));
             let mut sender = builder.connect(near).unwrap();
             for number in 1..=MESSAGES {
-                let len = if number % 40 == 0 { 120_000 } else { 48 };
+                let len = if number.is_multiple_of(40) { 120_000 } else { 48 };
                 sender.send(&message(number, len)).unwrap();
-                if number % 50 == 0 {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
             }
             sender.close().unwrap();
             done.send(()).unwrap();

@@ -118,8 +118,15 @@ pub struct Messages {
     stream: Arc<Stream>,
     most: usize,
     capacity: usize,
-    /// The one whose pieces come: its number, flags, length, and what has come.
-    taking: Mutex<Option<(u64, u64, usize, Vec<u8>)>>,
+    taking: Mutex<Option<Taking>>,
+}
+
+/// A message whose pieces come.
+struct Taking {
+    number: u64,
+    flags: u64,
+    len: usize,
+    payload: Vec<u8>,
 }
 
 impl Messages {
@@ -159,7 +166,7 @@ impl Messages {
             drop(taking);
             return self.take(link, number, flags, piece.to_vec());
         }
-        *taking = Some((number, flags, len, piece.to_vec()));
+        *taking = Some(Taking { number, flags, len, payload: piece.to_vec() });
         Ok(())
     }
 
@@ -167,7 +174,9 @@ impl Messages {
     pub fn part(&self, link: &Arc<Link>, number: u64, offset: usize, piece: &[u8]) -> Result<(), Broken> {
         grant(link, piece.len());
         let mut taking = lock(&self.taking);
-        let Some((of, flags, len, payload)) = &mut *taking else { return Err("a piece of no message") };
+        let Some(Taking { number: of, flags, len, payload }) = &mut *taking else {
+            return Err("a piece of no message");
+        };
         if *of != number || offset != payload.len() || piece.is_empty() || piece.len() > *len - offset {
             return Err("a piece does not continue the one before");
         }
@@ -213,8 +222,8 @@ impl Messages {
     }
 }
 
-/// Hands messages to the receiver, in their order, and tells of those that it has acknowledged. It ends with its stream,
-/// or when the service has become another one.
+/// Hands messages to the receiver, in their order, and tells of those that it has acknowledged. It ends with its
+/// stream, or when the service has become another one.
 async fn hand_on(
     export: Weak<Export>,
     stream: Weak<Stream>,

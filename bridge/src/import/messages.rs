@@ -1,5 +1,5 @@
-//! Messages of this machine's senders, for a queue elsewhere. Each is held, not acknowledged, until the far receiver has
-//! acknowledged it; what a link leaves unacknowledged is put again on the next one, and says so.
+//! Messages of this machine's senders, for a queue elsewhere. Each is held, not acknowledged, until the far receiver
+//! has acknowledged it; what a link leaves unacknowledged is put again on the next one, and says so.
 //!
 //! Nothing is held beyond the credits: what comes then stays in its sender, which waits.
 

@@ -135,7 +135,9 @@ pub fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
 /// Waits until an import has a link.
 pub fn linked(ground: &Ground, machine: &str) {
     until("the import is linked", Duration::from_secs(30), || {
-        status(ground, machine).imports.iter().all(|import| import.link.is_some())
+        // The sentence comes when the local name is served, too.
+        let is_linked = |state: &str| state.starts_with("linked");
+        status(ground, machine).imports.iter().all(|import| import.link.is_some() && is_linked(&import.state))
     });
 }
 

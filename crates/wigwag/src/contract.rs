@@ -161,12 +161,12 @@ impl Contract {
         }
     }
 
-    /// The same contract with the size and the alignment of a typed payload, for a program that does not have the type,
-    /// such as a gateway: as [`of`](Contract::of) has them, of the type's name and version. An alignment of 0 is that of
-    /// bytes, which have no size.
+    /// The same contract with the size and the alignment of a typed payload, for a program that does not have the
+    /// type, such as a gateway: as [`of`](Contract::of) has them, of the type's name and version. An alignment of 0 is
+    /// that of bytes, which have no size.
     ///
-    /// What no type has is refused at bind or connect: an alignment that is no power of two or above 16, and a size that
-    /// is no multiple of it or above 1 GiB.
+    /// What no type has is refused at bind or connect: an alignment that is no power of two or above 16, and a size
+    /// that is no multiple of it or above 1 GiB.
     ///
     /// ```
     /// let orders = wigwag::Contract::named("Order", 2).with_layout(24, 8);
