@@ -9,8 +9,9 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use crate::broadcast::message::{Bytes, EntryWords, Message};
-use crate::broadcast::reception::{Hold, Reception, SEQUENCE_MAX, violation};
+use crate::broadcast::reception::{Hold, Reception, violation};
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::board::SEQUENCE_MAX;
 use crate::memory::bounce_buffer::BounceBuffer;
 use crate::memory::doorbell::Waiting;
 use crate::memory::entry::{self, Entry, Place};
@@ -80,7 +81,7 @@ impl Input {
         let history = reception.geometry().entries as u64 - 1;
         let newest = reception.newest();
         let next = match start {
-            Start::Next => newest + 1,
+            Start::Next => reception.newest_at_first + 1,
             Start::Last => newest.max(1),
             Start::Oldest => newest.saturating_sub(history) + 1,
         };

@@ -33,6 +33,8 @@ pub struct Reception {
     pub memory: OwnedFd,
     /// Which publisher it is.
     pub epoch: u64,
+    /// The newest message before the publisher knew of this session: it publishes all later ones to it.
+    pub newest_at_first: u64,
     /// The session's memory.
     pub segment: Segment,
     /// The control socket, also the sign of life.
@@ -83,12 +85,11 @@ impl Reception {
             board,
             ..
         } = established;
-        let Some(BoardParts { memory: board_memory, hints, told, geometry }) = board else {
+        let Some(BoardParts { memory: board_memory, board, newest, hints, told }) = board else {
             return Err(violation("it sent no board"));
         };
         let is_whole = hints.is_some();
-        let board = Board::map_to_read(&board_memory, geometry, is_whole)?;
-        let (expected, found) = (geometry.header(&options.contract, told.epoch), board.read_header());
+        let (expected, found) = (board.geometry().header(&options.contract, told.epoch), board.read_header());
         if found != expected {
             return Err(violation(&format!("the board's header is {found:?}, but {expected:?} was announced")));
         }
@@ -98,6 +99,7 @@ impl Reception {
             group: told.group as usize,
             memory: board_memory,
             epoch: told.epoch,
+            newest_at_first: newest,
             segment,
             socket,
             server_bell,
@@ -184,17 +186,9 @@ impl Reception {
         self.in_use.fetch_and(!(1 << taken), Ordering::Release); // partner: `hold`
     }
 
-    /// The newest message. After a kill the publisher's own word may lag one behind.
+    /// The newest message.
     pub fn newest(&self) -> u64 {
-        let geometry = self.geometry();
-        let mut newest = self.board.publisher_line().published().min(SEQUENCE_MAX);
-        for _ in 0..geometry.entries {
-            if entry::look(self.board.entry(geometry.entry_of(newest + 1))) != newest + 1 {
-                break;
-            }
-            newest += 1;
-        }
-        newest
+        self.board.newest()
     }
 
     /// Whether this publisher waits for its subscribers.
@@ -216,9 +210,6 @@ impl Reception {
         )
     }
 }
-
-/// No honest publisher comes to this number.
-pub const SEQUENCE_MAX: u64 = 1 << 62;
 
 impl Drop for Reception {
     fn drop(&mut self) {

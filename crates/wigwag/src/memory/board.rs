@@ -19,7 +19,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::contract::Contract;
 use crate::error::Result;
-use crate::memory::entry::Entry;
+use crate::memory::entry::{self, Entry};
 use crate::memory::hint::HintLine;
 use crate::memory::layout::{CAPACITY_MAX, INLINE_CAPACITY, LINE_SIZE, PAGE_SIZE};
 use crate::memory::segment::copy_once;
@@ -38,6 +38,8 @@ pub const ENTRIES_OFFSET: usize = 4096;
 pub const HISTORY_MAX: usize = 1 << 16;
 /// The most bodies of a pool.
 pub const BODIES_MAX: usize = 1 << 20;
+/// No honest publisher comes to this number.
+pub const SEQUENCE_MAX: u64 = 1 << 62;
 /// Bodies up to this size follow each other line by line, larger ones page by page.
 const DENSE_MAX: usize = 2048;
 
@@ -227,6 +229,18 @@ impl Board {
         BoardHeader::read_from_bytes(&bytes).expect("the array has the header's size")
     }
 
+    /// The newest message. After a kill the publisher's own word may lag one behind.
+    pub fn newest(&self) -> u64 {
+        let mut newest = self.publisher_line().published().min(SEQUENCE_MAX);
+        for _ in 0..self.geometry.entries {
+            if entry::look(self.entry(self.geometry.entry_of(newest + 1))) != newest + 1 {
+                break;
+            }
+            newest += 1;
+        }
+        newest
+    }
+
     /// What the publisher says about itself.
     #[inline(always)]
     pub fn publisher_line(&self) -> &PublisherLine {
@@ -309,7 +323,6 @@ impl Hints {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::memory::entry;
 
     fn board(entries: usize, bodies: usize, capacity: usize) -> (Board, std::os::fd::OwnedFd) {
         let geometry = BoardGeometry::new(entries, bodies, capacity).unwrap();

@@ -551,7 +551,7 @@ pub(super) mod tests {
         let record = SessionRecord::default();
         record.identity.id.set(1);
         record.identity.began_ns.set(began_ns);
-        super::session(&record, None).unwrap()
+        super::session(&record, Some(Form::Exchange)).unwrap()
     }
     #[test]
     fn a_service_counts_a_session_once_whose_end_is_being_counted() {

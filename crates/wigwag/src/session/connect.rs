@@ -14,7 +14,7 @@ use rustix::net::SocketAddrUnix;
 
 use crate::error::{Error, ErrorKind, Result, shown, spoken};
 use crate::faults::{self, Fault};
-use crate::memory::board::BoardGeometry;
+use crate::memory::board::{Board, BoardGeometry};
 use crate::memory::layout::{Geometry, PAGE_SIZE};
 use crate::memory::segment::Segment;
 use crate::options::ConnectOptions;
@@ -65,14 +65,17 @@ pub struct Established {
 /// The publisher's memory, as it came with the welcome.
 #[derive(Debug)]
 pub struct BoardParts {
-    /// The board, of the size that was announced; what stands in it is not looked at yet.
+    /// The board's object.
     pub memory: OwnedFd,
+    /// The board, mapped to be read: all of it, or at a publisher of another user the ring. Its header is not looked at
+    /// yet.
+    pub board: Board,
+    /// The newest message just now, before the publisher knows of this subscriber.
+    pub newest: u64,
     /// The hint line's object; `None` at a publisher of another user.
     pub hints: Option<OwnedFd>,
     /// What was said of it.
     pub told: BoardWelcome,
-    /// What follows from that.
-    pub geometry: BoardGeometry,
 }
 
 /// The client's bell in its poller.
@@ -842,7 +845,8 @@ fn board_of(welcome: &Welcome, capacity: usize, fds: &mut impl Iterator<Item = O
     if hints.is_some() != welcome.has_client_bell {
         return Err(violation("it sent too few descriptors"));
     }
-    Ok(BoardParts { memory, hints, told, geometry })
+    let board = Board::map_to_read(&memory, geometry, hints.is_some())?;
+    Ok(BoardParts { newest: board.newest(), memory, board, hints, told })
 }
 
 /// Adds all that can wake one end of a session.
