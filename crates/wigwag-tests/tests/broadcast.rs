@@ -620,7 +620,7 @@ fn a_forked_child_is_told_and_harms_nobody() {
     let child = {
         let _guard = wigwag_testing::process_starts();
         // SAFETY: the child calls what is said to be safe in one, and ends at once.
-        unsafe { libc_fork() }
+        unsafe { libc::fork() }
     };
     if child == 0 {
         let is_forked = |kind: ErrorKind| kind == ErrorKind::Forked;
@@ -634,7 +634,7 @@ fn a_forked_child_is_told_and_harms_nobody() {
         drop(subscriber);
         drop(publisher);
         // SAFETY: no memory is involved.
-        unsafe { libc_exit(if told == [true; 4] { 7 } else { 1 }) };
+        unsafe { libc::_exit(if told == [true; 4] { 7 } else { 1 }) };
     }
     let pid = rustix::process::Pid::from_raw(child);
     let (_, status) = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap().unwrap();
@@ -642,14 +642,6 @@ fn a_forked_child_is_told_and_harms_nobody() {
     publish(&mut publisher, 1, 100);
     check(&held, 100);
     check(&subscriber.recv().unwrap(), 100);
-}
-
-// SAFETY: these are the C library's own, with their own types.
-unsafe extern "C" {
-    #[link_name = "fork"]
-    fn libc_fork() -> i32;
-    #[link_name = "_exit"]
-    fn libc_exit(code: i32) -> !;
 }
 
 #[test]
@@ -747,16 +739,11 @@ fn mapper() {
             let begin = usize::from_str_radix(begin, 16).unwrap();
             let end = usize::from_str_radix(rest.split(' ').next().unwrap(), 16).unwrap();
             // SAFETY: it changes no contents, and is expected to fail.
-            let outcome = unsafe { mprotect(begin as *mut _, end - begin, 3) };
+            let outcome = unsafe { libc::mprotect(begin as *mut _, end - begin, 3) };
             assert_eq!(outcome, -1, "the kernel let it be made writable");
         }
         parent.tell(format!("{} {}", boards[0].split(' ').nth(1).unwrap(), boards.len()));
     });
-}
-
-// SAFETY: as above.
-unsafe extern "C" {
-    fn mprotect(address: *mut std::ffi::c_void, len: usize, protection: i32) -> i32;
 }
 
 #[test]

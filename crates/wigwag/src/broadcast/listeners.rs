@@ -75,7 +75,7 @@ impl Listeners {
     }
 
     /// The list of somebody who only rings.
-    pub fn to_ring(&mut self, members: &[Arc<Session>]) {
+    pub fn replace_own(&mut self, members: &[Arc<Session>]) {
         self.own = members.iter().filter(|session| session.trust == Trust::SameUser).cloned().collect();
         self.own.sort_by_key(|session| group_of(session));
         self.index();

@@ -141,7 +141,7 @@ fn run(shared: &Shared) {
         if shared.audience.version() != version {
             let (now, members) = shared.audience.list();
             version = now;
-            listeners.to_ring(&members);
+            listeners.replace_own(&members);
             watch(shared, &mut others, members);
         }
         if groups.count() > 0 {

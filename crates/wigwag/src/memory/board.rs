@@ -90,10 +90,10 @@ pub struct BoardGeometry {
 
 /// Bytes from one body to the next.
 pub fn body_stride(capacity: usize) -> usize {
-    match capacity {
-        0..=INLINE_CAPACITY => 0,
-        0..=DENSE_MAX => capacity.next_multiple_of(LINE_SIZE),
-        _ => capacity.next_multiple_of(PAGE_SIZE),
+    if capacity <= INLINE_CAPACITY {
+        0
+    } else {
+        capacity.next_multiple_of(if capacity <= DENSE_MAX { LINE_SIZE } else { PAGE_SIZE })
     }
 }
 

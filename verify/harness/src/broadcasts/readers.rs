@@ -23,7 +23,7 @@ pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> 
     let mut witness = Subscriber::builder().start(Start::Oldest).connect(ground.socket())?;
     let mut account = Account::default();
     let start = |number: u64| {
-        let way = if word(trial.seed, number) % 2 == 0 { "held" } else { "copies" };
+        let way = if word(trial.seed, number).is_multiple_of(2) { "held" } else { "copies" };
         role::start("broadcast-reader", [ground.socket().into_os_string(), way.into()])
     };
     let mut company: Vec<Process> = (0..COMPANY as u64).map(start).collect();

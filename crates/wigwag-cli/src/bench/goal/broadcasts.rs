@@ -164,7 +164,9 @@ pub(super) fn nobody_and_the_stopped(attempt: &Attempt) -> anyhow::Result<Verdic
             Ok(())
         })?;
         let publish = per_one_ns(slice, || publish_batch(&mut quiet, &message))?;
-        (ratios.push(publish / store), stores.push(store), publishes.push(publish));
+        ratios.push(publish / store);
+        stores.push(store);
+        publishes.push(publish);
     }
     // One that reads, alone and beside the crowd: two publishers, each with a reader, take turns.
     let mut alone = publisher(&ground.name("alone"), SHORT, Overrun::DropOldest)?;
@@ -225,7 +227,10 @@ pub(super) fn to_sleepers(attempt: &Attempt) -> anyhow::Result<Verdict> {
     for _ in 0..rounds {
         let (ring, _) = publish_to(&mut one, 1, &ground)?;
         let (publish, last) = publish_to(&mut many, CROWD, &ground)?;
-        (ratios.push(publish / ring), rings.push(ring), publishes.push(publish), awake.push(last));
+        ratios.push(publish / ring);
+        rings.push(ring);
+        publishes.push(publish);
+        awake.push(last);
         if Instant::now() >= end {
             break;
         }
@@ -299,7 +304,9 @@ pub(super) fn one_way_time(attempt: &Attempt) -> anyhow::Result<Verdict> {
                     Ok(())
                 })?
             };
-            (ratios.push(half / trip), halves.push(half), trips.push(trip));
+            ratios.push(half / trip);
+            halves.push(half);
+            trips.push(trip);
         }
         checks.push(Check::at_most(format!("one way, {word}"), median(ratios), 0.7, "x a call there and back"));
         notes.push(format!("{word}: one way {:.0} ns, a call {:.0} ns", median(halves), median(trips)));
