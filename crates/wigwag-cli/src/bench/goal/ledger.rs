@@ -8,6 +8,17 @@ use std::time::Duration;
 use super::others::map;
 use wigwag_bench::memory::{LINE, Memory};
 
+/// What a client's time is measured from.
+#[derive(Clone, Copy, Debug)]
+pub enum Since {
+    /// From its answer before, so that its own pause is in it.
+    Answer,
+    /// From when it called.
+    Call,
+}
+
+const SINCE: usize = 2;
+
 /// Words that all processes have in common; each in a line of its own.
 #[derive(Clone, Copy, Debug)]
 pub enum Word {
@@ -82,13 +93,14 @@ impl Ledger {
         self.memory.word((WORDS + client) * LINE)
     }
 
-    /// The longest time in nanoseconds that a client went without an answer in this phase.
-    fn longest_ns(&self, phase: usize) -> &'static AtomicU64 {
-        self.memory.word((WORDS + self.clients) * LINE + phase * size_of::<AtomicU64>())
+    /// The longest time in nanoseconds until a client's answer in this phase.
+    fn longest_ns(&self, since: Since, phase: usize) -> &'static AtomicU64 {
+        let index = since as usize * self.phases + phase;
+        self.memory.word((WORDS + self.clients) * LINE + index * size_of::<AtomicU64>())
     }
 
     fn tally_at(clients: usize, phases: usize) -> usize {
-        ((WORDS + clients) * LINE + phases * size_of::<AtomicU64>()).next_multiple_of(LINE)
+        ((WORDS + clients) * LINE + SINCE * phases * size_of::<AtomicU64>()).next_multiple_of(LINE)
     }
 
     /// The word of a call, if there is such a call: a server does not believe what it is told.
@@ -123,23 +135,23 @@ impl Ledger {
         self.call(client, number).map(|word| word.fetch_add(1, Ordering::SeqCst)).is_some()
     }
 
-    /// A client had one answer in the first of these phases and its next one in the second, so long after. A time that
-    /// lies in a restart and in a rest is one of the restart.
-    pub fn wait(&self, phases: [usize; 2], time: Duration) {
+    /// A client had one answer in the first of these phases and its next one in the second, after such a time. A time
+    /// that lies in a restart and in a rest is one of the restart.
+    pub fn wait(&self, phases: [usize; 2], since: Since, time: Duration) {
         let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let [before, after] = phases;
         for phase in phases {
             if phase < self.phases && (before == after || is_restart(phase)) {
-                self.longest_ns(phase).fetch_max(time_ns, Ordering::SeqCst);
+                self.longest_ns(since, phase).fetch_max(time_ns, Ordering::SeqCst);
             }
         }
     }
 
     /// The longest time in milliseconds for each of the first phases in which somebody had an answer: of the restarts,
     /// or of the rests.
-    pub fn longest_ms(&self, phases: usize, restarts: bool) -> Vec<f64> {
+    pub fn longest_ms(&self, since: Since, phases: usize, restarts: bool) -> Vec<f64> {
         let of = (0..phases.min(self.phases)).filter(|&phase| is_restart(phase) == restarts);
-        let times = of.map(|phase| self.longest_ns(phase).load(Ordering::SeqCst));
+        let times = of.map(|phase| self.longest_ns(since, phase).load(Ordering::SeqCst));
         times.filter(|&time_ns| time_ns > 0).map(|time_ns| time_ns as f64 / 1e6).collect()
     }
 
@@ -220,11 +232,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let ledger = ledger(&directory);
         for (phases, time_ms) in [([0, 0], 2), ([0, 1], 9), ([1, 1], 4), ([1, 2], 7), ([2, 2], 3), ([2, 3], 5)] {
-            ledger.wait(phases, Duration::from_millis(time_ms));
+            ledger.wait(phases, Since::Answer, Duration::from_millis(time_ms));
         }
-        ledger.wait([3, 5], Duration::from_millis(6)); // there is no phase 5
-        assert_eq!(ledger.longest_ms(5, true), [9.0, 6.0]);
-        assert_eq!(ledger.longest_ms(5, false), [2.0, 3.0]);
-        assert_eq!(ledger.longest_ms(3, true), [9.0]);
+        ledger.wait([3, 5], Since::Answer, Duration::from_millis(6)); // there is no phase 5
+        ledger.wait([0, 1], Since::Call, Duration::from_millis(8));
+        assert_eq!(ledger.longest_ms(Since::Answer, 5, true), [9.0, 6.0]);
+        assert_eq!(ledger.longest_ms(Since::Answer, 5, false), [2.0, 3.0]);
+        assert_eq!(ledger.longest_ms(Since::Answer, 3, true), [9.0]);
+        assert_eq!(ledger.longest_ms(Since::Call, 5, true), [8.0]);
     }
 }

@@ -17,7 +17,7 @@ use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 use wigwag::{Client, ErrorKind, Server};
 
-use super::ledger::{Fate, Ledger, Word};
+use super::ledger::{Fate, Ledger, Since, Word};
 use super::others::{Others, exit_with_parent};
 use super::verdict::{Check, Verdict};
 use super::{Attempt, Goal};
@@ -157,7 +157,8 @@ pub(super) fn planned(attempt: &Attempt) -> anyhow::Result<Verdict> {
 fn judge(ledger: &Ledger, restarts: usize, seconds: f64) -> Verdict {
     let tally = ledger.count();
     let phases = 2 * restarts + 1;
-    let [pauses, rests] = [true, false].map(|of_restarts| Times::new(ledger.longest_ms(phases, of_restarts)));
+    let longest = |since, of_restarts| Times::new(ledger.longest_ms(since, phases, of_restarts));
+    let pauses = longest(Since::Answer, true);
     let checks = vec![
         Check::at_most("lost", tally.lost as f64, 0.0, "calls"),
         Check::at_most("executed too often", tally.too_often as f64, 0.0, "calls"),
@@ -174,8 +175,16 @@ fn judge(ledger: &Ledger, restarts: usize, seconds: f64) -> Verdict {
             tally.made as f64 / seconds,
             PAUSE.as_millis(),
         ),
-        format!("the longest time of a client without an answer, with its own pause: in each restart {pauses}"),
-        format!("the same in the rests between two restarts: {rests}"),
+        format!(
+            "the longest time of a client without an answer, with its own pause: in each restart {pauses}; in each \
+             rest between two restarts {}",
+            longest(Since::Answer, false)
+        ),
+        format!(
+            "the longest call: in each restart {}; in each rest {}",
+            longest(Since::Call, true),
+            longest(Since::Call, false)
+        ),
     ];
     notes.into_iter().fold(Verdict::new(Goal::R1, checks, Vec::new()), Verdict::noting)
 }
@@ -262,6 +271,7 @@ fn call(client: &Client, index: usize, ledger: &Ledger) -> anyhow::Result<()> {
         std::thread::sleep(PAUSE);
         let request = request(index, number);
         ledger.make(index, number);
+        let (begin, first_phase) = (Instant::now(), phase());
         let server = match client.call(&request) {
             Ok(reply) => answering_server(&request, &reply).context("a reply is not that of its request")?,
             Err(error) => {
@@ -279,7 +289,8 @@ fn call(client: &Client, index: usize, ledger: &Ledger) -> anyhow::Result<()> {
         };
         let (now, phase) = (Instant::now(), phase());
         ledger.end(index, number, Fate::Answered);
-        ledger.wait([last_phase, phase], now - last_answer);
+        ledger.wait([last_phase, phase], Since::Answer, now - last_answer);
+        ledger.wait([first_phase, phase], Since::Call, now - begin);
         ledger.followed(index).store(server + 1, Ordering::SeqCst);
         (last_answer, last_phase) = (now, phase);
     }
