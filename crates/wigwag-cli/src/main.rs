@@ -138,6 +138,17 @@ enum Peer {
         /// Where the names are.
         directory: std::path::PathBuf,
     },
+    /// Is replaced, or follows.
+    Restart {
+        /// `server`, or `clients`.
+        part: String,
+        /// Which server, or which process of clients.
+        number: usize,
+        /// Calls of each client for which there is room.
+        room: usize,
+        /// Where the server and the ledger are.
+        directory: std::path::PathBuf,
+    },
     /// Serves a program in C, or does the same as one in Rust.
     Foreign {
         /// `server`, or `client`.
@@ -221,6 +232,7 @@ fn play(arguments: PeerArguments) -> anyhow::Result<ExitCode> {
         Peer::Broadcast { part, count, processor, directory } => {
             bench::broadcast_peer(&part, count, &processor, &directory)?;
         }
+        Peer::Restart { part, number, room, directory } => bench::restart_peer(&part, number, room, &directory)?,
         Peer::Foreign { part, wait, processor, directory } => {
             bench::foreign_peer(&part, wait, processor, &directory)?;
         }

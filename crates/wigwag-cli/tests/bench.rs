@@ -12,9 +12,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-const GOALS: [&str; 24] = [
+const GOALS: [&str; 25] = [
     "P1", "P2", "P3", "P4", "P5", "P6", "P6b", "P6c", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P15", "P16",
-    "P19", "S1", "Q1", "B1", "B1b", "B2", "B3",
+    "P19", "S1", "Q1", "B1", "B1b", "B2", "B3", "R1",
 ];
 
 /// Two processors where there are two; a spinning side would otherwise stand in the other's way.

@@ -56,6 +56,11 @@ pub fn broadcast_peer(part: &str, count: usize, processor: &str, directory: &Pat
     goal::broadcasts::play(part, count, processor, directory)
 }
 
+/// Another process of R1.
+pub fn restart_peer(part: &str, number: usize, room: usize, directory: &Path) -> anyhow::Result<()> {
+    goal::restarts::play(part, number, room, directory)
+}
+
 /// The second process of P12.
 pub fn permits_peer(which: usize, directory: &Path) -> anyhow::Result<()> {
     goal::permits::play(which, directory)

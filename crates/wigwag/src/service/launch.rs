@@ -13,6 +13,13 @@ use crate::service::name_claim::NameClaim;
 use crate::service::takeover;
 use crate::session::members::MEMBERS_MAX;
 use crate::session::name::ServiceName;
+use crate::sys::process;
+
+/// Descriptors that a session takes: its socket, its memory while hands are shaken, two bells, the client's process;
+/// rounded up.
+const DESCRIPTORS_OF_SESSION: usize = 6;
+/// Descriptors that a service and its program take besides, about.
+const DESCRIPTORS_BESIDES: usize = 64;
 
 /// A name that is taken, and what is to be done under it.
 #[derive(Debug)]
@@ -39,7 +46,12 @@ impl Launch {
         // Taken out: the claim has a copy, and the socket shall have no other when the server closes that.
         let claim = match (options.listener.take(), options.replace) {
             (Some(listener), _) => place.claim_for(&listener)?,
-            (None, Some(timeout)) => takeover::take_over(&place, &options.access, timeout)?,
+            (None, Some(timeout)) => {
+                // The clients of the other server come all at once, and the thread that greets them is not to wait.
+                let sessions = options.limits.sessions.saturating_mul(DESCRIPTORS_OF_SESSION);
+                process::make_room_for_descriptors(sessions.saturating_add(DESCRIPTORS_BESIDES));
+                takeover::take_over(&place, &options.access, timeout)?
+            }
             (None, None) if options.shared => claim_part(&place, &options)?,
             (None, None) => place.claim(&options.access)?,
         };

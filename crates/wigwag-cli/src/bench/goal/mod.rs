@@ -7,7 +7,9 @@ use std::fmt;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
 use super::options::BenchArgs;
@@ -25,11 +27,13 @@ mod closed;
 mod connect;
 pub mod foreign;
 mod handlers;
+mod ledger;
 pub mod messages;
 mod others;
 mod pace;
 pub mod permits;
 mod policy;
+pub mod restarts;
 mod sessions;
 mod sizes;
 mod streams;
@@ -103,6 +107,8 @@ pub enum Goal {
     B2,
     /// Messages a second to 1, 4 and 16 subscribers
     B3,
+    /// Planned restarts under 100 clients that follow
+    R1,
     /// A call from C, in a checkout
     C1,
     /// Each of them but C1, which compiles a library and a program, one after the other
@@ -111,7 +117,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    const EACH: [Goal; 24] = [
+    const EACH: [Goal; 25] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -136,9 +142,18 @@ impl Goal {
         Goal::B1B,
         Goal::B2,
         Goal::B3,
+        Goal::R1,
     ];
 
+    /// Measures it. Some goals confine this thread to one processor: the next one may use all again.
     fn measure(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
+        let allowed = sched_getaffinity(None).context("the allowed processors cannot be read")?;
+        let verdict = self.measure_here(attempt);
+        sched_setaffinity(None, &allowed).context("the allowed processors cannot be used again")?;
+        verdict
+    }
+
+    fn measure_here(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
         match self {
             Goal::P1 => closed::one_call(attempt, self, WaitMode::Spin, 1.15),
             Goal::P2 => closed::one_call(attempt, self, WaitMode::Adaptive, 1.25),
@@ -164,6 +179,7 @@ impl Goal {
             Goal::B1B => broadcasts::to_sleepers(attempt),
             Goal::B2 => broadcasts::one_way_time(attempt),
             Goal::B3 => broadcasts::rates(attempt),
+            Goal::R1 => restarts::planned(attempt),
             Goal::C1 => foreign::calls(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
         }
@@ -280,7 +296,7 @@ mod tests {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
         assert_eq!(
             names.join(" "),
-            "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 P19 S1 Q1 B1 B1b B2 B3"
+            "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 P19 S1 Q1 B1 B1b B2 B3 R1"
         );
         for goal in Goal::EACH.into_iter().chain([Goal::C1]) {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
