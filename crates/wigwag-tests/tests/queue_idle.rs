@@ -207,6 +207,7 @@ fn many_senders() {
             tasks.map(name).filter(|name| name.starts_with("wigwag-stand-in")).count()
         };
         let senders: Vec<_> = (0..10).map(|_| Sender::connect(arguments[0]).unwrap()).collect();
+        eventually("it has its name", || threads() > 0);
         parent.tell(threads());
         drop(senders);
         eventually("it ends", || threads() == 0);
