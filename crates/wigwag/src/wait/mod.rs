@@ -5,7 +5,7 @@ pub mod placement;
 pub mod policy;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod readiness;
-#[cfg(any(test, feature = "models"))]
+#[cfg(any(loom, test, feature = "models"))]
 pub mod replay;
 pub mod reply_time;
 pub mod runtime_guard;
