@@ -23,7 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   wigwag queue recv jobs --keep | xargs -n1 make    # carries orders out
   printf 'all\\ntest\\n' | wigwag queue send jobs     # in another terminal
-  wigwag queue recv jobs --keep --shared --slots 1  # in some terminals, in turns
+  wigwag queue recv jobs --keep --shared --slots 1  # several take turns
   wigwag queue recv pictures --raw > picture.png    # one message as it is
   wigwag queue send pictures --whole < picture.png
   tail -f log | wigwag queue send log               # survives restarts
