@@ -18,7 +18,7 @@ use crate::table::Table;
 const EXAMPLES: &str = "\
 Examples:
   wigwag inspect invert             # who is served, who waits, what hangs
-  wigwag inspect jobs               # a queue: how much waits, since when; all receivers that share it
+  wigwag inspect jobs               # a queue: how much waits, since when it
   wigwag inspect invert --json      # the same for programs
   wigwag inspect ./here.sock        # a path instead of a name
   wigwag inspect backup             # a semaphore: who holds its permits
