@@ -624,7 +624,11 @@ static void mistakes(wigwag_error *error)
 static void *receive(void *argument)
 {
     wigwag_request *request = NULL;
-    int code = wigwag_server_recv(argument, LIMIT_NS, &request, NULL);
+    int code;
+
+    do { /* the other thread may look just now */
+        code = wigwag_server_recv(argument, LIMIT_NS, &request, NULL);
+    } while (code == WIGWAG_ERR_IN_USE);
     wigwag_request_drop(request);
     return (void *)(intptr_t)code;
 }
