@@ -144,6 +144,39 @@ fn c9_who_waits_for_a_server_and_cannot_be_told_of_it_says_so_once() {
 }
 
 #[test]
+#[ignore = "a role: other tests start it as a process"]
+fn without_proc() {
+    role("without_proc", |link, arguments| {
+        tracing::subscriber::set_global_default(Writer).unwrap();
+        // SAFETY: no memory is involved; the texts live for the call.
+        unsafe {
+            assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+            let (none, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+            assert_eq!(libc::mount(none, c"/".as_ptr(), none, flags, std::ptr::null()), 0);
+            let tmpfs = c"tmpfs".as_ptr();
+            assert_eq!(libc::mount(tmpfs, c"/proc".as_ptr(), tmpfs, 0, std::ptr::null()), 0);
+        }
+        let semaphore = wigwag::Semaphore::open(arguments[0], 1).unwrap();
+        let again = wigwag::Semaphore::open(arguments[0], 1).unwrap(); // that one is seen: it is the file of the name
+        assert_eq!((semaphore.available(), again.available()), (1, 1));
+        link.tell(LINES.lock().unwrap().join("; "));
+    });
+}
+
+#[test]
+fn who_cannot_see_whether_a_semaphore_has_lost_its_file_says_so() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tried: only root can have a /proc with nothing in it");
+        return;
+    }
+    let ground = Ground::new();
+    let mut without_proc = Process::start("without_proc", [ground.path("x").as_os_str()]);
+    let lines = without_proc.hear();
+    assert_eq!(lines.matches("/proc/locks cannot be read").count(), 1, "{lines}");
+    without_proc.join();
+}
+
+#[test]
 fn what_happens_beside_the_calls_is_told_and_the_calls_are_not() {
     tracing::subscriber::set_global_default(Writer).unwrap();
     let ground = Ground::new();

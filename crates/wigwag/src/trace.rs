@@ -199,6 +199,17 @@ pub fn semaphore_lost(path: &Path, why: &crate::error::Error) {
     tracing::error!(target: "wigwag", path = %path.display(), %why, "a semaphore lost its name");
 }
 
+/// Nobody has a semaphore's file open, and whether somebody has one that was removed cannot be seen here.
+#[cold]
+pub fn semaphore_unchecked(path: &Path) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: "wigwag",
+        path = %path.display(),
+        "/proc/locks cannot be read: permits that are held in a removed file of this name would not be seen"
+    );
+}
+
 /// Client: a call that did not come back at once, so that its caller is about to sleep.
 pub struct Call {
     #[cfg(feature = "tracing")]
