@@ -13,24 +13,27 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
 use crate::error::{Error, ErrorKind, Result, shown, spoken};
-use crate::faults::{self, Fault};
-use crate::memory::board::{Board, BoardGeometry};
-use crate::memory::layout::{Geometry, PAGE_SIZE};
+use crate::memory::board::Board;
 use crate::memory::segment::Segment;
 use crate::options::ConnectOptions;
 use crate::session::agreement::{Agreement, Features, Protocol};
 use crate::session::background::{Background, PeerSocket};
 pub use crate::session::close_reason::KEY_SOCKET;
+use crate::session::connect::retry::{BUSY_PAUSES, KEY_SERVER_WATCH, QUEUE_PAUSES};
+use crate::session::connect::welcome::{Parts, map};
 use crate::session::members::MemberChoice;
-use crate::session::name::{CURE, ServiceName};
+use crate::session::name::ServiceName;
 use crate::session::protocol::{BoardWelcome, FromClient, FromServer, Hello, Reason, Welcome};
-use crate::session::server_watch::{self, Outlook, ServerWatch};
+use crate::session::server_watch::ServerWatch;
+use crate::sys::clock;
 use crate::sys::directory::Directory;
 use crate::sys::epoll::{Events, Interest, Poller};
 use crate::sys::eventfd::Bell;
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX, Received};
-use crate::sys::{clock, memory};
 use crate::trace;
+
+mod retry;
+mod welcome;
 
 /// A session as its client has it.
 #[derive(Debug)]
@@ -85,18 +88,6 @@ pub const KEY_PIDFD: u64 = 2;
 /// Of a handshake in a reactor: a moment that was waited for has come.
 #[cfg(all(feature = "tokio", not(loom)))]
 const KEY_TIMER: u64 = 3;
-/// Of a handshake: a server that is missing may have come.
-const KEY_SERVER_WATCH: u64 = 4;
-
-/// First and longest pause before a server that has gone, or does not answer, is asked again.
-const LOST_PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
-/// First and longest pause before a socket is tried again whose server may be about to listen.
-const STARTING_PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(100));
-/// First and longest pause before a server whose queue of connections is full is tried again.
-const QUEUE_PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
-/// First and longest pause before a server that had no place just now is asked again.
-const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
-
 /// How long a socket that does not let this user connect is tried again: between a server's `bind` and its `chmod`
 /// every socket is such a one.
 const DENIED_FOR: Duration = Duration::from_millis(50);
@@ -629,94 +620,6 @@ impl ClientHandshake {
         Ok(Some(Progress::Attached(Box::new(established))))
     }
 
-    /// Tries again later what may come to something later.
-    fn rest_after(&mut self, error: Error) -> Result<()> {
-        self.greeting = Protocol::V2; // another server may be there, then
-        match error.kind() {
-            ErrorKind::Busy => self.rest_until_there_is_room(error),
-            ErrorKind::NotRunning
-            | ErrorKind::PeerDied { .. }
-            | ErrorKind::ServerClosed { .. }
-            | ErrorKind::TimedOut { .. } => self.rest_until_somebody_is_there(error),
-            _ => Err(error),
-        }
-    }
-
-    fn rest_until_there_is_room(&mut self, error: Error) -> Result<()> {
-        let at = self.after_pause(BUSY_PAUSES);
-        // Whoever waits for a server that is not there waits as long for one that has no place.
-        let until = self.deadline.and_then(|deadline| self.missing_until.map(|missing| missing.max(deadline)));
-        if until.is_some_and(|until| at.is_none_or(|at| until <= at)) {
-            return Err(error);
-        }
-        if self.deadline.is_some_and(|deadline| at.is_none_or(|at| deadline <= at)) {
-            self.deadline = None; // the next handshake has all the time that is allowed
-        }
-        self.busy = Some(error);
-        self.stage = Stage::Resting(at, None);
-        Ok(())
-    }
-
-    fn rest_until_somebody_is_there(&mut self, error: Error) -> Result<()> {
-        let (lost, busy) = (self.lost.take(), self.busy.take());
-        let error = match error.kind() {
-            // What it said before says more than that it did not answer again.
-            ErrorKind::TimedOut { .. } => lost.or(busy).unwrap_or(error),
-            _ => error,
-        };
-        let now = Instant::now();
-        if self.missing_until.is_some_and(|until| until <= now) {
-            return Err(self.waited_in_vain(error));
-        }
-        self.deadline = None; // the next one has all the time that is allowed
-        let at = match error.kind() {
-            ErrorKind::NotRunning => self.look_again_at(now)?,
-            _ => self.after_pause(LOST_PAUSES),
-        };
-        self.stage = Stage::Resting(at.into_iter().chain(self.missing_until).min(), Some(error));
-        Ok(())
-    }
-
-    /// When a server that is missing is looked for again, if nothing is heard of it before.
-    fn look_again_at(&mut self, now: Instant) -> Result<Option<Instant>> {
-        let place = self.place()?;
-        let poller = self.poller.as_ref().ok_or_else(over)?;
-        let outlook = self.server_watch.watch(&place, poller, KEY_SERVER_WATCH);
-        Ok(match outlook {
-            Outlook::Anew => Some(now),
-            Outlook::Blind => now.checked_add(server_watch::BLIND),
-            // Nothing tells that somebody begins to listen.
-            Outlook::Watched if self.is_refused && !place.is_left_over(self.server_uid) => {
-                self.after_pause(STARTING_PAUSES)
-            }
-            Outlook::Watched => {
-                self.pause = Duration::ZERO;
-                now.checked_add(server_watch::SILENCE)
-            }
-        })
-    }
-
-    /// The error, with the time that was allowed if there was any.
-    fn waited_in_vain(&self, error: Error) -> Error {
-        if error.kind() != ErrorKind::NotRunning || self.options.server_timeout.is_zero() {
-            return error;
-        }
-        let text = error.to_string();
-        let (what, cure) = text.split_at(text.find(CURE).unwrap_or(text.len()));
-        let (allowed, setting) = (spoken(self.options.server_timeout), self.setting);
-        let sentence = format!("{what}, and none came within {allowed} (ConnectOptions::{setting}){cure}");
-        error.retold(sentence)
-    }
-
-    /// When the next pause is over: each is twice as long as the one before, and all are of uneven length, so that many
-    /// clients do not come back all at once.
-    fn after_pause(&mut self, (first, longest): (Duration, Duration)) -> Option<Instant> {
-        self.pause = (self.pause * 2).clamp(first, longest);
-        let now = Instant::now();
-        let dice = f64::from(clock::now_ns() as u32 % 1024) / 1024.0;
-        now.checked_add(self.pause.mul_f64(0.5 + dice / 2.0))
-    }
-
     /// A forked child may hold the descriptors open: they are taken out by name.
     fn forget_socket(&mut self) {
         if let (Stage::Greeted(greeted), Some(poller)) = (&self.stage, &self.poller) {
@@ -783,70 +686,6 @@ impl ClientHandshake {
 #[cold]
 fn over() -> Error {
     Error::new(ErrorKind::InvalidConfiguration, "this handshake is over: its session has been made")
-}
-
-/// What a welcome brings, checked before it is touched: the segment, and the bells.
-fn map(options: &ConnectOptions, agreement: Agreement, welcome: &Welcome, received: Received) -> Result<Parts> {
-    let form = options.contract.form;
-    let geometry = Geometry::of_form(form, welcome.slots as usize, welcome.capacity as usize)
-        .filter(|geometry| geometry.segment_size as u64 == welcome.segment_size)
-        .ok_or_else(|| violation("it announced a segment of impossible geometry"))?;
-    // A server grants what was asked for or refuses: a caller that relies on the size, such as a sender that has
-    // messages to move, would write beyond a smaller one.
-    for (what, wish, granted) in
-        [("slots", options.slots, geometry.slots), ("bytes of capacity", options.capacity, geometry.capacity)]
-    {
-        if let Some(wish) = wish.filter(|wish| *wish != granted && !faults::is(Fault::UncheckedGrant)) {
-            return Err(violation(&format!("it granted {granted} {what}, where {wish} were asked for")));
-        }
-    }
-    let mut fds = received.fds.into_iter();
-    let (Some(memory), Some(server_bell)) = (fds.next(), fds.next()) else {
-        return Err(violation("it sent too few descriptors"));
-    };
-    // A later version may send more; what is here goes by what was announced.
-    let client_bell = if welcome.has_client_bell || !form.has_board() { fds.next().map(Bell::from_fd) } else { None };
-    let board = match form.has_board() {
-        true => Some(board_of(welcome, geometry.capacity, &mut fds)?),
-        false => None,
-    };
-    if client_bell.is_some() != welcome.has_client_bell || fds.next().is_some() {
-        return Err(violation("it sent other descriptors than it announced"));
-    }
-    memory::check_sealed(&memory, geometry.segment_size, "the server sent a segment")?;
-    let segment = Segment::map_for(form, &memory, geometry)?;
-    let header = geometry.header(&options.contract, agreement.protocol.layout_version());
-    header.check(&segment.read_header()).map_err(|why| violation(&why))?;
-    Ok(Parts { segment, server_bell: Bell::from_fd(server_bell), client_bell, memory, board })
-}
-
-/// What a welcome brings.
-struct Parts {
-    segment: Segment,
-    server_bell: Bell,
-    client_bell: Option<Bell>,
-    memory: OwnedFd,
-    board: Option<BoardParts>,
-}
-
-/// The publisher's memory, if it is what was announced.
-fn board_of(welcome: &Welcome, capacity: usize, fds: &mut impl Iterator<Item = OwnedFd>) -> Result<BoardParts> {
-    let told = welcome.extension.and_then(|extension| extension.board);
-    let told = told.ok_or_else(|| violation("it said nothing of its memory"))?;
-    let geometry = BoardGeometry::new(told.entries as usize, told.bodies as usize, capacity)
-        .filter(|_| told.holds <= welcome.slots)
-        .ok_or_else(|| violation("it announced a board of impossible geometry"))?;
-    let Some(memory) = fds.next() else { return Err(violation("it sent too few descriptors")) };
-    memory::check_sealed(&memory, geometry.size, "the publisher sent a board")?;
-    let hints = if welcome.has_client_bell { fds.next() } else { None };
-    if let Some(hints) = &hints {
-        memory::check_sealed(hints, PAGE_SIZE, "the publisher sent a hint line")?;
-    }
-    if hints.is_some() != welcome.has_client_bell {
-        return Err(violation("it sent too few descriptors"));
-    }
-    let board = Board::map_to_read(&memory, geometry, hints.is_some())?;
-    Ok(BoardParts { newest: board.newest(), memory, board, hints, told })
 }
 
 /// Adds all that can wake one end of a session.
