@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::intake::{self, CallWorker};
 use crate::exchange::request::Request;
 use crate::form::Form;
-use crate::memory::layout::Kind;
+use crate::memory::head::Kind;
 use crate::options::{Access, Limits, ListenOptions};
 use crate::service::handles::{ShutdownHandle, StatsHandle, stats_of};
 use crate::service::launch::Launch;

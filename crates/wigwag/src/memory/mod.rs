@@ -4,6 +4,7 @@ pub mod board;
 pub mod bounce_buffer;
 pub mod doorbell;
 pub mod entry;
+pub mod head;
 pub mod hint;
 pub mod hold;
 pub mod layout;

@@ -170,7 +170,7 @@ pub struct EndLine {
 pub struct Line {
     /// Whose turn it is; see [`crate::memory::slot`].
     pub turn: AtomicU64,
-    /// What lies there: [`crate::memory::layout::Head`].
+    /// What lies there: [`crate::memory::head::Head`].
     pub head: AtomicU64,
     inline: UnsafeCell<[u8; INLINE_CAPACITY]>,
 }

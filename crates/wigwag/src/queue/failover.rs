@@ -3,7 +3,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::{self, Fault};
-use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
+use crate::memory::head::{Head, Kind};
+use crate::memory::layout::INLINE_CAPACITY;
 use crate::memory::segment::{Moving, Segment};
 use crate::memory::slot;
 use crate::options::ConnectOptions;

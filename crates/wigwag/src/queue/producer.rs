@@ -9,7 +9,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
+use crate::memory::head::{Head, Kind};
+use crate::memory::layout::INLINE_CAPACITY;
 use crate::memory::segment::Line;
 use crate::memory::slot;
 use crate::options::ConnectOptions;

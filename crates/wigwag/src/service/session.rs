@@ -8,7 +8,7 @@ use crate::contract::Encoding;
 use crate::error::Result;
 use crate::form::Form;
 use crate::memory::bounce_buffer::BounceBuffer;
-use crate::memory::layout::Head;
+use crate::memory::head::Head;
 use crate::memory::segment::{Line, Segment};
 use crate::memory::slot;
 use crate::service::abandonment::Abandonment;

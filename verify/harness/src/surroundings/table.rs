@@ -54,8 +54,8 @@ pub fn expected(one: Surrounding, job: Job) -> Expected {
     }
 }
 
-/// Whether what a job does is promised in all of these at once (docs/promises.md): that a removed file doubles no permit
-/// takes a `/proc` in which the removed file is found.
+/// Whether what a job does is promised in all of these at once (docs/promises.md): that a removed file doubles no
+/// permit takes a `/proc` in which the removed file is found.
 pub fn is_promised(odd: &[Surrounding], job: Job) -> bool {
     use Surrounding::*;
     let removes = |one: &Surrounding| matches!(one, AllRemoved | DirectoryRemoved | XdgRemoved);

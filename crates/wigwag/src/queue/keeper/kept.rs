@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::contract::Contract;
 use crate::faults::{self, Fault};
-use crate::memory::layout::{CLIENT_LINE_OFFSET, Geometry, Head, INLINE_OFFSET, Kind, LINE_SIZE, LINES_OFFSET};
+use crate::memory::head::{Head, Kind};
+use crate::memory::layout::{CLIENT_LINE_OFFSET, Geometry, INLINE_OFFSET, LINE_SIZE, LINES_OFFSET};
 use crate::memory::segment::{ClientLine, Moving};
 use crate::memory::slot::{self, Turn};
 use crate::queue::keeper::ledger::Charge;
