@@ -143,6 +143,12 @@ fn a_full_or_stopped_worker_holds_up_nobody() {
         let mut stopped = worker(&ground, 2);
         let receiver = shared(2).bind(ground.socket()).unwrap();
         let mut sender = Sender::connect(ground.socket()).unwrap();
+        // Each has one first, so that both know the sender before one of them is stopped.
+        ["a", "b"].iter().for_each(|job| sender.send(job.as_bytes()).unwrap());
+        take(&mut stopped, "a false");
+        receiver.recv().unwrap().ack();
+        stopped.tell("ack");
+        stopped.expect("acknowledged");
         stopped.halt();
         for n in 0..50_u8 {
             sender.send_timeout(&[n], LIMIT).unwrap();
@@ -153,7 +159,7 @@ fn a_full_or_stopped_worker_holds_up_nobody() {
         while let Some(delivery) = receiver.try_recv().unwrap() {
             delivery.ack();
         }
-        assert_eq!(sender.stats().acknowledged, 49, "the one that is stopped has one, as the other never has more");
+        assert_eq!(sender.stats().acknowledged, 51, "the one that is stopped has one, as the other never has more");
         // A sender that comes now does not wait for it either.
         let mut late = Sender::connect(ground.socket()).unwrap();
         late.send(b"late").unwrap();
