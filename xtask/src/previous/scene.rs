@@ -51,6 +51,8 @@ pub struct Scene<'a> {
     directory: TempDir,
     deadline: Instant,
     processes: RefCell<Vec<u32>>,
+    /// Pipes with names.
+    pipes: RefCell<Vec<String>>,
     /// What each command complained about so far.
     complaints: RefCell<Vec<(String, Bytes)>>,
     sayings: RefCell<Sayings>,
@@ -62,8 +64,9 @@ impl<'a> Scene<'a> {
         builder.prefix("wigwag-previous-").permissions(Permissions::from_mode(0o700));
         let directory = builder.tempdir().context("there can be no directory for a job")?;
         let deadline = Instant::now() + LIMIT;
-        let (processes, complaints, sayings) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Ok(Scene { server, client, directory, deadline, processes, complaints, sayings })
+        let (processes, pipes) = (RefCell::default(), RefCell::default());
+        let (complaints, sayings) = (RefCell::default(), RefCell::default());
+        Ok(Scene { server, client, directory, deadline, processes, pipes, complaints, sayings })
     }
 
     pub fn path(&self) -> &Path {
@@ -165,6 +168,7 @@ impl<'a> Scene<'a> {
     /// A pipe with a name, in the directory where programs run.
     pub fn pipe(&self, name: &str) -> anyhow::Result<()> {
         use rustix::fs::{CWD, FileType, Mode, mknodat};
+        self.pipes.borrow_mut().push(name.to_owned());
         Ok(mknodat(CWD, self.path().join(name), FileType::Fifo, Mode::RWXU, 0)?)
     }
 
@@ -192,6 +196,17 @@ impl<'a> Scene<'a> {
     /// What has been noted.
     pub fn sayings(&self) -> Sayings {
         self.sayings.borrow().clone()
+    }
+}
+
+/// A command of a program that was killed goes on: it may wait at a gate for ever.
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        use rustix::fs::{Mode, OFlags, open};
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        for gate in self.pipes.get_mut() {
+            let _nobody_waits = open(self.directory.path().join(gate), flags, Mode::empty());
+        }
     }
 }
 
