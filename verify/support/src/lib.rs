@@ -34,7 +34,7 @@ pub use by_hand_server::{Offer, RawServer};
 pub use ground::Ground;
 pub use pattern::{check_inverted, fill, word};
 pub use process::{LineWriter, Link, Process, no_process_starts, ordered_role, process_starts, role, start};
-pub use prove::{finds, finds_at, finds_in_history, finds_in_history_by_chance, finds_one_of, holds};
+pub use prove::{finds, finds_at, finds_in_history, finds_in_history_one_of, finds_one_of, holds};
 pub use snapshot::Snapshot;
 pub use temporary_name::{TemporaryName, temporary_name};
 pub use time_limit::{LIMIT, Over, eventually, limited};

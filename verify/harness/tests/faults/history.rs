@@ -1,7 +1,7 @@
 //! Histories find the faults that are injected for them, each in one that has what it takes.
 
 use crate::PROGRAM;
-use wigwag_testing::{finds_in_history, finds_in_history_by_chance};
+use wigwag_testing::{finds_in_history, finds_in_history_one_of};
 
 #[test]
 fn g27_finds_a_thread_that_hears_a_bufferful_and_no_more() {
@@ -70,7 +70,7 @@ fn g27_finds_an_end_that_tries_for_ever_beside_the_dead() {
 
 #[test]
 fn g27_finds_duplicates_that_stay_open_when_a_call_is_given_up() {
-    finds_in_history_by_chance(PROGRAM, "G27", "kept-duplicates", 28949277368, &["descriptors are left"]);
+    finds_in_history_one_of(PROGRAM, "G27", "kept-duplicates", 28949277368, &["descriptors are left"]);
 }
 
 #[test]
@@ -92,5 +92,5 @@ fn g27_finds_halves_that_lose_a_byte_when_they_are_reunited() {
 fn g27_finds_a_permit_that_goes_with_a_future_that_was_given_up() {
     // The future has to be given up between the grant and the look: four runs of five have that.
     let ways = ["death", "nothing happens"];
-    finds_in_history_by_chance(PROGRAM, "G27", "cancelled-permit", 17179961863, &ways);
+    finds_in_history_one_of(PROGRAM, "G27", "cancelled-permit", 17179961863, &ways);
 }
