@@ -158,16 +158,18 @@ impl Courier {
         let redelivered = contents.messages.iter().filter(|message| message.is_redelivered).count() as u64;
         let messages = contents.messages.len() as u64;
         let mut bytes = Vec::new();
+        let mut is_begun = false;
         for message in &contents.messages {
             if !estate.kept.read(message, &mut bytes) {
                 self.ledger().count(|counts| counts.unreadable += 1);
                 continue;
             }
             if let Err(error) = self.pass(&bytes, message.is_redelivered, message.committed_ns) {
-                // Whatever was passed may have been received: all of it goes again, marked.
-                self.under_way.push(UnderWay { estate, messages: 0, redelivered: 0 });
-                return self.begin_anew(&error);
+                // Whatever was passed may have been received: all of that goes again, marked.
+                let is_doubtful = estate.is_doubtful || is_begun;
+                return self.begin_anew(&error, Some(Estate { is_doubtful, ..estate }));
             }
+            is_begun = true;
         }
         if faults::is(Fault::ForgetfulKeeper) {
             return self.ledger().count(|counts| counts.left = counts.left.saturating_sub(messages));
@@ -204,26 +206,39 @@ impl Courier {
         }
     }
 
-    /// An error that may pass is waited out.
+    /// An error that may pass is waited out, as whoever is there may have a successor. The session stays, and with it
+    /// what is known of who has had which message.
     ///
     /// # Errors
-    /// It does not: a receiver that broke the protocol, or does not let the session of its predecessor in.
+    /// It does not: a receiver that broke the protocol.
     fn bear(&mut self, error: Error) -> Result<()> {
         match error.kind() {
             ErrorKind::TimedOut { .. } | ErrorKind::Full | ErrorKind::NotRunning => Ok(()),
-            ErrorKind::Busy | ErrorKind::Io => {
-                self.delay(&error);
-                Ok(())
-            }
+            ErrorKind::Violation => Err(error),
             ErrorKind::CapacityExceeded { .. } => {
-                // A receiver that takes longer ones may come: its session is to be asked for anew.
                 self.delay(&error);
-                let sender = self.sender.take();
-                self.sender = sender.filter(|sender| sender.unacknowledged() > 0);
+                self.end_when_acknowledged()
+            }
+            _ => {
+                self.delay(&error);
                 Ok(())
             }
-            _ => Err(error),
         }
+    }
+
+    /// A receiver that takes longer messages may come: its session is to be asked for anew, once nothing is under way
+    /// in this one, to that receiver or to its successor.
+    ///
+    /// # Errors
+    /// A receiver broke the protocol.
+    fn end_when_acknowledged(&mut self) -> Result<()> {
+        let Some(sender) = &mut self.sender else { return Ok(()) };
+        match sender.flush_within(Deadline::after(SLICE)) {
+            Ok(()) => self.sender = None,
+            Err(error) if error.kind() == ErrorKind::Violation => return Err(error),
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     /// Tells what is in the way, once, and leaves it alone for a while.
@@ -240,22 +255,28 @@ impl Courier {
     }
 
     /// A session with whoever has the name; `None`: not yet.
+    ///
+    /// # Errors
+    /// The keeper ends.
     fn connect(&mut self) -> Result<Option<Sender>> {
+        match self.try_to_connect() {
+            Err(error) if !self.ledger().is_over() => {
+                self.delay(&error);
+                Ok(None)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_to_connect(&mut self) -> Result<Option<Sender>> {
         let (queue, contract) = &self.address;
         let options =
             ConnectOptions::default().contract(contract.clone()).server_timeout(Duration::MAX).linger(Duration::ZERO);
         let mut search = ClientHandshake::begin(queue.as_os_str(), options.clone())?;
         while !self.ledger().is_over() {
-            match search.wait(Some(Instant::now() + SLICE)) {
-                Ok(Some(established)) => {
-                    let producer = Producer::of_nobody(queue.as_os_str(), options, established);
-                    return Sender::new(producer).map(Some);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    self.delay(&error);
-                    return Ok(None);
-                }
+            if let Some(established) = search.wait(Some(Instant::now() + SLICE))? {
+                let producer = Producer::of_nobody(queue.as_os_str(), options, established);
+                return Sender::new(producer).map(Some);
             }
         }
         Err(ended())
@@ -268,7 +289,7 @@ impl Courier {
             Ok(()) => {}
             Err(error) => {
                 if let Err(error) = self.bear(error) {
-                    return self.begin_anew(&error);
+                    return self.begin_anew(&error, None);
                 }
             }
         }
@@ -293,14 +314,15 @@ impl Courier {
         }
     }
 
-    /// The session is of no use: all that is not acknowledged goes anew, marked, to the next one.
-    fn begin_anew(&mut self, error: &Error) {
+    /// The session is of no use: all that was passed there and is not acknowledged goes anew, marked, to the next one,
+    /// and after it what was to be passed next.
+    fn begin_anew(&mut self, error: &Error, next: Option<Estate>) {
         if let Some(mut sender) = self.sender.take() {
             sender.producer.leave();
         }
         let estates = std::mem::take(&mut self.under_way).into_iter();
-        let doubtful = estates.map(|UnderWay { estate, .. }| Estate { is_doubtful: true, ..estate }).collect();
-        self.couriers.give_back(&self.address, doubtful);
+        let doubtful = estates.map(|UnderWay { estate, .. }| Estate { is_doubtful: true, ..estate });
+        self.couriers.give_back(&self.address, doubtful.chain(next).collect());
         self.delay(error);
     }
 }
