@@ -519,6 +519,36 @@ fn sender_that_stops_moving() {
 }
 
 #[test]
+fn what_was_begun_to_be_moved_comes_after_what_may_be_new_whoever_shares_the_name() {
+    limited(|| {
+        let ground = Ground::new();
+        let _keeper = start_keeper(&ground);
+        let mut first = start_worker_who(&ground, false, true);
+        let mut sender = Process::start("sender_that_stops_moving", [ground.path("server@1")]);
+        sender.expect("sent");
+        first.kill();
+        let mut second = start_worker_who(&ground, false, true);
+        sender.tell("move");
+        sender.expect("half moved");
+        let receivers = [(); 2].map(|()| kept(&ground).shared(true).bind(ground.socket()).unwrap());
+        sender.kill();
+        second.kill();
+        std::thread::sleep(Duration::from_millis(100)); // what can be handed on has been
+        let mut came = Vec::new();
+        eventually("nothing is left", || {
+            for receiver in receivers.iter().rev() {
+                while let Some(delivery) = receiver.try_recv().unwrap() {
+                    came.push((number(&delivery), delivery.is_redelivered()));
+                }
+            }
+            stats(&ground).left == 0 && came.len() == 5
+        });
+        let unmarked: Vec<_> = came[..2].iter().map(|(_, is_redelivered)| *is_redelivered).collect();
+        assert_eq!(unmarked, [false, false], "{came:?}");
+    });
+}
+
+#[test]
 fn without_a_keeper_a_receiver_is_not_bound_unless_it_may_be_unkept() {
     limited(|| {
         let ground = Ground::new();

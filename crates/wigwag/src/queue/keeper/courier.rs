@@ -86,10 +86,12 @@ impl Couriers {
         open.has_thread
     }
 
-    /// The next estate of a queue.
-    fn next(&self, address: &Address) -> Option<Estate> {
+    /// The next estate of a queue, unless all of it may have been passed before and such ones are to wait.
+    fn next(&self, address: &Address, may_be_doubtful: bool) -> Option<Estate> {
         let mut open = sync::lock(&self.open);
-        open.iter_mut().find(|(of, _)| of == address)?.1.estates.pop_front()
+        let estates = &mut open.iter_mut().find(|(of, _)| of == address)?.1.estates;
+        let is_due = |estate: &Estate| may_be_doubtful || !estate.is_doubtful;
+        if estates.front().is_some_and(is_due) { estates.pop_front() } else { None }
     }
 
     /// These come before all others.
@@ -136,7 +138,10 @@ impl Courier {
     fn run(mut self) {
         while !self.ledger().is_over() {
             let is_room = self.under_way.len() < UNDER_WAY_MAX;
-            match is_room.then(|| self.couriers.next(&self.address)).flatten() {
+            // What is doubtful is marked. Copies of it may be under way unmarked, to another of those who share the
+            // name: they are to be acknowledged before.
+            let is_all_marked = self.under_way.iter().all(|it| it.messages == it.redelivered);
+            match is_room.then(|| self.couriers.next(&self.address, is_all_marked)).flatten() {
                 Some(estate) => self.carry(estate),
                 None if !self.under_way.is_empty() => self.wait_for_acknowledgements(),
                 None if self.couriers.is_done(&self.address) => break,
