@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use wigwag::observe::Observer;
 use wigwag::{Contract, ErrorKind, Keeper, KeeperStats, Receiver, ReceiverBuilder, Sender};
-use wigwag_testing::{Ground, LIMIT, Process, Raw, eventually, limited, role, wire};
+use wigwag_testing::{Ground, LIMIT, Process, Raw, RawServer, eventually, limited, role, wire};
 
 /// Arguments: the keeper's name, and the most sessions. It keeps until it is told to end, or killed.
 #[test]
@@ -911,6 +911,56 @@ fn whatever_a_hostile_receiver_says_the_keeper_goes_on() {
         let _receiver = kept(&ground).bind(ground.socket()).unwrap();
         let _sender = start_sender(&ground, 0, 1);
         assert_eq!(keeper.stats().sessions, 1);
+    });
+}
+
+/// What a receiver asks its keeper to keep a session by.
+struct Registration(wire::Message);
+
+impl Registration {
+    /// Hears the next one.
+    fn hear(socket: &OwnedFd) -> Registration {
+        let message = wire::receive(socket).unwrap();
+        assert_eq!((message.bytes[0], message.descriptors.len()), (0x41, 2), "{:?}", message.bytes);
+        Registration(message)
+    }
+
+    /// Has the keeper keep it, as the session of the process of that number. Whether it says so.
+    fn send(&self, socket: &OwnedFd, sender: u32) -> bool {
+        let mut bytes = self.0.bytes.clone();
+        bytes[11..15].copy_from_slice(&sender.to_le_bytes());
+        let descriptors: Vec<_> = self.0.descriptors.iter().map(AsFd::as_fd).collect();
+        wire::send(socket, &bytes, &descriptors).unwrap();
+        wire::receive(socket).unwrap().bytes[0] == 0x45
+    }
+}
+
+/// A receiver whose keeper is the test.
+fn kept_by_hand(ground: &Ground) -> (Receiver, RawServer) {
+    let by_hand = RawServer::bind(&ground.path("other.keeper"));
+    let builder = Receiver::builder().kept_by(ground.path("other")).allow_unkept(true);
+    (builder.bind(ground.socket()).unwrap(), by_hand)
+}
+
+#[test]
+fn whose_session_it_is_a_keeper_knows_by_the_process_and_not_by_a_number_of_some_namespace() {
+    limited(|| {
+        let ground = Ground::new();
+        let keeper = Keeper::start(ground.socket()).unwrap();
+        let (_receiver, by_hand) = kept_by_hand(&ground);
+        let from_receiver = by_hand.accept();
+        let queue = ground.socket().into_os_string();
+        let mut sender = Process::start("sender", [queue, "0".into(), "1".into()]);
+        let mut registration = Registration::hear(&from_receiver);
+        let to_keeper = wire::connect_to(&ground.path("server.keeper"));
+        assert!(registration.send(&to_keeper, std::process::id()));
+        assert_eq!(keeper.stats().sessions, 1, "in another namespace the sender has the keeper's number");
+        let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
+        registration.0.bytes[3] ^= 1; // another session
+        registration.0.descriptors[1] = own.unwrap();
+        assert!(registration.send(&to_keeper, sender.id()));
+        assert_eq!(keeper.stats().kept, 1, "the keeper's own session");
+        sender.expect("sent");
     });
 }
 

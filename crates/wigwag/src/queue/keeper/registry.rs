@@ -316,7 +316,8 @@ impl Registry {
     /// Keeps a session, or says why not.
     fn keep(&mut self, receiver: u64, keep: Keep, fds: &mut Vec<OwnedFd>) -> FromKeeper {
         let (number, queue, sender) = (keep.number, keep.queue.clone(), keep.sender);
-        if process::is_this_process(sender) {
+        let is_own = fds.get(1).and_then(process::is_own_pidfd);
+        if is_own.unwrap_or_else(|| process::is_this_process(sender)) {
             return FromKeeper::Kept(number); // a courier, or one that ends together with this keeper: it has the memory
         }
         match self.try_keep(receiver, keep, fds) {
