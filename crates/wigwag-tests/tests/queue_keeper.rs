@@ -965,6 +965,16 @@ fn whose_session_it_is_a_keeper_knows_by_the_process_and_not_by_a_number_of_some
 }
 
 #[test]
+fn who_only_asks_what_is_kept_is_no_receiver() {
+    let ground = Ground::new();
+    let keeper = Keeper::start(ground.socket()).unwrap();
+    assert_eq!(stats(&ground).receivers, 0);
+    let _receiver = kept(&ground).bind(ground.socket()).unwrap();
+    eventually("it is greeted", || keeper.stats().receivers == 1);
+    assert_eq!(stats(&ground).receivers, 1);
+}
+
+#[test]
 fn memory_that_holds_no_messages_is_counted_and_nothing_is_made_of_it() {
     limited(|| {
         let ground = Ground::new();
