@@ -965,6 +965,26 @@ fn whose_session_it_is_a_keeper_knows_by_the_process_and_not_by_a_number_of_some
 }
 
 #[test]
+fn a_keeper_that_does_not_answer_is_sent_no_more_descriptors_until_it_does() {
+    limited(|| {
+        let ground = Ground::new();
+        let (receiver, by_hand) = kept_by_hand(&ground);
+        let first = by_hand.accept();
+        let mut senders = vec![Sender::connect(ground.socket()).unwrap()]; // once the keeper has had its time
+        Registration::hear(&first);
+        let second = by_hand.accept();
+        let greeting = wire::receive(&second).unwrap();
+        assert_eq!((&greeting.bytes[..], greeting.descriptors.len()), (&[0x44, 1, 0][..], 0));
+        senders.push(Sender::connect(ground.socket()).unwrap());
+        eventually("they are served", || receiver.stats().senders == 2);
+        wire::send(&second, &[&[0x47, 1, 0][..], &[0; 88]].concat(), &[]).unwrap();
+        for _ in 0..2 {
+            Registration::hear(&second);
+        }
+    });
+}
+
+#[test]
 fn who_only_asks_what_is_kept_is_no_receiver() {
     let ground = Ground::new();
     let keeper = Keeper::start(ground.socket()).unwrap();
