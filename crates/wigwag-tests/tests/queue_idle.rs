@@ -274,3 +274,24 @@ fn a_tasks_sender_that_is_not_polled_is_stood_in_for_and_goes_on_there() {
         });
     });
 }
+
+#[test]
+fn a_task_that_never_waits_goes_on_where_it_was_stood_in_for() {
+    limited(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let ground = Ground::new();
+            let (mut first, sender) = three(&ground, "sole");
+            let mut sender = wigwag::tokio::Sender::from_blocking(sender).unwrap();
+            first.kill();
+            let mut second = worker(&ground, "sole");
+            take(&mut second, "had true");
+            take(&mut second, &new(100));
+            sender.try_send(b"more").unwrap(); // the receiver is there, and has what was sent before
+            take(&mut second, "more false");
+            acknowledge(&mut second);
+            sender.flush().await.unwrap();
+            assert_eq!(sender.stats().acknowledged, 4);
+            second.kill();
+        });
+    });
+}

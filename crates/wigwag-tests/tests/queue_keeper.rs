@@ -1,13 +1,14 @@
 //! A keeper: what a sender that is gone and a receiver that is gone have left, and what happens without it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use wigwag::observe::Observer;
-use wigwag::{ErrorKind, Keeper, KeeperStats, Receiver, ReceiverBuilder, Sender};
-use wigwag_testing::{Ground, LIMIT, Process, Raw, eventually, limited, role, wire};
+use wigwag::{Contract, ErrorKind, Keeper, KeeperStats, Receiver, ReceiverBuilder, Sender};
+use wigwag_testing::{Ground, LIMIT, Process, Raw, RawServer, eventually, limited, role, wire};
 
 /// Arguments: the keeper's name, and the most sessions. It keeps until it is told to end, or killed.
 #[test]
@@ -55,15 +56,15 @@ fn sender() {
     });
 }
 
-/// Arguments: the queue, the keeper's name, whether a sender may be unkept, and whether the name is shared. It takes
-/// what it is told to: `take N` holds that many, `ack` acknowledges what it holds, `look` looks for one more, `release`
+/// Arguments: the queue, the keeper's name, whether a sender may be unkept, whether the name is shared, and the longest
+/// message. It takes what it is told to: `take N` holds that many, `ack` acknowledges what it holds, `look` looks for one more, `release`
 /// ends the receiver and not the process.
 #[test]
 #[ignore = "a role: other tests start it as a process"]
 fn worker() {
     role("worker", |parent, arguments| {
         let builder = Receiver::builder().kept_by(arguments[1]).allow_unkept(arguments[2] == "true");
-        let builder = builder.shared(arguments[3] == "true");
+        let builder = builder.shared(arguments[3] == "true").capacity(arguments[4].parse().unwrap());
         let mut receiver = Some(builder.bind(arguments[0]).unwrap());
         parent.tell("ready");
         let mut held = Vec::new();
@@ -125,8 +126,12 @@ fn start_worker(ground: &Ground) -> Process {
 
 fn start_worker_who(ground: &Ground, allows_unkept: bool, shares: bool) -> Process {
     let queue = ground.socket().into_os_string();
-    let settings = [allows_unkept, shares].map(|setting| setting.to_string().into());
-    let mut worker = Process::start("worker", [[queue.clone(), queue], settings].concat());
+    start_worker_with(queue, [allows_unkept.to_string(), shares.to_string(), "1024".into()])
+}
+
+fn start_worker_with(queue: OsString, settings: [String; 3]) -> Process {
+    let settings = settings.map(OsString::from);
+    let mut worker = Process::start("worker", [&[queue.clone(), queue][..], &settings].concat());
     worker.expect("ready");
     worker
 }
@@ -514,6 +519,36 @@ fn sender_that_stops_moving() {
 }
 
 #[test]
+fn what_was_begun_to_be_moved_comes_after_what_may_be_new_whoever_shares_the_name() {
+    limited(|| {
+        let ground = Ground::new();
+        let _keeper = start_keeper(&ground);
+        let mut first = start_worker_who(&ground, false, true);
+        let mut sender = Process::start("sender_that_stops_moving", [ground.path("server@1")]);
+        sender.expect("sent");
+        first.kill();
+        let mut second = start_worker_who(&ground, false, true);
+        sender.tell("move");
+        sender.expect("half moved");
+        let receivers = [(); 2].map(|()| kept(&ground).shared(true).bind(ground.socket()).unwrap());
+        sender.kill();
+        second.kill();
+        std::thread::sleep(Duration::from_millis(100)); // what can be handed on has been
+        let mut came = Vec::new();
+        eventually("nothing is left", || {
+            for receiver in receivers.iter().rev() {
+                while let Some(delivery) = receiver.try_recv().unwrap() {
+                    came.push((number(&delivery), delivery.is_redelivered()));
+                }
+            }
+            stats(&ground).left == 0 && came.len() == 5
+        });
+        let unmarked: Vec<_> = came[..2].iter().map(|(_, is_redelivered)| *is_redelivered).collect();
+        assert_eq!(unmarked, [false, false], "{came:?}");
+    });
+}
+
+#[test]
 fn without_a_keeper_a_receiver_is_not_bound_unless_it_may_be_unkept() {
     limited(|| {
         let ground = Ground::new();
@@ -754,6 +789,60 @@ fn a_receiver_that_takes_only_shorter_messages_delays_what_is_left_until_another
 }
 
 #[test]
+fn one_that_takes_only_shorter_messages_and_dies_with_one_in_hand_has_a_successor() {
+    limited(|| {
+        let ground = Ground::new();
+        let _keeper = start_keeper(&ground);
+        let mut worker = start_worker(&ground);
+        let mut sender = start_sender(&ground, 0, 3);
+        end_both(Order::SenderFirst, &mut sender, &mut worker);
+        let mut short =
+            start_worker_with(ground.socket().into_os_string(), ["false", "false", "64"].map(String::from));
+        assert_eq!(take(&mut short, 1), all(0..1, false), "the first is short");
+        std::thread::sleep(Duration::from_millis(100)); // the next one is found too long
+        short.kill();
+        assert_eq!(take_over(&ground, 3), [all(0..1, true), all(1..3, false)].concat());
+    });
+}
+
+#[test]
+fn a_receiver_that_refuses_what_is_left_changes_no_marks() {
+    limited(|| {
+        let ground = Ground::new();
+        let _keeper = start_keeper(&ground);
+        let mut worker = start_worker(&ground);
+        let mut sender = start_sender(&ground, 0, 3);
+        end_both(Order::SenderFirst, &mut sender, &mut worker);
+        let mut second = start_worker(&ground);
+        assert_eq!(take(&mut second, 1), all(0..1, false));
+        second.kill();
+        let other = Receiver::builder().contract(Contract::named("another", 1)).bind(ground.socket()).unwrap();
+        eventually("it is asked", || other.stats().senders_refused > 0);
+        drop(other);
+        assert_eq!(take_over(&ground, 3), [all(0..1, true), all(1..3, false)].concat());
+    });
+}
+
+#[test]
+fn what_a_keeper_has_no_descriptors_to_hand_on_is_not_marked_for_it() {
+    limited(|| {
+        let ground = Ground::new();
+        let mut keeper = Process::start("poor_keeper", [ground.socket()]);
+        keeper.expect("keeps");
+        let mut worker = start_worker(&ground);
+        let mut sender = start_sender(&ground, 0, 2);
+        keeper.tell("fill");
+        keeper.expect("full");
+        end_both(Order::SenderFirst, &mut sender, &mut worker);
+        keeper.tell("fill for long"); // what is closed is taken, too
+        keeper.expect("full");
+        keeper.tell("empty");
+        keeper.expect("kept 1, refused 0");
+        assert_eq!(take_over(&ground, 2), all(0..2, false));
+    });
+}
+
+#[test]
 fn a_second_keeper_of_the_name_is_refused_and_the_name_is_free_after_the_first() {
     let ground = Ground::new();
     let first = Keeper::start(ground.socket()).unwrap();
@@ -825,6 +914,86 @@ fn whatever_a_hostile_receiver_says_the_keeper_goes_on() {
     });
 }
 
+/// What a receiver asks its keeper to keep a session by.
+struct Registration(wire::Message);
+
+impl Registration {
+    /// Hears the next one.
+    fn hear(socket: &OwnedFd) -> Registration {
+        let message = wire::receive(socket).unwrap();
+        assert_eq!((message.bytes[0], message.descriptors.len()), (0x41, 2), "{:?}", message.bytes);
+        Registration(message)
+    }
+
+    /// Has the keeper keep it, as the session of the process of that number. Whether it says so.
+    fn send(&self, socket: &OwnedFd, sender: u32) -> bool {
+        let mut bytes = self.0.bytes.clone();
+        bytes[11..15].copy_from_slice(&sender.to_le_bytes());
+        let descriptors: Vec<_> = self.0.descriptors.iter().map(AsFd::as_fd).collect();
+        wire::send(socket, &bytes, &descriptors).unwrap();
+        wire::receive(socket).unwrap().bytes[0] == 0x45
+    }
+}
+
+/// A receiver whose keeper is the test.
+fn kept_by_hand(ground: &Ground) -> (Receiver, RawServer) {
+    let by_hand = RawServer::bind(&ground.path("other.keeper"));
+    let builder = Receiver::builder().kept_by(ground.path("other")).allow_unkept(true);
+    (builder.bind(ground.socket()).unwrap(), by_hand)
+}
+
+#[test]
+fn whose_session_it_is_a_keeper_knows_by_the_process_and_not_by_a_number_of_some_namespace() {
+    limited(|| {
+        let ground = Ground::new();
+        let keeper = Keeper::start(ground.socket()).unwrap();
+        let (_receiver, by_hand) = kept_by_hand(&ground);
+        let from_receiver = by_hand.accept();
+        let queue = ground.socket().into_os_string();
+        let mut sender = Process::start("sender", [queue, "0".into(), "1".into()]);
+        let mut registration = Registration::hear(&from_receiver);
+        let to_keeper = wire::connect_to(&ground.path("server.keeper"));
+        assert!(registration.send(&to_keeper, std::process::id()));
+        assert_eq!(keeper.stats().sessions, 1, "in another namespace the sender has the keeper's number");
+        let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
+        registration.0.bytes[3] ^= 1; // another session
+        registration.0.descriptors[1] = own.unwrap();
+        assert!(registration.send(&to_keeper, sender.id()));
+        assert_eq!(keeper.stats().kept, 1, "the keeper's own session");
+        sender.expect("sent");
+    });
+}
+
+#[test]
+fn a_keeper_that_does_not_answer_is_sent_no_more_descriptors_until_it_does() {
+    limited(|| {
+        let ground = Ground::new();
+        let (receiver, by_hand) = kept_by_hand(&ground);
+        let first = by_hand.accept();
+        let mut senders = vec![Sender::connect(ground.socket()).unwrap()]; // once the keeper has had its time
+        Registration::hear(&first);
+        let second = by_hand.accept();
+        let greeting = wire::receive(&second).unwrap();
+        assert_eq!((&greeting.bytes[..], greeting.descriptors.len()), (&[0x44, 1, 0][..], 0));
+        senders.push(Sender::connect(ground.socket()).unwrap());
+        eventually("they are served", || receiver.stats().senders == 2);
+        wire::send(&second, &[&[0x47, 1, 0][..], &[0; 88]].concat(), &[]).unwrap();
+        for _ in 0..2 {
+            Registration::hear(&second);
+        }
+    });
+}
+
+#[test]
+fn who_only_asks_what_is_kept_is_no_receiver() {
+    let ground = Ground::new();
+    let keeper = Keeper::start(ground.socket()).unwrap();
+    assert_eq!(stats(&ground).receivers, 0);
+    let _receiver = kept(&ground).bind(ground.socket()).unwrap();
+    eventually("it is greeted", || keeper.stats().receivers == 1);
+    assert_eq!(stats(&ground).receivers, 1);
+}
+
 #[test]
 fn memory_that_holds_no_messages_is_counted_and_nothing_is_made_of_it() {
     limited(|| {
@@ -879,21 +1048,29 @@ fn a_keeper_without_descriptors_says_so_and_goes_on_when_it_has_some() {
     });
 }
 
-/// Arguments: the keeper's name. It has no descriptor left when it is told so.
+/// Arguments: the keeper's name. It has no descriptor left when it is told so, at that moment or for three seconds, and
+/// has some again when it is told so.
 #[test]
 #[ignore = "a role: other tests start it as a process"]
 fn poor_keeper() {
     role("poor_keeper", |parent, arguments| {
         let keeper = Keeper::start(arguments[0]).unwrap();
         parent.tell("keeps");
-        parent.hear_at_last();
-        let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
-        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
-        let table = wigwag_testing::descriptors::fill_table();
-        parent.tell("full");
-        parent.hear_at_last();
-        drop(table);
-        parent.tell(format!("kept {}, refused {}", keeper.stats().kept, keeper.stats().refused));
-        parent.hear_at_last();
+        let mut table = Vec::new();
+        while let Some(order) = parent.hear_at_last() {
+            if order == "empty" {
+                table.clear();
+                parent.tell(format!("kept {}, refused {}", keeper.stats().kept, keeper.stats().refused));
+                continue;
+            }
+            let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+            let times = if order == "fill" { 1 } else { 150 };
+            for _ in 0..times {
+                table.extend(wigwag_testing::descriptors::fill_table());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            parent.tell("full");
+        }
     });
 }

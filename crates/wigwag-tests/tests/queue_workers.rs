@@ -1,10 +1,13 @@
 //! Several receivers share the name of a queue.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use wigwag::observe::Observer;
 use wigwag::{ErrorKind, Receiver, ReceiverBuilder, Sender, Server};
-use wigwag_testing::{Ground, LIMIT, Process, eventually, limited, role};
+use wigwag_testing::descriptors::fill_table;
+use wigwag_testing::{Ground, LIMIT, Process, RawServer, eventually, limited, role};
 
 /// Arguments: the queue, and how many messages it takes in hand without acknowledging them. It says what it has. Then
 /// it acknowledges what it is told to, or ends in order when it is told so.
@@ -265,6 +268,113 @@ fn nothing_is_lost_while_workers_come_and_die() {
         assert!(times.values().all(|(_, unmarked)| *unmarked <= 1), "{times:?}");
         assert!(times.len() >= 600 - 10, "{} of 600", times.len());
         assert_eq!(sender.stats().acknowledged, 600);
+    });
+}
+
+/// Arguments: the queue. It sends what it is told to, has no descriptor left between `fill` and `empty`, and flushes.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn poor_sender() {
+    role("poor_sender", |parent, arguments| {
+        let mut sender = Sender::connect(arguments[0]).unwrap();
+        parent.tell("done");
+        let mut table = Vec::new();
+        while let Some(order) = parent.hear_at_last() {
+            match order.split_once(' ') {
+                Some((_, job)) => sender.send_timeout(job.as_bytes(), LIMIT).unwrap(),
+                None if order == "fill" => {
+                    let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
+                    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+                    table = fill_table();
+                }
+                None if order == "empty" => table.clear(),
+                None => sender.flush(LIMIT).unwrap(),
+            }
+            parent.tell("done");
+        }
+    });
+}
+
+#[test]
+fn without_a_descriptor_a_sender_goes_on_with_those_it_has_and_finds_the_others_when_it_has_one() {
+    limited(|| {
+        let ground = Ground::new();
+        let mut first = worker(&ground, 64);
+        let second = shared(64).bind(ground.socket()).unwrap();
+        let mut sender = Process::start("poor_sender", [ground.socket()]);
+        sender.expect("done");
+        let sent = std::cell::Cell::new(0);
+        let mut order = |order: &str| {
+            match order {
+                "send" => sender.tell(format!("send {}", sent.replace(sent.get() + 1))),
+                order => sender.tell(order),
+            }
+            sender.expect("done");
+        };
+        let sessions = |observer: &Observer| observer.snapshot().unwrap().sessions.len();
+        eventually("both have a session", || {
+            order("send");
+            Observer::sharing(ground.socket()).unwrap().iter().all(|receiver| sessions(receiver) == 1)
+        });
+        order("fill");
+        let third = shared(64).bind(ground.socket()).unwrap();
+        for _ in 0..6 {
+            order("send");
+            std::thread::sleep(Duration::from_millis(120)); // it looks who is there
+        }
+        assert_eq!(third.stats().senders, 0);
+        first.kill();
+        (0..6).for_each(|_| order("send"));
+        order("empty");
+        let mut came: BTreeMap<u32, Vec<bool>> = BTreeMap::new();
+        let mut receive = || {
+            for receiver in [&second, &third] {
+                while let Some(delivery) = receiver.recv_timeout(Duration::from_millis(5)).unwrap() {
+                    let job = String::from_utf8_lossy(&delivery).parse().unwrap();
+                    came.entry(job).or_default().push(delivery.is_redelivered());
+                }
+            }
+            came.len()
+        };
+        eventually("the one who came is found", || {
+            order("send");
+            receive();
+            third.stats().senders == 1
+        });
+        eventually("nothing is lost", || receive() == sent.get());
+        order("flush");
+        assert!(came.values().all(|times| times == &[false]), "nobody has had any of them: {came:?}");
+    });
+}
+
+#[test]
+fn one_who_is_slow_to_listen_is_found_when_he_does() {
+    limited(|| {
+        let ground = Ground::new();
+        let receiver = shared(8).bind(ground.socket()).unwrap();
+        let slow = worker(&ground, 8);
+        slow.halt(); // it has its lock; its socket is one that is only bound
+        let path = ground.path("server@2");
+        std::fs::remove_file(&path).unwrap();
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        let mut sender = Sender::connect(ground.socket()).unwrap();
+        let mut work = || {
+            sender.send(b"job").unwrap();
+            receiver.recv().unwrap().ack();
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(1) {
+            work();
+        }
+        rustix::net::listen(&socket, 1).unwrap();
+        let listening = RawServer::from(socket);
+        eventually("it is asked", || {
+            work();
+            listening.is_asked()
+        });
     });
 }
 

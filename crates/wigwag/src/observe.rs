@@ -148,7 +148,7 @@ impl Observer {
     /// ```
     pub fn sharing(name: impl AsRef<OsStr>) -> Result<Vec<Observer>> {
         let place = ServiceName::find(name.as_ref())?;
-        let members = place.living_members(rustix::process::geteuid().as_raw());
+        let members = place.living_members(rustix::process::geteuid().as_raw())?;
         Ok(members.iter().filter_map(|number| Observer::open(place.member(number).ok()?.called()).ok()).collect())
     }
 

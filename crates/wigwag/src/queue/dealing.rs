@@ -17,7 +17,17 @@ use crate::wait::waiter::{self, SPINS_BEFORE_CLOCK};
 const OTHERS_JOIN: Duration = Duration::from_millis(100);
 
 impl Sender {
-    /// If the receiver that was found shares its name, all others are found, too.
+    /// If the receiver that was found shares its name, all others are found, too: now, or if there is no descriptor for
+    /// that, when the receiver is looked after next. Until then it gets everything.
+    #[cold]
+    pub(super) fn join_all_in_time(&mut self) -> Result<()> {
+        match self.join_all() {
+            Err(error) if error.kind() == ErrorKind::Io => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// The same at once.
     #[cold]
     pub(super) fn join_all(&mut self) -> Result<()> {
         if self.group.is_some() || self.producer.member() == 0 {

@@ -502,7 +502,7 @@ impl Sender {
     fn look_for_receiver(&mut self, deadline: Deadline) -> Result<()> {
         match self.producer.is_found_gone()? {
             true => self.reconnect(deadline),
-            false => self.join_all(),
+            false => self.join_all_in_time(),
         }
     }
 
@@ -556,7 +556,7 @@ impl Sender {
     fn reconnect(&mut self, deadline: Deadline) -> Result<()> {
         if self.producer.adopt() {
             self.search = None;
-            return self.join_all();
+            return self.join_all_in_time();
         }
         let mut search = match self.search.take() {
             Some(search) if !search.is_stale() => search,
@@ -565,11 +565,11 @@ impl Sender {
         let until = if faults::is(Fault::PatientSearch) { None } else { deadline.as_instant() };
         match search.wait(until) {
             // The thread was first.
-            Ok(Some(_)) if self.producer.act_by_itself() => self.join_all(),
+            Ok(Some(_)) if self.producer.act_by_itself() => self.join_all_in_time(),
             Ok(Some(established)) => {
                 let moved = self.producer.move_to(self.producer.connection_of(established));
                 moved.map_err(|error| self.producer.not_found(error))?;
-                self.join_all()
+                self.join_all_in_time()
             }
             Ok(None) => {
                 let error = self.producer.not_found(search.not_yet());

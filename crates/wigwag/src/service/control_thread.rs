@@ -528,6 +528,7 @@ impl ControlThread {
             Some(audience) => audience.join(&session),
             None => self.shared.deal(&session),
         }
+        self.register_late(id);
     }
 
     /// A handler waits for its caller to give up.
@@ -683,6 +684,7 @@ impl ControlThread {
             last_words.iter().for_each(|last_words| say_last(&leaving, last_words));
             socket::hang_up(&*leaving);
         });
+        self.keeping.iter_mut().for_each(|keeping| keeping.forget_unasked(id));
         let Some(offer) = offer else { return };
         if !offer.is_welcomed || socket::is_unread_by_peer(&*socket) {
             offer.kept.iter().for_each(KeptSession::forget); // its client has never had the memory

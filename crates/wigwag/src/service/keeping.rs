@@ -3,7 +3,7 @@
 //! The control thread has it, and never waits there: a registration is sent, and the handshake that it belongs to goes
 //! on when the answer comes. A keeper that does not answer in time is given up, as one that is gone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -108,8 +108,15 @@ pub struct Keeping {
     try_at: Option<Instant>,
     /// What was asked and not answered, and until when the answer is waited for.
     asked: HashMap<u64, Instant>,
+    /// It did not answer the last time: before anything is registered it is to say something. Otherwise the descriptors
+    /// of ever more registrations would lie with a keeper that is stopped, and the kernel counts them against the user.
+    is_doubted: bool,
+    /// Until when it is to say so, if it was asked.
+    greeted_until: Option<Instant>,
     /// Sessions that are to be registered at a keeper that came later.
     waiting: VecDeque<u64>,
+    /// Handshakes that go on without having been registered.
+    unasked: HashSet<u64>,
 }
 
 impl Keeping {
@@ -137,7 +144,10 @@ impl Keeping {
             watch: ServerWatch::default(),
             try_at: None,
             asked: HashMap::new(),
+            is_doubted: false,
+            greeted_until: None,
             waiting: VecDeque::new(),
+            unasked: HashSet::new(),
         }))
     }
 
@@ -153,12 +163,12 @@ impl Keeping {
 
     /// When something is due: an answer, or a look whether there is a keeper.
     pub fn deadline(&self) -> Option<Instant> {
-        self.asked.values().copied().chain(self.try_at).min()
+        self.asked.values().copied().chain(self.greeted_until).chain(self.try_at).min()
     }
 
     /// Whether an answer is late.
     pub fn is_late(&self, now: Instant) -> bool {
-        self.asked.values().any(|until| *until <= now)
+        self.asked.values().chain(&self.greeted_until).any(|until| *until <= now)
     }
 
     /// Whether it is time to look for a keeper.
@@ -193,6 +203,10 @@ impl Keeping {
         }
         let _ = socket::refuse_descriptors(&socket); // a keeper sends none
         poller.add(&socket, key, Interest::Readable)?;
+        if self.is_doubted {
+            socket::send(&socket, &ToKeeper::Status.encode(), &[]).map_err(|error| nobody(&error))?;
+            self.greeted_until = Some(Instant::now() + self.answer_time);
+        }
         self.watch.end(poller);
         self.try_at = None;
         *sync::lock(&self.link.socket) = Some(Arc::new(socket));
@@ -214,12 +228,14 @@ impl Keeping {
             socket::hang_up(&*socket); // a forked child may hold it, too
         }
         self.waiting.clear();
+        self.greeted_until = None;
         self.asked.drain().map(|(number, _)| number).collect()
     }
 
-    /// A keeper that does not answer is left alone for a while.
+    /// A keeper that does not answer is left alone for a while, and asked for a word then before anything else.
     pub fn rest(&mut self) {
         self.try_at = Some(Instant::now() + SILENCE);
+        self.is_doubted = true;
     }
 
     /// What stands for a session here, whether a keeper has it or not.
@@ -235,6 +251,9 @@ impl Keeping {
         let Some(socket) = self.link.current() else {
             return Err(format!("no keeper of the name `{}` is there", escaped(self.place.called())));
         };
+        if self.is_doubted {
+            return Err(format!("the keeper of the name `{}` does not answer", escaped(self.place.called())));
+        }
         if self.asked.len() >= ASKED_MAX {
             return Err(format!("{ASKED_MAX} sessions wait for an answer of the keeper"));
         }
@@ -275,6 +294,32 @@ impl Keeping {
         Ok(Some(message))
     }
 
+    /// It has said what it has. Whether that was waited for, so that all may be registered from now on.
+    pub fn believe(&mut self) -> bool {
+        self.greeted_until = None;
+        std::mem::take(&mut self.is_doubted)
+    }
+
+    /// Whether it may be asked to keep something.
+    pub fn is_ready(&self) -> bool {
+        self.is_linked() && !self.is_doubted
+    }
+
+    /// A newcomer that the keeper has not been asked for.
+    pub fn note_unasked(&mut self, number: u64) {
+        self.unasked.insert(number);
+    }
+
+    /// That newcomer has a session now. Whether the keeper has not been asked for it.
+    pub fn take_unasked(&mut self, number: u64) -> bool {
+        self.unasked.remove(&number)
+    }
+
+    /// That newcomer will have no session.
+    pub fn forget_unasked(&mut self, number: u64) {
+        self.unasked.remove(&number);
+    }
+
     /// These are to be registered, too.
     pub fn enlist(&mut self, numbers: impl Iterator<Item = u64>) {
         self.waiting.extend(numbers);
@@ -283,7 +328,7 @@ impl Keeping {
     /// The next of these, if it may be asked for.
     pub fn next_enlisted(&mut self) -> Option<u64> {
         // Room is left for senders that come now.
-        if self.asked.len() >= ASKED_MAX / 2 { None } else { self.waiting.pop_front() }
+        if self.is_doubted || self.asked.len() >= ASKED_MAX / 2 { None } else { self.waiting.pop_front() }
     }
 }
 

@@ -66,7 +66,7 @@ impl Launch {
 /// Takes the lowest part of a name that nobody has.
 fn claim_part(place: &ServiceName, options: &ListenOptions) -> Result<NameClaim> {
     place.check_shareable()?; // before anything is made
-    let taken = place.living_members(rustix::process::geteuid().as_raw());
+    let taken = place.living_members(rustix::process::geteuid().as_raw())?;
     for number in (1..=MEMBERS_MAX).filter(|&number| !taken.has(number)) {
         match place.member(number)?.claim(&options.access) {
             Ok(claim) => {

@@ -348,7 +348,7 @@ impl ClientHandshake {
             }
             Stage::Resting(..) => {
                 let place = self.place()?;
-                let place = self.choice.choose(place, self.server_uid);
+                let place = self.choice.choose(place, self.server_uid)?;
                 self.member_until = self.choice.has_others().then(|| Instant::now() + ONE_OF_SEVERAL);
                 self.is_refused = false;
                 let (_directory, address) = place.address(self.server_uid)?;

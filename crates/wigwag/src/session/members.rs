@@ -10,6 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape::escaped;
 use crate::session::name::ServiceName;
@@ -83,20 +85,23 @@ impl MemberChoice {
     }
 
     /// Where to go: to the name itself if somebody has it, or to one of those who share it.
-    pub fn choose(&mut self, place: ServiceName, server_uid: u32) -> ServiceName {
+    ///
+    /// # Errors
+    /// As [`ServiceName::living_members`].
+    pub fn choose(&mut self, place: ServiceName, server_uid: u32) -> Result<ServiceName> {
         self.asked = None;
-        if self.is_exact || !place.is_vacant(server_uid) {
-            return place;
+        if self.is_exact || !place.is_vacant(server_uid)? {
+            return Ok(place);
         }
-        let living = place.living_members(server_uid);
+        let living = place.living_members(server_uid)?;
         if living.without(self.tried) == Members::default() {
             self.tried = Members::default();
         }
         let left = living.without(self.tried);
         let member = left.next_after(self.after).and_then(|number| Some((number, place.member(number).ok()?)));
-        let Some((number, member)) = member else { return place };
+        let Some((number, member)) = member else { return Ok(place) };
         self.asked = Some((number, left.count() > 1));
-        member
+        Ok(member)
     }
 
     /// Whether the one that is asked is one of several, so that nobody need wait for it for long.
@@ -136,38 +141,45 @@ impl ServiceName {
     }
 
     /// Whether nobody has the name itself, as far as can be seen.
-    fn is_vacant(&self, server_uid: u32) -> bool {
-        let is_free = |path: &Path| {
-            let Some(directory) = open(path, server_uid) else { return true };
-            matches!(directory.look(self.socket()), Ok(Found::Nothing))
-                || OwnerLock::is_held(&directory, self.lock()).is_ok_and(|is_held| !is_held)
-        };
-        self.places().all(is_free)
+    fn is_vacant(&self, server_uid: u32) -> Result<bool> {
+        for path in self.places() {
+            let Some(directory) = open(path, server_uid)? else { continue };
+            let is_free = matches!(directory.look(self.socket()), Ok(Found::Nothing))
+                || seen(OwnerLock::is_held(&directory, self.lock()))? == Some(false);
+            if !is_free {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Who shares this name: each of those whose lock is held.
-    pub fn living_members(&self, server_uid: u32) -> Members {
+    ///
+    /// # Errors
+    /// This process lacks what a look takes, such as a descriptor: nobody was seen, and that says nothing.
+    pub fn living_members(&self, server_uid: u32) -> Result<Members> {
         let prefix = self.members_prefix();
         let mut living = Members::default();
-        for directory in self.places().filter_map(|path| open(path, server_uid)) {
-            for file in directory.names() {
+        for path in self.places() {
+            let Some(directory) = open(path, server_uid)? else { continue };
+            for file in seen(directory.try_names())?.unwrap_or_default() {
                 if let Some(number) = number_in(&file, &prefix)
-                    && OwnerLock::is_held(&directory, &file).is_ok_and(|is_held| is_held)
+                    && seen(OwnerLock::is_held(&directory, &file))? == Some(true)
                 {
                     living = living.with(number);
                 }
             }
         }
-        living
+        Ok(living)
     }
 
     /// Server: that nobody shares the name, for one that wants it for itself. After it has its lock.
     pub fn check_not_shared(&self) -> Result<()> {
-        let is_shared = || self.living_members(own_user()) != Members::default();
-        if !seen_twice(is_shared) {
+        let is_shared = || Ok(self.living_members(own_user())? != Members::default());
+        if !seen_twice(is_shared)? {
             return Ok(());
         }
-        let living = self.living_members(own_user());
+        let living = self.living_members(own_user())?;
         let name = escaped(self.called());
         Err(Error::new(
             ErrorKind::NameTaken,
@@ -182,10 +194,16 @@ impl ServiceName {
 
     /// Server: that nobody has the name for itself, for one that shares it. After it has a lock of its own.
     pub fn check_shareable(&self) -> Result<()> {
-        let is_had = |path: &Path| {
-            open(path, own_user()).is_some_and(|it| OwnerLock::is_held(&it, self.lock()).unwrap_or(false))
+        let is_had = || {
+            for path in self.places() {
+                let Some(directory) = open(path, own_user())? else { continue };
+                if seen(OwnerLock::is_held(&directory, self.lock()))? == Some(true) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         };
-        match seen_twice(|| self.places().any(is_had)) {
+        match seen_twice(is_had)? {
             true => Err(Error::new(
                 ErrorKind::NameTaken,
                 format!(
@@ -200,12 +218,29 @@ impl ServiceName {
 }
 
 /// An observer that looks for dead servers holds a lock for an instant.
-fn seen_twice(look: impl Fn() -> bool) -> bool {
+fn seen_twice(look: impl Fn() -> Result<bool>) -> Result<bool> {
     const INSTANT: Duration = Duration::from_millis(10);
-    look() && {
-        std::thread::sleep(INSTANT);
-        look()
+    if !look()? {
+        return Ok(false);
     }
+    std::thread::sleep(INSTANT);
+    look()
+}
+
+/// What a look brings; `None` where nothing is to be seen, or not by this user.
+///
+/// # Errors
+/// This process lacks what a look takes: what it has not seen may be there all the same.
+fn seen<T>(look: Result<T>) -> Result<Option<T>> {
+    match look {
+        Err(error) if is_shortage(&error) => Err(error),
+        look => Ok(look.ok()),
+    }
+}
+
+fn is_shortage(error: &Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(number, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 fn joined(parts: &[&[u8]]) -> OsString {
@@ -221,8 +256,8 @@ fn number_in(file: &OsStr, prefix: &OsStr) -> Option<usize> {
     (is_plain && (1..=MEMBERS_MAX).contains(&number)).then_some(number)
 }
 
-fn open(directory: &Path, server_uid: u32) -> Option<Directory> {
-    Directory::open(directory, &[own_user(), server_uid]).ok()
+fn open(directory: &Path, server_uid: u32) -> Result<Option<Directory>> {
+    seen(Directory::open(directory, &[own_user(), server_uid]))
 }
 
 fn own_user() -> u32 {

@@ -60,17 +60,22 @@ impl RollCall {
             metadata.map_or((0, 0), |metadata| (metadata.mtime(), metadata.mtime_nsec()))
         });
         let changed: Vec<_> = times.collect();
-        let is_same = changed == self.changed;
-        if has_news || !is_same || !self.is_settled {
-            self.members = self.place.living_members(self.server_uid);
+        let mut is_settled = changed == self.changed;
+        if has_news || !is_settled || !self.is_settled {
+            match self.place.living_members(self.server_uid) {
+                Ok(members) => self.members = members,
+                Err(_) => is_settled = false, // nothing could be seen: it is looked at again, changed or not
+            }
         }
-        (self.changed, self.is_settled) = (changed, is_same);
+        (self.changed, self.is_settled) = (changed, is_settled);
         self.members
     }
 
-    /// That one is not there any more: the next change of the directory says otherwise.
+    /// That one was not there when it was asked. It may just begin: the next look, which is soon, says whether it has
+    /// its lock, although nothing changes in the directory when it begins to listen.
     pub fn forget(&mut self, member: usize) {
         self.members = self.members.without(Members::default().with(member));
+        self.is_settled = false;
     }
 
     /// From now on that poller tells of a change, too, but for some, for which it is to be asked after that time.

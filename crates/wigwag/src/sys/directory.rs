@@ -247,9 +247,19 @@ impl Directory {
 
     /// The names in it; none if they cannot be read.
     pub fn names(&self) -> Vec<OsString> {
-        let opened = self.readable().and_then(Dir::new);
-        let names = opened.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name().to_bytes().to_vec()));
-        names.filter(|name| name != b"." && name != b"..").map(OsString::from_vec).collect()
+        self.try_names().unwrap_or_default()
+    }
+
+    /// The names in it.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn try_names(&self) -> Result<Vec<OsString>> {
+        let failed = |error| self.failed(format_args!("read the directory {}", shown(&self.path)), error);
+        let entries = self.readable().and_then(Dir::new).map_err(failed)?;
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_bytes().to_vec()).map_err(failed));
+        let names = names.filter(|name| !matches!(name.as_deref(), Ok(b"." | b"..")));
+        names.map(|name| name.map(OsString::from_vec)).collect()
     }
 
     /// The path of `name` in it, for sentences.

@@ -25,6 +25,14 @@ pub fn is_this_process(number: i32) -> bool {
     rustix::process::getpid().as_raw_nonzero().get() == number
 }
 
+/// Whether a pidfd is this process's; `None` where that cannot be told, without `/proc` or a descriptor. A number that
+/// somebody else was told would not do: in another PID namespace it may be another process's.
+pub fn is_own_pidfd(pidfd: impl AsFd) -> Option<bool> {
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd())).ok()?;
+    let number = told.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    Some(number.trim().parse() == Ok(own_number()?)) // of one that has ended it is -1
+}
+
 /// The inode of this process's time namespace; `None` without /proc, or on a kernel that has no such namespaces.
 ///
 /// A look at /proc costs some microseconds, twice in a handshake. So it is taken again only when this process's clock

@@ -86,10 +86,12 @@ impl Couriers {
         open.has_thread
     }
 
-    /// The next estate of a queue.
-    fn next(&self, address: &Address) -> Option<Estate> {
+    /// The next estate of a queue, unless all of it may have been passed before and such ones are to wait.
+    fn next(&self, address: &Address, may_be_doubtful: bool) -> Option<Estate> {
         let mut open = sync::lock(&self.open);
-        open.iter_mut().find(|(of, _)| of == address)?.1.estates.pop_front()
+        let estates = &mut open.iter_mut().find(|(of, _)| of == address)?.1.estates;
+        let is_due = |estate: &Estate| may_be_doubtful || !estate.is_doubtful;
+        if estates.front().is_some_and(is_due) { estates.pop_front() } else { None }
     }
 
     /// These come before all others.
@@ -136,7 +138,10 @@ impl Courier {
     fn run(mut self) {
         while !self.ledger().is_over() {
             let is_room = self.under_way.len() < UNDER_WAY_MAX;
-            match is_room.then(|| self.couriers.next(&self.address)).flatten() {
+            // What is doubtful is marked. Copies of it may be under way unmarked, to another of those who share the
+            // name: they are to be acknowledged before.
+            let is_all_marked = self.under_way.iter().all(|it| it.messages == it.redelivered);
+            match is_room.then(|| self.couriers.next(&self.address, is_all_marked)).flatten() {
                 Some(estate) => self.carry(estate),
                 None if !self.under_way.is_empty() => self.wait_for_acknowledgements(),
                 None if self.couriers.is_done(&self.address) => break,
@@ -158,16 +163,18 @@ impl Courier {
         let redelivered = contents.messages.iter().filter(|message| message.is_redelivered).count() as u64;
         let messages = contents.messages.len() as u64;
         let mut bytes = Vec::new();
+        let mut is_begun = false;
         for message in &contents.messages {
             if !estate.kept.read(message, &mut bytes) {
                 self.ledger().count(|counts| counts.unreadable += 1);
                 continue;
             }
             if let Err(error) = self.pass(&bytes, message.is_redelivered, message.committed_ns) {
-                // Whatever was passed may have been received: all of it goes again, marked.
-                self.under_way.push(UnderWay { estate, messages: 0, redelivered: 0 });
-                return self.begin_anew(&error);
+                // Whatever was passed may have been received: all of that goes again, marked.
+                let is_doubtful = estate.is_doubtful || is_begun;
+                return self.begin_anew(&error, Some(Estate { is_doubtful, ..estate }));
             }
+            is_begun = true;
         }
         if faults::is(Fault::ForgetfulKeeper) {
             return self.ledger().count(|counts| counts.left = counts.left.saturating_sub(messages));
@@ -204,26 +211,39 @@ impl Courier {
         }
     }
 
-    /// An error that may pass is waited out.
+    /// An error that may pass is waited out, as whoever is there may have a successor. The session stays, and with it
+    /// what is known of who has had which message.
     ///
     /// # Errors
-    /// It does not: a receiver that broke the protocol, or does not let the session of its predecessor in.
+    /// It does not: a receiver that broke the protocol.
     fn bear(&mut self, error: Error) -> Result<()> {
         match error.kind() {
             ErrorKind::TimedOut { .. } | ErrorKind::Full | ErrorKind::NotRunning => Ok(()),
-            ErrorKind::Busy | ErrorKind::Io => {
-                self.delay(&error);
-                Ok(())
-            }
+            ErrorKind::Violation => Err(error),
             ErrorKind::CapacityExceeded { .. } => {
-                // A receiver that takes longer ones may come: its session is to be asked for anew.
                 self.delay(&error);
-                let sender = self.sender.take();
-                self.sender = sender.filter(|sender| sender.unacknowledged() > 0);
+                self.end_when_acknowledged()
+            }
+            _ => {
+                self.delay(&error);
                 Ok(())
             }
-            _ => Err(error),
         }
+    }
+
+    /// A receiver that takes longer messages may come: its session is to be asked for anew, once nothing is under way
+    /// in this one, to that receiver or to its successor.
+    ///
+    /// # Errors
+    /// A receiver broke the protocol.
+    fn end_when_acknowledged(&mut self) -> Result<()> {
+        let Some(sender) = &mut self.sender else { return Ok(()) };
+        match sender.flush_within(Deadline::after(SLICE)) {
+            Ok(()) => self.sender = None,
+            Err(error) if error.kind() == ErrorKind::Violation => return Err(error),
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     /// Tells what is in the way, once, and leaves it alone for a while.
@@ -240,22 +260,28 @@ impl Courier {
     }
 
     /// A session with whoever has the name; `None`: not yet.
+    ///
+    /// # Errors
+    /// The keeper ends.
     fn connect(&mut self) -> Result<Option<Sender>> {
+        match self.try_to_connect() {
+            Err(error) if !self.ledger().is_over() => {
+                self.delay(&error);
+                Ok(None)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_to_connect(&mut self) -> Result<Option<Sender>> {
         let (queue, contract) = &self.address;
         let options =
             ConnectOptions::default().contract(contract.clone()).server_timeout(Duration::MAX).linger(Duration::ZERO);
         let mut search = ClientHandshake::begin(queue.as_os_str(), options.clone())?;
         while !self.ledger().is_over() {
-            match search.wait(Some(Instant::now() + SLICE)) {
-                Ok(Some(established)) => {
-                    let producer = Producer::of_nobody(queue.as_os_str(), options, established);
-                    return Sender::new(producer).map(Some);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    self.delay(&error);
-                    return Ok(None);
-                }
+            if let Some(established) = search.wait(Some(Instant::now() + SLICE))? {
+                let producer = Producer::of_nobody(queue.as_os_str(), options, established);
+                return Sender::new(producer).map(Some);
             }
         }
         Err(ended())
@@ -268,7 +294,7 @@ impl Courier {
             Ok(()) => {}
             Err(error) => {
                 if let Err(error) = self.bear(error) {
-                    return self.begin_anew(&error);
+                    return self.begin_anew(&error, None);
                 }
             }
         }
@@ -293,14 +319,15 @@ impl Courier {
         }
     }
 
-    /// The session is of no use: all that is not acknowledged goes anew, marked, to the next one.
-    fn begin_anew(&mut self, error: &Error) {
+    /// The session is of no use: all that was passed there and is not acknowledged goes anew, marked, to the next one,
+    /// and after it what was to be passed next.
+    fn begin_anew(&mut self, error: &Error, next: Option<Estate>) {
         if let Some(mut sender) = self.sender.take() {
             sender.producer.leave();
         }
         let estates = std::mem::take(&mut self.under_way).into_iter();
-        let doubtful = estates.map(|UnderWay { estate, .. }| Estate { is_doubtful: true, ..estate }).collect();
-        self.couriers.give_back(&self.address, doubtful);
+        let doubtful = estates.map(|UnderWay { estate, .. }| Estate { is_doubtful: true, ..estate });
+        self.couriers.give_back(&self.address, doubtful.chain(next).collect());
         self.delay(error);
     }
 }

@@ -54,6 +54,10 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 struct Connection {
     socket: Arc<PeerSocket>,
     receiver: u64,
+    /// Whether it has had something kept.
+    has_registered: bool,
+    /// Whether it counts as a receiver: not if all it has done is to ask for the counts.
+    is_counted: bool,
 }
 
 /// The process of a receiver: it outlives its connection, which may be given up while it lives.
@@ -271,8 +275,25 @@ impl Registry {
         }
         let process = ReceiverProcess { pidfd, has_ended: false, sessions: HashMap::new(), is_connected: true };
         self.receivers.insert(id, process);
-        self.connections.insert(id, Connection { socket: Arc::new(socket), receiver: id });
+        self.connections.insert(id, Connection {
+            socket: Arc::new(socket),
+            receiver: id,
+            has_registered: false,
+            is_counted: true,
+        });
         self.ledger.count(|counts| counts.receivers += 1);
+    }
+
+    /// Whether a connection counts as a receiver.
+    fn note_registration(&mut self, id: u64, registers: bool) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.has_registered |= registers;
+        let counts_now = connection.has_registered;
+        match (std::mem::replace(&mut connection.is_counted, counts_now), counts_now) {
+            (true, false) => self.ledger.count(|counts| counts.receivers -= 1),
+            (false, true) => self.ledger.count(|counts| counts.receivers += 1),
+            _ => {}
+        }
     }
 
     /// A receiver has said something, or has hung up.
@@ -287,7 +308,11 @@ impl Registry {
             };
             let (receiver, socket) = (connection.receiver, Arc::clone(&connection.socket));
             let mut fds = received.fds;
-            let answer = match (ToKeeper::decode(&buffer[..received.len]), fds.len()) {
+            let message = ToKeeper::decode(&buffer[..received.len]);
+            if let Ok(ToKeeper::Keep(_) | ToKeeper::Status) = &message {
+                self.note_registration(id, matches!(message, Ok(ToKeeper::Keep(_))));
+            }
+            let answer = match (message, fds.len()) {
                 (Ok(ToKeeper::Keep(keep)), _) => Some(self.keep(receiver, keep, &mut fds)),
                 (Ok(ToKeeper::Release(number)), 0) => {
                     self.release(receiver, number);
@@ -316,7 +341,8 @@ impl Registry {
     /// Keeps a session, or says why not.
     fn keep(&mut self, receiver: u64, keep: Keep, fds: &mut Vec<OwnedFd>) -> FromKeeper {
         let (number, queue, sender) = (keep.number, keep.queue.clone(), keep.sender);
-        if process::is_this_process(sender) {
+        let is_own = fds.get(1).and_then(process::is_own_pidfd);
+        if is_own.unwrap_or_else(|| process::is_this_process(sender)) {
             return FromKeeper::Kept(number); // a courier, or one that ends together with this keeper: it has the memory
         }
         match self.try_keep(receiver, keep, fds) {
@@ -415,10 +441,10 @@ impl Registry {
 
     /// The connection is over. That says nothing of the receiver's process, which may have given it up.
     fn hang_up(&mut self, id: u64) {
-        let Some(Connection { socket, receiver }) = self.connections.remove(&id) else { return };
+        let Some(Connection { socket, receiver, is_counted, .. }) = self.connections.remove(&id) else { return };
         self.poller.remove(&*socket);
         socket::hang_up(&*socket);
-        self.ledger.count(|counts| counts.receivers -= 1);
+        self.ledger.count(|counts| counts.receivers -= u64::from(is_counted));
         if let Some(process) = self.receivers.get_mut(&receiver) {
             process.is_connected = false;
             self.open.extend(process.sessions.values());

@@ -379,6 +379,11 @@ impl Sender {
         match self.producer.room(len)? {
             Room::There => Ok(()),
             Room::Full => Err(self.producer.why_full()),
+            // Between the calls a successor was found: the next call that waits hears what it tells.
+            Room::Gone if self.producer.adopt() => {
+                self.is_unheard = true;
+                self.room_at_once(len)
+            }
             Room::Gone => Err(self.producer.why_gone()),
         }
     }

@@ -46,6 +46,9 @@ impl ControlThread {
             }
             (why, _) => Err((Reason::Refused, why.unwrap_or_default())),
         };
+        if let (Err((Reason::Later, _)), Some(keeping)) = (&asked, &mut self.keeping) {
+            keeping.note_unasked(id);
+        }
         match asked {
             Ok(()) if is_waited_for() => self.handshakes.insert(id, handshake),
             Ok(()) => self.welcome(id, handshake),
@@ -72,6 +75,7 @@ impl ControlThread {
                 Ok(Some(FromKeeper::Kept(number))) => self.is_kept(number, KeepingState::Kept, ""),
                 Ok(Some(FromKeeper::Unkept(EVERYTHING, why))) => return self.lose_keeper(&why, true),
                 Ok(Some(FromKeeper::Unkept(number, why))) => self.is_kept(number, KeepingState::Unkept, &why),
+                Ok(Some(FromKeeper::Counts(_))) if keeping.believe() => self.enlist_all(),
                 Ok(Some(FromKeeper::Counts(_))) => {} // nobody has asked
                 Err(why) => return self.lose_keeper(&why, false),
             }
@@ -111,6 +115,7 @@ impl ControlThread {
             live.session.record.note_keeping(KeepingState::Unkept);
         }
         for id in self.handshakes.waiting_for_keeper() {
+            self.keeping.iter_mut().for_each(|keeping| keeping.note_unasked(id));
             if let Some(handshake) = self.handshakes.remove(id) {
                 self.go_on_unkept(id, handshake, Reason::Later, why);
             }
@@ -151,10 +156,26 @@ impl ControlThread {
                 }
             }
         }
+        if keeping.is_ready() {
+            self.enlist_all();
+        }
+    }
+
+    /// Has the keeper keep what there is.
+    fn enlist_all(&mut self) {
         let mut ids: Vec<u64> = self.sessions.values().map(|live| live.session.id).collect();
         ids.sort_unstable();
-        keeping.enlist(ids.into_iter());
+        self.keeping.iter_mut().for_each(|keeping| keeping.enlist(ids.iter().copied()));
         self.register_enlisted();
+    }
+
+    /// A session has begun. One that the keeper could not be asked for is registered now, if there is a keeper since.
+    pub(super) fn register_late(&mut self, id: u64) {
+        let Some(keeping) = &mut self.keeping else { return };
+        if keeping.take_unasked(id) && keeping.is_ready() {
+            keeping.enlist(std::iter::once(id));
+            self.register_enlisted();
+        }
     }
 
     /// Registers sessions that live at a keeper that came after them.
