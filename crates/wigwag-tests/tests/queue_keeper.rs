@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use wigwag::observe::Observer;
 use wigwag::{Contract, ErrorKind, Keeper, KeeperStats, Receiver, ReceiverBuilder, Sender};
-use wigwag_testing::{Ground, LIMIT, Process, Raw, RawServer, eventually, limited, role, wire};
+use wigwag_testing::{Ground, LIMIT, Process, Raw, RawServer, eventually, fork_a_sleeper, limited, role, wire};
 
 /// Arguments: the keeper's name, and the most sessions. It keeps until it is told to end, or killed.
 #[test]
@@ -85,6 +85,7 @@ fn worker() {
                     assert!(receiver.as_ref().unwrap().try_recv().unwrap().is_none());
                     parent.tell("nothing");
                 }
+                None if order == "fork" => parent.tell(fork_a_sleeper()),
                 None if order == "release" => {
                     drop(receiver.take());
                     held.clear();
@@ -524,16 +525,21 @@ fn what_was_begun_to_be_moved_comes_after_what_may_be_new_whoever_shares_the_nam
         let ground = Ground::new();
         let _keeper = start_keeper(&ground);
         let mut first = start_worker_who(&ground, false, true);
+        let mut other = start_sender(&ground, 9, 10);
         let mut sender = Process::start("sender_that_stops_moving", [ground.path("server@1")]);
         sender.expect("sent");
+        other.kill();
         first.kill();
         let mut second = start_worker_who(&ground, false, true);
+        let waiting = || Observer::open(ground.path("server@1")).unwrap().snapshot().unwrap().waiting();
+        eventually("what the other has left is handed on", || waiting() == 1);
         sender.tell("move");
         sender.expect("half moved");
         let receivers = [(); 2].map(|()| kept(&ground).shared(true).bind(ground.socket()).unwrap());
+        eventually("the keeper has found them", || receivers.iter().all(|receiver| receiver.stats().senders == 1));
         sender.kill();
         second.kill();
-        std::thread::sleep(Duration::from_millis(100)); // what can be handed on has been
+        std::thread::sleep(Duration::from_millis(200)); // what can be handed on has been
         let mut came = Vec::new();
         eventually("nothing is left", || {
             for receiver in receivers.iter().rev() {
@@ -541,10 +547,10 @@ fn what_was_begun_to_be_moved_comes_after_what_may_be_new_whoever_shares_the_nam
                     came.push((number(&delivery), delivery.is_redelivered()));
                 }
             }
-            stats(&ground).left == 0 && came.len() == 5
+            stats(&ground).left == 0 && came.len() == 6
         });
-        let unmarked: Vec<_> = came[..2].iter().map(|(_, is_redelivered)| *is_redelivered).collect();
-        assert_eq!(unmarked, [false, false], "{came:?}");
+        assert!(came[..3].iter().all(|(_, is_redelivered)| !is_redelivered), "{came:?}");
+        assert!(came[3..].iter().all(|(_, is_redelivered)| *is_redelivered), "{came:?}");
     });
 }
 
@@ -796,8 +802,7 @@ fn one_that_takes_only_shorter_messages_and_dies_with_one_in_hand_has_a_successo
         let mut worker = start_worker(&ground);
         let mut sender = start_sender(&ground, 0, 3);
         end_both(Order::SenderFirst, &mut sender, &mut worker);
-        let mut short =
-            start_worker_with(ground.socket().into_os_string(), ["false", "false", "64"].map(String::from));
+        let mut short = start_worker_with(ground.socket().into_os_string(), ["false", "false", "64"].map(String::from));
         assert_eq!(take(&mut short, 1), all(0..1, false), "the first is short");
         std::thread::sleep(Duration::from_millis(100)); // the next one is found too long
         short.kill();
@@ -835,10 +840,11 @@ fn what_a_keeper_has_no_descriptors_to_hand_on_is_not_marked_for_it() {
         keeper.expect("full");
         end_both(Order::SenderFirst, &mut sender, &mut worker);
         keeper.tell("fill for long"); // what is closed is taken, too
+        let receiver = Receiver::bind(ground.socket()).unwrap();
         keeper.expect("full");
         keeper.tell("empty");
         keeper.expect("kept 1, refused 0");
-        assert_eq!(take_over(&ground, 2), all(0..2, false));
+        assert_eq!(receive(&receiver, 2), all(0..2, false));
     });
 }
 
@@ -992,6 +998,21 @@ fn who_only_asks_what_is_kept_is_no_receiver() {
     let _receiver = kept(&ground).bind(ground.socket()).unwrap();
     eventually("it is greeted", || keeper.stats().receivers == 1);
     assert_eq!(stats(&ground).receivers, 1);
+}
+
+#[test]
+fn a_receiver_that_has_ended_is_none_any_more_though_a_child_of_it_lives_on() {
+    limited(|| {
+        let ground = Ground::new();
+        let _keeper = start_keeper(&ground);
+        let mut worker = start_worker(&ground);
+        assert_eq!(stats(&ground).receivers, 1);
+        worker.tell("fork");
+        let child = Pid::from_raw(worker.hear().parse().unwrap()).unwrap();
+        worker.kill();
+        eventually("its connection is over", || stats(&ground).receivers == 0);
+        rustix::process::kill_process(child, Signal::KILL).unwrap();
+    });
 }
 
 #[test]
