@@ -1016,6 +1016,29 @@ fn a_receiver_that_has_ended_is_none_any_more_though_a_child_of_it_lives_on() {
 }
 
 #[test]
+fn what_moved_while_a_stopped_keeper_was_given_up_is_let_go_when_it_goes_on() {
+    limited(|| {
+        let ground = Ground::new();
+        let keeper = start_keeper(&ground);
+        let mut worker = start_worker_who(&ground, true, false);
+        let first = start_sender(&ground, 0, 2);
+        keeper.halt();
+        let mut senders = [first, start_sender(&ground, 2, 3)]; // of the second the keeper has not heard
+        worker.tell("release");
+        worker.expect("released");
+        let receiver = Receiver::bind(ground.socket()).unwrap();
+        assert_eq!(receive(&receiver, 3).len(), 3);
+        for sender in &mut senders {
+            sender.tell("flush");
+            sender.expect("flushed");
+        }
+        keeper.signal(Signal::CONT);
+        eventually("it is let go", || stats(&ground).sessions == 0);
+        assert!(worker.is_alive() && senders.iter_mut().all(Process::is_alive));
+    });
+}
+
+#[test]
 fn memory_that_holds_no_messages_is_counted_and_nothing_is_made_of_it() {
     limited(|| {
         let ground = Ground::new();

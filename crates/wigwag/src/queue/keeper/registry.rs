@@ -492,9 +492,11 @@ impl Registry {
         let moving = entry.kept.moving();
         let is_sender_over = entry.has_sender_ended || moving == Moving::Left || faults::is(Fault::HastyKeeper);
         if !is_over {
-            // A connection that was given up: the receiver may register it again, or has no need to.
+            // A connection that was given up: the receiver may register it again, or has no need to. It may have let go
+            // of the session since, as its sender knows that has passed all on, and could not say so.
             match process {
                 Some(process) if process.is_connected => drop(self.open.remove(&id)),
+                _ if moving == Moving::Done => self.let_go(id),
                 _ if is_sender_over && entry.kept.contents(false).messages.is_empty() => self.let_go(id),
                 _ => {}
             }
