@@ -466,10 +466,19 @@ fn sender_by_hand() {
 
 /// A sender that tells what becomes of its messages.
 fn by_hand(path: &std::path::Path) -> Raw {
+    Raw::connect_saying(path, greeting(), 4, 1024, QUEUE)
+}
+
+/// The number of the form.
+const QUEUE: u8 = 1;
+
+/// What such a sender says first.
+fn greeting() -> Vec<u8> {
     const TELLS_MOVES: u8 = 8;
     let mut greeting = wire::hello();
+    greeting[31] = QUEUE;
     greeting[38] |= TELLS_MOVES;
-    Raw::connect_saying(path, greeting, 4, 1024, 1)
+    greeting
 }
 
 fn pass(raw: &Raw, number: u32) {
@@ -931,6 +940,16 @@ impl Registration {
         Registration(message)
     }
 
+    /// The receiver's number of it.
+    fn number(&self) -> &[u8] {
+        &self.0.bytes[3..11]
+    }
+
+    /// Says that it is kept.
+    fn grant(&self, socket: &OwnedFd) {
+        wire::send(socket, &[&[0x45, 1, 0][..], self.number()].concat(), &[]).unwrap();
+    }
+
     /// Has the keeper keep it, as the session of the process of that number. Whether it says so.
     fn send(&self, socket: &OwnedFd, sender: u32) -> bool {
         let mut bytes = self.0.bytes.clone();
@@ -987,6 +1006,32 @@ fn a_keeper_that_does_not_answer_is_sent_no_more_descriptors_until_it_does() {
         for _ in 0..2 {
             Registration::hear(&second);
         }
+    });
+}
+
+#[test]
+fn what_was_begun_to_be_moved_waits_for_no_process_that_lives_and_has_the_same_number() {
+    limited(|| {
+        let ground = Ground::new();
+        let keeper = Keeper::start(ground.socket()).unwrap();
+        let (_receiver, by_hand) = kept_by_hand(&ground);
+        let from_receiver = by_hand.accept();
+        let register = |role: &str, arguments: &[&str]| {
+            let queue = ground.socket().into_os_string().into_string().unwrap();
+            let mut sender = Process::start(role, [&[&queue[..]], arguments].concat());
+            let registration = Registration::hear(&from_receiver);
+            registration.grant(&from_receiver);
+            sender.expect("sent");
+            (sender, registration)
+        };
+        let (mut moving, first) = register("sender_by_hand", &["1"]);
+        let (mut living, second) = register("sender", &["0", "1"]);
+        let to_keeper = wire::connect_to(&ground.path("server.keeper"));
+        assert!(first.send(&to_keeper, 0) && second.send(&to_keeper, 0), "both are where it cannot see them");
+        wire::send(&to_keeper, &[&[0x42, 1, 0][..], first.number()].concat(), &[]).unwrap(); // RELEASE
+        moving.kill();
+        eventually("it is handed on", || keeper.stats().left == 3);
+        assert!(living.is_alive());
     });
 }
 

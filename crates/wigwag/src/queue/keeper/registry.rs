@@ -532,9 +532,17 @@ impl Registry {
     /// Whether the same sender had another session of the same queue, to which it may have passed messages of this one,
     /// and which a receiver has still to do with: they come from there first, and this one's copies, which are marked,
     /// after them.
+    ///
+    /// That sender has ended. A process that lives is another one, though it has the same number: in another PID
+    /// namespace, after that one, or 0 as all have that the receiver cannot see. Which of them have ended is asked here,
+    /// because not all may have been told yet.
     fn may_come_unmarked(&self, entry: &Entry, id: u64) -> bool {
+        let now = Some(Instant::now());
         let is_other = |(other, it): (&u64, &Entry)| {
-            *other > id && it.kept.sender == entry.kept.sender && it.kept.queue == entry.kept.queue
+            *other > id
+                && it.kept.sender == entry.kept.sender
+                && it.kept.queue == entry.kept.queue
+                && (it.has_sender_ended || process::has_ended(&it.pidfd, now))
         };
         self.entries.iter().any(is_other)
     }
