@@ -1036,6 +1036,25 @@ fn what_was_begun_to_be_moved_waits_for_no_process_that_lives_and_has_the_same_n
 }
 
 #[test]
+fn a_session_whose_keeper_dies_while_hands_are_shaken_is_the_next_ones() {
+    limited(|| {
+        let ground = Ground::new();
+        let (_receiver, by_hand) = kept_by_hand(&ground);
+        let first = by_hand.accept();
+        let sender = wire::connect_to(&ground.socket());
+        wire::send(&sender, &greeting(), &[]).unwrap();
+        Registration::hear(&first).grant(&first);
+        let welcome = wire::receive(&sender).unwrap();
+        assert_eq!(welcome.bytes[0], 3, "{:?}", welcome.end());
+        drop(first);
+        let second = by_hand.accept();
+        wire::send(&sender, wire::READY, &[]).unwrap();
+        Registration::hear(&second).grant(&second);
+        eventually("it is kept", || is_kept(&ground) == Some(Some(true)));
+    });
+}
+
+#[test]
 fn who_only_asks_what_is_kept_is_no_receiver() {
     let ground = Ground::new();
     let keeper = Keeper::start(ground.socket()).unwrap();
