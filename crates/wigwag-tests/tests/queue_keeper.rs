@@ -57,8 +57,8 @@ fn sender() {
 }
 
 /// Arguments: the queue, the keeper's name, whether a sender may be unkept, whether the name is shared, and the longest
-/// message. It takes what it is told to: `take N` holds that many, `ack` acknowledges what it holds, `look` looks for one more, `release`
-/// ends the receiver and not the process.
+/// message. It takes what it is told to: `take N` holds that many, `ack` acknowledges what it holds, `look` looks for
+/// one more, `release` ends the receiver and not the process, `fork` leaves a child that does nothing.
 #[test]
 #[ignore = "a role: other tests start it as a process"]
 fn worker() {
