@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use wigwag::{Client, ErrorKind, Server};
 use wigwag_testing::Snapshot;
-use wigwag_testing::{Ground, LIMIT, Over, Process, check_inverted, eventually, fill, role, word};
+use wigwag_testing::{Ground, LIMIT, Over, Process, check_inverted, eventually, fill, fork_a_sleeper, role, word};
 use workshop::{ORDER, Workshop};
 
 /// So long may it take until a death is noticed, on a machine that does many other things. The figure is printed.
@@ -270,21 +270,6 @@ fn client_with_child() {
             std::thread::park();
         }
     });
-}
-
-/// A child that holds a copy of every descriptor and does nothing. Its parent dies; the test ends it.
-fn fork_a_sleeper() -> i32 {
-    // SAFETY: the child only sleeps in the kernel, until it is killed.
-    match unsafe { libc::fork() } {
-        -1 => panic!("fork failed"),
-        0 => loop {
-            // SAFETY: no memory is involved. The alarm ends it should the test be gone.
-            unsafe { libc::alarm(120) };
-            // SAFETY: no memory is involved.
-            unsafe { libc::pause() };
-        },
-        child => child,
-    }
 }
 
 /// A process that is not our child, held by its pidfd so that no other can be meant.

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use wigwag::observe::Observer;
 use wigwag::{Contract, ErrorKind, Keeper, KeeperStats, Receiver, ReceiverBuilder, Sender};
-use wigwag_testing::{Ground, LIMIT, Process, Raw, RawServer, eventually, limited, role, wire};
+use wigwag_testing::{Ground, LIMIT, Process, Raw, RawServer, eventually, fork_a_sleeper, limited, role, wire};
 
 /// Arguments: the keeper's name, and the most sessions. It keeps until it is told to end, or killed.
 #[test]
@@ -57,8 +57,8 @@ fn sender() {
 }
 
 /// Arguments: the queue, the keeper's name, whether a sender may be unkept, whether the name is shared, and the longest
-/// message. It takes what it is told to: `take N` holds that many, `ack` acknowledges what it holds, `look` looks for one more, `release`
-/// ends the receiver and not the process.
+/// message. It takes what it is told to: `take N` holds that many, `ack` acknowledges what it holds, `look` looks for
+/// one more, `release` ends the receiver and not the process, `fork` leaves a child that does nothing.
 #[test]
 #[ignore = "a role: other tests start it as a process"]
 fn worker() {
@@ -85,6 +85,7 @@ fn worker() {
                     assert!(receiver.as_ref().unwrap().try_recv().unwrap().is_none());
                     parent.tell("nothing");
                 }
+                None if order == "fork" => parent.tell(fork_a_sleeper()),
                 None if order == "release" => {
                     drop(receiver.take());
                     held.clear();
@@ -465,10 +466,19 @@ fn sender_by_hand() {
 
 /// A sender that tells what becomes of its messages.
 fn by_hand(path: &std::path::Path) -> Raw {
+    Raw::connect_saying(path, greeting(), 4, 1024, QUEUE)
+}
+
+/// The number of the form.
+const QUEUE: u8 = 1;
+
+/// What such a sender says first.
+fn greeting() -> Vec<u8> {
     const TELLS_MOVES: u8 = 8;
     let mut greeting = wire::hello();
+    greeting[31] = QUEUE;
     greeting[38] |= TELLS_MOVES;
-    Raw::connect_saying(path, greeting, 4, 1024, 1)
+    greeting
 }
 
 fn pass(raw: &Raw, number: u32) {
@@ -524,16 +534,21 @@ fn what_was_begun_to_be_moved_comes_after_what_may_be_new_whoever_shares_the_nam
         let ground = Ground::new();
         let _keeper = start_keeper(&ground);
         let mut first = start_worker_who(&ground, false, true);
+        let mut other = start_sender(&ground, 9, 10);
         let mut sender = Process::start("sender_that_stops_moving", [ground.path("server@1")]);
         sender.expect("sent");
+        other.kill();
         first.kill();
         let mut second = start_worker_who(&ground, false, true);
+        let waiting = || Observer::open(ground.path("server@1")).unwrap().snapshot().unwrap().waiting();
+        eventually("what the other has left is handed on", || waiting() == 1);
         sender.tell("move");
         sender.expect("half moved");
         let receivers = [(); 2].map(|()| kept(&ground).shared(true).bind(ground.socket()).unwrap());
+        eventually("the keeper has found them", || receivers.iter().all(|receiver| receiver.stats().senders == 1));
         sender.kill();
         second.kill();
-        std::thread::sleep(Duration::from_millis(100)); // what can be handed on has been
+        std::thread::sleep(Duration::from_millis(200)); // what can be handed on has been
         let mut came = Vec::new();
         eventually("nothing is left", || {
             for receiver in receivers.iter().rev() {
@@ -541,10 +556,10 @@ fn what_was_begun_to_be_moved_comes_after_what_may_be_new_whoever_shares_the_nam
                     came.push((number(&delivery), delivery.is_redelivered()));
                 }
             }
-            stats(&ground).left == 0 && came.len() == 5
+            stats(&ground).left == 0 && came.len() == 6
         });
-        let unmarked: Vec<_> = came[..2].iter().map(|(_, is_redelivered)| *is_redelivered).collect();
-        assert_eq!(unmarked, [false, false], "{came:?}");
+        assert!(came[..3].iter().all(|(_, is_redelivered)| !is_redelivered), "{came:?}");
+        assert!(came[3..].iter().all(|(_, is_redelivered)| *is_redelivered), "{came:?}");
     });
 }
 
@@ -796,8 +811,7 @@ fn one_that_takes_only_shorter_messages_and_dies_with_one_in_hand_has_a_successo
         let mut worker = start_worker(&ground);
         let mut sender = start_sender(&ground, 0, 3);
         end_both(Order::SenderFirst, &mut sender, &mut worker);
-        let mut short =
-            start_worker_with(ground.socket().into_os_string(), ["false", "false", "64"].map(String::from));
+        let mut short = start_worker_with(ground.socket().into_os_string(), ["false", "false", "64"].map(String::from));
         assert_eq!(take(&mut short, 1), all(0..1, false), "the first is short");
         std::thread::sleep(Duration::from_millis(100)); // the next one is found too long
         short.kill();
@@ -835,10 +849,11 @@ fn what_a_keeper_has_no_descriptors_to_hand_on_is_not_marked_for_it() {
         keeper.expect("full");
         end_both(Order::SenderFirst, &mut sender, &mut worker);
         keeper.tell("fill for long"); // what is closed is taken, too
+        let receiver = Receiver::bind(ground.socket()).unwrap();
         keeper.expect("full");
         keeper.tell("empty");
         keeper.expect("kept 1, refused 0");
-        assert_eq!(take_over(&ground, 2), all(0..2, false));
+        assert_eq!(receive(&receiver, 2), all(0..2, false));
     });
 }
 
@@ -925,6 +940,16 @@ impl Registration {
         Registration(message)
     }
 
+    /// The receiver's number of it.
+    fn number(&self) -> &[u8] {
+        &self.0.bytes[3..11]
+    }
+
+    /// Says that it is kept.
+    fn grant(&self, socket: &OwnedFd) {
+        wire::send(socket, &[&[0x45, 1, 0][..], self.number()].concat(), &[]).unwrap();
+    }
+
     /// Has the keeper keep it, as the session of the process of that number. Whether it says so.
     fn send(&self, socket: &OwnedFd, sender: u32) -> bool {
         let mut bytes = self.0.bytes.clone();
@@ -985,6 +1010,51 @@ fn a_keeper_that_does_not_answer_is_sent_no_more_descriptors_until_it_does() {
 }
 
 #[test]
+fn what_was_begun_to_be_moved_waits_for_no_process_that_lives_and_has_the_same_number() {
+    limited(|| {
+        let ground = Ground::new();
+        let keeper = Keeper::start(ground.socket()).unwrap();
+        let (_receiver, by_hand) = kept_by_hand(&ground);
+        let from_receiver = by_hand.accept();
+        let register = |role: &str, arguments: &[&str]| {
+            let queue = ground.socket().into_os_string().into_string().unwrap();
+            let mut sender = Process::start(role, [&[&queue[..]], arguments].concat());
+            let registration = Registration::hear(&from_receiver);
+            registration.grant(&from_receiver);
+            sender.expect("sent");
+            (sender, registration)
+        };
+        let (mut moving, first) = register("sender_by_hand", &["1"]);
+        let (mut living, second) = register("sender", &["0", "1"]);
+        let to_keeper = wire::connect_to(&ground.path("server.keeper"));
+        assert!(first.send(&to_keeper, 0) && second.send(&to_keeper, 0), "both are where it cannot see them");
+        wire::send(&to_keeper, &[&[0x42, 1, 0][..], first.number()].concat(), &[]).unwrap(); // RELEASE
+        moving.kill();
+        eventually("it is handed on", || keeper.stats().left == 3);
+        assert!(living.is_alive());
+    });
+}
+
+#[test]
+fn a_session_whose_keeper_dies_while_hands_are_shaken_is_the_next_ones() {
+    limited(|| {
+        let ground = Ground::new();
+        let (_receiver, by_hand) = kept_by_hand(&ground);
+        let first = by_hand.accept();
+        let sender = wire::connect_to(&ground.socket());
+        wire::send(&sender, &greeting(), &[]).unwrap();
+        Registration::hear(&first).grant(&first);
+        let welcome = wire::receive(&sender).unwrap();
+        assert_eq!(welcome.bytes[0], 3, "{:?}", welcome.end());
+        drop(first);
+        let second = by_hand.accept();
+        wire::send(&sender, wire::READY, &[]).unwrap();
+        Registration::hear(&second).grant(&second);
+        eventually("it is kept", || is_kept(&ground) == Some(Some(true)));
+    });
+}
+
+#[test]
 fn who_only_asks_what_is_kept_is_no_receiver() {
     let ground = Ground::new();
     let keeper = Keeper::start(ground.socket()).unwrap();
@@ -992,6 +1062,44 @@ fn who_only_asks_what_is_kept_is_no_receiver() {
     let _receiver = kept(&ground).bind(ground.socket()).unwrap();
     eventually("it is greeted", || keeper.stats().receivers == 1);
     assert_eq!(stats(&ground).receivers, 1);
+}
+
+#[test]
+fn a_receiver_that_has_ended_is_none_any_more_though_a_child_of_it_lives_on() {
+    limited(|| {
+        let ground = Ground::new();
+        let _keeper = start_keeper(&ground);
+        let mut worker = start_worker(&ground);
+        assert_eq!(stats(&ground).receivers, 1);
+        worker.tell("fork");
+        let child = Pid::from_raw(worker.hear().parse().unwrap()).unwrap();
+        worker.kill();
+        eventually("its connection is over", || stats(&ground).receivers == 0);
+        rustix::process::kill_process(child, Signal::KILL).unwrap();
+    });
+}
+
+#[test]
+fn what_moved_while_a_stopped_keeper_was_given_up_is_let_go_when_it_goes_on() {
+    limited(|| {
+        let ground = Ground::new();
+        let keeper = start_keeper(&ground);
+        let mut worker = start_worker_who(&ground, true, false);
+        let first = start_sender(&ground, 0, 2);
+        keeper.halt();
+        let mut senders = [first, start_sender(&ground, 2, 3)]; // of the second the keeper has not heard
+        worker.tell("release");
+        worker.expect("released");
+        let receiver = Receiver::bind(ground.socket()).unwrap();
+        assert_eq!(receive(&receiver, 3).len(), 3);
+        for sender in &mut senders {
+            sender.tell("flush");
+            sender.expect("flushed");
+        }
+        keeper.signal(Signal::CONT);
+        eventually("it is let go", || stats(&ground).sessions == 0);
+        assert!(worker.is_alive() && senders.iter_mut().all(Process::is_alive));
+    });
 }
 
 #[test]

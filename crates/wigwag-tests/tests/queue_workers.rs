@@ -1,12 +1,14 @@
 //! Several receivers share the name of a queue.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use wigwag::observe::Observer;
 use wigwag::{ErrorKind, Receiver, ReceiverBuilder, Sender, Server};
 use wigwag_testing::descriptors::fill_table;
+use wigwag_testing::others::become_user;
 use wigwag_testing::{Ground, LIMIT, Process, RawServer, eventually, limited, role};
 
 /// Arguments: the queue, and how many messages it takes in hand without acknowledging them. It says what it has. Then
@@ -375,6 +377,63 @@ fn one_who_is_slow_to_listen_is_found_when_he_does() {
             work();
             listening.is_asked()
         });
+    });
+}
+
+const OTHER_USER: u32 = 60_131;
+
+/// Arguments: the queue, and the receivers' user. It sends six jobs as another user, and waits until they are done.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn foreign_sender() {
+    role("foreign_sender", |parent, arguments| {
+        become_user(OTHER_USER);
+        let builder = Sender::builder().server_user(arguments[1].parse().unwrap());
+        let mut sender = builder.connect(arguments[0]).unwrap();
+        parent.tell("connected");
+        parent.hear_at_last();
+        (0..6).for_each(|job: u8| sender.send(&[job]).unwrap());
+        sender.close().unwrap();
+        parent.tell("done");
+    });
+}
+
+#[test]
+fn another_users_sender_finds_those_who_share_the_name_as_well() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped, because only root can play another user");
+    }
+    limited(|| {
+        let ground = Ground::new();
+        std::fs::set_permissions(ground.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+        let mut dead = Process::start("foreign_friend", [ground.socket()]);
+        dead.expect("ready");
+        let receivers = [(); 2].map(|()| shared(8).allow_user(OTHER_USER).bind(ground.socket()).unwrap());
+        dead.kill(); // its socket stays
+        let mut sender = Process::start("foreign_sender", [ground.socket().as_os_str(), "0".as_ref()]);
+        sender.expect("connected");
+        eventually("both know it", || receivers.iter().all(|receiver| receiver.stats().senders == 1));
+        sender.tell("go");
+        let mut jobs = Vec::new();
+        eventually("all have come", || {
+            for receiver in &receivers {
+                jobs.extend(receiver.try_recv().unwrap().map(|delivery| delivery[0]));
+            }
+            jobs.len() == 6
+        });
+        sender.expect("done");
+        assert!(receivers.iter().all(|receiver| receiver.stats().received > 0), "each has a part");
+    });
+}
+
+/// Arguments: the queue. A receiver that lets the other user in.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn foreign_friend() {
+    role("foreign_friend", |parent, arguments| {
+        let _receiver = shared(8).allow_user(OTHER_USER).bind(arguments[0]).unwrap();
+        parent.tell("ready");
+        parent.hear_at_last();
     });
 }
 

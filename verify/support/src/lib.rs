@@ -33,7 +33,9 @@ pub use by_hand::{ACKNOWLEDGED, DELIVERED, HAS_DEADLINE, IN_BODY, MESSAGE, REDEL
 pub use by_hand_server::{Offer, RawServer};
 pub use ground::Ground;
 pub use pattern::{check_inverted, fill, word};
-pub use process::{LineWriter, Link, Process, no_process_starts, ordered_role, process_starts, role, start};
+pub use process::{
+    LineWriter, Link, Process, fork_a_sleeper, no_process_starts, ordered_role, process_starts, role, start,
+};
 pub use prove::{finds, finds_at, finds_in_history, finds_in_history_one_of, finds_one_of, holds};
 pub use snapshot::Snapshot;
 pub use temporary_name::{TemporaryName, temporary_name};

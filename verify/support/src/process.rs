@@ -241,3 +241,18 @@ pub fn role(name: &str, play: impl FnOnce(&Link, &[&str])) {
     let stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     play(&Link::new(stream), &arguments);
 }
+
+/// A child that holds a copy of every descriptor and does nothing. Its parent dies; the test ends it.
+pub fn fork_a_sleeper() -> i32 {
+    // SAFETY: the child only sleeps in the kernel, until it is killed.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork failed"),
+        0 => loop {
+            // SAFETY: no memory is involved. The alarm ends it should the test be gone.
+            unsafe { libc::alarm(120) };
+            // SAFETY: no memory is involved.
+            unsafe { libc::pause() };
+        },
+        child => child,
+    }
+}

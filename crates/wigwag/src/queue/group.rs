@@ -81,6 +81,8 @@ struct Other {
 /// One who was asked for a session in vain.
 struct Refusal {
     member: usize,
+    /// It did not listen: it is dead, or about to begin, of which the directory need not tell.
+    was_missing: bool,
     pause: Duration,
     until: Instant,
 }
@@ -427,7 +429,8 @@ impl Group {
     fn join(&mut self, current: &mut Producer) -> Result<()> {
         let members = self.roll_call.members();
         let now = Instant::now();
-        self.refusals.retain(|refusal| members.has(refusal.member));
+        let has_changed = self.roll_call.take_change();
+        self.refusals.retain(|it| members.has(it.member) && !(it.was_missing && has_changed));
         let mut known = Members::default();
         for (_, producer) in each(&mut self.lane, current, &mut self.others) {
             if !producer.is_receiver_gone() && producer.member() > 0 {
@@ -468,13 +471,19 @@ impl Group {
     }
 
     fn refused(&mut self, member: usize, error: &Error) {
-        if matches!(error.kind(), ErrorKind::NotRunning | ErrorKind::PeerDied { .. }) {
-            self.roll_call.forget(member);
+        let was_missing = matches!(error.kind(), ErrorKind::NotRunning | ErrorKind::PeerDied { .. });
+        if was_missing {
+            self.roll_call.doubt();
         }
         let before = self.refusals.iter().position(|refusal| refusal.member == member);
         let pause = before.map(|at| self.refusals.swap_remove(at).pause * 2).unwrap_or(AFTER_REFUSAL.0);
         let pause = pause.min(AFTER_REFUSAL.1);
-        self.refusals.extend(Instant::now().checked_add(pause).map(|until| Refusal { member, pause, until }));
+        self.refusals.extend(Instant::now().checked_add(pause).map(|until| Refusal {
+            member,
+            was_missing,
+            pause,
+            until,
+        }));
     }
 
     /// Looks for somebody who takes what those have left who have ended.

@@ -363,10 +363,14 @@ impl Handshakes {
         self.0.insert(id, handshake);
     }
 
-    /// Those that wait for their keeper's answer.
-    pub fn waiting_for_keeper(&self) -> Vec<u64> {
-        let waits = |handshake: &Handshake| handshake.offer.as_ref().is_some_and(|offer| !offer.is_welcomed);
-        self.0.iter().filter(|(_, handshake)| waits(handshake)).map(|(id, _)| *id).collect()
+    /// The keeper is gone that was to keep them. Which they are, and whether each waits for its answer.
+    pub fn lose_keeper(&mut self) -> Vec<(u64, bool)> {
+        let lose = |(id, handshake): (&u64, &mut Handshake)| {
+            let offer = handshake.offer.as_mut().filter(|offer| offer.kept.is_some())?;
+            offer.keeping = KeepingState::Unkept;
+            Some((*id, !offer.is_welcomed))
+        };
+        self.0.iter_mut().filter_map(lose).collect()
     }
 
     /// Takes one out, to go on with it or to end it.

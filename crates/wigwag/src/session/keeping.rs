@@ -44,7 +44,8 @@ pub const EVERYTHING: u64 = u64::MAX;
 pub struct Keep {
     /// The receiver's own number of it.
     pub number: u64,
-    /// The sender's process, for people, and to tell a keeper's own sessions.
+    /// The number of the sender's process, as the receiver sees it: for people, and to tell which sessions may be of
+    /// one process. Which process it is the pidfd says.
     pub sender: i32,
     /// The version of the layout.
     pub layout_version: u32,

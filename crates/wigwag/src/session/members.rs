@@ -153,7 +153,8 @@ impl ServiceName {
         Ok(true)
     }
 
-    /// Who shares this name: each of those whose lock is held.
+    /// Who shares this name: each of those whose lock is held. Another user may not look at locks, and perhaps not list
+    /// the directory: for that one it is each whose socket is there, of which some may be dead ones'.
     ///
     /// # Errors
     /// This process lacks what a look takes, such as a descriptor: nobody was seen, and that says nothing.
@@ -162,10 +163,18 @@ impl ServiceName {
         let mut living = Members::default();
         for path in self.places() {
             let Some(directory) = open(path, server_uid)? else { continue };
-            for file in seen(directory.try_names())?.unwrap_or_default() {
-                if let Some(number) = number_in(&file, &prefix)
-                    && seen(OwnerLock::is_held(&directory, &file))? == Some(true)
-                {
+            let is_present = |number: usize| {
+                let member = self.member(number);
+                member.is_ok_and(|it| matches!(directory.look(it.socket()), Ok(Found::Socket { .. })))
+            };
+            let Some(files) = seen(directory.try_names())? else {
+                living = (1..=MEMBERS_MAX).filter(|number| is_present(*number)).fold(living, Members::with);
+                continue;
+            };
+            for file in files {
+                let Some(number) = number_in(&file, &prefix) else { continue };
+                let is_held = seen(OwnerLock::is_held(&directory, &file))?;
+                if is_held.unwrap_or_else(|| is_present(number)) {
                     living = living.with(number);
                 }
             }

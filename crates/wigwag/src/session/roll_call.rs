@@ -25,6 +25,8 @@ pub struct RollCall {
     changed: Vec<(i64, i64)>,
     /// Nothing has changed since the look before: what comes in the moment of a look has the same time.
     is_settled: bool,
+    /// Something has changed since that was asked last.
+    has_changed: bool,
     watch: ServerWatch,
 }
 
@@ -38,6 +40,7 @@ impl RollCall {
             looked_at: None,
             changed: Vec::new(),
             is_settled: false,
+            has_changed: false,
             watch: ServerWatch::default(),
         }
     }
@@ -61,6 +64,7 @@ impl RollCall {
         });
         let changed: Vec<_> = times.collect();
         let mut is_settled = changed == self.changed;
+        self.has_changed |= has_news || !is_settled;
         if has_news || !is_settled || !self.is_settled {
             match self.place.living_members(self.server_uid) {
                 Ok(members) => self.members = members,
@@ -71,10 +75,14 @@ impl RollCall {
         self.members
     }
 
-    /// That one was not there when it was asked. It may just begin: the next look, which is soon, says whether it has
-    /// its lock, although nothing changes in the directory when it begins to listen.
-    pub fn forget(&mut self, member: usize) {
-        self.members = self.members.without(Members::default().with(member));
+    /// Whether something has changed there since this was asked last, so that who was missing may be there.
+    pub fn take_change(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    /// One of them was not there when it was asked. The next look, which is soon, says whether it has its lock, although
+    /// nothing changes in the directory when a process ends.
+    pub fn doubt(&mut self) {
         self.is_settled = false;
     }
 

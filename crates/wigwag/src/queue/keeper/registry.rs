@@ -45,6 +45,8 @@ const KEY_KINDS: u64 = 3;
 const CONNECTIONS_MAX: usize = 1024;
 /// Messages of one connection before all others have a turn.
 const MESSAGES_PER_TURN: usize = 64;
+/// Such turns of a receiver that has ended: far more than its socket can hold.
+const LAST_TURNS: usize = 64;
 /// The first and the longest pause between two looks at sessions whose senders live and whose receivers do not.
 const LOOK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 /// How long nobody is accepted when there is no descriptor for it, and a courier waits for a thread.
@@ -171,7 +173,7 @@ impl Registry {
             KEY_LISTENER if id == 0 => self.accept(),
             KEY_NAME if id == 0 => self.look_after_name(),
             KEY_BELL if id == 0 => {}
-            KEY_SOCKET => self.listen_to(id),
+            KEY_SOCKET => _ = self.listen_to(id), // the rest is told again
             KEY_RECEIVER => self.receiver_has_ended(id),
             _ => self.sender_has_ended(id),
         }
@@ -275,12 +277,8 @@ impl Registry {
         }
         let process = ReceiverProcess { pidfd, has_ended: false, sessions: HashMap::new(), is_connected: true };
         self.receivers.insert(id, process);
-        self.connections.insert(id, Connection {
-            socket: Arc::new(socket),
-            receiver: id,
-            has_registered: false,
-            is_counted: true,
-        });
+        self.connections
+            .insert(id, Connection { socket: Arc::new(socket), receiver: id, has_registered: false, is_counted: true });
         self.ledger.count(|counts| counts.receivers += 1);
     }
 
@@ -296,15 +294,18 @@ impl Registry {
         }
     }
 
-    /// A receiver has said something, or has hung up.
-    fn listen_to(&mut self, id: u64) {
+    /// A receiver has said something, or has hung up. Whether there may be more to be heard.
+    fn listen_to(&mut self, id: u64) -> bool {
         let mut buffer = [0u8; MESSAGE_MAX];
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(connection) = self.connections.get(&id) else { return };
+            let Some(connection) = self.connections.get(&id) else { return false };
             let received = match connection.socket.receive_with_descriptors(&mut buffer) {
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) => return false,
                 Ok(received) if received.len > 0 => received,
-                Ok(_) | Err(_) => return self.hang_up(id),
+                Ok(_) | Err(_) => {
+                    self.hang_up(id);
+                    return false;
+                }
             };
             let (receiver, socket) = (connection.receiver, Arc::clone(&connection.socket));
             let mut fds = received.fds;
@@ -333,9 +334,11 @@ impl Registry {
             let is_over = matches!(&answer, Some(FromKeeper::Unkept(EVERYTHING, _)));
             let is_told = answer.is_none_or(|answer| socket::send(&*socket, &answer.encode(), &[]).is_ok());
             if is_over || !is_told {
-                return self.hang_up(id);
+                self.hang_up(id);
+                return false;
             }
         }
+        true
     }
 
     /// Keeps a session, or says why not.
@@ -457,7 +460,9 @@ impl Registry {
         self.poller.remove(&process.pidfd);
         process.has_ended = true;
         self.open.extend(process.sessions.values());
-        self.listen_to(id); // what it has said last
+        // What it has said last. A child that it has forked may hold the connection open, and can say nothing for it.
+        let _ = (0..LAST_TURNS).all(|_| self.listen_to(id));
+        self.hang_up(id);
         self.drop_receiver_if_done(id);
     }
 
@@ -487,9 +492,11 @@ impl Registry {
         let moving = entry.kept.moving();
         let is_sender_over = entry.has_sender_ended || moving == Moving::Left || faults::is(Fault::HastyKeeper);
         if !is_over {
-            // A connection that was given up: the receiver may register it again, or has no need to.
+            // A connection that was given up: the receiver may register it again, or has no need to. It may have let go
+            // of the session since, as its sender knows that has passed all on, and could not say so.
             match process {
                 Some(process) if process.is_connected => drop(self.open.remove(&id)),
+                _ if moving == Moving::Done => self.let_go(id),
                 _ if is_sender_over && entry.kept.contents(false).messages.is_empty() => self.let_go(id),
                 _ => {}
             }
@@ -525,9 +532,17 @@ impl Registry {
     /// Whether the same sender had another session of the same queue, to which it may have passed messages of this one,
     /// and which a receiver has still to do with: they come from there first, and this one's copies, which are marked,
     /// after them.
+    ///
+    /// That sender has ended. A process that lives is another one, though it has the same number: in another PID
+    /// namespace, after that one, or 0 as all have that the receiver cannot see. Which have ended is asked here, because
+    /// not all may have been told yet.
     fn may_come_unmarked(&self, entry: &Entry, id: u64) -> bool {
+        let now = Some(Instant::now());
         let is_other = |(other, it): (&u64, &Entry)| {
-            *other > id && it.kept.sender == entry.kept.sender && it.kept.queue == entry.kept.queue
+            *other > id
+                && it.kept.sender == entry.kept.sender
+                && it.kept.queue == entry.kept.queue
+                && (it.has_sender_ended || process::has_ended(&it.pidfd, now))
         };
         self.entries.iter().any(is_other)
     }

@@ -180,8 +180,8 @@ impl Sender {
     /// As [`send`](Sender::send), but never waits, neither for room nor for a receiver.
     ///
     /// # Errors
-    /// As [`send`](Sender::send); [`Full`](crate::ErrorKind::Full); [`NotRunning`](crate::ErrorKind::NotRunning) while
-    /// there is no receiver: the calls that wait look for the next.
+    /// As [`send`](Sender::send); [`Full`](crate::ErrorKind::Full); [`NotRunning`](crate::ErrorKind::NotRunning) when
+    /// the receiver is gone, unless its successor has got what was sent before: the calls that wait look for the next.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("q").path;

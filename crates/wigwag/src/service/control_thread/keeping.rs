@@ -114,9 +114,9 @@ impl ControlThread {
         for live in self.sessions.values() {
             live.session.record.note_keeping(KeepingState::Unkept);
         }
-        for id in self.handshakes.waiting_for_keeper() {
+        for (id, is_waiting) in self.handshakes.lose_keeper() {
             self.keeping.iter_mut().for_each(|keeping| keeping.note_unasked(id));
-            if let Some(handshake) = self.handshakes.remove(id) {
+            if is_waiting && let Some(handshake) = self.handshakes.remove(id) {
                 self.go_on_unkept(id, handshake, Reason::Later, why);
             }
         }
