@@ -22,6 +22,7 @@ pub(super) fn map(
     welcome: &Welcome,
     received: Received,
 ) -> Result<Parts> {
+    is_own_user: bool,
     let form = options.contract.form;
     let geometry = Geometry::of_form(form, welcome.slots as usize, welcome.capacity as usize)
         .filter(|geometry| geometry.segment_size as u64 == welcome.segment_size)
@@ -43,6 +44,10 @@ pub(super) fn map(
     let client_bell = if welcome.has_client_bell || !form.has_board() { fds.next().map(Bell::from_fd) } else { None };
     let board = match form.has_board() {
         true => Some(board_of(welcome, geometry.capacity, &mut fds)?),
+        // Whoever has the hint line reads in place: whether the other end is of this user is not its own to say.
+        true if welcome.has_client_bell && !is_own_user => {
+            return Err(violation("it sent what is for subscribers of its own user only"));
+        }
         false => None,
     };
     if client_bell.is_some() != welcome.has_client_bell || fds.next().is_some() {
