@@ -88,14 +88,14 @@ impl Audience {
         self.geometry.size
     }
 
-    /// A seat in the emptiest group. Another user's subscriber holds nothing, and neither does one that comes when
-    /// everything that may be held is given away.
-    pub fn seat(&self, trust: Trust) -> Seat {
+    /// A seat in the emptiest group, for a session with so many hold words. Another user's subscriber holds nothing,
+    /// and neither does one that comes when everything that may be held is given away.
+    pub fn seat(&self, trust: Trust, words: usize) -> Seat {
         let mut seats = sync::lock(&self.seats);
         let group = (0..GROUPS).min_by_key(|&group| seats.taken[group]).unwrap_or(0);
         seats.taken[group] += 1;
         let may_hold = trust == Trust::SameUser && self.geometry.bodies > 0;
-        let holds = if may_hold { self.holds_each.min(seats.holds) } else { 0 };
+        let holds = if may_hold { self.holds_each.min(words as u32).min(seats.holds) } else { 0 };
         seats.holds -= holds;
         Seat { group: group as u32, holds, seats: Arc::clone(&self.seats) }
     }
@@ -195,19 +195,20 @@ mod tests {
     #[test]
     fn holds_are_given_while_there_are_some_and_come_back() {
         let audience = audience(5, 2);
-        let seats: Vec<Seat> = (0..3).map(|_| audience.seat(Trust::SameUser)).collect();
+        let seats: Vec<Seat> = (0..3).map(|_| audience.seat(Trust::SameUser, 4)).collect();
         assert_eq!(seats.iter().map(|seat| seat.holds).collect::<Vec<_>>(), [2, 2, 1]);
         assert_eq!(seats.iter().map(|seat| seat.group).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(audience.seat(Trust::SameUser).holds, 0, "all are given away");
+        assert_eq!(audience.seat(Trust::SameUser, 4).holds, 0, "all are given away");
         drop(seats);
-        assert_eq!(audience.seat(Trust::OtherUser).holds, 0, "another user's copies");
-        assert_eq!(audience.seat(Trust::SameUser).holds, 2);
+        assert_eq!(audience.seat(Trust::OtherUser, 4).holds, 0, "another user's copies");
+        assert_eq!(audience.seat(Trust::SameUser, 4).holds, 2);
+        assert_eq!(audience.seat(Trust::SameUser, 1).holds, 1, "no more than its session has words for");
     }
 
     #[test]
     fn more_subscribers_than_groups_share_them_evenly() {
         let audience = audience(0, 2);
-        let seats: Vec<Seat> = (0..2 * GROUPS + 1).map(|_| audience.seat(Trust::SameUser)).collect();
+        let seats: Vec<Seat> = (0..2 * GROUPS + 1).map(|_| audience.seat(Trust::SameUser, 4)).collect();
         let mut counts = vec![0; GROUPS];
         seats.iter().for_each(|seat| counts[seat.group as usize] += 1);
         assert_eq!((counts.iter().min(), counts.iter().max()), (Some(&2), Some(&3)));
