@@ -18,6 +18,9 @@ use crate::session::peer::Peer;
 use crate::sys::async_fd::{Watched, check_runtime, watch};
 use crate::wait::readiness::poll_ring;
 
+/// How often one poll looks anew because something is there, and cannot be taken.
+const LOOKS_IN_VAIN: u32 = 4;
+
 /// As the [blocking subscriber](crate::Subscriber), for tasks: also a [`Stream`] of messages. The publisher may be
 /// blocking.
 ///
@@ -167,6 +170,7 @@ impl Subscriber {
                     let handshake = ClientHandshake::for_successor(name, options)?;
                     self.search = Some(Box::pin(shake_hands(handshake)));
                 }
+        let mut in_vain = 0;
                 None => {
                     // The look takes in what has come, and the epoll tells of what comes after it.
                     if self.subscriber.arm()? {
@@ -189,7 +193,12 @@ impl Stream for Subscriber {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Message>>> {
         if self.is_over {
             return Poll::Ready(None);
+                    } else if in_vain == LOOKS_IN_VAIN {
+                        // It is replaced again and again before it is read: other tasks have their turn.
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
         }
+                    in_vain += 1;
         match ready!(self.poll_recv(context)) {
             Ok(message) => Poll::Ready(Some(Ok(message))),
             Err(error) => {
