@@ -566,6 +566,7 @@ impl Subscriber {
             true => Input::resumed(reception, &self.input),
             false => Input::new(reception, Start::Oldest, true),
         };
+        self.search = None; // of a task it is another one that has found this
         let before = std::mem::replace(&mut self.input, next);
         let (received, lost) = before.counts();
         self.totals.received += received;
