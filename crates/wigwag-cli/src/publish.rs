@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{BufRead as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -98,23 +99,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let signals = signals::receive(&signals::ENDING)?;
     let shared: Shared = Arc::new(Mutex::new(Some(builder.bind(&args.name).map_err(words::explain)?)));
-    let ended = Arc::clone(&shared);
+    let is_ending = Arc::new(AtomicBool::new(false));
+    let (ended, told) = (Arc::clone(&shared), Arc::clone(&is_ending));
     signals::end_in_order(signals, move |signal| {
         service_manager::stopping();
-        // Between two messages: subscribers are told of the end.
+        told.store(true, Ordering::SeqCst);
+        // Between two messages, or two turns of waiting: subscribers are told of the end.
         drop(ended.lock().unwrap_or_else(PoisonError::into_inner).take());
         std::process::exit(128 + signal);
     })?;
     service_manager::ready();
-    let mut sending = Sending { shared, pace: args.rate.map(Pace::new) };
+    let mut sending = Sending { shared, is_ending, pace: args.rate.map(Pace::new) };
     if args.wait_for > 0 {
         let timeout = args.timeout.unwrap_or(Duration::MAX);
-        sending.with(|publisher| publisher.wait_for_subscribers(args.wait_for, timeout)).map_err(
-            |error| match error.downcast_ref::<wigwag::Error>().map(wigwag::Error::kind) {
-                Some(ErrorKind::TimedOut { .. }) => error.context("there are too few subscribers"),
-                _ => error,
-            },
-        )?;
+        let wait = |publisher: &mut Publisher, turn| publisher.wait_for_subscribers(args.wait_for, turn);
+        sending.in_turns(timeout, wait)?.ok_or_else(|| too_few(args.wait_for, timeout))?;
     }
     match args.files.is_empty() {
         true => publish_input(&mut sending, args.whole)?,
@@ -123,24 +122,51 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn too_few(wanted: usize, timeout: Duration) -> words::Told {
+    let seconds = timeout.as_secs_f64();
+    let sentence = format!("fewer than {wanted} subscribers came within {seconds} s (--wait-for, --timeout)");
+    words::Told::new(ErrorKind::TimedOut { maybe_executed: false }, sentence)
+}
+
+/// How long one wait lasts at most, after which a signal may end the broadcast.
+const TURN: Duration = Duration::from_millis(100);
+
 /// What is sent by, and how often.
 struct Sending {
     shared: Shared,
+    /// A signal has come: who has it ends this program, and waits for the publisher.
+    is_ending: Arc<AtomicBool>,
     pace: Option<Pace>,
 }
 
 impl Sending {
-    fn with<R>(&self, what: impl FnOnce(&mut Publisher) -> wigwag::Result<R>) -> anyhow::Result<R> {
-        let mut publisher = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        match publisher.as_mut() {
-            Some(publisher) => what(publisher).map_err(words::explain),
-            None => anyhow::bail!("a signal has ended the broadcast"),
+    /// Does what may wait, turn by turn. `None`: not within that time.
+    fn in_turns<R>(
+        &self,
+        timeout: Duration,
+        mut what: impl FnMut(&mut Publisher, Duration) -> wigwag::Result<R>,
+    ) -> anyhow::Result<Option<R>> {
+        let begin = Instant::now();
+        loop {
+            if self.is_ending.load(Ordering::SeqCst) {
+                std::thread::park(); // until the program ends
+                continue;
+            }
+            let left = timeout.saturating_sub(begin.elapsed());
+            let mut publisher = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(publisher) = publisher.as_mut() else { continue };
+            match what(publisher, left.min(TURN)) {
+                Ok(done) => return Ok(Some(done)),
+                Err(error) if !matches!(error.kind(), ErrorKind::TimedOut { .. }) => return Err(words::explain(error)),
+                Err(_) if left <= TURN => return Ok(None),
+                Err(_) => {}
+            }
         }
     }
 
     fn send(&mut self, message: &[u8]) -> anyhow::Result<()> {
         self.pace.iter_mut().for_each(Pace::wait);
-        self.with(|publisher| publisher.send(message)).map(drop)
+        self.in_turns(Duration::MAX, |publisher, turn| publisher.send_timeout(message, turn)).map(drop)
     }
 }
 

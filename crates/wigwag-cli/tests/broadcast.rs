@@ -2,9 +2,12 @@
 
 mod harness;
 
+use std::io::Write as _;
 use std::process::Stdio;
+use std::time::Duration;
 
 use harness::{Running, Runtime};
+use nix::sys::signal::Signal;
 
 /// Starts `wigwag subscribe name ...`, which waits for its publisher.
 fn subscribe(runtime: &Runtime, arguments: &[&str]) -> Running {
@@ -40,6 +43,29 @@ fn files_are_messages_and_what_is_told_of_each_is_json() {
     );
     assert_eq!(told[1]["len"], 100_000);
     assert_eq!(told[1]["hex"].as_str().unwrap().len(), 200_000);
+}
+
+#[test]
+fn a_signal_ends_a_publisher_that_waits() {
+    let runtime = Runtime::new();
+    let mut waiting = Running(runtime.wigwag(["publish", "name", "--wait-for", "1"]).spawn().unwrap());
+    runtime.until_it_listens("name");
+    std::thread::sleep(Duration::from_millis(100));
+    waiting.signal(Signal::SIGTERM);
+    assert_eq!(waiting.code(), Some(128 + 15));
+
+    let mut patient = runtime.wigwag(["publish", "name", "--wait-for", "1", "--history", "1", "--patience", "100000"]);
+    let mut patient = Running(patient.stdin(Stdio::piped()).spawn().unwrap());
+    let mut subscriber = subscribe(&runtime, &[]);
+    let mut lines = patient.0.stdin.take().unwrap();
+    writeln!(lines, "first").unwrap();
+    assert_eq!(harness::first_line(subscriber.0.stdout.take().unwrap()), "first\n");
+    subscriber.signal(Signal::SIGSTOP);
+    writeln!(lines, "2\n3\n4\n5").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(patient.0.try_wait().unwrap(), None, "it waits");
+    patient.signal(Signal::SIGINT);
+    assert_eq!(patient.code(), Some(128 + 2));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use wigwag::{ErrorKind, Message, Overrun, Publisher, Start, Subscriber, Wait};
-use wigwag_testing::{Ground, LIMIT, Over, Process, descriptors, eventually, fill, limited, role, word};
+use wigwag_testing::{Ground, LIMIT, Over, Process, Raw, descriptors, eventually, fill, limited, role, wire, word};
 
 const WAITS: [Wait; 3] = [Wait::Adaptive, Wait::Park, Wait::Spin];
 
@@ -238,6 +238,16 @@ fn who_comes_when_all_holds_are_given_away_copies() {
     });
 }
 
+#[test]
+fn who_asks_for_less_than_it_could_hold_is_granted_no_more() {
+    let ground = Ground::new();
+    let mut publisher = Publisher::builder().history(1).capacity(100).holds(4).bind(ground.socket()).unwrap();
+    let asks = Raw::connect_saying(&ground.socket(), wire::hello(), 1, u32::MAX, 3);
+    publisher.wait_for_subscribers(1, LIMIT).unwrap();
+    assert_eq!((asks.slots, publisher.subscribers()[0].may_hold), (1, 1));
+    publish(&mut publisher, 1000, 100);
+}
+
 // ---- sleeping and waking --------------------------------------------------------------------------------------------
 
 #[test]
@@ -290,6 +300,23 @@ fn a_descriptor_tells_of_messages_and_of_the_end() {
     eventually("the end is told", || {
         subscriber.try_recv().map_err(|error| assert_eq!(error.kind(), ErrorKind::Ended)).is_err()
     });
+}
+
+#[test]
+fn a_publisher_s_descriptor_tells_that_there_is_room_again() {
+    let ground = Ground::new();
+    let builder = Publisher::builder().history(1).overrun(Overrun::Wait(LIMIT));
+    let mut publisher = builder.bind(ground.socket()).unwrap();
+    let mut subscriber = Subscriber::connect(ground.socket()).unwrap();
+    publisher.wait_for_subscribers(1, LIMIT).unwrap();
+    publish(&mut publisher, 2, 10);
+    for number in 3..10 {
+        assert_eq!(publisher.try_send(b"").unwrap_err().kind(), ErrorKind::Full);
+        assert!(!is_readable(&publisher, Duration::from_millis(1)), "there is no room, and nobody came");
+        subscriber.recv().unwrap();
+        assert!(is_readable(&publisher, LIMIT));
+        assert_eq!(publisher.try_send(b"").unwrap(), number);
+    }
 }
 
 // ---- a publisher that waits -----------------------------------------------------------------------------------------

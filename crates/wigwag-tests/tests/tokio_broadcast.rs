@@ -104,6 +104,45 @@ fn a_dropped_wait_loses_nothing_and_a_patient_publisher_waits_in_its_task() {
 }
 
 #[test]
+fn a_task_that_found_the_next_publisher_without_waiting_is_woken_by_it() {
+    runtimes::on_both(|| async {
+        let ground = Ground::new();
+        let publisher = Publisher::bind(ground.socket()).unwrap();
+        let builder = wigwag::Subscriber::builder().reconnect(LIMIT);
+        let mut subscriber = builder.connect_async(ground.socket()).await.unwrap();
+        drop(publisher);
+        let mut publisher = Publisher::bind(ground.socket()).unwrap();
+        while subscriber.stats().publishers == 0 {
+            assert!(subscriber.try_recv().unwrap().is_none());
+            tokio::task::yield_now().await;
+        }
+        let reader = tokio::spawn(async move { within(subscriber.recv()).await.unwrap()[..].to_vec() });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        publisher.send(b"new").await.unwrap();
+        assert_eq!(within(reader).await.unwrap(), b"new");
+    });
+}
+
+#[test]
+fn waits_that_are_given_up_count_as_the_laggard_s() {
+    runtimes::on_both(|| async {
+        let ground = Ground::new();
+        let builder = wigwag::Publisher::builder().history(1).overrun(Overrun::Wait(Duration::from_millis(50)));
+        let mut publisher = builder.bind_async(ground.socket()).unwrap();
+        let _laggard = Subscriber::connect(ground.socket()).await.unwrap();
+        within(publisher.wait_for_subscribers(1)).await.unwrap();
+        publisher.try_send(b"1").unwrap();
+        publisher.try_send(b"2").unwrap();
+        for _ in 0..500 {
+            if tokio::time::timeout(Duration::from_millis(2), publisher.send(b"3")).await.is_ok() {
+                break;
+            }
+        }
+        assert_eq!(publisher.stats().cut_off, 1);
+    });
+}
+
+#[test]
 fn outside_of_a_runtime_it_is_said() {
     let ground = Ground::new();
     let error = Publisher::bind(ground.socket()).unwrap_err();

@@ -27,6 +27,67 @@ pub struct Offer {
     pub seals: SealFlags,
     slots: usize,
     capacity: u64,
+    size: usize,
+}
+
+/// A publisher's memory by hand: 4 entries, 4 bodies of 64 bytes.
+pub struct RawBoard(OwnedFd);
+
+impl RawBoard {
+    const ENTRIES: u64 = 4;
+    const BODIES: u64 = 4;
+    const CAPACITY: u64 = 64;
+
+    /// A board with nothing in it; the number stands for the publisher.
+    pub fn new(epoch: u64) -> RawBoard {
+        let (bodies_offset, size) = (8192, 12_288);
+        let memory = memfd_create("wigwag-board", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&memory, size).unwrap();
+        fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+        let board = RawBoard(memory);
+        let pair = |low: u64, high: u64| low | high << 32;
+        board.write(0, &[u64::from_le_bytes(*b"WIGWAG\x03\xf5"), pair(1, Self::ENTRIES)]);
+        board.write(16, &[pair(Self::BODIES, Self::CAPACITY), Self::CAPACITY, bodies_offset, size]);
+        board.write(48, &[contract_hash(3), epoch]);
+        board
+    }
+
+    /// Writes words there.
+    pub fn write(&self, offset: u64, words: &[u64]) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        rustix::io::pwrite(&self.0, &bytes, offset).unwrap();
+    }
+
+    /// Says how many messages were published.
+    pub fn set_published(&self, sequence: u64) {
+        self.write(1024, &[sequence]);
+    }
+
+    /// Says that a message of `len` bytes lies in an entry, in the body with that number plus one.
+    pub fn set_entry(&self, entry: u64, sequence: u64, len: u64, body: u64) {
+        self.write(4096 + 64 * entry, &[sequence, len | body << 32]);
+    }
+
+    /// Welcomes a subscriber with it. `trusted`: as if that were of the publisher's own user.
+    pub fn offer(&self, epoch: u64, trusted: bool) -> Offer {
+        let mut offer = Offer::in_form(4, Self::CAPACITY, 3);
+        for number in [Self::ENTRIES as u32, Self::BODIES as u32, 4, 0] {
+            offer.welcome.extend(number.to_le_bytes());
+        }
+        offer.welcome.extend(epoch.to_le_bytes());
+        if !trusted {
+            offer.welcome[1] = 0;
+            offer.descriptors.truncate(2);
+        }
+        offer.descriptors.push(self.0.try_clone().unwrap());
+        if trusted {
+            let hints = memfd_create("wigwag-hints", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+            ftruncate(&hints, 4096).unwrap();
+            fcntl_add_seals(&hints, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+            offer.descriptors.push(hints);
+        }
+        offer
+    }
 }
 
 impl From<OwnedFd> for RawServer {
@@ -78,7 +139,7 @@ impl Offer {
 
     /// As [`new`](Offer::new), for another form.
     pub fn in_form(slots: usize, capacity: u64, form: u8) -> Offer {
-        let (bodies, stride) = parts(slots, capacity);
+        let (bodies, stride) = parts(slots, capacity, form);
         let size = bodies + slots as u64 * stride;
         let memory = memfd_create("wigwag", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&memory, size).unwrap();
@@ -90,7 +151,7 @@ impl Offer {
         welcome.extend(size.to_le_bytes());
         welcome.extend(wire::WELCOME_EXTENSION);
         let seals = SealFlags::SHRINK | SealFlags::GROW;
-        Offer { welcome, descriptors: vec![memory, bell(), bell()], seals, slots, capacity }
+        Offer { welcome, descriptors: vec![memory, bell(), bell()], seals, slots, capacity, size: size as usize }
     }
 
     /// The same for a client that greeted in the form of version 1.
@@ -110,8 +171,7 @@ impl Offer {
 
     /// Sends it. The session's memory is that which was made at first, whatever was sent in its place.
     pub fn send(mut self, socket: OwnedFd) -> rustix::io::Result<Raw> {
-        let (bodies, stride) = parts(self.slots, self.capacity);
-        let size = (bodies + self.slots as u64 * stride) as usize;
+        let size = self.size;
         let _ = self.descriptors.first().map(|memory| fcntl_add_seals(memory, self.seals));
         let descriptors: Vec<BorrowedFd<'_>> = self.descriptors.iter().map(AsFd::as_fd).collect();
         wire::send(&socket, &self.welcome, &descriptors)?;
@@ -128,24 +188,26 @@ impl Offer {
     }
 }
 
-/// Where the bodies begin, and how far they lie apart.
-fn parts(slots: usize, capacity: u64) -> (u64, u64) {
-    ((4096 + slots as u64 * 72).next_multiple_of(4096), capacity.max(1024).next_multiple_of(4096))
+/// Where the bodies begin, and how far they lie apart; a subscriber has none.
+fn parts(slots: usize, capacity: u64, form: u8) -> (u64, u64) {
+    let stride = if form == 3 { 0 } else { capacity.max(1024).next_multiple_of(4096) };
+    ((4096 + slots as u64 * 72).next_multiple_of(4096), stride)
+}
+
+/// The hash of the contract: the name, and three numbers, of which only the form is not zero.
+fn contract_hash(form: u8) -> u64 {
+    let bytes = [&b"bytes"[..], &[0; 10], &[form, 0]].concat();
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The first bytes of a segment.
 fn header(slots: usize, capacity: u64, form: u8) -> Vec<u8> {
-    let (bodies, stride) = parts(slots, capacity);
+    let (bodies, stride) = parts(slots, capacity, form);
     let mut header = b"WIGWAG\x00\xf5".to_vec();
     for word in [2, 4096, slots as u32, capacity as u32] {
         header.extend(word.to_le_bytes());
     }
-    // of the contract: the name, and three numbers, of which only the form is not zero
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in b"bytes".iter().chain(&[0; 10]).chain(&[form, 0]) {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    for word in [stride, 4096 + 64 * slots as u64, bodies, bodies + slots as u64 * stride, hash] {
+    for word in [stride, 4096 + 64 * slots as u64, bodies, bodies + slots as u64 * stride, contract_hash(form)] {
         header.extend(word.to_le_bytes());
     }
     header

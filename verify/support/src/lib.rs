@@ -30,7 +30,7 @@ mod time_limit;
 pub mod wire;
 
 pub use by_hand::{ACKNOWLEDGED, DELIVERED, HAS_DEADLINE, IN_BODY, MESSAGE, REDELIVERED, REQUEST, Raw, SERVER, WAKE};
-pub use by_hand_server::{Offer, RawServer};
+pub use by_hand_server::{Offer, RawBoard, RawServer};
 pub use ground::Ground;
 pub use pattern::{check_inverted, fill, word};
 pub use process::{

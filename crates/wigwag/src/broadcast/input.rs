@@ -194,7 +194,7 @@ impl Input {
                 entry::inline(entry, (place.len as usize).div_ceil(8), &mut words.0);
             }
             if !entry::is_still(entry, self.next) {
-                self.lapped();
+                self.lapped(0);
                 continue;
             }
             self.check(place)?;
@@ -213,7 +213,7 @@ impl Input {
             };
             match bytes {
                 Some(bytes) => return Ok(Some(self.taken(bytes))),
-                None => self.lapped(),
+                None => self.lapped(0),
             }
         }
         Ok(None)
@@ -240,32 +240,41 @@ impl Input {
     fn pass_over(&mut self, sequence: u64) -> Result<bool> {
         if sequence == 0 {
             // It is being written: for the first time, or in the place of the next one.
-            if self.look_behind() <= self.next {
+            let behind = self.look_behind();
+            if behind <= self.next {
                 return Ok(false);
             }
+            self.check_number(behind, self.next + 1)?;
             let again = entry::look(self.reception.board.entry(self.index));
             if again != self.next {
-                self.lapped();
+                self.lapped(behind);
             }
             return Ok(true);
         }
         if sequence < self.next {
             return Ok(false);
         }
-        let entries = self.reception.geometry().entries as u64;
-        if sequence > SEQUENCE_MAX || !(sequence - self.next).is_multiple_of(entries) {
-            return Err(self.impossible(&format!("message {sequence} lies in the entry of {}", self.next)));
-        }
-        self.lapped();
+        self.check_number(sequence, self.next)?;
+        self.lapped(sequence);
         Ok(true)
     }
 
+    /// Whether a message can lie in the entry of an earlier one.
+    fn check_number(&self, sequence: u64, earlier: u64) -> Result<()> {
+        let entries = self.reception.geometry().entries as u64;
+        if sequence > SEQUENCE_MAX || !(sequence - earlier).is_multiple_of(entries) {
+            return Err(self.impossible(&format!("message {sequence} lies in the entry of {earlier}")));
+        }
+        Ok(())
+    }
+
     /// The next message was replaced: goes on with the oldest that is kept, or with the newest if that happens again
-    /// and again.
+    /// and again. `seen`: a later message that was seen in the ring, or 0. Whatever a liar says of its newest one, the
+    /// reader goes on behind that, so that a ring which stays as it is leads on as often as it has entries, no more.
     #[cold]
-    fn lapped(&mut self) {
+    fn lapped(&mut self, seen: u64) {
         let history = self.reception.geometry().entries as u64 - 1;
-        let newest = self.reception.newest();
+        let newest = self.reception.newest().max(seen);
         self.laps += 1;
         let resume = if self.laps > LAPS_TO_SKIP { newest } else { newest.saturating_sub(history) + 1 };
         let resume = resume.max(self.next + 1); // a liar's words lead nowhere else

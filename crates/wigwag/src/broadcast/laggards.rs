@@ -28,7 +28,7 @@ pub struct Laggards {
 #[derive(Default)]
 struct Debt {
     waited: Duration,
-    /// The lap is over when its cursor is here.
+    /// The lap is over when the publisher is here. A cursor does not tell: its subscriber may write anything there.
     lap_ends: u64,
     is_cut_off: bool,
 }
@@ -98,8 +98,8 @@ impl Laggards {
         for session in self.blockers(own, sequence) {
             let cursor = session.segment.subscriber_line().cursor.load(Ordering::Relaxed);
             let debt = self.by_session.entry(session.id).or_default();
-            if cursor >= debt.lap_ends {
-                *debt = Debt { lap_ends: cursor.saturating_add(self.entries), ..Debt::default() };
+            if sequence >= debt.lap_ends {
+                *debt = Debt { lap_ends: sequence.saturating_add(self.entries), ..Debt::default() };
             }
             debt.waited += waited;
             if debt.waited >= self.patience {

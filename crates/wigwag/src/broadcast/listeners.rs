@@ -20,8 +20,6 @@ pub struct Listeners {
     own: Vec<Arc<Session>>,
     /// Where each group begins among them, and where the last one ends.
     begins: Vec<u32>,
-    /// How many are of other users.
-    others: usize,
     /// Sessions that are over, whose holds count still.
     lingering: Vec<Arc<Session>>,
     /// How many messages all may hold at a time.
@@ -51,8 +49,7 @@ impl Listeners {
     #[cold]
     pub fn follow(&mut self, audience: &Audience) {
         let (version, members) = audience.list();
-        let (mut own, others): (Vec<_>, Vec<_>) =
-            members.into_iter().partition(|session| session.trust == Trust::SameUser);
+        let mut own: Vec<_> = members.into_iter().filter(|session| session.trust == Trust::SameUser).collect();
         own.sort_by_key(|session| (group_of(session), session.id));
         for session in &own {
             // Release: only who is in this list is told that its holds count. Partner: `Reception::is_listed`.
@@ -69,7 +66,6 @@ impl Listeners {
         }
         self.lingering.extend(gone);
         self.version = version;
-        self.others = others.len();
         self.index();
         self.let_go();
     }
@@ -126,12 +122,6 @@ impl Listeners {
     #[inline(always)]
     pub fn own(&self) -> &[Arc<Session>] {
         &self.own
-    }
-
-    /// Whether there are some of other users.
-    #[inline(always)]
-    pub fn has_others(&self) -> bool {
-        self.others > 0
     }
 
     /// Rings those of these groups that sleep. How many.

@@ -41,6 +41,8 @@ pub struct Output {
     /// What observers see.
     record: Arc<Mailbox>,
     fork: ForkGuard,
+    /// Which of other users' subscribers the thread that wakes them was started for.
+    others_version: u64,
     /// The tick of the kernel's clock at which was swept last.
     swept: i64,
     counts: Tally,
@@ -85,6 +87,7 @@ impl Output {
             record: Arc::clone(&shared.mailboxes()[0]),
             shared,
             fork: ForkGuard::new(),
+            others_version: 0,
             swept: clock::tick(),
             counts: Tally::default(),
         })
@@ -246,8 +249,8 @@ impl Output {
         if !self.listeners.own().is_empty() {
             self.wake_own();
         }
-        if self.listeners.has_others() {
-            self.waker.published();
+        if self.audience.has_others() {
+            self.wake_others();
         }
         sequence
     }
@@ -262,6 +265,16 @@ impl Output {
             self.swept = tick;
             self.counts.rung += self.listeners.sweep();
         }
+    }
+
+    /// Some are of other users: the thread that wakes them is started when somebody has come since the last attempt.
+    fn wake_others(&mut self) {
+        let version = self.audience.others_version();
+        if version != self.others_version {
+            self.others_version = version;
+            let _ = self.waker.start(); // it looks at them when it begins
+        }
+        self.waker.published();
     }
 
     #[cold]
@@ -290,9 +303,6 @@ impl Output {
         self.board.publisher_line().only_processor.store(cpu::only_processor(), Ordering::Relaxed); // a hint
         if let Some(laggards) = &mut self.laggards {
             laggards.follow(self.listeners.own());
-        }
-        if self.listeners.has_others() && self.waker.start().is_ok() {
-            self.waker.look();
         }
     }
 

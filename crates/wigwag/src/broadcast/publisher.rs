@@ -134,7 +134,7 @@ impl Publisher {
     /// ```
     pub fn try_loan(&mut self, len: usize) -> Result<Publication<'_>> {
         self.output.check(len)?;
-        if !self.output.has_room() {
+        if !self.output.has_room() && !self.has_room_when_asked()? {
             return Err(full());
         }
         Publication::new(&mut self.output, len)
@@ -235,6 +235,7 @@ impl Publisher {
         let deadline = Deadline::after(timeout);
         loop {
             self.output.check(0)?;
+            self.poller.poll(&mut self.events)?; // so that the descriptor tells of who comes after this
             let there = self.output.audience().len();
             if there >= count {
                 self.output.notice();
@@ -255,7 +256,7 @@ impl Publisher {
     #[cold]
     fn wait_for_room(&mut self, deadline: Deadline) -> Result<()> {
         if self.output.has_no_patience() {
-            return Err(full());
+            return if self.has_room_when_asked()? { Ok(()) } else { Err(full()) };
         }
         loop {
             if self.spin()? || !self.output.announce() {
@@ -274,6 +275,13 @@ impl Publisher {
             self.output.charge(begin.elapsed());
             self.output.check(0)?;
         }
+    }
+
+    /// Whether there is room after all, once all who keep it have been asked to ring: the descriptor tells of that.
+    #[cold]
+    fn has_room_when_asked(&mut self) -> Result<bool> {
+        self.poller.poll(&mut self.events)?; // what rang before does not count
+        Ok(!self.output.announce())
     }
 
     /// Spins for as long as that pays. Whether there is room.
@@ -393,7 +401,10 @@ impl Publisher {
     }
 }
 
-/// Becomes readable when a subscriber comes, goes or makes room: then try again. Nothing is to be read from it.
+/// For an event loop: becomes readable when a subscriber comes or goes, and after a send that was
+/// [`Full`](ErrorKind::Full) when one makes room. Then try again: a [`try_send`](Publisher::try_send) that is `Full`
+/// once more takes in what was told, and so does [`wait_for_subscribers`](Publisher::wait_for_subscribers); after that
+/// it is readable for what is new. Nothing is to be read from it.
 impl AsFd for Publisher {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()

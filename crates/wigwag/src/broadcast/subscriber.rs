@@ -397,7 +397,7 @@ impl Subscriber {
         let (received, lost) = self.input.counts();
         let mut stats = self.totals;
         stats.received += received;
-        stats.lost += lost;
+        stats.lost = stats.lost.saturating_add(lost); // another user's publishers may each have told of any number
         stats.may_hold = self.input.reception().holds();
         stats.held = self.input.reception().in_use();
         stats
@@ -432,7 +432,19 @@ impl Subscriber {
                 if !self.follow(deadline.as_instant())? {
                     return Err(self.timed_out());
                 }
-            } else if !self.spin(deadline)? {
+            } else if self.spin(deadline)? {
+                if let Some(message) = self.input.take(wants)? {
+                    return Ok(message);
+                }
+                // It is replaced again and again before it is read. That ends with the time, and with the publisher.
+                if !self.is_read_out() {
+                    if deadline.is_over() {
+                        return Err(self.timed_out());
+                    }
+                    self.input.look(&mut self.events)?;
+                }
+                continue;
+            } else {
                 if was_last_look {
                     return Err(self.timed_out());
                 }
@@ -554,10 +566,11 @@ impl Subscriber {
             true => Input::resumed(reception, &self.input),
             false => Input::new(reception, Start::Oldest, true),
         };
+        self.search = None; // of a task it is another one that has found this
         let before = std::mem::replace(&mut self.input, next);
         let (received, lost) = before.counts();
         self.totals.received += received;
-        self.totals.lost += lost;
+        self.totals.lost = self.totals.lost.saturating_add(lost);
         self.totals.publishers += 1;
         self.refresh_affinity();
         Ok(())

@@ -7,8 +7,9 @@
 //! Other users have no hint line, which they could spoil for all. One that goes to sleep rings a bell of its own, which
 //! this thread has in its epoll; as long as one of them sleeps, the thread is *armed*, and the publisher rings it with
 //! the next message. A subscriber that rings without need costs this thread time, and the publisher at most one ring
-//! for each pause of this thread.
+//! for each pause of this thread. One that says again and again that it sleeps is rung once for each message at most.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -18,14 +19,12 @@ use crate::broadcast::listeners::{Listeners, ring_if_asleep};
 use crate::error::{Error, Result};
 use crate::memory::board::Board;
 use crate::memory::doorbell::Waiting;
-use crate::memory::entry;
 use crate::memory::hint::Groups;
 use crate::service::audience::Audience;
 use crate::service::session::Session;
 use crate::session::peer::Trust;
 use crate::sync::{self, AtomicU32, Ordering};
 use crate::sys::epoll::{Events, Interest, Poller};
-use crate::sys::eventfd::Bell;
 
 /// How long the thread rests after a round for other users.
 const PAUSE: Duration = Duration::from_micros(50);
@@ -39,7 +38,6 @@ pub struct Waker {
 }
 
 struct Shared {
-    bell: Bell,
     poller: Poller,
     audience: Arc<Audience>,
     board: Arc<Board>,
@@ -55,10 +53,9 @@ struct Shared {
 impl Waker {
     /// The thread is not started yet.
     pub fn new(audience: &Arc<Audience>, board: &Arc<Board>) -> Result<Waker> {
-        let (bell, poller) = (Bell::new()?, Poller::new()?);
-        poller.add(&bell, KEY_OWN, Interest::Bell)?;
+        let poller = Poller::new()?;
+        poller.add(audience.waker_bell(), KEY_OWN, Interest::Bell)?;
         let shared = Arc::new(Shared {
-            bell,
             poller,
             audience: Arc::clone(audience),
             board: Arc::clone(board),
@@ -92,20 +89,14 @@ impl Waker {
     #[inline]
     pub fn published(&self) {
         if Waiting(&self.shared.armed).claim() {
-            self.shared.bell.ring();
+            self.shared.audience.waker_bell().ring();
         }
-    }
-
-    /// Somebody of another user came or went.
-    #[cold]
-    pub fn look(&self) {
-        self.shared.bell.ring();
     }
 
     fn ring(&self) {
         // The lock was released after the groups were put in; the claim's own exchange orders nothing more.
         if self.shared.waiting.swap(0, Ordering::SeqCst) != 0 {
-            self.shared.bell.ring();
+            self.shared.audience.waker_bell().ring();
         }
     }
 }
@@ -114,7 +105,7 @@ impl Drop for Waker {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.shared.is_over.store(true, Ordering::Relaxed); // the bell's system call orders it
-            self.shared.bell.ring();
+            self.shared.audience.waker_bell().ring();
             let _ = thread.join();
         }
     }
@@ -130,7 +121,7 @@ impl Waker {
 fn run(shared: &Shared) {
     let (mut listeners, mut others) = (Listeners::new(), Vec::new());
     let mut events = Events::with_capacity(16);
-    let mut version = 0;
+    let mut version = (0, 0);
     loop {
         Waiting(&shared.waiting).announce();
         if shared.is_over.load(Ordering::Relaxed) {
@@ -138,9 +129,10 @@ fn run(shared: &Shared) {
         }
         // The groups before the list: whoever is meant has come before.
         let groups = std::mem::take(&mut *sync::lock(&shared.groups));
-        if shared.audience.version() != version {
-            let (now, members) = shared.audience.list();
-            version = now;
+        let now = (shared.audience.version(), shared.audience.others_version());
+        if now != version {
+            version = now; // of before the list, which is this one or a newer one
+            let (_, members) = shared.audience.list();
             listeners.replace_own(&members);
             watch(shared, &mut others, members);
         }
@@ -149,7 +141,7 @@ fn run(shared: &Shared) {
             listeners.ring(&groups);
             continue;
         }
-        let has_rung = ring_others(shared, &others);
+        let has_rung = ring_others(shared, &mut others);
         if has_rung {
             Waiting(&shared.waiting).withdraw();
             std::thread::sleep(PAUSE);
@@ -164,32 +156,47 @@ fn run(shared: &Shared) {
     }
 }
 
+/// A subscriber of another user.
+struct Other {
+    session: Arc<Session>,
+    /// Its bell could not be watched: nothing tells that it goes to sleep.
+    is_unheard: bool,
+    /// The newest message when it was rung last. For that it is not rung again, whatever it says: one that was woken
+    /// has read what was there before it sleeps anew.
+    rung_for: u64,
+}
+
 /// Keeps the bells of other users' subscribers in the epoll.
-fn watch(shared: &Shared, others: &mut Vec<Arc<Session>>, members: Vec<Arc<Session>>) {
-    let now: Vec<Arc<Session>> = members.into_iter().filter(|session| session.trust == Trust::OtherUser).collect();
-    for gone in others.iter().filter(|before| !now.iter().any(|session| session.id == before.id)) {
-        shared.poller.remove(&gone.server_bell);
+fn watch(shared: &Shared, others: &mut Vec<Other>, members: Vec<Arc<Session>>) {
+    let mut before: HashMap<u64, Other> = others.drain(..).map(|other| (other.session.id, other)).collect();
+    for session in members.into_iter().filter(|session| session.trust == Trust::OtherUser) {
+        let new = |session| Other { session, is_unheard: true, rung_for: 0 };
+        others.push(before.remove(&session.id).unwrap_or_else(|| new(session)));
     }
-    for new in now.iter().filter(|session| !others.iter().any(|before| before.id == session.id)) {
-        // Without a place in the epoll it is woken later: by whatever wakes this thread next.
-        let _ = shared.poller.add(&new.server_bell, new.id, Interest::Bell);
+    for gone in before.into_values() {
+        shared.poller.remove(&gone.session.server_bell);
     }
-    *others = now;
 }
 
 /// Rings those of other users that sleep and have something to read. Whether there was one; if others sleep on, the
 /// thread is armed.
-fn ring_others(shared: &Shared, others: &[Arc<Session>]) -> bool {
-    let is_asleep = |session: &&Arc<Session>| Waiting(&session.segment.subscriber_line().waiting).is_announced();
-    if !others.iter().any(|session| is_asleep(&session)) {
+fn ring_others(shared: &Shared, others: &mut [Other]) -> bool {
+    for other in others.iter_mut().filter(|other| other.is_unheard) {
+        other.is_unheard = shared.poller.add(&other.session.server_bell, other.session.id, Interest::Bell).is_err();
+    }
+    let is_asleep = |other: &Other| Waiting(&other.session.segment.subscriber_line().waiting).is_announced();
+    if !others.iter().any(|other| other.is_unheard || is_asleep(other)) {
         return false;
     }
     Waiting(&shared.armed).announce(); // before the look at the entries; partner: `published`
-    let has_something = |session: &&Arc<Session>| {
+    let newest = shared.board.newest();
+    let mut rung = 0;
+    for other in others.iter_mut().filter(|other| is_asleep(other) && newest > other.rung_for) {
         // Any number: it belongs to another user.
-        let cursor = session.segment.subscriber_line().cursor.load(Ordering::Relaxed);
-        entry::look(shared.board.entry(shared.board.geometry().entry_of(cursor))) >= cursor
-    };
-    let rung: u64 = others.iter().filter(is_asleep).filter(has_something).map(ring_if_asleep).sum();
+        if newest >= other.session.segment.subscriber_line().cursor.load(Ordering::Relaxed) {
+            other.rung_for = newest;
+            rung += ring_if_asleep(&other.session);
+        }
+    }
     rung > 0
 }

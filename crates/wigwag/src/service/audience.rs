@@ -1,8 +1,9 @@
 //! Who listens to a publisher: what the control thread keeps up to date, and the publisher looks at.
 //!
 //! The control thread puts subscribers in and takes them out; it never waits for the publisher. The publisher has a
-//! list of its own, and makes it anew when `version` says that somebody came or went: one load for each message, of a
-//! word that hardly ever changes.
+//! list of its own, and makes it anew when `version` says that somebody of its own user came or went: one load for each
+//! message, of a word that hardly ever changes. Subscribers of other users come and go at no cost to it: it knows how
+//! many they are, and the thread that wakes them knows who.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -26,12 +27,18 @@ pub struct Audience {
     hints: OwnedFd,
     /// Rung by subscribers that the publisher waits for, and when somebody comes or goes.
     bell: Bell,
+    /// Rung for the thread that wakes many.
+    waker_bell: Bell,
     /// How many messages a subscriber may hold.
     holds_each: u32,
     seats: Arc<Mutex<Seats>>,
     members: Mutex<Vec<Arc<Session>>>,
-    /// Changed whenever somebody comes or goes.
+    /// Changed whenever somebody of the publisher's user comes or goes.
     version: AtomicU64,
+    /// The same of other users.
+    others_version: AtomicU64,
+    /// How many are of other users.
+    others: AtomicU64,
 }
 
 /// What is given to subscribers and comes back with their end.
@@ -76,10 +83,13 @@ impl Audience {
             board,
             hints,
             bell: Bell::new()?,
+            waker_bell: Bell::new()?,
             holds_each,
             seats: Arc::new(Mutex::new(Seats { taken: vec![0; GROUPS], holds })),
             members: Mutex::default(),
             version: AtomicU64::new(0),
+            others_version: AtomicU64::new(0),
+            others: AtomicU64::new(0),
         })
     }
 
@@ -88,14 +98,14 @@ impl Audience {
         self.geometry.size
     }
 
-    /// A seat in the emptiest group. Another user's subscriber holds nothing, and neither does one that comes when
-    /// everything that may be held is given away.
-    pub fn seat(&self, trust: Trust) -> Seat {
+    /// A seat in the emptiest group, for a session with so many hold words. Another user's subscriber holds nothing,
+    /// and neither does one that comes when everything that may be held is given away.
+    pub fn seat(&self, trust: Trust, words: usize) -> Seat {
         let mut seats = sync::lock(&self.seats);
         let group = (0..GROUPS).min_by_key(|&group| seats.taken[group]).unwrap_or(0);
         seats.taken[group] += 1;
         let may_hold = trust == Trust::SameUser && self.geometry.bodies > 0;
-        let holds = if may_hold { self.holds_each.min(seats.holds) } else { 0 };
+        let holds = if may_hold { self.holds_each.min(words as u32).min(seats.holds) } else { 0 };
         seats.holds -= holds;
         Seat { group: group as u32, holds, seats: Arc::clone(&self.seats) }
     }
@@ -130,11 +140,20 @@ impl Audience {
         &self.bell
     }
 
+    /// Where the thread that wakes many sleeps.
+    pub fn waker_bell(&self) -> &Bell {
+        &self.waker_bell
+    }
+
     /// The control thread: somebody came. It may sleep already, and be rung for by nobody: the publisher has taken its
     /// bit before it was here.
     pub fn join(&self, session: &Arc<Session>) {
         self.members().push(Arc::clone(session));
-        self.changed();
+        if session.trust == Trust::OtherUser {
+            // SeqCst: as in `changed`.
+            self.others.fetch_add(1, Ordering::SeqCst);
+        }
+        self.changed(session.trust);
         if Waiting(&session.segment.subscriber_line().waiting).claim() {
             session.ring_client();
         }
@@ -146,14 +165,30 @@ impl Audience {
             let mut members = self.members();
             members.iter().position(|session| session.id == id).map(|at| members.swap_remove(at))
         };
-        self.changed();
+        let Some(gone) = gone else { return };
+        if gone.trust == Trust::OtherUser {
+            self.others.fetch_sub(1, Ordering::Relaxed); // too many for a moment: a ring for nothing
+        }
+        self.changed(gone.trust);
+        self.waker_bell.ring(); // so that its list does not keep the session
         drop(gone); // not under the lock
     }
 
-    /// How often somebody has come or gone.
+    /// How often somebody of the publisher's user has come or gone.
     #[inline(always)]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire) // partner: `changed`
+    }
+
+    /// The same of other users.
+    pub fn others_version(&self) -> u64 {
+        self.others_version.load(Ordering::Acquire) // partner: `changed`
+    }
+
+    /// Whether there are some of other users: after a message was published, and a fence.
+    #[inline(always)]
+    pub fn has_others(&self) -> bool {
+        self.others.load(Ordering::Relaxed) > 0 // partner: `join`
     }
 
     /// Those who are here.
@@ -167,9 +202,15 @@ impl Audience {
         self.members().len()
     }
 
-    fn changed(&self) {
-        // After the list was changed; partner: `version`. SeqCst: who comes is looked at after this (`join`).
-        self.version.fetch_add(1, Ordering::SeqCst);
+    fn changed(&self, whose: Trust) {
+        match whose {
+            // After the list was changed; partner: `version`. SeqCst: who comes is looked at after this (`join`).
+            Trust::SameUser => _ = self.version.fetch_add(1, Ordering::SeqCst),
+            Trust::OtherUser => {
+                self.others_version.fetch_add(1, Ordering::Release); // partner: `others_version`
+                self.waker_bell.ring();
+            }
+        }
         self.bell.ring();
     }
 
@@ -195,19 +236,20 @@ mod tests {
     #[test]
     fn holds_are_given_while_there_are_some_and_come_back() {
         let audience = audience(5, 2);
-        let seats: Vec<Seat> = (0..3).map(|_| audience.seat(Trust::SameUser)).collect();
+        let seats: Vec<Seat> = (0..3).map(|_| audience.seat(Trust::SameUser, 4)).collect();
         assert_eq!(seats.iter().map(|seat| seat.holds).collect::<Vec<_>>(), [2, 2, 1]);
         assert_eq!(seats.iter().map(|seat| seat.group).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(audience.seat(Trust::SameUser).holds, 0, "all are given away");
+        assert_eq!(audience.seat(Trust::SameUser, 4).holds, 0, "all are given away");
         drop(seats);
-        assert_eq!(audience.seat(Trust::OtherUser).holds, 0, "another user's copies");
-        assert_eq!(audience.seat(Trust::SameUser).holds, 2);
+        assert_eq!(audience.seat(Trust::OtherUser, 4).holds, 0, "another user's copies");
+        assert_eq!(audience.seat(Trust::SameUser, 4).holds, 2);
+        assert_eq!(audience.seat(Trust::SameUser, 1).holds, 1, "no more than its session has words for");
     }
 
     #[test]
     fn more_subscribers_than_groups_share_them_evenly() {
         let audience = audience(0, 2);
-        let seats: Vec<Seat> = (0..2 * GROUPS + 1).map(|_| audience.seat(Trust::SameUser)).collect();
+        let seats: Vec<Seat> = (0..2 * GROUPS + 1).map(|_| audience.seat(Trust::SameUser, 4)).collect();
         let mut counts = vec![0; GROUPS];
         seats.iter().for_each(|seat| counts[seat.group as usize] += 1);
         assert_eq!((counts.iter().min(), counts.iter().max()), (Some(&2), Some(&3)));

@@ -164,7 +164,7 @@ impl Handshake {
             segment.close(); // until a thread serves it
         }
         let server_bell = audience.map_or_else(Bell::new, |audience| audience.bell_for(self.trust)).map_err(failed)?;
-        let seat = audience.map(|audience| audience.seat(self.trust));
+        let seat = audience.map(|audience| audience.seat(self.trust, geometry.slots));
         let client_bell = (self.trust == Trust::SameUser).then(Bell::new).transpose().map_err(failed)?;
         let pidfd = match socket::peer_pidfd(&self.socket, &self.peer) {
             Ok(pidfd) => pidfd.filter(|_| !faults::is(Fault::SocketAlone)),

@@ -557,8 +557,9 @@ impl ClientHandshake {
     fn establish(&mut self, welcome: &Welcome, received: Received) -> std::result::Result<Option<Progress>, Stop> {
         let Stage::Greeted(greeted) = &self.stage else { return Ok(None) };
         let agreement = welcome.agreement(self.greeting, self.offered(&greeted.peer)).map_err(violation)?;
+        let is_own_user = greeted.peer.uid == rustix::process::geteuid().as_raw();
         let Parts { segment, server_bell, client_bell, memory, board } =
-            map(&self.options, agreement, welcome, received)?;
+            map(&self.options, agreement, welcome, received, is_own_user)?;
         let poller = self.poller.as_ref().ok_or_else(over)?;
         if let Some(bell) = &client_bell {
             poller.add(bell, KEY_BELL, Interest::Bell)?;
@@ -602,7 +603,7 @@ impl ClientHandshake {
         let poller = self.poller.take().ok_or_else(over)?;
         self.server_watch.end(&poller);
         let socket = Arc::new(socket);
-        let memory = (peer.uid == rustix::process::geteuid().as_raw()).then_some(memory);
+        let memory = is_own_user.then_some(memory);
         let established = Established {
             segment,
             socket,

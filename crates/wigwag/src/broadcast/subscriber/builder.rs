@@ -154,3 +154,22 @@ impl SubscriberBuilder {
         Subscriber::new(name.to_owned(), self.options, self.start, established)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::broadcast::publisher::{Overrun, Publisher};
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn who_has_only_just_shaken_hands_is_waited_for() {
+        let name = &wigwag_testing::temporary_name("p").path;
+        let overrun = Overrun::Wait(Duration::ZERO);
+        let mut publisher = Publisher::builder().history(1).overrun(overrun).bind(name).unwrap();
+        let options = SubscriberBuilder::from(ConnectOptions::default()).checked_options().unwrap();
+        let _established = connect::attach(name.as_ref(), &options).unwrap();
+        publisher.wait_for_subscribers(1, wigwag_testing::LIMIT).unwrap();
+        assert_eq!([(); 2].map(|()| publisher.send(b"").unwrap()), [1, 2]);
+        assert_eq!(publisher.send(b"").unwrap_err().kind(), ErrorKind::Full);
+    }
+}

@@ -78,7 +78,7 @@ impl Publisher {
     }
 
     /// Memory for a message: as [`wigwag::Publisher::loan`](crate::Publisher::loan). Dropping the future gives up the
-    /// wait, and nothing else.
+    /// wait, and nothing else: what was waited counts as the subscriber's.
     ///
     /// # Errors
     /// As the blocking one.
@@ -158,7 +158,7 @@ impl Publisher {
                 self.publisher.output().notice();
                 return Ok(());
             }
-            poll_fn(|context| self.poll_bell(context)).await?;
+            poll_fn(|context| poll_bell(&mut self.publisher, &self.watched, context)).await?;
         }
     }
 
@@ -207,10 +207,11 @@ impl Publisher {
             return Err(publisher::full());
         }
         while self.publisher.output().announce() {
-            let (begin, left) = (Instant::now(), self.publisher.output().patience_left());
-            let rang = poll_fn(|context| self.poll_bell(context));
+            let left = self.publisher.output().patience_left();
+            let waiting = WaitingForRoom { publisher: &mut self.publisher, begin: Instant::now() };
+            let rang = poll_fn(|context| poll_bell(waiting.publisher, &self.watched, context));
             let outcome = if left == Duration::MAX { Ok(rang.await) } else { tokio::time::timeout(left, rang).await };
-            self.publisher.output().charge(begin.elapsed());
+            drop(waiting);
             if let Ok(rang) = outcome {
                 rang?;
             }
@@ -218,15 +219,31 @@ impl Publisher {
         }
         Ok(())
     }
+}
 
-    fn poll_bell(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let rang = ready!(poll_ring(&self.watched, context));
-        self.publisher.take_rings()?; // so that the epoll tells of the next
-        Poll::Ready(rang.map_err(|_| {
-            let kind = ErrorKind::ServerClosed { maybe_executed: false };
-            Error::new(kind, "the tokio runtime is shutting down")
-        }))
+/// A wait for room: also one that is given up counts as the time of whoever keeps it.
+struct WaitingForRoom<'p> {
+    publisher: &'p mut publisher::Publisher,
+    begin: Instant,
+}
+
+impl Drop for WaitingForRoom<'_> {
+    fn drop(&mut self) {
+        self.publisher.output().charge(self.begin.elapsed());
     }
+}
+
+fn poll_bell(
+    publisher: &mut publisher::Publisher,
+    watched: &Watched<OwnedFd>,
+    context: &mut Context<'_>,
+) -> Poll<Result<()>> {
+    let rang = ready!(poll_ring(watched, context));
+    publisher.take_rings()?; // so that the epoll tells of the next
+    Poll::Ready(rang.map_err(|_| {
+        let kind = ErrorKind::ServerClosed { maybe_executed: false };
+        Error::new(kind, "the tokio runtime is shutting down")
+    }))
 }
 
 impl PublisherBuilder {

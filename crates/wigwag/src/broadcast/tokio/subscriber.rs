@@ -18,6 +18,9 @@ use crate::session::peer::Peer;
 use crate::sys::async_fd::{Watched, check_runtime, watch};
 use crate::wait::readiness::poll_ring;
 
+/// How often one poll looks anew because something is there, and cannot be taken.
+const LOOKS_IN_VAIN: u32 = 4;
+
 /// As the [blocking subscriber](crate::Subscriber), for tasks: also a [`Stream`] of messages. The publisher may be
 /// blocking.
 ///
@@ -36,6 +39,8 @@ pub struct Subscriber {
     subscriber: subscriber::Subscriber,
     /// A copy of the epoll in which the blocking one would sleep.
     watched: Watched<OwnedFd>,
+    /// Of which session that is, counted from the first.
+    watched_session: u64,
     /// The look for the next publisher.
     search: Option<Pin<Box<dyn Future<Output = Result<Established>> + Send>>>,
     is_over: bool,
@@ -83,7 +88,8 @@ impl Subscriber {
     pub fn from_blocking(subscriber: subscriber::Subscriber) -> Result<Subscriber> {
         check_runtime()?;
         let watched = watched(&subscriber)?;
-        Ok(Subscriber { subscriber, watched, search: None, is_over: false })
+        let watched_session = subscriber.stats().publishers;
+        Ok(Subscriber { subscriber, watched, watched_session, search: None, is_over: false })
     }
 
     /// Takes the next message, and waits until it is there. Dropping the future loses no message.
@@ -152,13 +158,24 @@ impl Subscriber {
         self.subscriber.publisher()
     }
 
+    /// Has the reactor watch the session that is read from. One is not, if it was found without a wait, or if there was
+    /// no descriptor for that before.
+    fn watch_session(&mut self) -> Result<()> {
+        let session = self.subscriber.stats().publishers;
+        if self.watched_session != session {
+            self.watched = watched(&self.subscriber)?;
+            self.watched_session = session;
+        }
+        Ok(())
+    }
+
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Message>> {
+        let mut in_vain = 0;
         loop {
             if let Some(search) = &mut self.search {
                 let found = ready!(search.as_mut().poll(context));
                 self.search = None; // after an error the next call begins anew
                 self.subscriber.attach(found?)?;
-                self.watched = watched(&self.subscriber)?;
             }
             match self.subscriber.poll_take()? {
                 Some(message) => return Poll::Ready(Ok(message)),
@@ -168,6 +185,7 @@ impl Subscriber {
                     self.search = Some(Box::pin(shake_hands(handshake)));
                 }
                 None => {
+                    self.watch_session()?;
                     // The look takes in what has come, and the epoll tells of what comes after it.
                     if self.subscriber.arm()? {
                         let rang = ready!(poll_ring(&self.watched, context));
@@ -175,7 +193,12 @@ impl Subscriber {
                             let kind = ErrorKind::ServerClosed { maybe_executed: false };
                             Error::new(kind, "the tokio runtime is shutting down")
                         })?;
+                    } else if in_vain == LOOKS_IN_VAIN {
+                        // It is replaced again and again before it is read: other tasks have their turn.
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
+                    in_vain += 1;
                 }
             }
         }

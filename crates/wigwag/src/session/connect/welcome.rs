@@ -11,6 +11,7 @@ use crate::options::ConnectOptions;
 use crate::session::agreement::Agreement;
 use crate::session::connect::{BoardParts, violation};
 use crate::session::protocol::Welcome;
+use crate::sync::Ordering;
 use crate::sys::eventfd::Bell;
 use crate::sys::memory;
 use crate::sys::socket::Received;
@@ -21,6 +22,7 @@ pub(super) fn map(
     agreement: Agreement,
     welcome: &Welcome,
     received: Received,
+    is_own_user: bool,
 ) -> Result<Parts> {
     let form = options.contract.form;
     let geometry = Geometry::of_form(form, welcome.slots as usize, welcome.capacity as usize)
@@ -42,6 +44,10 @@ pub(super) fn map(
     // A later version may send more; what is here goes by what was announced.
     let client_bell = if welcome.has_client_bell || !form.has_board() { fds.next().map(Bell::from_fd) } else { None };
     let board = match form.has_board() {
+        // Whoever has the hint line reads in place: whether the other end is of this user is not its own to say.
+        true if welcome.has_client_bell && !is_own_user => {
+            return Err(violation("it sent what is for subscribers of its own user only"));
+        }
         true => Some(board_of(welcome, geometry.capacity, &mut fds)?),
         false => None,
     };
@@ -52,6 +58,11 @@ pub(super) fn map(
     let segment = Segment::map_for(form, &memory, geometry)?;
     let header = geometry.header(&options.contract, agreement.protocol.layout_version());
     header.check(&segment.read_header()).map_err(|why| violation(&why))?;
+    if let Some(board) = &board {
+        // Before READY is said, which orders it: a publisher that waits for its subscribers counts this one from the
+        // moment on from which it knows of it.
+        segment.subscriber_line().cursor.store(board.newest + 1, Ordering::Release); // partner: `Laggards::cursor`
+    }
     Ok(Parts { segment, server_bell: Bell::from_fd(server_bell), client_bell, memory, board })
 }
 
