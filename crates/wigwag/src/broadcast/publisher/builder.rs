@@ -18,7 +18,7 @@ use crate::service::launch::Launch;
 use crate::service::service::Service;
 use crate::service::settings::listen_settings;
 use crate::service::shared::ServiceShared;
-use crate::sys::clock;
+use crate::sys::{clock, memory};
 use crate::wait::policy::Wait;
 
 /// What becomes of the oldest message when the next one needs its place and a subscriber has not read it.
@@ -154,11 +154,13 @@ impl PublisherBuilder {
         let epoch = clock::now_ns();
         let header = geometry.header(&launch.options.contract, epoch);
         let (board, memory) = Board::create(geometry, &header)?;
+        let board_inode = memory::inode(&memory);
         let (hints, hint_memory) = Hints::create()?;
         let audience = Arc::new(Audience::new(geometry, epoch, (memory, hint_memory), holds, holds_each)?);
         launch.audience = Some(Arc::clone(&audience));
         let shared = ServiceShared::new(&launch)?;
         shared.quota.reserve(audience.size());
+        shared.mailboxes()[0].record.board_inode.set(board_inode);
         let output = Output::new(board, hints, audience, Arc::clone(&shared), patience)?;
         Publisher::new(output, Service::start(shared, launch)?, wait)
     }
