@@ -176,14 +176,23 @@ impl PublisherBuilder {
         let (history, limits) = (self.history, &self.options.limits);
         let capacity = limits.capacity_in(self.options.contract.form);
         if !(1..=HISTORY_MAX).contains(&history) {
-            return invalid(format!("a history of {history} messages is outside of 1 to {HISTORY_MAX}"));
+            return invalid(format!(
+                "a history of {history} messages is outside of 1 to {HISTORY_MAX} (PublisherBuilder::history)"
+            ));
         }
         let holds_each = self.holds_each();
         if holds_each > HOLDS_MAX {
-            return invalid(format!("{holds_each} holds for one subscriber are above what is possible, {HOLDS_MAX}"));
+            return invalid(format!(
+                "{holds_each} holds for one subscriber are more than the most possible, {HOLDS_MAX} \
+                 (PublisherBuilder::holds)"
+            ));
         }
         if self.max_holds > HISTORY_MAX {
-            return invalid(format!("{} holds are more than the most possible, {HISTORY_MAX}", self.max_holds));
+            return invalid(format!(
+                "{} holds for all subscribers are more than the most possible, {HISTORY_MAX} \
+                 (PublisherBuilder::max_holds)",
+                self.max_holds
+            ));
         }
         let entries = history + 1;
         // One for each entry, one for the loan, those that may be held, and those that rest between two looks.
@@ -197,19 +206,22 @@ impl PublisherBuilder {
         let size = geometry.size;
         if size > limits.bytes_total {
             return invalid(format!(
-                "{bodies} bodies of {capacity} bytes make {size} bytes, where {} are allowed in total \
-                 (PublisherBuilder::max_bytes_total): keep fewer messages (history), let fewer be held (max_holds), or \
-                 raise it",
+                "a pool for {bodies} messages of {capacity} bytes takes {size} bytes, where {} are allowed in total \
+                 (PublisherBuilder::max_bytes_total): {FEWER}",
                 limits.bytes_total
             ));
         }
         if self.options.access.admits_other_users() && size > limits.bytes_per_session {
             return invalid(format!(
                 "a subscriber of another user could make all {size} bytes of the pool real, where a session may have \
-                 {} (PublisherBuilder::max_bytes_per_session): keep fewer messages, or raise it",
+                 {} (PublisherBuilder::max_bytes_per_session): {FEWER}",
                 limits.bytes_per_session
             ));
         }
         Ok(geometry)
     }
 }
+
+/// What makes a pool smaller, or lets it be as it is.
+const FEWER: &str = "keep fewer messages (PublisherBuilder::history), shorter ones (PublisherBuilder::capacity), let \
+                     fewer be held (PublisherBuilder::max_holds), or raise that";
