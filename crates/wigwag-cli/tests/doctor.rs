@@ -282,6 +282,123 @@ fn permits_of_the_dead_are_told_and_the_cure_helps() {
     assert_eq!(Told::by(&mut doctor(&runtime)).findings("name-owed").len(), 0);
 }
 
+/// A publisher of this process, whose name is where the doctor looks.
+fn publisher(runtime: &Runtime, builder: wigwag::PublisherBuilder) -> (wigwag::Publisher, std::path::PathBuf) {
+    let directory = runtime.path().join("wigwag");
+    if !directory.exists() {
+        std::fs::create_dir(&directory).unwrap();
+        set_mode(&directory, 0o700);
+    }
+    let path = directory.join("log.sock");
+    (builder.bind(&path).unwrap(), path)
+}
+
+#[test]
+fn what_subscribers_lose_hold_and_do_not_read_is_told() {
+    let runtime = Runtime::new();
+    let (mut publisher, path) = publisher(&runtime, wigwag::Publisher::builder().history(2));
+    let told = Told::by(&mut doctor(&runtime));
+    told.nothing_is_wrong();
+    let expected = "log: 0 messages published, 0 subscribers; it keeps 2 messages, and waits for nobody";
+    assert_eq!(told.one("publisher").1, expected);
+
+    let mut holder = wigwag::Subscriber::connect(&path).unwrap();
+    publisher.wait_for_subscribers(1, harness::LIMIT).unwrap();
+    let held = std::iter::repeat_with(|| {
+        publisher.send(&[7; 100]).unwrap();
+        holder.recv().unwrap()
+    });
+    let held = held.take(1000).find(wigwag::Message::is_in_place).expect("it is held");
+    let slow = wigwag::Subscriber::connect(&path).unwrap();
+    let stopped = Running(runtime.wigwag(["subscribe", "log"]).stdout(Stdio::null()).spawn().unwrap());
+    publisher.wait_for_subscribers(3, harness::LIMIT).unwrap();
+    stopped.signal(Signal::SIGSTOP);
+    let stat = format!("/proc/{}/stat", stopped.0.id());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    for _ in 0..9 {
+        publisher.send(&[8; 100]).unwrap();
+        holder.recv_into(&mut Vec::new()).unwrap();
+    }
+    let told = Told::by(&mut doctor(&runtime));
+    told.nothing_is_wrong();
+    let (level, fact, cure) = told.one("subscriber-holds");
+    assert!(level == "note" && fact.contains("1 subscriber holds messages of log"), "{fact}");
+    assert!(fact.contains(&format!("{} holds 1;", std::process::id())) && cure.contains("recv_into"), "{fact} {cure}");
+    let (level, fact, cure) = told.one("subscriber-loses");
+    assert!(level == "note" && fact.contains("2 subscribers of log cannot keep up"), "{fact}");
+    assert!(fact.contains("has lost 7 messages, and has taken 0"), "{fact}");
+    assert!(cure.contains("--history, now 2") && cure.contains("--patience"), "{cure}");
+    let (level, fact, cure) = told.one("subscriber-stopped");
+    assert!(level == "note" && fact.contains("1 subscriber of log is stopped"), "{fact}");
+    assert!(cure.contains(&format!("kill -CONT {}", stopped.0.id())), "{cure}");
+    drop((held, slow, stopped));
+    publisher.close();
+}
+
+#[test]
+fn a_publisher_that_waits_and_whom_it_cut_off_are_told() {
+    let runtime = Runtime::new();
+    let patient = wigwag::Overrun::Wait(std::time::Duration::from_secs(100));
+    let (mut publisher, path) = publisher(&runtime, wigwag::Publisher::builder().history(2).overrun(patient));
+    let subscriber = wigwag::Subscriber::connect(&path).unwrap();
+    publisher.wait_for_subscribers(1, harness::LIMIT).unwrap();
+    let publishing = std::thread::spawn(move || {
+        for number in 0..5_u8 {
+            publisher.send(&[number]).unwrap();
+        }
+        publisher.close();
+    });
+    let begin = std::time::Instant::now();
+    let told = loop {
+        let told = Told::by(&mut doctor(&runtime));
+        if !told.findings("publisher-waits").is_empty() {
+            break told;
+        }
+        assert!(begin.elapsed() < harness::LIMIT, "it does not wait: {:#}", told.0);
+    };
+    told.nothing_is_wrong();
+    let (_, fact, cure) = told.one("publisher-waits");
+    assert!(fact.contains("log does not publish") && fact.contains("is 3 messages behind"), "{fact}");
+    assert!(cure.contains("--history, now 2") && cure.contains("--patience"), "{cure}");
+    assert!(told.findings("subscriber-loses").is_empty(), "nothing is lost: {:#}", told.0);
+    drop(subscriber);
+    publishing.join().unwrap();
+
+    let hasty = wigwag::Overrun::Wait(std::time::Duration::from_millis(10));
+    let (mut publisher, path) = self::publisher(&runtime, wigwag::Publisher::builder().history(2).overrun(hasty));
+    let _subscriber = wigwag::Subscriber::connect(&path).unwrap();
+    publisher.wait_for_subscribers(1, harness::LIMIT).unwrap();
+    for number in 0..5_u8 {
+        publisher.send(&[number]).unwrap();
+    }
+    let told = Told::by(&mut doctor(&runtime));
+    let (level, fact, cure) = told.one("subscriber-cut-off");
+    assert!(level == "note" && fact.contains("log has cut off 1 subscriber") && cure.contains("--patience"), "{fact}");
+}
+
+#[test]
+fn a_pool_near_its_limit_or_with_too_few_holds_is_told() {
+    let runtime = Runtime::new();
+    let (few, path) = publisher(&runtime, wigwag::Publisher::builder().max_holds(1).holds(4));
+    let observer = wigwag::observe::Observer::open(&path).unwrap();
+    let bytes = observer.snapshot().unwrap().board.unwrap().bytes as usize;
+    let told = Told::by(&mut doctor(&runtime));
+    assert!(told.findings("subscribers-copy").is_empty() && told.findings("publisher-memory").is_empty());
+    let _subscribers = [(); 4].map(|()| wigwag::Subscriber::connect(&path).unwrap());
+    let told = Told::by(&mut doctor(&runtime));
+    let (level, fact, cure) = told.one("subscribers-copy");
+    assert!(level == "note" && fact.contains("may ask for 16") && cure.contains("max_holds"), "{fact} {cure}");
+    few.close();
+
+    let builder = wigwag::Publisher::builder().max_holds(1).holds(4).max_bytes_total(bytes + bytes / 20);
+    let (_publisher, _) = publisher(&runtime, builder);
+    let told = Told::by(&mut doctor(&runtime));
+    let (_, fact, cure) = told.one("publisher-memory");
+    assert!(fact.contains("subscribers are refused") && cure.contains("max_bytes_total"), "{fact} {cure}");
+}
+
 /// The doctor as it is started under a limit.
 fn limited(runtime: &Runtime, resource: Resource, soft: u64, hard: u64) -> Told {
     let mut command = doctor(runtime);
