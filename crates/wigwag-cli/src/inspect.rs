@@ -380,8 +380,14 @@ fn waiting(view: &ServiceView, shape: Shape) -> String {
         Shape::Rings => format!("{} bytes unread", count(backlog.unread_bytes)),
         Shape::Broadcast if view.sessions.is_empty() => "nobody listens".to_owned(),
         Shape::Broadcast => {
-            let lag = view.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.lag)).max();
-            format!("the slowest subscriber is {} messages behind", count(lag.unwrap_or(0)))
+            let lags = view.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.lag));
+            let lag = lags.max().unwrap_or(0);
+            let kept = view.board.as_ref().filter(|board| !board.is_lossless).map_or(u64::MAX, |board| board.history);
+            let gone = match lag.saturating_sub(kept) {
+                0 => String::new(),
+                gone => format!(", {} of which are kept no more", count(gone)),
+            };
+            format!("the slowest subscriber is {} messages behind{gone}", count(lag))
         }
         _ => format!(
             "{}{}; {} in flight{}",

@@ -169,6 +169,10 @@ pub fn in_flags(sentence: &str) -> String {
             "SenderBuilder::capacity, within what the receiver allows (ReceiverBuilder::capacity)",
             "the receiver's --capacity",
         )
+        .replace(
+            "try again, or let it drop the oldest (PublisherBuilder::overrun)",
+            "more --patience gives it longer, and without --patience it loses the oldest",
+        )
         // A publisher of this program has the usual limits.
         .replace(
             ", shorter ones (PublisherBuilder::capacity), let fewer be held (PublisherBuilder::max_holds), or raise that",

@@ -96,6 +96,13 @@ fn what_cannot_be_is_said_in_the_words_of_the_command_line() {
         let ended = runtime.run(&[&["publish", "name"], &arguments[..]].concat());
         assert!(ended.code == Some(2) && ended.stderr.contains(hint), "{ended:?}");
     }
+    // A patience of zero never waits.
+    let subscriber = subscribe(&runtime, &["--count", "1000000"]);
+    let said =
+        runtime.shell("seq 200000 | wigwag publish name --wait-for 1 --history 1 --patience 0").output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("has not read what the next message would replace") && said.contains("--patience"), "{said}");
+    drop(subscriber);
     let said = runtime.run(&["publish", "name", "--wait-for", "2", "--timeout", "0.1"]).failed(5);
     assert!(said.contains("0 of 2 subscribers came within 100 ms; start more with `wigwag subscribe name`"), "{said}");
     let said = runtime.run(&["subscribe", "name"]).failed(3);
