@@ -85,7 +85,7 @@ fn what_cannot_be_is_said_in_the_words_of_the_command_line() {
     let said = runtime.run(&["publish", "name", "--history", "65536", "--capacity", "10M"]).failed(2);
     assert!(said.contains("10485760 bytes") && said.contains("68719476736 are allowed in total: "), "{said}");
     assert!(said.contains("(--history) or shorter ones (--capacity).") && !said.contains("Builder"), "{said}");
-    let said = runtime.run(&["publish", "name", "--allow-everyone", "--history", "9", "--capacity", "1G"]).failed(2);
+    let said = runtime.run(&["publish", "name", "--allow-everyone", "--history", "9", "--capacity", "200M"]).failed(2);
     assert!(said.contains("of another user") && said.contains("--history") && !said.contains("Builder"), "{said}");
     for (arguments, hint) in [
         (["--patience", "-1"], "10 or 0.5"),

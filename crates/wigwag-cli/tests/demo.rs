@@ -92,7 +92,7 @@ fn the_four_viewers_fit_a_terminal() {
     let runtime = Runtime::new();
     let text = runtime.run(&["demo", "--viewers"]).succeeded().text();
     assert!(text.lines().all(|line| line.len() <= 80), "{text}");
-    for part in ["keeps up", "slow, 150 ms", "stopped for a while", "killed, begun anew", "Every frame is accounted"] {
+    for part in ["keeps up", "slow, 150 ms", "stopped a while", "killed, restarted", "Every frame is accounted"] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
 }

@@ -115,9 +115,9 @@ pub fn show(root: &std::path::Path, picture: &Picture) -> anyhow::Result<Viewers
         shown: Times::of(published.shown_ns),
         viewers: vec![
             viewer("ordinary", "keeps up".to_owned(), &ordinary.sights()?),
-            viewer("slow", format!("slow, {} ms a frame", SLOW.as_millis()), &slow.sights()?),
-            viewer("stopped", "stopped for a while".to_owned(), &stopped.sights()?),
-            viewer("killed", "killed, begun anew".to_owned(), &both),
+            viewer("slow", format!("slow, {} ms each", SLOW.as_millis()), &slow.sights()?),
+            viewer("stopped", "stopped a while".to_owned(), &stopped.sights()?),
+            viewer("killed", "killed, restarted".to_owned(), &both),
         ],
     })
 }

@@ -114,17 +114,17 @@ impl Viewers {
             self.frames_per_second,
             self.history
         );
-        let _ = writeln!(text, "  {:<21}{:>4}  {:>4}", "", "seen", "lost");
+        let _ = writeln!(text, "  {:<18}{:>4}  {:>4}", "", "seen", "lost");
         for viewer in &self.viewers {
-            let _ = writeln!(text, "  {:<21}{:>4}  {:>4}  {}", viewer.about, viewer.seen, viewer.lost, viewer.signs());
+            let _ = writeln!(text, "  {:<18}{:>4}  {:>4}  {}", viewer.about, viewer.seen, viewer.lost, viewer.signs());
         }
         let duration = |nanoseconds: u64| output::duration(nanoseconds as f64);
         let _ = write!(
             text,
             "\n  #: seen, .: lost; a sign is {FRAMES_A_SIGN} frames. Each loss was told with the next frame.\n\n\
-             To write and publish a frame took the publisher {} before anybody listened\n\
-             (at most {}), and {} before the four (at most {}): whoever is slow,\n\
-             stopped or dead loses frames, and costs nobody else any.\n",
+             To write and publish a frame took {} while nobody listened (at most\n\
+             {}), and {} before these four (at most {}). Whoever is slow,\n\
+             stopped or dead loses frames of its own, and costs nobody else any.\n",
             duration(self.alone.p50_ns),
             duration(self.alone.max_ns),
             duration(self.shown.p50_ns),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn viewers(sights: &[Sight]) -> Viewers {
-        let about = "killed, begun anew".to_owned();
+        let about = "killed, restarted".to_owned();
         Viewers {
             frames: 8,
             frame_bytes: 6,
@@ -179,10 +179,7 @@ mod tests {
         assert!(seen.is_all_accounted_for());
         assert_eq!((seen.alone.p50_ns, seen.alone.max_ns, seen.shown.max_ns), (2_000, 3_000, 0));
         let text = seen.text();
-        assert!(
-            text.contains("killed, begun anew      4     4  ##.#\n") && text.contains("is accounted for"),
-            "{text}"
-        );
+        assert!(text.contains("killed, restarted    4     4  ##.#\n") && text.contains("is accounted for"), "{text}");
     }
 
     #[test]
@@ -197,7 +194,7 @@ mod tests {
     fn it_fits_a_terminal() {
         let mut seen = viewers(&[]);
         seen.frame_bytes = 12_288_000;
-        let about = "stopped for a while".to_owned();
+        let about = "slow, 150 ms each".to_owned();
         seen.viewers = vec![Viewer::new("stopped", about, &[], super::super::ALONE, super::super::SHOWN)];
         let text = seen.text();
         assert!(text.lines().all(|line| line.len() <= 80), "{text}");
