@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use wigwag_bench::page::Page;
+use wigwag_bench::page::{Broadcast, Page};
 
 /// The figures of earlier runs, read from the JSON that they wrote.
 pub fn combined(files: &[PathBuf]) -> anyhow::Result<Page> {
@@ -28,6 +28,9 @@ fn add(whole: &mut Page, page: Page) -> anyhow::Result<()> {
     ensure!(whole.percentiles == page.percentiles, "its curves have other percentiles");
     let twice = page.rows.iter().find(|new| whole.rows.iter().any(|old| old.row.case == new.row.case));
     ensure!(twice.is_none(), "both have measured {}", twice.map_or(String::new(), |point| point.row.case.to_string()));
+    let new = |new: &&Broadcast| whole.broadcasts.iter().any(|old| old.is_same_case(new));
+    let twice = page.broadcasts.iter().find(new).map(|new| format!("{} B to {} readers", new.size, new.readers));
+    ensure!(twice.is_none(), "both have measured {}", twice.unwrap_or_default());
     for contender in page.contenders {
         match whole.contenders.iter_mut().find(|known| known.name == contender.name) {
             // Built after the first run, for example.
@@ -40,6 +43,7 @@ fn add(whole: &mut Page, page: Page) -> anyhow::Result<()> {
     whole.rows.extend(page.rows);
     whole.idle.extend(page.idle);
     whole.crashes.extend(page.crashes);
+    whole.broadcasts.extend(page.broadcasts);
     whole.left_out.extend(page.left_out);
     Ok(())
 }

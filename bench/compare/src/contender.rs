@@ -155,8 +155,8 @@ fn play<C: Contender>(orders: &Orders) -> anyhow::Result<()> {
 }
 
 /// A word that is in the name of everything that a phase leaves in places shared with others.
-pub fn token(orders: &Orders) -> String {
+pub fn token(directory: &std::path::Path) -> String {
     // The run's name and the phase's: what is left can be told from other runs', and from other phases'.
-    let names: Vec<_> = orders.directory.iter().rev().take(2).map(|name| name.to_string_lossy()).collect();
+    let names: Vec<_> = directory.iter().rev().take(2).map(|name| name.to_string_lossy()).collect();
     names.join("-").replace(['.', '/'], "")
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! options ── workloads ── bench/harness: series, phases, meter ──┬── page: HTML and JSON
 //!            silent, killed: what no loop measures              └── markdown
+//!            broadcasts: one publisher and several readers
 //! contender: one trait; contenders/: a file for each      combine: several runs as one
 //! ```
 //!
@@ -16,6 +17,7 @@ use clap::Parser as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+mod broadcasts;
 mod combine;
 mod contender;
 mod contenders;
@@ -31,6 +33,9 @@ use options::Options;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     let result = match words.get(1).map(String::as_str) {
+        Some("peer") if words.get(2).is_some_and(|word| word == "broadcast") => {
+            broadcasts::peer(words.get(3).map_or("", String::as_str))
+        }
         Some("peer") => play(words.get(3).map_or("", String::as_str)),
         _ => run(&Options::parse(), &words[1..]),
     };

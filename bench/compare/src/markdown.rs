@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use wigwag_bench::case::{Load, WaitMode};
 use wigwag_bench::output::duration;
-use wigwag_bench::page::{Page, Point};
+use wigwag_bench::page::{Broadcast, Page, Point};
 use wigwag_bench::placement::Pin;
 
 const SIZES: [(usize, &str); 3] = [(48, "48 B"), (4 << 10, "4 KiB"), (1 << 20, "1 MiB")];
@@ -16,6 +16,7 @@ pub fn of(page: &Page) -> String {
     ratios(page, &mut text);
     killed(page, &mut text);
     silent(page, &mut text);
+    broadcasts(page, &mut text);
     missing(page, &mut text);
     text
 }
@@ -70,6 +71,9 @@ fn cpu_ns(point: &Point) -> f64 {
 }
 
 fn ratios(page: &Page, text: &mut String) {
+    if page.rows.is_empty() {
+        return;
+    }
     put(
         text,
         "Times the median round trip of Wigwag with its default waiting, in the same rounds; in brackets the time.\n",
@@ -159,6 +163,71 @@ fn silent(page: &Page, text: &mut String) {
     }
 }
 
+/// Rates of the slowest reader: a row for each contender and way of waiting, a column for each case.
+fn broadcasts(page: &Page, text: &mut String) {
+    let Some(first) = page.broadcasts.first() else { return };
+    let mut cases: Vec<(usize, usize)> = page.broadcasts.iter().map(|it| (it.size, it.readers)).collect();
+    cases.sort_unstable();
+    cases.dedup();
+    put(
+        text,
+        format!(
+            "\nOne publisher and its readers, each a process of its own, messages a second that the slowest reader has \
+             read whole: times those of Wigwag in the same rounds; in brackets the messages. Every byte is written, \
+             read and checked. The median of {} rounds in which all take turns.\n",
+            first.rounds
+        ),
+    );
+    let heads: Vec<String> =
+        cases.iter().map(|(size, readers)| format!("{} to {readers}", bytes(*size as f64))).collect();
+    put(text, format!("| contender | waiting | {} |", heads.join(" | ")));
+    put(text, format!("|---|---|{}", "---|".repeat(cases.len())));
+    let mut rows: Vec<(&str, &str)> = Vec::new();
+    for one in &page.broadcasts {
+        if !rows.contains(&(&one.label, &one.wait)) {
+            rows.push((&one.label, &one.wait));
+        }
+    }
+    for (label, wait) in rows {
+        let cell = |(size, readers): &(usize, usize)| {
+            let is_it =
+                |it: &&Broadcast| (&*it.label, &*it.wait, it.size, it.readers) == (label, wait, *size, *readers);
+            page.broadcasts.iter().find(is_it).map_or("-".to_owned(), rate_cell)
+        };
+        let cells: Vec<String> = cases.iter().map(cell).collect();
+        put(text, format!("| {label} | {} | {} |", waiting_word(wait), cells.join(" | ")));
+    }
+}
+
+fn rate_cell(row: &Broadcast) -> String {
+    let lost = row.lost.map_or_else(String::new, |lost| format!(", {:.0} % lost", lost * 100.0));
+    format!("{} ({}{lost})", row.ratio.map_or("-".to_owned(), share), rate(row.read_per_second))
+}
+
+/// A ratio that may be far below one, with two digits that mean something.
+fn share(ratio: f64) -> String {
+    match ratio {
+        ratio if ratio >= 0.1 => times(ratio),
+        ratio if ratio >= 0.01 => format!("{ratio:.3}x"),
+        ratio => format!("{ratio:.4}x"),
+    }
+}
+
+fn rate(per_second: f64) -> String {
+    match per_second {
+        rate if rate >= 1e6 => format!("{:.1} M/s", rate / 1e6),
+        rate if rate >= 1e4 => format!("{:.0} k/s", rate / 1e3),
+        rate if rate >= 1e3 => format!("{:.1} k/s", rate / 1e3),
+        rate => format!("{rate:.0}/s"),
+    }
+}
+
+/// The word for a way of waiting, as it is stored.
+fn waiting_word(stored: &str) -> &str {
+    let all = [WaitMode::Adaptive, WaitMode::Spin, WaitMode::Park];
+    all.into_iter().find(|wait| wait.to_string() == stored).map_or(stored, |wait| waiting(wait))
+}
+
 fn missing(page: &Page, text: &mut String) {
     for contender in &page.contenders {
         if let Some(why) = &contender.missing {
@@ -184,5 +253,7 @@ mod tests {
     fn figures_have_as_many_digits_as_they_need() {
         assert_eq!([0.987, 12.34, 123.4, f64::NAN].map(times), ["0.99x", "12.3x", "123x", "-"]);
         assert_eq!([100.0, 2048.0, 3e6].map(bytes), ["100 B", "2.0 KiB", "2.9 MiB"]);
+        assert_eq!([1.234, 0.0456, 0.00123].map(share), ["1.23x", "0.046x", "0.0012x"]);
+        assert_eq!([12.0, 1234.0, 56_789.0, 1.25e7].map(rate), ["12/s", "1.2 k/s", "57 k/s", "12.5 M/s"]);
     }
 }

@@ -45,7 +45,7 @@ pub struct Options {
 
     /// Measure only these, and Wigwag, which all are compared with
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
-    only: Vec<String>,
+    pub only: Vec<String>,
 
     /// Fewer cases and less time for each: ends within 3 minutes
     #[arg(long)]
@@ -88,6 +88,8 @@ pub enum Part {
     Silent,
     /// After SIGKILL
     Killed,
+    /// One publisher and 1, 4 and 16 readers: messages a second
+    Broadcast,
 }
 
 impl Options {
@@ -104,7 +106,9 @@ impl Options {
     /// The contenders that were asked for, ours always among them.
     pub fn entries(&self) -> anyhow::Result<Vec<Entry>> {
         let mut all = contenders::here();
-        let names: Vec<&str> = all.iter().map(|entry| entry.about.name).collect();
+        let mut names: Vec<&str> = all.iter().map(|entry| entry.about.name).collect();
+        let media = contenders::broadcast::all().into_iter().map(|entry| entry.about.name);
+        names.extend(media.filter(|name| all.iter().all(|entry| entry.about.name != *name)));
         for name in &self.only {
             ensure!(names.contains(&name.as_str()), "there is no contender '{name}'; there are {}", names.join(", "));
         }
@@ -177,7 +181,13 @@ pub fn list(entries: &[Entry]) -> String {
         let missing = entry.missing.map_or(String::new(), |why| format!(" ({why})"));
         format!("{:<17} {}{missing}: {}", entry.about.name, entry.about.label, entry.about.how)
     };
-    entries.iter().map(line).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<String> = entries.iter().map(line).collect();
+    lines.push("\nOne publisher and its readers:\n".to_owned());
+    lines.extend(contenders::broadcast::all().iter().map(|entry| {
+        let missing = entry.missing.map_or(String::new(), |why| format!(" ({why})"));
+        format!("{:<17} {}{missing}: {}", entry.about.name, entry.about.label, entry.about.how)
+    }));
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -198,6 +208,7 @@ mod tests {
             options.entries().map(|all| all.iter().map(|entry| entry.about.name).collect::<Vec<_>>())
         };
         assert_eq!(names("unix").unwrap(), ["wigwag", "unix"]);
+        assert_eq!(names("datagrams").unwrap(), ["wigwag"], "it has a part in broadcasts only");
         assert!(names("unix,nobody").unwrap_err().to_string().contains("'nobody'"));
     }
 

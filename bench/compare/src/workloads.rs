@@ -1,4 +1,4 @@
-//! What is measured: all cases of the comparison, in interleaved rounds, and the two parts that are no loop.
+//! What is measured: all cases of the comparison, in interleaved rounds, and the parts that are no loop of calls.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use wigwag_bench::series::{Plan, Rounds, Series};
 use crate::contender::Entry;
 use crate::contenders::OURS;
 use crate::options::{Options, Part};
-use crate::{killed, leftovers, silent};
+use crate::{broadcasts, killed, leftovers, silent};
 
 /// The payload where the size is not what is varied.
 const SIZE: usize = 48;
@@ -152,6 +152,9 @@ pub fn run(options: &Options, entries: &[Entry], root: &Path, words: &[String]) 
     if options.wants(Part::Killed) {
         run.killed(scope.choose(Duration::from_secs(3), Duration::from_millis(700)));
     }
+    if options.wants(Part::Broadcast) {
+        run.broadcasts(&scope, options);
+    }
     let (bursts, in_flight) = (vec![scope.bursts()], scope.in_flight());
     run.parts(options, [(Part::Bursts, bursts), (Part::InFlight, in_flight), (Part::Clients, scope.clients())]);
     Ok(run.page)
@@ -183,6 +186,7 @@ fn page(entries: &[Entry], options: &Options, words: &[String]) -> Page {
         rows: Vec::new(),
         idle: Vec::new(),
         crashes: Vec::new(),
+        broadcasts: Vec::new(),
         left_out: Vec::new(),
     }
 }
@@ -318,6 +322,22 @@ impl Run<'_> {
             }
         }
         self.progress.clear();
+    }
+
+    fn broadcasts(&mut self, scope: &Scope, options: &Options) {
+        if self.is_late() {
+            return self.leave_out("everybody", "one publisher and its readers", LATE.to_owned());
+        }
+        let extent = broadcasts::Extent {
+            sizes: scope.choose(&[64, 4 << 10, 1 << 20], &[64, 1 << 20]),
+            readers: scope.choose(&[1, 4, 16], &[1, 4]),
+            rounds: scope.choose(5, 1),
+            turn: Duration::from_millis(scope.choose(500, 100)),
+        };
+        let processors = self.stage.processors();
+        let (found, left_out) = broadcasts::measure(&extent, &options.only, processors, self.root, &self.progress);
+        self.page.broadcasts.extend(found);
+        self.page.left_out.extend(left_out);
     }
 
     fn leave_out(&mut self, contender: &str, what: &str, why: String) {

@@ -48,6 +48,29 @@ fn a_killed_side_is_reported_and_nothing_of_ours_is_left() {
 }
 
 #[test]
+fn one_publisher_reaches_its_readers_by_every_medium_and_no_byte_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["--quick", "--parts", "broadcast", "--json", "b.json", "--html", "b.html", "--markdown", "b.md"];
+    let output = compare(&arguments, directory.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
+    let page: Value = serde_json::from_str(&read("b.json")).unwrap();
+    let (rows, markdown) = (page["broadcasts"].as_array().unwrap(), read("b.md"));
+    for name in ["wigwag", "iceoryx2-pubsub", "ringfire", "mqueue", "datagrams"] {
+        let own: Vec<_> = rows.iter().filter(|row| row["contender"] == name).collect();
+        assert!(own.len() >= 4, "{name} is not measured: {}", page["left_out"]);
+        assert!(own.iter().all(|row| row["read_per_second"].as_f64() > Some(0.0)), "{own:?}");
+        assert!(own.iter().all(|row| row["lost"].is_null()), "all are lossless: {own:?}");
+        assert!(markdown.contains(own[0]["label"].as_str().unwrap()), "{name}: {markdown}");
+    }
+    let ours = rows.iter().filter(|row| row["contender"] == "wigwag");
+    assert!(ours.map(|row| row["ratio"].as_f64()).all(|ratio| ratio == Some(1.0)));
+    let zenoh = |list: &str| page[list].as_array().unwrap().iter().any(|it| it["contender"] == "zenoh");
+    assert!(zenoh("broadcasts") || zenoh("left_out"));
+    assert!(read("b.html").contains("iceoryx2-pubsub"));
+}
+
+#[test]
 fn two_runs_become_one_and_the_same_one_twice_does_not() {
     let directory = tempfile::tempdir().unwrap();
     for (part, file) in [("start", "start.json"), ("killed", "killed.json")] {

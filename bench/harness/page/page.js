@@ -457,6 +457,24 @@
     }));
   }
 
+  function broadcasts() {
+    if (!page.broadcasts || !page.broadcasts.length) return;
+    const into = section("broadcast", "One publisher, several readers", "Each is a process of its own; every byte is written, read and checked. Messages a second that the slowest reader has read whole, and how many that is for each of Wigwag's in the same rounds.");
+    const cases = [...new Map(page.broadcasts.map((row) => [row.size + " " + row.readers, [row.size, row.readers]])).values()];
+    const names = [...new Map(page.broadcasts.map((row) => [row.label + " " + row.wait, row])).values()];
+    const heads = ["", ...cases.map(([size, readers]) => `${bytes(size)} to ${readers}`)];
+    table(into, heads, names.map((one) => {
+      const cells = [[one.label, one.wait], ...cases.map(([size, readers]) => {
+        const row = page.broadcasts.find((row) => row.label === one.label && row.wait === one.wait && row.size === size && row.readers === readers);
+        if (!row) return "-";
+        const lost = row.lost == null ? "" : `, ${digits(row.lost * 100)} % lost`;
+        return [digits(row.read_per_second) + "/s", (row.ratio == null ? "-" : (row.ratio < 0.1 ? row.ratio.toPrecision(2) : digits(row.ratio)) + "x") + lost];
+      })];
+      cells.ours = isOurs(one);
+      return cells;
+    }));
+  }
+
   function company() {
     if (!page.contenders.some((contender) => contender.how)) return;
     const into = section("who", "Who took part, and how", "Each in its best fair configuration, as the head of its file in bench/compare/src/contenders says.");
@@ -531,6 +549,7 @@
   start();
   idle();
   crashes();
+  broadcasts();
   company();
   everything();
   machine();

@@ -37,6 +37,9 @@ pub struct Page {
     pub idle: Vec<Idle>,
     /// What happens when a side is killed.
     pub crashes: Vec<Crash>,
+    /// One publisher and several readers.
+    #[serde(default)]
+    pub broadcasts: Vec<Broadcast>,
     /// What was not measured, and why.
     pub left_out: Vec<LeftOut>,
 }
@@ -100,6 +103,41 @@ pub struct Crash {
     pub left_bytes: u64,
     /// What a new client gets from a server whose first client was killed in the middle of its calls.
     pub next_client: String,
+}
+
+/// One publisher and several readers, by one contender: messages a second.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Broadcast {
+    /// The contender.
+    pub contender: String,
+    /// What a person calls it.
+    pub label: String,
+    /// Its configuration.
+    pub how: String,
+    /// How its readers wait.
+    pub wait: String,
+    /// Bytes of a message.
+    pub size: usize,
+    /// Readers.
+    pub readers: usize,
+    /// How often it was measured.
+    pub rounds: usize,
+    /// Messages that were published in a second, the median of the rounds.
+    pub published_per_second: f64,
+    /// Messages that the slowest reader has read whole.
+    pub read_per_second: f64,
+    /// The share of messages that the slowest reader has lost, where it is more than what was under way.
+    pub lost: Option<f64>,
+    /// The slowest reader's messages over ours, in the same rounds.
+    pub ratio: Option<f64>,
+}
+
+impl Broadcast {
+    /// Whether both are figures of the same.
+    pub fn is_same_case(&self, other: &Broadcast) -> bool {
+        let case = |it: &Broadcast| (it.contender.clone(), it.wait.clone(), it.size, it.readers);
+        case(self) == case(other)
+    }
 }
 
 /// A case that was not measured.
@@ -191,6 +229,7 @@ mod tests {
             rows: Vec::new(),
             idle: Vec::new(),
             crashes: Vec::new(),
+            broadcasts: Vec::new(),
             left_out: Vec::new(),
         }
     }

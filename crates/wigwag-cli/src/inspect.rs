@@ -11,7 +11,8 @@ use wigwag::runtime::escaped;
 
 use crate::output::{self, count, duration};
 use crate::service_view::{
-    CountView, LimitView, PolicyView, RingView, ServiceView, SessionView, SubscriptionView, ThreadView, printable,
+    BoardView, CountView, LimitView, PolicyView, RingView, ServiceView, SessionView, SubscriptionView, ThreadView,
+    printable,
 };
 use crate::table::Table;
 
@@ -222,8 +223,9 @@ fn head(view: &ServiceView) -> String {
         (
             view.form.as_str(),
             format!(
-                "{} serves {}{}",
+                "{} {} {}{}",
                 view.path,
+                if shape == Shape::Broadcast { "publishes" } else { "serves" },
                 view.contract,
                 if view.has_name { "" } else { "; that path does not lead to it: clients cannot reach it" }
             ),
@@ -253,6 +255,9 @@ fn head(view: &ServiceView) -> String {
             ),
         ),
     ];
+    if let Some(board) = &view.board {
+        rows.push(("keeps", kept(board)));
+    }
     rows.push(("waiting", waiting(view, shape)));
     rows.push(match shape {
         Shape::Broadcast => published(view),
@@ -260,6 +265,10 @@ fn head(view: &ServiceView) -> String {
     });
     if shape == Shape::Calls {
         rows.push(("durations", durations(counts)));
+    }
+    // A publisher answers nobody: what follows is of replies.
+    if shape == Shape::Broadcast {
+        return lines(&rows);
     }
     rows.push((
         "doorbells",
@@ -279,7 +288,26 @@ fn head(view: &ServiceView) -> String {
             count(counts.cooled)
         ),
     ));
+    lines(&rows)
+}
+
+fn lines(rows: &[(&str, String)]) -> String {
     rows.iter().map(|(what, text)| format!("{what:<10} {text}\n")).collect()
+}
+
+/// What a publisher has for its subscribers.
+fn kept(board: &BoardView) -> String {
+    format!(
+        "the last {} messages, of at most {} bytes, in {} bytes of memory; {}",
+        count(board.history),
+        count(board.capacity_bytes),
+        count(board.bytes),
+        if board.is_lossless {
+            "the publisher waits for subscribers that have not read them"
+        } else {
+            "the publisher waits for nobody"
+        }
+    )
 }
 
 /// What a server grants, in the words of the form.
@@ -292,7 +320,7 @@ fn limits_of(limits: &LimitView, shape: Shape) -> String {
         count(limits.sessions_per_other_user),
         match shape {
             Shape::Rings => format!("rings of {capacity} bytes"),
-            Shape::Broadcast => format!("{slots} holds, messages of {capacity} bytes"),
+            Shape::Broadcast => format!("{slots} held by each, messages of {capacity} bytes"),
             _ => format!("{slots} slots of {capacity} bytes"),
         },
         count(limits.session_bytes),
@@ -350,9 +378,16 @@ fn waiting(view: &ServiceView, shape: Shape) -> String {
         |age_s: Option<f64>| age_s.map_or_else(String::new, |s| format!(", the oldest for {}", duration(s * 1e9)));
     let mut text = match shape {
         Shape::Rings => format!("{} bytes unread", count(backlog.unread_bytes)),
+        Shape::Broadcast if view.sessions.is_empty() => "nobody listens".to_owned(),
         Shape::Broadcast => {
-            let lag = view.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.lag)).max();
-            format!("the slowest subscriber is {} messages behind", count(lag.unwrap_or(0)))
+            let lags = view.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.lag));
+            let lag = lags.max().unwrap_or(0);
+            let kept = view.board.as_ref().filter(|board| !board.is_lossless).map_or(u64::MAX, |board| board.history);
+            let gone = match lag.saturating_sub(kept) {
+                0 => String::new(),
+                gone => format!(", {} of which are kept no more", count(gone)),
+            };
+            format!("the slowest subscriber is {} messages behind{gone}", count(lag))
         }
         _ => format!(
             "{}{}; {} in flight{}",
@@ -516,8 +551,10 @@ fn subscribers(sessions: &[SessionView]) -> Table {
         let of = |figure: fn(&SubscriptionView) -> u64| or_dash(session.subscription.as_ref().map(figure).map(count));
         let does = match &session.subscription {
             None => "hidden",
+            Some(it) if it.is_stopped => "stopped",
+            Some(it) if it.outlived_holds > 0 => "holds what is kept no more",
             Some(it) if it.is_asleep => "asleep",
-            Some(_) => "-",
+            Some(_) => "awake",
         };
         table.push([
             session.id.to_string(),

@@ -156,7 +156,8 @@ fn listed(
     match (observer, before, after) {
         (Some(Ok(observer)), Some((before, since)), Some((after, now))) => {
             let service = observer.service();
-            let calls = after.counts.calls.saturating_sub(before.counts.calls);
+            let done = |snapshot| service_view::done(service.form, snapshot);
+            let calls = done(&after).saturating_sub(done(&before));
             let seconds = now.duration_since(since).as_secs_f64();
             Listed {
                 state: service_view::process_state(after.state),
@@ -164,7 +165,7 @@ fn listed(
                 pid: Some(service.pid),
                 program: service.program.as_deref().map(printable),
                 sessions: Some(after.sessions.len()),
-                calls: Some(after.counts.calls),
+                calls: Some(done(&after)),
                 calls_per_second: (seconds > 0.0).then_some(calls as f64 / seconds),
                 longest_now_s: service_view::longest_now_s(&after),
                 // Of a broadcast: of the subscriber that is farthest behind.

@@ -14,9 +14,10 @@ use wigwag::{ErrorKind, Overrun, Publisher};
 
 use crate::lock::seconds;
 use crate::replacing::Replacing;
+use crate::serve::size;
 use crate::users::Admission;
 use crate::waiting::Waiting;
-use crate::{exit, service_manager, signals, standard, words};
+use crate::{exit, output, service_manager, signals, standard, words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,23 +43,25 @@ pub struct Args {
     #[arg(long, conflicts_with = "files")]
     whole: bool,
     /// At most so many messages a second
-    #[arg(long, value_name = "NUMBER", value_parser = rate)]
+    #[arg(long, value_name = "NUMBER", value_parser = rate, allow_negative_numbers = true)]
     rate: Option<f64>,
     /// Begin when so many subscribers are there
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     wait_for: usize,
     /// Give up after so long, with --wait-for; the code is 5
     #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "wait_for")]
+    #[arg(allow_negative_numbers = true)]
     timeout: Option<Duration>,
     /// Wait for subscribers of this user that have not read what the next message would replace, each at most so long
     /// within --history messages [default: never]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     patience: Option<Duration>,
     /// Messages that are kept for subscribers that read later [default: 64]
     #[arg(long, value_name = "NUMBER")]
     history: Option<usize>,
-    /// The longest message in bytes [default: 65536, or as long as the longest file]
-    #[arg(long, value_name = "BYTES")]
+    /// The longest message in bytes; K, M and G are understood [default: 64K, or as long as the longest file, or as
+    /// what is published as a whole]
+    #[arg(long, value_name = "BYTES", value_parser = size)]
     capacity: Option<usize>,
     /// How to wait
     #[arg(long, value_enum, default_value_t)]
@@ -81,8 +84,11 @@ type Shared = Arc<Mutex<Option<Publisher>>>;
 /// Publishes until there is nothing more.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let inherited = service_manager::listener_for(&args.name)?; // while there is one thread
+    // Read first, so that it is known how long it is.
+    let whole = if args.whole { Some(whole_input()?) } else { None };
     let mut builder = Publisher::builder().access(args.admission.access()).wait(args.wait.into());
-    if let Some(bytes) = args.capacity.or(longest(&args.files)?) {
+    let longest = longest(&args.files)?.max(whole.as_ref().map(Vec::len));
+    if let Some(bytes) = args.capacity.or(longest) {
         builder = builder.capacity(bytes);
     }
     if let Some(messages) = args.history {
@@ -109,27 +115,44 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         std::process::exit(128 + signal);
     })?;
     service_manager::ready();
-    let mut sending = Sending { shared, is_ending, pace: args.rate.map(Pace::new) };
-    if args.wait_for > 0 {
-        let timeout = args.timeout.unwrap_or(Duration::MAX);
-        let wait = |publisher: &mut Publisher, turn| publisher.wait_for_subscribers(args.wait_for, turn);
-        sending.in_turns(timeout, wait)?.ok_or_else(|| too_few(args.wait_for, timeout))?;
-    }
-    match args.files.is_empty() {
-        true => publish_input(&mut sending, args.whole)?,
-        false => args.files.iter().try_for_each(|file| publish_file(&mut sending, file))?,
+    let mut sending = Sending { shared, is_ending, pace: args.rate.map(Pace::new), sent: 0, was_heard: false };
+    let published = publish_all(&mut sending, args, whole);
+    // Whatever came of it: subscribers are told of the end, and the name is free. The other thread has it, too.
+    drop(sending.shared.lock().unwrap_or_else(PoisonError::into_inner).take());
+    published?;
+    if sending.sent > 0 && !sending.was_heard {
+        output::complain(&format!(
+            "wigwag: nobody subscribed to {name} while {} published; with --wait-for 1 the first one waits for \
+             somebody (`wigwag subscribe {name}`).",
+            if sending.sent == 1 { "1 message was".to_owned() } else { format!("{} messages were", sending.sent) },
+            name = words::word(&args.name),
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn too_few(wanted: usize, timeout: Duration) -> words::Told {
-    let seconds = timeout.as_secs_f64();
-    let sentence = format!("fewer than {wanted} subscribers came within {seconds} s (--wait-for, --timeout)");
-    words::Told::new(ErrorKind::TimedOut { maybe_executed: false }, sentence)
-}
-
 /// How long one wait lasts at most, after which a signal may end the broadcast.
 const TURN: Duration = Duration::from_millis(100);
+
+fn publish_all(sending: &mut Sending, args: &Args, whole: Option<Vec<u8>>) -> anyhow::Result<()> {
+    if args.wait_for > 0 {
+        let timeout = args.timeout.unwrap_or(Duration::MAX);
+        let hint = |error: wigwag::Error| match error.kind() {
+            ErrorKind::TimedOut { .. } => {
+                let subscribe = words::with_flags("subscribe", &args.name, "");
+                words::explain_with(error, &format!("; start more with `{subscribe}`, or give them longer (--timeout)"))
+            }
+            _ => words::explain(error),
+        };
+        let wait = |publisher: &mut Publisher, turn| publisher.wait_for_subscribers(args.wait_for, turn);
+        sending.in_turns(timeout, wait).map_err(hint)?;
+    }
+    match (whole, args.files.is_empty()) {
+        (Some(message), _) => sending.send(&message),
+        (None, true) => publish_lines(sending),
+        (None, false) => args.files.iter().try_for_each(|file| publish_file(sending, file)),
+    }
+}
 
 /// What is sent by, and how often.
 struct Sending {
@@ -137,15 +160,18 @@ struct Sending {
     /// A signal has come: who has it ends this program, and waits for the publisher.
     is_ending: Arc<AtomicBool>,
     pace: Option<Pace>,
+    sent: u64,
+    /// Whether there was a subscriber at any time.
+    was_heard: bool,
 }
 
 impl Sending {
-    /// Does what may wait, turn by turn. `None`: not within that time.
+    /// Does what may wait, turn by turn.
     fn in_turns<R>(
         &self,
         timeout: Duration,
         mut what: impl FnMut(&mut Publisher, Duration) -> wigwag::Result<R>,
-    ) -> anyhow::Result<Option<R>> {
+    ) -> wigwag::Result<R> {
         let begin = Instant::now();
         loop {
             if self.is_ending.load(Ordering::SeqCst) {
@@ -156,17 +182,21 @@ impl Sending {
             let mut publisher = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(publisher) = publisher.as_mut() else { continue };
             match what(publisher, left.min(TURN)) {
-                Ok(done) => return Ok(Some(done)),
-                Err(error) if !matches!(error.kind(), ErrorKind::TimedOut { .. }) => return Err(words::explain(error)),
-                Err(_) if left <= TURN => return Ok(None),
-                Err(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) && left > TURN => {}
+                done => return done,
             }
         }
     }
 
     fn send(&mut self, message: &[u8]) -> anyhow::Result<()> {
         self.pace.iter_mut().for_each(Pace::wait);
-        self.in_turns(Duration::MAX, |publisher, turn| publisher.send_timeout(message, turn)).map(drop)
+        let subscribers = self.in_turns(Duration::MAX, |publisher, turn| {
+            publisher.send_timeout(message, turn)?;
+            Ok(publisher.stats().subscribers)
+        });
+        self.sent += 1;
+        self.was_heard |= subscribers.map_err(words::explain)? > 0;
+        Ok(())
     }
 }
 
@@ -188,25 +218,24 @@ impl Pace {
     }
 }
 
-fn publish_input(sending: &mut Sending, whole: bool) -> anyhow::Result<()> {
+fn whole_input() -> anyhow::Result<Vec<u8>> {
+    let mut message = Vec::new();
+    standard::input()?.read_to_end(&mut message).context("standard input cannot be read")?;
+    Ok(message)
+}
+
+fn publish_lines(sending: &mut Sending) -> anyhow::Result<()> {
     let mut input = standard::input()?;
     let mut message = Vec::new();
     loop {
         message.clear();
-        let read = match whole {
-            true => input.read_to_end(&mut message),
-            false => input.read_until(b'\n', &mut message),
-        };
-        if read.context("standard input cannot be read")? == 0 && !whole {
+        if input.read_until(b'\n', &mut message).context("standard input cannot be read")? == 0 {
             return Ok(());
         }
-        if !whole && message.last() == Some(&b'\n') {
+        if message.last() == Some(&b'\n') {
             message.pop();
         }
         sending.send(&message)?;
-        if whole {
-            return Ok(());
-        }
     }
 }
 

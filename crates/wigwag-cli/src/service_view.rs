@@ -12,7 +12,7 @@ use wigwag::observe::{
     ThreadState,
 };
 use wigwag::runtime::{State, escaped};
-use wigwag::{Contract, Wait};
+use wigwag::{Contract, Form, Wait};
 
 /// All that is to be seen of a service.
 #[derive(Debug, Serialize)]
@@ -36,6 +36,8 @@ pub struct ServiceView {
     /// Of a broadcast.
     pub published: u64,
     pub cut_off: u64,
+    /// `None`: of another form, or it cannot be looked at.
+    pub board: Option<BoardView>,
     pub backlog: BacklogView,
     pub counts: CountView,
     pub threads: Vec<ThreadView>,
@@ -169,12 +171,24 @@ pub struct RingsView {
     pub outgoing: RingView,
 }
 
+/// The memory that all subscribers of a publisher read.
+#[derive(Debug, Serialize)]
+pub struct BoardView {
+    pub history: u64,
+    pub capacity_bytes: u64,
+    pub bytes: u64,
+    pub is_lossless: bool,
+}
+
 #[derive(Debug, Serialize)]
 pub struct SubscriptionView {
     pub lag: u64,
     pub received: u64,
     pub lost: u64,
     pub holds: u64,
+    /// Of messages that are kept no more.
+    pub outlived_holds: u64,
+    pub is_stopped: bool,
     pub is_asleep: bool,
 }
 
@@ -222,6 +236,12 @@ impl ServiceView {
             violations: snapshot.violations,
             published: snapshot.published,
             cut_off: snapshot.cut_off,
+            board: snapshot.board.as_ref().map(|board| BoardView {
+                history: board.history,
+                capacity_bytes: board.capacity,
+                bytes: board.bytes,
+                is_lossless: board.is_lossless,
+            }),
             backlog: backlog(&snapshot),
             counts: counts(&snapshot.counts),
             threads: snapshot.threads.iter().map(thread).collect(),
@@ -257,6 +277,27 @@ pub fn oldest_waiting_s(snapshot: &Snapshot) -> Option<f64> {
 pub fn unread_bytes(snapshot: &Snapshot) -> u64 {
     let rings = snapshot.sessions.iter().filter_map(|session| session.rings.as_ref());
     rings.flat_map(|rings| [rings.incoming.unread, rings.outgoing.unread]).fold(0, u64::saturating_add)
+}
+
+/// What was done so far: calls, or of a broadcast messages that were published.
+pub fn done(form: Form, snapshot: &Snapshot) -> u64 {
+    match form {
+        Form::Broadcast => snapshot.published,
+        _ => snapshot.counts.calls,
+    }
+}
+
+/// Whether a process is stopped by a signal or a debugger: proc(5), "/proc/pid/stat", the state behind the name in
+/// brackets.
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+}
+
+/// Messages that subscribers hold in place.
+pub fn held(snapshot: &Snapshot) -> u64 {
+    let holds = snapshot.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.holds));
+    holds.fold(0, u64::saturating_add)
 }
 
 /// How far the subscriber is behind that is farthest, in messages; 0 where there are none.
@@ -439,6 +480,8 @@ fn session(session: &Session) -> SessionView {
             received: it.received,
             lost: it.lost,
             holds: it.holds,
+            outlived_holds: it.outlived_holds,
+            is_stopped: is_stopped(session.peer.pid),
             is_asleep: it.is_asleep,
         }),
         slots_in_use: session.slots_in_use,

@@ -46,6 +46,7 @@ pub struct Args {
     raw: bool,
     /// Wait so long for a publisher while there is none, also after one has ended [default: not at all]
     #[arg(long, visible_alias = "server-timeout", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(allow_negative_numbers = true)]
     timeout: Option<Duration>,
     /// Whose publisher is expected, by name or number, where it is not this user's
     #[arg(long, value_name = "USER", alias = "publisher-user")]

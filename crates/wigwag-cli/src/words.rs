@@ -120,6 +120,12 @@ pub fn explain(error: wigwag::Error) -> anyhow::Error {
     Told::new(error.kind(), sentence).into()
 }
 
+/// The same, with what else helps.
+pub fn explain_with(error: wigwag::Error, more: &str) -> anyhow::Error {
+    let sentence = in_flags(&error.to_string()) + more;
+    Told::new(error.kind(), sentence).into()
+}
+
 /// The flags that stand for functions of the library's builders.
 const FLAGS: &[(&str, &str)] = &[
     ("allow_user", "--allow-user"),
@@ -162,7 +168,18 @@ pub fn in_flags(sentence: &str) -> String {
         .replace(
             "SenderBuilder::capacity, within what the receiver allows (ReceiverBuilder::capacity)",
             "the receiver's --capacity",
-        );
+        )
+        .replace(
+            "try again, or let it drop the oldest (PublisherBuilder::overrun)",
+            "more --patience gives it longer, and without --patience it loses the oldest",
+        )
+        // A publisher of this program has the usual limits.
+        .replace(
+            ", shorter ones (PublisherBuilder::capacity), let fewer be held (PublisherBuilder::max_holds), or raise that",
+            " or shorter ones (--capacity)",
+        )
+        .replace(" (PublisherBuilder::max_bytes_total)", "")
+        .replace(" (PublisherBuilder::max_bytes_per_session)", "");
     for builder in BUILDERS {
         for (function, flag) in FLAGS {
             text = text.replace(&format!("{builder}{function}"), flag);

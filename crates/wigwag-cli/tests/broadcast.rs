@@ -69,10 +69,68 @@ fn a_signal_ends_a_publisher_that_waits() {
 }
 
 #[test]
+fn when_the_input_ends_subscribers_are_told_and_the_name_is_free() {
+    let runtime = Runtime::new();
+    let script = "(sleep 2; echo last) | wigwag publish name --wait-for 1 --timeout 20";
+    let mut publisher = Running(runtime.shell(script).stdin(Stdio::null()).spawn().unwrap());
+    runtime.until_it_listens("name");
+    let subscribed = runtime.run(&["subscribe", "name"]).succeeded(); // without --timeout: a death would be an error
+    assert_eq!(subscribed.text(), "last\n");
+    assert_eq!(publisher.code(), Some(0));
+    let is_left = |file: &str| runtime.path().join("wigwag").join(file).exists();
+    assert!(!is_left("name.sock") && !is_left("name.lock"), "an end in good order leaves nothing");
+    // So does one with an error.
+    runtime.run(&["publish", "name", "--wait-for", "1", "--timeout", "0.1"]).failed(5);
+    assert!(!is_left("name.sock") && !is_left("name.lock"));
+}
+
+#[test]
+fn who_publishes_to_nobody_is_told() {
+    let runtime = Runtime::new();
+    let ended = runtime.shell("seq 3 | wigwag publish name").output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success() && said.contains("nobody subscribed to name while 3 messages"), "{said}");
+    assert!(said.contains("--wait-for 1") && said.contains("wigwag subscribe name"), "{said}");
+    assert_eq!(runtime.run(&["publish", "name"]).succeeded().text(), "", "there was nothing to be lost");
+}
+
+#[test]
+fn what_is_published_as_a_whole_may_be_long() {
+    let runtime = Runtime::new();
+    let mut subscriber = subscribe(&runtime, &["--count", "1", "--raw"]);
+    let script = "head -c 300000 /dev/zero | tr '\\0' x | wigwag publish name --whole --wait-for 1 --timeout 20";
+    assert!(runtime.shell(script).status().unwrap().success());
+    assert_eq!(subscriber.output().len(), 300_000);
+}
+
+#[test]
 fn what_cannot_be_is_said_in_the_words_of_the_command_line() {
     let runtime = Runtime::new();
     let said = runtime.run(&["publish", "name", "--history", "0"]).failed(2);
-    assert!(said.contains("history of 0 messages") && said.contains("1 to 65536"), "{said}");
+    assert!(said.contains("history of 0 messages") && said.contains("1 to 65536 (--history)"), "{said}");
+    let said = runtime.run(&["publish", "name", "--history", "65536", "--capacity", "10M"]).failed(2);
+    assert!(said.contains("10485760 bytes") && said.contains("68719476736 are allowed in total: "), "{said}");
+    assert!(said.contains("(--history) or shorter ones (--capacity).") && !said.contains("Builder"), "{said}");
+    let said = runtime.run(&["publish", "name", "--allow-everyone", "--history", "9", "--capacity", "200M"]).failed(2);
+    assert!(said.contains("of another user") && said.contains("--history") && !said.contains("Builder"), "{said}");
+    for (arguments, hint) in [
+        (["--patience", "-1"], "10 or 0.5"),
+        (["--rate", "-1"], "messages a second"),
+        (["--timeout", "-1"], "10 or 0.5"),
+        (["--capacity", "1GiB"], "64K or 8M"),
+    ] {
+        let ended = runtime.run(&[&["publish", "name"], &arguments[..]].concat());
+        assert!(ended.code == Some(2) && ended.stderr.contains(hint), "{ended:?}");
+    }
+    // A patience of zero never waits.
+    let subscriber = subscribe(&runtime, &["--count", "1000000"]);
+    let said =
+        runtime.shell("seq 200000 | wigwag publish name --wait-for 1 --history 1 --patience 0").output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("has not read what the next message would replace") && said.contains("--patience"), "{said}");
+    drop(subscriber);
+    let said = runtime.run(&["publish", "name", "--wait-for", "2", "--timeout", "0.1"]).failed(5);
+    assert!(said.contains("0 of 2 subscribers came within 100 ms; start more with `wigwag subscribe name`"), "{said}");
     let said = runtime.run(&["subscribe", "name"]).failed(3);
     assert!(said.contains("wigwag publish name"), "{said}");
     let said = runtime.shell("wigwag publish name --rate 0").output().unwrap();
@@ -101,6 +159,9 @@ fn who_listens_and_how_far_is_shown() {
     }
     let text = runtime.run(&["inspect", "name"]).succeeded().text();
     assert!(text.contains("3 published") && text.contains("lag"), "{text}");
+    assert!(text.contains("keeps      the last 64 messages") && text.contains("waits for nobody"), "{text}");
+    let listed = runtime.run(&["ls", "--json"]).succeeded().json();
+    assert_eq!(listed["names"][0]["calls"], 3, "what was published: {listed}");
     let metrics = runtime.run(&["metrics"]).succeeded().text();
     assert!(metrics.contains("wigwag_published_messages_total{name=\"name\"} 3"), "{metrics}");
 }

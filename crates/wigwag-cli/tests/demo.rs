@@ -46,6 +46,7 @@ fn a_png_goes_through_every_service() {
         let counted = row["system_calls_per_exchange"].is_number() || row["not_counted"].is_string();
         assert!(counted || row["service"] == "alone", "{row}");
     }
+    assert_eq!(report["viewers"]["viewers"].as_array().unwrap().len(), 4);
     let before = open(&runtime.path().join(report["before"].as_str().unwrap()));
     let after = open(&runtime.path().join(report["after"].as_str().unwrap()));
     assert_ne!(before, after);
@@ -67,6 +68,33 @@ fn a_jpeg_gives_a_table_for_people() {
     }
     let after = open(&runtime.path().join("demo-out/after.png"));
     assert_eq!(after, expected(&open(&runtime.path().join("demo-out/before.png"))));
+}
+
+#[test]
+fn four_viewers_see_one_publisher_and_nobody_slows_it() {
+    let runtime = Runtime::new();
+    picture(64, 33).save(runtime.path().join("in.png")).unwrap();
+    let report = runtime.run(&["demo", "--viewers", "--input", "in.png", "--json"]).succeeded().json();
+    let viewers = report["viewers"].as_array().unwrap();
+    let names: Vec<_> = viewers.iter().map(|viewer| viewer["viewer"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ordinary", "slow", "stopped", "killed"]);
+    for viewer in viewers {
+        let number = |key: &str| viewer[key].as_u64().unwrap();
+        assert_eq!((number("seen") + number("lost"), number("wrong_pixels")), (96, 0), "{viewer}");
+        assert!(number("seen") > 0, "{viewer}");
+        assert!(number("lost") > 0 || viewer["viewer"] == "ordinary", "{viewer}");
+    }
+    assert!(!runtime.path().join("demo-out").exists(), "it writes no pictures");
+}
+
+#[test]
+fn the_four_viewers_fit_a_terminal() {
+    let runtime = Runtime::new();
+    let text = runtime.run(&["demo", "--viewers"]).succeeded().text();
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    for part in ["keeps up", "slow, 150 ms", "stopped a while", "killed, restarted", "Every frame is accounted"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
@@ -280,6 +281,143 @@ fn permits_of_the_dead_are_told_and_the_cure_helps() {
     assert!(level == "note" && fact.contains("job") && cure.contains("wigwag lock job -- true"), "{fact} {cure}");
     assert_eq!(runtime.run(&["lock", "job", "--", "true"]).code, Some(0));
     assert_eq!(Told::by(&mut doctor(&runtime)).findings("name-owed").len(), 0);
+}
+
+/// `wigwag publish log`, which publishes what is written to it.
+struct Publishing {
+    publisher: Running,
+    /// Its socket.
+    path: std::path::PathBuf,
+    published: u64,
+}
+
+impl Publishing {
+    fn start(runtime: &Runtime, arguments: &[&str]) -> Publishing {
+        let mut command = runtime.wigwag(["publish", "log"]);
+        let child = command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        runtime.until_it_listens("log");
+        Publishing { publisher: Running(child), path: runtime.path().join("wigwag/log.sock"), published: 0 }
+    }
+
+    /// Publishes so many messages that are too long for an entry, without waiting until they are published.
+    fn write(&mut self, count: u64) {
+        let input = self.publisher.0.stdin.as_mut().unwrap();
+        (0..count).for_each(|_| writeln!(input, "{}", "x".repeat(100)).unwrap());
+    }
+
+    /// Publishes so many messages.
+    fn publish(&mut self, count: u64) {
+        self.write(count);
+        self.published += count;
+        self.until(|seen| seen.published == self.published);
+    }
+
+    fn until(&self, is_so: impl Fn(&wigwag::observe::Snapshot) -> bool) {
+        let observers = wigwag::observe::Observer::all();
+        let observer = observers.iter().find(|observer| observer.service().path == self.path).expect("it is there");
+        let begin = std::time::Instant::now();
+        while !is_so(&observer.snapshot().unwrap()) {
+            assert!(begin.elapsed() < harness::LIMIT, "it does not come to that");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+}
+
+#[test]
+fn what_subscribers_lose_hold_and_do_not_read_is_told() {
+    let runtime = Runtime::new();
+    let mut log = Publishing::start(&runtime, &["--history", "2"]);
+    let told = Told::by(&mut doctor(&runtime));
+    told.nothing_is_wrong();
+    let expected = "log: 0 messages published, 0 subscribers; it keeps 2 messages, and waits for nobody";
+    assert_eq!(told.one("publisher").1, expected);
+
+    let mut holder = wigwag::Subscriber::connect(&log.path).unwrap();
+    // The first one may be a copy.
+    let held = std::iter::repeat_with(|| {
+        log.publish(1);
+        holder.recv().unwrap()
+    });
+    let held = held.take(1000).find(wigwag::Message::is_in_place).expect("it is held");
+    let slow = wigwag::Subscriber::connect(&log.path).unwrap();
+    let stopped = Running(runtime.wigwag(["subscribe", "log"]).stdout(Stdio::null()).spawn().unwrap());
+    log.until(|seen| seen.sessions.len() == 3 && seen.sessions.iter().all(|it| it.subscription.is_some()));
+    stopped.signal(Signal::SIGSTOP);
+    let stat = format!("/proc/{}/stat", stopped.0.id());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    for _ in 0..9 {
+        log.publish(1);
+        holder.recv_into(&mut Vec::new()).unwrap();
+    }
+    let told = Told::by(&mut doctor(&runtime));
+    told.nothing_is_wrong();
+    let (level, fact, cure) = told.one("subscriber-holds");
+    assert!(level == "note" && fact.contains("1 subscriber holds messages of log"), "{fact}");
+    assert!(fact.contains(&format!("{} holds 1;", std::process::id())) && cure.contains("recv_into"), "{fact} {cure}");
+    let (level, fact, cure) = told.one("subscriber-loses");
+    assert!(level == "note" && fact.contains("2 subscribers of log cannot keep up"), "{fact}");
+    assert!(fact.contains("has lost 7 messages, and has taken 0"), "{fact}");
+    assert!(cure.contains("--history, now 2") && cure.contains("--patience"), "{cure}");
+    let (level, fact, cure) = told.one("subscriber-stopped");
+    assert!(level == "note" && fact.contains("1 subscriber of log is stopped"), "{fact}");
+    assert!(cure.contains(&format!("kill -CONT {}", stopped.0.id())), "{cure}");
+    // Whoever lets go is told of no more.
+    drop((held, slow, stopped));
+    log.until(|seen| seen.sessions.len() == 1);
+    let told = Told::by(&mut doctor(&runtime));
+    for check in ["subscriber-holds", "subscriber-loses", "subscriber-stopped"] {
+        assert!(told.findings(check).is_empty(), "{:#}", told.0);
+    }
+}
+
+#[test]
+fn a_publisher_that_waits_and_whom_it_cut_off_are_told() {
+    let runtime = Runtime::new();
+    let mut log = Publishing::start(&runtime, &["--history", "2", "--patience", "100"]);
+    let subscriber = wigwag::Subscriber::connect(&log.path).unwrap();
+    log.until(|seen| seen.sessions.len() == 1);
+    log.write(5);
+    log.until(|seen| seen.published == 3);
+    let told = Told::by(&mut doctor(&runtime));
+    told.nothing_is_wrong();
+    let (_, fact, cure) = told.one("publisher-waits");
+    assert!(fact.contains("log does not publish") && fact.contains("is 3 messages behind"), "{fact}");
+    assert!(cure.contains("--history, now 2") && cure.contains("--patience"), "{cure}");
+    assert!(told.findings("subscriber-loses").is_empty(), "nothing is lost: {:#}", told.0);
+    drop(subscriber);
+    log.until(|seen| seen.published == 5);
+    assert!(Told::by(&mut doctor(&runtime)).findings("publisher-waits").is_empty());
+    drop(log);
+
+    let mut log = Publishing::start(&runtime, &["--history", "2", "--patience", "0.01"]);
+    let _subscriber = wigwag::Subscriber::connect(&log.path).unwrap();
+    log.until(|seen| seen.sessions.len() == 1);
+    log.publish(5);
+    let told = Told::by(&mut doctor(&runtime));
+    let (level, fact, cure) = told.one("subscriber-cut-off");
+    assert!(level == "note" && fact.contains("log has cut off 1 subscriber") && cure.contains("--patience"), "{fact}");
+}
+
+#[test]
+fn a_pool_near_its_limit_or_with_too_few_holds_is_told() {
+    let runtime = Runtime::new();
+    let log = Publishing::start(&runtime, &[]);
+    let mut subscribers: Vec<_> = (0..2).map(|_| wigwag::Subscriber::connect(&log.path).unwrap()).collect();
+    let told = Told::by(&mut doctor(&runtime));
+    assert!(told.findings("subscribers-copy").is_empty() && told.findings("publisher-memory").is_empty());
+    subscribers.extend((0..22).map(|_| wigwag::Subscriber::connect(&log.path).unwrap()));
+    let told = Told::by(&mut doctor(&runtime));
+    let (level, fact, cure) = told.one("subscribers-copy");
+    assert!(level == "note" && fact.contains("may ask for 96") && cure.contains("max_holds"), "{fact} {cure}");
+    drop(log);
+
+    // Of 64 GiB; nothing of it is touched.
+    let _log = Publishing::start(&runtime, &["--history", "1", "--capacity", "900M"]);
+    let told = Told::by(&mut doctor(&runtime));
+    let (_, fact, cure) = told.one("publisher-memory");
+    assert!(fact.contains("subscribers are refused") && cure.contains("--capacity, now 943,718,400"), "{fact} {cure}");
 }
 
 /// The doctor as it is started under a limit.

@@ -301,6 +301,43 @@ fn streams_are_seen_at_their_listener() {
 }
 
 #[test]
+fn a_publishers_memory_is_seen_and_what_is_held_for_too_long() {
+    let ground = Ground::new();
+    let name = ground.path("p");
+    let patient = wigwag::Overrun::Wait(Duration::from_secs(60));
+    let builder = wigwag::Publisher::builder().history(2).capacity(100).overrun(patient);
+    let mut publisher = builder.bind(&name).unwrap();
+    let observer = Observer::open(&name).unwrap();
+    let board = observer.snapshot().unwrap().board.expect("it is this very process");
+    assert_eq!((board.history, board.capacity, board.is_lossless), (2, 100, true));
+    assert!(board.bodies >= 3 && board.bytes > 3 * 100, "{board:?}");
+
+    let mut subscriber = wigwag::Subscriber::connect(&name).unwrap();
+    publisher.wait_for_subscribers(1, Duration::from_secs(20)).unwrap();
+    // The first one may be a copy.
+    let held = std::iter::repeat_with(|| {
+        publisher.send(&[7; 100]).unwrap();
+        subscriber.recv().unwrap()
+    });
+    let held = held.take(1000).find(wigwag::Message::is_in_place).expect("it is held");
+    let seen = || {
+        let it = observer.snapshot().unwrap().sessions[0].subscription.clone().unwrap();
+        (it.holds, it.outlived_holds)
+    };
+    assert_eq!(seen(), (1, 0), "its message is the newest");
+    for _ in 0..4 {
+        publisher.send(&[8; 100]).unwrap();
+        subscriber.recv_into(&mut Vec::new()).unwrap();
+    }
+    assert_eq!(seen(), (1, 1), "it is kept no more");
+    assert_eq!(held[..], [7; 100]);
+    drop(held);
+    assert_eq!(seen(), (0, 0));
+    let _server = Server::bind(ground.path("s")).unwrap();
+    assert!(Observer::open(ground.path("s")).unwrap().snapshot().unwrap().board.is_none(), "that is no publisher");
+}
+
+#[test]
 fn who_holds_a_permit_is_seen_also_when_it_is_dead() {
     let ground = Ground::new();
     let name = ground.socket();

@@ -54,6 +54,7 @@ use crate::sys::process::{Halt, Process};
 use crate::observe::memories::Memories;
 
 mod backlog;
+mod board;
 mod counts;
 mod memories;
 mod permits;
@@ -62,6 +63,7 @@ mod snapshot;
 mod subscription;
 
 pub use crate::observe::backlog::{Backlog, Ring, Rings};
+pub use crate::observe::board::Board;
 pub use crate::observe::counts::{Counts, Durations};
 pub use crate::observe::permits::{Holder, LostSemaphore, PermitSnapshot, PermitState, Waiting};
 pub use crate::observe::service::{Limits, Policy, Service};

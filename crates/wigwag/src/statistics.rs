@@ -511,7 +511,10 @@ mod tests {
             fields!(ControlRecord: accepted refused violations handshakes sessions depth records records_max),
         );
         has("Kept request", fields!(KeptRecord: place since_ns));
-        has("Thread", fields!(ThreadRecord: serving clock_ns sleeps state wake_latency_ns published cut_off));
+        has(
+            "Thread",
+            fields!(ThreadRecord: serving clock_ns sleeps state wake_latency_ns published cut_off board_inode),
+        );
         has("Session", fields!(Identity: generation id user process slots capacity began_ns memory_inode));
         has("Counters", fields!(Counters: served pace kept durations));
         for (offset, what) in [

@@ -60,7 +60,7 @@ impl Ends {
     fn open(orders: &Orders, out: &str, back: &str, create: bool) -> anyhow::Result<Ends> {
         let len = orders.case.size;
         let queue = |name: &str| {
-            let name = CString::new(format!("{}-boost-{name}", token(orders)))?;
+            let name = CString::new(format!("{}-boost-{name}", token(&orders.directory)))?;
             // SAFETY: the name ends with a zero byte and is only read.
             let queue = unsafe { wigwag_boost_open(name.as_ptr(), create.into(), orders.case.in_flight + 2, len) };
             ensure!(!queue.is_null(), "Boost cannot make or open a message queue");

@@ -61,7 +61,7 @@ impl Ends {
         let len = orders.case.size;
         let queue = |name: &str| {
             let capacity = (orders.case.in_flight + 3) * (len + 32).next_multiple_of(64);
-            Options::new(format!("{}-{name}", token(orders)), capacity).with_path(&orders.directory)
+            Options::new(format!("{}-{name}", token(&orders.directory)), capacity).with_path(&orders.directory)
         };
         Ok(Ends {
             out: Publisher::open(&queue(out))?,

@@ -7,7 +7,6 @@ use anyhow::anyhow;
 use iceoryx2::port::listener::Listener;
 use iceoryx2::port::notifier::Notifier;
 use iceoryx2::prelude::*;
-use wigwag_bench::role::Orders;
 
 use crate::contender::token;
 
@@ -15,12 +14,12 @@ use crate::contender::token;
 pub type Kind = ipc::Service;
 
 /// A node of this phase.
-pub fn node(orders: &Orders) -> anyhow::Result<Node<Kind>> {
+pub fn node(directory: &std::path::Path) -> anyhow::Result<Node<Kind>> {
     set_log_level(LogLevel::Fatal);
     let mut config = Config::default();
-    let root = Path::new(orders.directory.as_os_str().as_encoded_bytes()).map_err(said)?;
+    let root = Path::new(directory.as_os_str().as_encoded_bytes()).map_err(said)?;
     config.global.set_root_path(&root);
-    config.global.prefix = FileName::new(format!("{}_", token(orders)).as_bytes()).map_err(said)?;
+    config.global.prefix = FileName::new(format!("{}_", token(directory)).as_bytes()).map_err(said)?;
     let node = NodeBuilder::new().config(&config).signal_handling_mode(SignalHandlingMode::Disabled);
     node.create::<Kind>().map_err(said)
 }

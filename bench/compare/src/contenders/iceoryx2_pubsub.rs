@@ -64,7 +64,7 @@ impl Contender for Iceoryx2Pubsub {
 
 impl Ends {
     fn open(orders: &Orders, out: &str, back: &str) -> anyhow::Result<Ends> {
-        let node = node(orders)?;
+        let node = node(&orders.directory)?;
         let service = |what: &str| {
             let builder = node.service_builder(&name(what)?).publish_subscribe::<[u8]>();
             builder.open_or_create().map_err(said)

@@ -52,7 +52,7 @@ impl Contender for Iceoryx2Request {
     };
 
     fn serve(orders: &Orders) -> anyhow::Result<()> {
-        let (node, len) = (node(orders)?, orders.case.size);
+        let (node, len) = (node(&orders.directory)?, orders.case.size);
         let service = service(&node, orders)?;
         let server = service.server_builder().initial_max_slice_len(len).create().map_err(said)?;
         let asleep = orders.case.wait != WaitMode::Spin;
@@ -83,7 +83,7 @@ impl Contender for Iceoryx2Request {
     }
 
     fn connect(orders: &Orders) -> anyhow::Result<Ends> {
-        let node = node(orders)?;
+        let node = node(&orders.directory)?;
         let service = service(&node, orders)?;
         let client = service.client_builder().initial_max_slice_len(orders.case.size).create().map_err(said)?;
         let events = if orders.case.wait == WaitMode::Spin {

@@ -6,6 +6,7 @@ use crate::contender::{About, Entry};
 
 #[cfg(boost)]
 mod boost;
+pub mod broadcast;
 mod cloudtoid;
 mod grpc;
 mod iceoryx2;

@@ -86,8 +86,8 @@ fn address(orders: &Orders) -> anyhow::Result<SocketAddr> {
 fn config(orders: &Orders) -> Config {
     let mut config = Config::new().with_v4_eventfd();
     config.mem_map_type = MemMapType::MemMapTypeMemFd;
-    config.share_memory_path_prefix = format!("/dev/shm/{}-shmipc", token(orders));
-    config.queue_path = format!("/dev/shm/{}-queue", token(orders));
+    config.share_memory_path_prefix = format!("/dev/shm/{}-shmipc", token(&orders.directory));
+    config.queue_path = format!("/dev/shm/{}-queue", token(&orders.directory));
     let slice = u32::try_from(orders.case.size + 256).unwrap_or(u32::MAX);
     config.buffer_slice_sizes = vec![SizePercentPair { size: slice, percent: 100 }];
     config

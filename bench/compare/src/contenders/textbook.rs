@@ -53,7 +53,7 @@ impl Contender for Textbook {
 
 impl Shared {
     fn map(orders: &Orders, create: bool) -> anyhow::Result<Shared> {
-        let name = CString::new(format!("/{}-sem", token(orders)))?;
+        let name = CString::new(format!("/{}-sem", token(&orders.directory)))?;
         let len = DATA + orders.case.size;
         let flags = libc::O_RDWR | libc::O_CLOEXEC | if create { libc::O_CREAT | libc::O_EXCL } else { 0 };
         // SAFETY: the name ends with a zero byte; the mapping is new and as long as the object was made.

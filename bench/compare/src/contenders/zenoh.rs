@@ -8,6 +8,7 @@
 //! `--features zenoh`, because zenoh alone takes as long to build as all the others.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use wigwag_bench::case::WaitMode;
@@ -43,8 +44,8 @@ impl Contender for Zenoh {
     const ABOUT: About = About { waits: &[WaitMode::Park], ..super::ZENOH };
 
     fn serve(orders: &Orders) -> anyhow::Result<()> {
-        let session = open(orders, "listen/endpoints")?;
-        let payloads = Payloads::new(orders)?;
+        let session = open(&orders.directory, "listen/endpoints")?;
+        let payloads = Payloads::of(orders)?;
         let answer = move |query: Query| {
             let request = query.payload().map(ZBytes::to_bytes).unwrap_or_default();
             let reply = payloads.filled(request.len(), |reply| work::change_into(reply, &request));
@@ -59,7 +60,7 @@ impl Contender for Zenoh {
     }
 
     fn connect(orders: &Orders) -> anyhow::Result<Ends> {
-        let (session, payloads) = (open(orders, "connect/endpoints")?, Payloads::new(orders)?);
+        let (session, payloads) = (open(&orders.directory, "connect/endpoints")?, Payloads::of(orders)?);
         Ok(Ends { session, payloads, under_way: VecDeque::new() })
     }
 
@@ -70,9 +71,9 @@ impl Contender for Zenoh {
 
 /// A session whose only peer is at the other end of the phase's socket; `side` is `listen/endpoints` or
 /// `connect/endpoints`.
-fn open(orders: &Orders, side: &str) -> anyhow::Result<Session> {
+pub fn open(directory: &Path, side: &str) -> anyhow::Result<Session> {
     let mut config = Config::default();
-    let endpoint = format!("[\"unixsock-stream/{}\"]", orders.directory.join("zenoh").display());
+    let endpoint = format!("[\"unixsock-stream/{}\"]", directory.join("zenoh").display());
     let settings = [
         ("mode", "\"peer\""),
         ("scouting/multicast/enabled", "false"),
@@ -92,18 +93,24 @@ fn open(orders: &Orders, side: &str) -> anyhow::Result<Session> {
 }
 
 /// Where payloads are built: shared memory for all that may be under way, or the heap.
-struct Payloads(Option<ShmProvider<PosixShmProviderBackend>>);
+pub struct Payloads(Option<ShmProvider<PosixShmProviderBackend>>);
 
 impl Payloads {
-    fn new(orders: &Orders) -> anyhow::Result<Payloads> {
-        if orders.case.size < SHARED_FROM {
+    fn of(orders: &Orders) -> anyhow::Result<Payloads> {
+        Payloads::new(orders.case.size, orders.case.in_flight)
+    }
+
+    /// Room for so many of that size under way.
+    pub fn new(size: usize, under_way: usize) -> anyhow::Result<Payloads> {
+        if size < SHARED_FROM {
             return Ok(Payloads(None));
         }
-        let room = (orders.case.in_flight + 3) * orders.case.size.next_power_of_two();
+        let room = (under_way + 3) * size.next_power_of_two();
         Ok(Payloads(Some(ShmProviderBuilder::default_backend(room).wait().map_err(said)?)))
     }
 
-    fn filled(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> anyhow::Result<ZBytes> {
+    /// A payload that was filled.
+    pub fn filled(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> anyhow::Result<ZBytes> {
         let Some(provider) = &self.0 else {
             let mut bytes = vec![0; len];
             fill(&mut bytes);
@@ -116,7 +123,8 @@ impl Payloads {
     }
 }
 
-fn said(error: impl std::fmt::Display) -> anyhow::Error {
+/// An error of zenoh as ours.
+pub fn said(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("zenoh says: {error}")
 }
 

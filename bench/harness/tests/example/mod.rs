@@ -2,7 +2,7 @@
 
 use wigwag_bench::case::{Case, Contender, Load, WaitMode};
 use wigwag_bench::machine::Machine;
-use wigwag_bench::page::{Contestant, Crash, Idle, LeftOut, PERCENTILES, Page, Point};
+use wigwag_bench::page::{Broadcast, Contestant, Crash, Idle, LeftOut, PERCENTILES, Page, Point};
 use wigwag_bench::placement::Pin;
 use wigwag_bench::row::Row;
 
@@ -40,11 +40,28 @@ pub fn page() -> Page {
         rows: rows(),
         idle: NAMES[..5].iter().map(|(name, cost)| idle(name, *cost)).collect(),
         crashes: NAMES[..6].iter().map(|(name, cost)| crash(name, *cost)).collect(),
+        broadcasts: NAMES[..4].iter().flat_map(|(name, cost)| [1, 4].map(|to| broadcast(name, *cost, to))).collect(),
         left_out: vec![LeftOut {
             contender: "limit".to_owned(),
             what: "64 clients of one server".to_owned(),
             why: "one line is for one client".to_owned(),
         }],
+    }
+}
+
+fn broadcast(name: &str, cost: f64, readers: usize) -> Broadcast {
+    Broadcast {
+        contender: name.to_owned(),
+        label: name.replace('-', " "),
+        how: "One publisher.".to_owned(),
+        wait: WaitMode::Park.to_string(),
+        size: 4096,
+        readers,
+        rounds: 3,
+        published_per_second: 2e6 / cost / readers as f64,
+        read_per_second: 1.9e6 / cost / readers as f64,
+        lost: (cost > 2.0).then_some(0.05),
+        ratio: Some(1.0 / cost),
     }
 }
 

@@ -152,6 +152,7 @@ fn page(series: &Series, rows: &[Row]) -> Page {
         rows: series.indexes().zip(rows).map(|(index, row)| Point::new(row.clone(), series, index)).collect(),
         idle: Vec::new(),
         crashes: Vec::new(),
+        broadcasts: Vec::new(),
         left_out: Vec::new(),
     }
 }

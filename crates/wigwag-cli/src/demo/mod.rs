@@ -1,8 +1,9 @@
 //! `wigwag demo`: the main job on real input, over Wigwag and over the ordinary services of this machine.
 //!
 //! For each service, a server process and a client process exchange frames of a picture. The services take turns in
-//! rounds, forwards and backwards, so that a machine that slows down slows down all of them. Then each is counted:
-//! how many system calls an exchange takes. Everything has a budget: the whole ends within half a minute.
+//! rounds, forwards and backwards, so that a machine that slows down slows down all of them. Then four viewers look at
+//! the frames of one publisher. In the end each service is counted: how many system calls an exchange takes. Everything
+//! has a budget: the whole ends within half a minute.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,13 +23,16 @@ mod picture;
 mod report;
 mod system_calls;
 mod test_card;
+mod viewers;
 
 pub use client::Task;
 pub use job::Job;
+pub use viewers::Looking;
 
 use self::client::{Observed, RECEIVED, SENT};
 use self::picture::Picture;
 use self::report::{Report, Tally};
+use self::viewers::Viewers;
 use crate::peer::{self, PeerProcess};
 use crate::transport::{Kind, private_directory, private_directory_in};
 use crate::{exit, output};
@@ -39,7 +43,7 @@ const ROUNDS: u64 = 3;
 const TURN: Duration = Duration::from_millis(550);
 
 /// After this no further round is begun.
-const LAST_ROUND: Duration = Duration::from_secs(14);
+const LAST_ROUND: Duration = Duration::from_secs(11);
 
 /// After this nothing more is counted.
 const LAST_COUNT: Duration = Duration::from_secs(22);
@@ -64,6 +68,7 @@ Examples:
   wigwag demo
   wigwag demo --input photo.jpg --out /tmp/demo
   wigwag demo --frames 20
+  wigwag demo --viewers            # only the four viewers of one publisher
   wigwag demo --json | jq '.services[] | {service, p50_ns, transport_p50_ns}'
 
 Ends within 30 seconds. Exit code 1 if a single pixel is wrong.";
@@ -72,7 +77,8 @@ Ends within 30 seconds. Exit code 1 if a single pixel is wrong.";
 ///
 /// A real server process and a real client process exchange frames of a picture: the client writes each into shared
 /// memory, the server turns it upside down and cuts it to eight tones where it lies, the client reads it back and
-/// checks every pixel. The same job then goes through a file, a pipe, a POSIX message queue, a Unix socket and TCP.
+/// checks every pixel. The same job then goes through a file, a pipe, a POSIX message queue, a Unix socket and TCP. And
+/// one publisher shows frames to four viewers: one that keeps up, a slow one, one that is stopped, one that is killed.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -85,6 +91,9 @@ pub struct Args {
     /// The directory for before.png and after.png [default: demo-out]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Show only the publisher and its four viewers; writes no pictures, and takes six seconds
+    #[arg(long, conflicts_with_all = ["frames", "out"])]
+    pub viewers: bool,
     /// Print the figures as JSON
     #[arg(long)]
     pub json: bool,
@@ -97,10 +106,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     end_at_deadline(root.path().to_owned());
     end_on_signals(root.path().to_owned())?;
     let (picture, source) = open_picture(args)?;
+    if args.viewers {
+        return show_viewers(root.path(), &picture, args.json);
+    }
     let out = args.out.clone().unwrap_or_else(|| "demo-out".into());
     std::fs::create_dir_all(&out).with_context(|| format!("the directory {} cannot be made", out.display()))?;
     let mut demo = Demo::new(start, root.path(), picture, args.frames)?;
     demo.measure()?;
+    demo.show()?;
     demo.count();
     demo.progress.finish_and_clear();
     let report = demo.report(source, &out)?;
@@ -110,6 +123,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         output::line(&report.text())?;
     }
     ensure!(report.wrong_pixels() == 0, "{} pixels came back wrong", report.wrong_pixels());
+    ensure!(report.viewers.is_all_accounted_for(), "a viewer has neither seen a frame nor was it told as lost");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_viewers(root: &Path, picture: &Picture, is_json: bool) -> anyhow::Result<ExitCode> {
+    let viewers = viewers::show(root, picture)?;
+    match is_json {
+        true => output::json(&viewers)?,
+        false => output::bytes(viewers.text().as_bytes())?,
+    }
+    ensure!(viewers.wrong_pixels() == 0, "{} pixels were wrong", viewers.wrong_pixels());
+    ensure!(viewers.is_all_accounted_for(), "a viewer has neither seen a frame nor was it told as lost");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -122,6 +147,12 @@ pub enum Role {
     /// Sends frames.
     #[command(name = "demo-client")]
     Client(Task),
+    /// Publishes frames.
+    #[command(name = "demo-publisher")]
+    Publisher(Job),
+    /// Looks at what is published.
+    #[command(name = "demo-viewer")]
+    Viewer(Looking),
     /// Counts the system calls of the other two.
     #[command(name = "demo-count")]
     Count(Task),
@@ -133,6 +164,8 @@ impl Role {
         match self {
             Role::Server(job) => job::serve(job),
             Role::Client(task) => client::run(task),
+            Role::Publisher(job) => viewers::publish(job),
+            Role::Viewer(looking) => viewers::view(looking),
             Role::Count(task) => system_calls::run(task),
         }
     }
@@ -186,6 +219,8 @@ struct Demo<'r> {
     tallies: Vec<Tally>,
     /// The last frame that went over Wigwag, and what came back.
     kept: Option<(Picture, Picture)>,
+    /// What the four viewers saw.
+    viewers: Option<Viewers>,
     progress: ProgressBar,
 }
 
@@ -193,10 +228,19 @@ impl<'r> Demo<'r> {
     fn new(start: Instant, root: &'r Path, picture: Picture, frames: Option<u64>) -> anyhow::Result<Demo<'r>> {
         let transports = std::iter::once(None).chain(Kind::ALL.map(Some));
         let tallies = transports.map(Tally::new).collect::<anyhow::Result<Vec<_>>>()?;
-        let steps = tallies.len() as u64 * ROUNDS + Kind::ALL.len() as u64;
+        let steps = tallies.len() as u64 * ROUNDS + 1 + Kind::ALL.len() as u64;
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {msg}")?;
         let progress = ProgressBar::new(steps).with_style(style);
-        Ok(Demo { start, root, picture, frames: frames.unwrap_or(u64::MAX), tallies, kept: None, progress })
+        Ok(Demo {
+            start,
+            root,
+            picture,
+            frames: frames.unwrap_or(u64::MAX),
+            tallies,
+            kept: None,
+            viewers: None,
+            progress,
+        })
     }
 
     /// All rounds, or as many as there is time for.
@@ -270,6 +314,14 @@ impl<'r> Demo<'r> {
         Ok(Picture { width: job.width, height: job.height, pixels })
     }
 
+    /// One publisher and four viewers.
+    fn show(&mut self) -> anyhow::Result<()> {
+        self.progress.inc(1);
+        self.progress.set_message("publishing to four viewers");
+        self.viewers = Some(viewers::show(self.root, &self.picture)?);
+        Ok(())
+    }
+
     /// Counts the system calls over each service. What cannot be counted has a reason.
     fn count(&mut self) {
         for index in 0..self.tallies.len() {
@@ -299,7 +351,7 @@ impl<'r> Demo<'r> {
         Ok(counted.per_exchange)
     }
 
-    fn report(&self, picture: String, out: &Path) -> anyhow::Result<Report> {
+    fn report(self, picture: String, out: &Path) -> anyhow::Result<Report> {
         let (sent, received) = self.kept.as_ref().context("no frame went over Wigwag")?;
         let (before, after) = (out.join("before.png"), out.join("after.png"));
         sent.save(&before)?;
@@ -314,6 +366,7 @@ impl<'r> Demo<'r> {
             processors: std::thread::available_parallelism()?.get(),
             alone: rows.remove(0),
             services: rows,
+            viewers: self.viewers.context("nothing was published")?,
             before,
             after,
             seconds: self.start.elapsed().as_secs_f64(),

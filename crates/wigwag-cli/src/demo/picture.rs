@@ -12,6 +12,15 @@ pub const PIXEL: usize = 3;
 /// Larger pictures are scaled down: the demo is bound to half a minute on a small machine.
 const MOST_PIXELS: u64 = 2560 * 1600;
 
+/// In how many pixels two frames of the same size differ.
+pub fn differing(one: &[u8], other: &[u8]) -> u64 {
+    if one == other {
+        return 0;
+    }
+    let (pixels, others) = (one.as_chunks::<PIXEL>().0, other.as_chunks::<PIXEL>().0);
+    pixels.iter().zip(others).filter(|(one, other)| one != other).count() as u64
+}
+
 /// An RGB picture.
 #[derive(Clone)]
 pub struct Picture {

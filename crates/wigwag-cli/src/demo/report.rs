@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::client::Observed;
+use super::viewers::Viewers;
 use crate::output;
 use crate::transport::Kind;
 
@@ -30,6 +31,8 @@ pub struct Report {
     pub alone: Row,
     /// Wigwag first.
     pub services: Vec<Row>,
+    /// Four viewers of one publisher.
+    pub viewers: Viewers,
     /// The picture as the client sent it.
     pub before: PathBuf,
     /// The picture as the server gave it back.
@@ -149,7 +152,7 @@ impl Report {
     /// Pixels that were wrong, over all services.
     pub fn wrong_pixels(&self) -> u64 {
         let rows = self.services.iter().chain([&self.alone]);
-        rows.fold(0, |sum, row| sum.saturating_add(row.wrong_pixels))
+        rows.fold(self.viewers.wrong_pixels(), |sum, row| sum.saturating_add(row.wrong_pixels))
     }
 
     /// The report as people read it.
@@ -226,6 +229,7 @@ impl Report {
             wrong => writeln!(text, "The client found {} WRONG pixels.", output::count(wrong)),
         };
         let _ = write!(text, "Before: {}\nAfter:  {}\n", self.before.display(), self.after.display());
+        let _ = writeln!(text, "\n{}", self.viewers.text());
         let _ = write!(text, "The whole demo took {:.1} seconds.", self.seconds);
         text
     }
@@ -297,6 +301,7 @@ mod tests {
             processors: 2,
             alone,
             services: vec![wigwag.row(500_000), mqueue.row(0)],
+            viewers: Viewers::nothing(),
             before: "out/before.png".into(),
             after: "out/after.png".into(),
             seconds: 1.0,

@@ -17,6 +17,7 @@ mod limits;
 mod memory;
 mod names;
 mod processors;
+mod publishers;
 mod servers;
 
 use finding::Report;

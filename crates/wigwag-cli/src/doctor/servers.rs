@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use wigwag::observe::{Observer, ProcessState, Service, Snapshot};
+use wigwag::observe::{Observer, ProcessState, Snapshot};
 use wigwag::runtime::{Entry, Kind, RuntimeDirectory, State};
 use wigwag::{ErrorKind, Form, Keeper};
 
 use super::finding::{Report, Section::Servers};
+use super::publishers;
 use crate::output::{count, duration, shell_word};
 
 /// A call that runs for so long while others wait, and messages that nobody has received for so long, are told.
@@ -23,8 +24,8 @@ pub fn examine(directory: &RuntimeDirectory, report: &mut Report) {
     let lives =
         |entry: &&Entry| entry.kind() == Kind::Service && !matches!(entry.state(), State::Dead | State::Foreign);
     for entry in entries.iter().filter(lives) {
-        match Observer::open(entry.name()).and_then(|observer| Ok((observer.service().clone(), observer.snapshot()?))) {
-            Ok((service, snapshot)) => tell(entry.name(), &service, &snapshot, report),
+        match Observer::open(entry.name()).and_then(|observer| Ok((observer.snapshot()?, observer))) {
+            Ok((snapshot, observer)) => tell(entry.name(), &observer, snapshot, report),
             Err(error) if error.kind() == ErrorKind::NotRunning => {} // it ended just now
             Err(error) => report.note(
                 Servers,
@@ -67,13 +68,14 @@ fn examine_keepers(entries: &[Entry], report: &mut Report) {
     }
 }
 
-fn tell(name: &OsStr, service: &Service, snapshot: &Snapshot, report: &mut Report) {
+fn tell(name: &OsStr, observer: &Observer, snapshot: Snapshot, report: &mut Report) {
+    let service = observer.service();
     let (shown, pid) = (shell_word(name), service.pid);
     let who = format!(
         "{shown} ({}, process {pid})",
         service.program.as_deref().map_or("?".to_owned(), crate::service_view::printable)
     );
-    let waits = waits(service.form, snapshot);
+    let waits = waits(service.form, &snapshot);
     let nobody = "nobody who has a session waits for it, and who connects waits in vain";
     let halted = waits.as_deref().unwrap_or(nobody);
     let go_on = format!("kill -CONT {pid} lets it go on, unless a debugger holds it: then continue it there");
@@ -91,18 +93,19 @@ fn tell(name: &OsStr, service: &Service, snapshot: &Snapshot, report: &mut Repor
                  freezer.state"
             ),
         ),
-        (_, waits) if unkept(snapshot) > 0 => report.note(
+        _ if service.form == Form::Broadcast => publishers::tell(&shown, observer, snapshot, report),
+        (_, waits) if unkept(&snapshot) > 0 => report.note(
             Servers,
             "queue-unkept",
             format!(
                 "what {} of {who} send is not kept, and lost if both sides die{}",
-                plural(unkept(snapshot), "sender"),
+                plural(unkept(&snapshot), "sender"),
                 waits.as_ref().map_or_else(String::new, |waits| format!("; {waits}"))
             ),
             "start its keeper (wigwag queue keep), or raise its limits; other users and descriptors are not kept",
         ),
-        (_, Some(waits)) => running(&shown, &who, waits, snapshot, pid, report),
-        (_, None) => report.ok(Servers, "server", format!("{shown}: {}", quiet(snapshot))),
+        (_, Some(waits)) => running(&shown, &who, waits, &snapshot, pid, report),
+        (_, None) => report.ok(Servers, "server", format!("{shown}: {}", quiet(&snapshot))),
     }
 }
 
@@ -144,6 +147,12 @@ fn quiet(snapshot: &Snapshot) -> String {
 
 /// The waiters and the waiting work, as the rest of a sentence; `None`: there are none.
 fn waits(form: Form, snapshot: &Snapshot) -> Option<String> {
+    if form == Form::Broadcast {
+        let subscribers = snapshot.sessions.len() as u64;
+        let wait = if subscribers == 1 { "waits" } else { "wait" };
+        return (subscribers > 0)
+            .then(|| format!("{} {wait} for what it publishes", plural(subscribers, "subscriber")));
+    }
     let (blocked, waiting) = (snapshot.blocked(), snapshot.waiting());
     let oldest = snapshot
         .oldest_waiting()
@@ -151,7 +160,6 @@ fn waits(form: Form, snapshot: &Snapshot) -> Option<String> {
     let (client, thing) = match form {
         Form::Queue => ("sender", "message"),
         Form::Stream => ("writer", "call"),
-        Form::Broadcast => ("subscriber", "message"),
         _ => ("client", "call"),
     };
     let some = |number: u64, what: &str| match number {
@@ -166,6 +174,7 @@ fn waits(form: Form, snapshot: &Snapshot) -> Option<String> {
     }
 }
 
-fn plural(number: u64, what: &str) -> String {
+/// A number and what it counts.
+pub fn plural(number: u64, what: &str) -> String {
     format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
 }

@@ -99,6 +99,10 @@ const GAUGES: &[Row] = &[
         service_view::most_lag(s) as f64
     }),
     ("wigwag_subscribers_lost", "Messages that the subscribers of now have lost.", |s| service_view::lost(s) as f64),
+    ("wigwag_subscribers_held", "Messages that subscribers hold in place.", |s| service_view::held(s) as f64),
+    ("wigwag_publisher_memory_bytes", "Memory of a publisher for the messages that it keeps.", |s| {
+        s.board.as_ref().map_or(0.0, |board| board.bytes as f64)
+    }),
     (
         "wigwag_hidden_sessions",
         "Sessions whose memory cannot be looked at, so that what waits there is not counted.",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
+use wigwag::Form;
 use wigwag::observe::{Counts, Durations, PermitSnapshot, Polling, ProcessState, Snapshot, ThreadState};
 use wigwag::runtime::{Kind, State};
 
@@ -117,6 +118,8 @@ pub struct Row {
     pub facts: Vec<(&'static str, String)>,
     /// A semaphore's: who holds how many of its permits.
     pub holders: Option<Vec<String>>,
+    /// A publisher's: who listens, how far behind, and what is lost.
+    pub subscribers: Option<Vec<String>>,
     /// All counts of how long calls took.
     pub durations: Vec<u64>,
     /// The same, as they were at the last looks, the oldest first.
@@ -232,11 +235,11 @@ impl Board {
 
 fn row(look: &Look<'_>, before: Option<Row>) -> Row {
     let (snapshot, now) = (&look.snapshot, Instant::now());
+    let mut counts = snapshot.counts.clone();
+    counts.calls = service_view::done(look.service.form, snapshot);
     // Another process with the name begins anew.
     let before = before.filter(|row| row.pid == look.service.pid);
-    let rates = before
-        .as_ref()
-        .map_or_else(Rates::default, |row| Rates::between(&row.counts, &snapshot.counts, now - row.seen));
+    let rates = before.as_ref().map_or_else(Rates::default, |row| Rates::between(&row.counts, &counts, now - row.seen));
     let (mut calls, mut earlier) = (VecDeque::new(), VecDeque::new());
     if let Some(before) = before {
         (calls, earlier) = (before.calls, before.earlier);
@@ -256,9 +259,10 @@ fn row(look: &Look<'_>, before: Option<Row>) -> Row {
         calls,
         facts: facts(look),
         holders: None,
+        subscribers: (look.service.form == Form::Broadcast).then(|| subscribers(snapshot)),
         durations: snapshot.counts.durations.ranges().map(|(_, count)| count).collect(),
         earlier,
-        counts: snapshot.counts.clone(),
+        counts,
         seen: now,
         pid: look.service.pid,
     }
@@ -275,6 +279,7 @@ fn hidden(name: &OsString, why: &str) -> Row {
         calls: VecDeque::new(),
         facts: vec![("hidden", why.to_owned())],
         holders: None,
+        subscribers: None,
         durations: Vec::new(),
         earlier: VecDeque::new(),
         counts: Counts::default(),
@@ -304,6 +309,20 @@ fn semaphore(name: &OsString, seen: &PermitSnapshot) -> Row {
         holders: Some(holders.iter().map(line).collect()),
         ..hidden(name, "")
     }
+}
+
+/// Those that are farthest behind first.
+fn subscribers(snapshot: &Snapshot) -> Vec<String> {
+    use super::numbers::short;
+    let mut all: Vec<_> = snapshot.sessions.iter().filter_map(|it| Some((it, it.subscription.as_ref()?))).collect();
+    all.sort_by_key(|(session, it)| (std::cmp::Reverse(it.lag), std::cmp::Reverse(it.lost), session.id));
+    let line = |(session, it): (&wigwag::observe::Session, &wigwag::observe::Subscription)| {
+        let program = session.program().unwrap_or_else(|| "a program".to_owned());
+        let stopped = if service_view::is_stopped(session.peer.pid) { ", stopped" } else { "" };
+        let (lag, lost) = (short(it.lag as f64), short(it.lost as f64));
+        format!("{lag:>5} behind {lost:>5} lost  {program} ({}){stopped}", session.peer.pid)
+    };
+    all.into_iter().map(line).collect()
 }
 
 fn doing(snapshot: &Snapshot, rates: &Rates) -> Doing {
@@ -347,6 +366,19 @@ fn facts(look: &Look<'_>) -> Vec<(&'static str, String)> {
         0 => "-".to_owned(),
         calls => format!("for {:.0}% of calls", 100.0 * counts.doorbells_heard as f64 / calls as f64),
     };
+    if service.form == Form::Broadcast {
+        let board = snapshot.board.as_ref();
+        return vec![
+            ("program", format!("{program} ({})", service.pid)),
+            ("up", ago(service.age())),
+            ("published", short(snapshot.published as f64)),
+            ("keeps", board.map_or_else(|| "-".to_owned(), |board| short(board.history as f64))),
+            ("waits", board.map_or("-", |board| if board.is_lossless { "for all" } else { "for nobody" }).to_owned()),
+            ("lost", short(service_view::lost(snapshot) as f64)),
+            ("held", short(service_view::held(snapshot) as f64)),
+            ("cut off", snapshot.cut_off.to_string()),
+        ];
+    }
     vec![
         ("program", format!("{program} ({})", service.pid)),
         ("up", format!("{}, {}", ago(service.age()), format!("{:?}", service.wait).to_lowercase())),

@@ -215,9 +215,10 @@ fn selected(frame: &mut Frame<'_>, area: Rect, board: &Board) {
     let Some(row) = board.selected().map(|at| &board.rows[at]).filter(|_| area.height > 2) else { return };
     let title = format!(" {} ", escaped(&row.name));
     let since = if board.lately { "lately" } else { "since it was bound" };
-    let right = match row.holders {
-        Some(_) => " who holds how many permits ".to_owned(),
-        None => format!(" how long calls took, {since} "),
+    let right = match (&row.holders, &row.subscribers) {
+        (Some(_), _) => " who holds how many permits ".to_owned(),
+        (_, Some(_)) => " who listens ".to_owned(),
+        _ => format!(" how long calls took, {since} "),
     };
     let right = Line::from(right).right_aligned();
     let block = Block::new().borders(Borders::TOP).title(title.bold()).title(right);
@@ -232,9 +233,10 @@ fn selected(frame: &mut Frame<'_>, area: Rect, board: &Board) {
         Layout::horizontal([Constraint::Length(FACT_COLUMNS), Constraint::Length(1), Constraint::Min(0)]).areas(inner);
     let facts = row.facts.iter().map(|(name, value)| fact(name, &printable(value)));
     let mut lines: Vec<Line<'_>> = facts.collect();
-    if let Some(holders) = &row.holders {
+    let people = row.holders.as_ref().map(|all| (all, "nobody holds any"));
+    if let Some((all, nobody)) = people.or(row.subscribers.as_ref().map(|all| (all, "nobody listens"))) {
         frame.render_widget(Paragraph::new(lines), left);
-        frame.render_widget(Paragraph::new(holder_lines(holders, right.height)), right);
+        frame.render_widget(Paragraph::new(people_lines(all, nobody, right.height)), right);
         return;
     }
     let durations = row.durations(board.lately);
@@ -246,15 +248,15 @@ fn selected(frame: &mut Frame<'_>, area: Rect, board: &Board) {
 }
 
 /// As many as there is room for; the last line says how many more there are.
-fn holder_lines(holders: &[String], height: u16) -> Vec<Line<'static>> {
-    if holders.is_empty() {
-        return vec![Line::from("nobody holds any".dim())];
+fn people_lines(people: &[String], nobody: &'static str, height: u16) -> Vec<Line<'static>> {
+    if people.is_empty() {
+        return vec![Line::from(nobody.dim())];
     }
     let room = usize::from(height);
-    let shown = if holders.len() > room { room.saturating_sub(1) } else { holders.len() };
-    let mut lines: Vec<Line<'static>> = holders[..shown].iter().map(|holder| Line::from(printable(holder))).collect();
-    if shown < holders.len() {
-        lines.push(Line::from(format!("and {} more", holders.len() - shown).dim()));
+    let shown = if people.len() > room { room.saturating_sub(1) } else { people.len() };
+    let mut lines: Vec<Line<'static>> = people[..shown].iter().map(|one| Line::from(printable(one))).collect();
+    if shown < people.len() {
+        lines.push(Line::from(format!("and {} more", people.len() - shown).dim()));
     }
     lines
 }

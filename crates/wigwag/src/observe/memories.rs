@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 use crate::form::Form;
 use crate::memory::layout::Geometry;
-use crate::observe::{Backlog, Rings, Service, Session, Snapshot, Subscription, ThreadState};
+use crate::observe::{Backlog, Board, Rings, Service, Session, Snapshot, Subscription, ThreadState};
 use crate::sync;
 use crate::sys::{memory, process};
 
@@ -35,12 +35,20 @@ impl Memories {
         let mut found = HashMap::new();
         let begun = begun_slots(snapshot);
         let (now_ns, published) = (service.now_ns(), snapshot.published);
+        let board = search.open_board(snapshot.board_inode, server).map(|(object, place)| {
+            found.insert(snapshot.board_inode, place);
+            object
+        });
+        snapshot.board = board.as_ref().and_then(Board::read);
+        let mut holds = Vec::new();
         for session in &mut snapshot.sessions {
             let begun = begun.get(&session.id).map_or(&[][..], Vec::as_slice);
             let is_found = search.open(form, session, server).and_then(|(memory, geometry, place)| {
                 found.insert(session.memory_inode, place);
                 if form.has_board() {
-                    session.subscription = Some(Subscription::read(&memory, &geometry, published)?);
+                    let (subscription, held) = Subscription::read(&memory, &geometry, published)?;
+                    session.subscription = Some(subscription);
+                    holds.push((session.id, held));
                 } else if form.has_rings() {
                     session.rings = Some(Rings::read(&memory, &geometry)?);
                 } else {
@@ -50,7 +58,28 @@ impl Memories {
             });
             session.is_hidden = is_found.is_none();
         }
+        if let (Some(seen), Some(object)) = (&snapshot.board, &board) {
+            outlived(&mut snapshot.sessions, &holds, seen, object);
+        }
         *places = found;
+    }
+}
+
+/// Counts the holds of messages that are kept no more, where anything is held.
+fn outlived(sessions: &mut [Session], holds: &[(u64, Vec<u64>)], board: &Board, object: &OwnedFd) {
+    if holds.iter().all(|(_, held)| held.iter().all(|word| *word == 0)) {
+        return;
+    }
+    let Some(is_kept) = board.kept_bodies(object) else { return };
+    let is_outlived = |word: &&u64| {
+        let body = word.checked_sub(1).and_then(|body| usize::try_from(body).ok());
+        body.and_then(|body| is_kept.get(body)).is_some_and(|is_kept| !is_kept)
+    };
+    for session in sessions {
+        let held = holds.iter().find(|(id, _)| *id == session.id);
+        if let (Some(subscription), Some((_, held))) = (&mut session.subscription, held) {
+            subscription.outlived_holds = held.iter().filter(is_outlived).count() as u64;
+        }
     }
 }
 
@@ -80,16 +109,32 @@ impl Search {
         let client = u32::try_from(session.peer.pid).ok().filter(|pid| *pid != 0 && session.is_trusted);
         let number = client.unwrap_or(server);
         let size = geometry.segment_size as u64;
-        let open = |fd| process::open_object(number, fd, inode, size).map(|memory| (memory, geometry, (number, fd)));
+        let open =
+            |fd| process::open_object(number, fd, inode, Some(size)).map(|memory| (memory, geometry, (number, fd)));
         let known = self.places.get(&inode).filter(|place| place.0 == number);
         if let Some(found) = known.and_then(|place| open(place.1)) {
             return Some(found);
         }
-        let objects = match self.scanned.entry(number) {
+        open(*self.objects_of(number).get(&inode)?)
+    }
+
+    /// The memory that all subscribers of a publisher read.
+    fn open_board(&mut self, inode: u64, publisher: u32) -> Option<(OwnedFd, (u32, u32))> {
+        let open = |fd| Some((process::open_object(publisher, fd, inode, None)?, (publisher, fd)));
+        (inode != 0).then_some(())?;
+        let known = self.places.get(&inode).filter(|place| place.0 == publisher);
+        if let Some(found) = known.and_then(|place| open(place.1)) {
+            return Some(found);
+        }
+        open(*self.objects_of(publisher).get(&inode)?)
+    }
+
+    /// The memory objects of a process, looked through once.
+    fn objects_of(&mut self, number: u32) -> &HashMap<u64, u32> {
+        match self.scanned.entry(number) {
             Entry::Occupied(scanned) => scanned.into_mut(),
             Entry::Vacant(vacant) => vacant.insert(process::memory_objects(number, NAME)),
-        };
-        open(*objects.get(&inode)?)
+        }
     }
 }
 

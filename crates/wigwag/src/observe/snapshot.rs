@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::form::Form;
 use crate::memory::layout::Geometry;
-use crate::observe::{Backlog, Counts, Rings, Subscription};
+use crate::observe::{Backlog, Board, Counts, Rings, Subscription};
 use crate::session::peer::Peer;
 use crate::statistics::{
     KeepingState, SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, SessionRecord, SlotId, Statistics, THREAD_ASLEEP,
@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub published: u64,
     /// Of a broadcast: subscribers that were cut off, because the publisher's patience was over.
     pub cut_off: u64,
+    /// Of a broadcast: the memory that all subscribers read. `None` of other forms, and if it cannot be looked at.
+    pub board: Option<Board>,
     /// All sessions together, those included that are over.
     pub counts: Counts,
     /// The serving threads. None if the server does not serve, and for streams, which are served by their acceptors.
@@ -59,6 +61,8 @@ pub struct Snapshot {
     /// Whether all that belongs together was read together. `false` if the server was stopped or killed, or very busy,
     /// just while it ended a session: then that one may be counted twice, or not at all.
     pub is_whole: bool,
+    /// 0: not known.
+    pub(super) board_inode: u64,
 }
 
 /// Whether a process runs.
@@ -291,6 +295,8 @@ impl Snapshot {
             handshakes: tables.control.handshakes.value(),
             published: tables.threads.first().map_or(0, |record| record.published.value()),
             cut_off: tables.threads.first().map_or(0, |record| record.cut_off.value()),
+            board: None,
+            board_inode: tables.threads.first().map_or(0, |record| record.board_inode.value()),
             counts,
             threads,
             sessions,

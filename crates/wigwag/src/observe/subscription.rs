@@ -30,24 +30,30 @@ pub struct Subscription {
     pub lost: u64,
     /// Messages that it holds in place.
     pub holds: u64,
+    /// Those of them that the publisher has replaced since: held for longer than its history lasts. Of a subscriber
+    /// that has just let go of one while this was looked at, it may be one too many.
+    pub outlived_holds: u64,
     /// Whether it sleeps until the next one.
     pub is_asleep: bool,
 }
 
 impl Subscription {
     /// Reads the memory of a session, of a publisher whose last message has that number.
-    pub(super) fn read(memory: &OwnedFd, geometry: &Geometry, published: u64) -> Option<Subscription> {
+    /// With the words of what it holds.
+    pub(super) fn read(memory: &OwnedFd, geometry: &Geometry, published: u64) -> Option<(Subscription, Vec<u64>)> {
         // `waiting` and `processor`, `cursor`, `received`, `lost`.
         let line = words(memory, CLIENT_LINE_OFFSET, 4)?;
         let holds = words(memory, HOLDS_OFFSET, geometry.slots)?;
         let [first, cursor, received, lost] = *line.first_chunk()?;
         let waiting = first.to_ne_bytes();
-        Some(Subscription {
+        let subscription = Subscription {
             lag: if cursor == 0 { 0 } else { published.saturating_add(1).saturating_sub(cursor) },
             received,
             lost,
             holds: holds.iter().filter(|hold| **hold != 0).count() as u64,
+            outlived_holds: 0,
             is_asleep: waiting[..4] != [0; 4],
-        })
+        };
+        Some((subscription, holds))
     }
 }

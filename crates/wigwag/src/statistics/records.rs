@@ -205,7 +205,8 @@ pub struct ThreadRecord {
     pub published: Word,
     /// Of a broadcast: subscribers that were cut off.
     pub cut_off: Word,
-    _reserved: [Word; 1],
+    /// Of a broadcast: the inode of the memory that all subscribers read; 0: not known.
+    pub board_inode: Word,
 }
 
 /// A request that was taken to be answered later, on whatever thread. Claimed by the thread that takes it, freed by the

@@ -280,14 +280,14 @@ pub fn memory_objects(number: u32, name: &str) -> HashMap<u64, u32> {
     directory.take(DESCRIPTORS_MAX).filter_map(object).collect()
 }
 
-/// Opens what a process has at a descriptor, to be read, if it is a file with this inode and size. Nothing is opened to
-/// be used before it is known to be that, so nothing is woken, waited for or rewound.
-pub fn open_object(number: u32, fd: u32, inode: u64, size: u64) -> Option<OwnedFd> {
+/// Opens what a process has at a descriptor, to be read, if it is a file with this inode and, where it is known, this
+/// size. Nothing is opened to be used before it is known to be that, so nothing is woken, waited for or rewound.
+pub fn open_object(number: u32, fd: u32, inode: u64, size: Option<u64>) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let found = openat(CWD, format!("/proc/{number}/fd/{fd}"), flags, Mode::empty()).ok()?;
     let stat = fstat(&found).ok()?;
     let is_it = stat.st_ino == inode
-        && u64::try_from(stat.st_size) == Ok(size)
+        && size.is_none_or(|size| u64::try_from(stat.st_size) == Ok(size))
         && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     is_it.then_some(())?;
     let own = format!("/proc/self/fd/{}", found.as_raw_fd());
@@ -397,12 +397,14 @@ mod tests {
         let inode = crate::sys::memory::inode(&memory);
         // It is open twice by now: either descriptor leads to it.
         assert_eq!(memory_objects(own, "looked-for").into_keys().collect::<Vec<_>>(), [inode]);
-        let opened = open_object(own, number(&memory), inode, 4096).unwrap();
+        let opened = open_object(own, number(&memory), inode, Some(4096)).unwrap();
         assert!(rustix::io::pwrite(&opened, b"x", 0).is_err(), "to be read only");
         for (inode, size) in [(inode + 1, 4096), (inode, 4095)] {
-            assert!(open_object(own, number(&memory), inode, size).is_none());
+            assert!(open_object(own, number(&memory), inode, Some(size)).is_none());
         }
-        assert!(open_object(own, 1 << 20, inode, 4096).is_none());
+        assert!(open_object(own, number(&memory), inode, None).is_some());
+        assert!(open_object(own, number(&memory), inode + 1, None).is_none());
+        assert!(open_object(own, 1 << 20, inode, Some(4096)).is_none());
         assert!(memory_objects(u32::MAX, "looked-for").is_empty());
         let (reader, _writer) = std::io::pipe().unwrap();
         assert!(process.open_memory(number(&reader.into()), "looked-for").unwrap().is_none());

@@ -18,7 +18,7 @@ use crate::service::launch::Launch;
 use crate::service::service::Service;
 use crate::service::settings::listen_settings;
 use crate::service::shared::ServiceShared;
-use crate::sys::clock;
+use crate::sys::{clock, memory};
 use crate::wait::policy::Wait;
 
 /// What becomes of the oldest message when the next one needs its place and a subscriber has not read it.
@@ -154,11 +154,13 @@ impl PublisherBuilder {
         let epoch = clock::now_ns();
         let header = geometry.header(&launch.options.contract, epoch);
         let (board, memory) = Board::create(geometry, &header)?;
+        let board_inode = memory::inode(&memory);
         let (hints, hint_memory) = Hints::create()?;
         let audience = Arc::new(Audience::new(geometry, epoch, (memory, hint_memory), holds, holds_each)?);
         launch.audience = Some(Arc::clone(&audience));
         let shared = ServiceShared::new(&launch)?;
         shared.quota.reserve(audience.size());
+        shared.mailboxes()[0].record.board_inode.set(board_inode);
         let output = Output::new(board, hints, audience, Arc::clone(&shared), patience)?;
         Publisher::new(output, Service::start(shared, launch)?, wait)
     }
@@ -174,14 +176,23 @@ impl PublisherBuilder {
         let (history, limits) = (self.history, &self.options.limits);
         let capacity = limits.capacity_in(self.options.contract.form);
         if !(1..=HISTORY_MAX).contains(&history) {
-            return invalid(format!("a history of {history} messages is outside of 1 to {HISTORY_MAX}"));
+            return invalid(format!(
+                "a history of {history} messages is outside of 1 to {HISTORY_MAX} (PublisherBuilder::history)"
+            ));
         }
         let holds_each = self.holds_each();
         if holds_each > HOLDS_MAX {
-            return invalid(format!("{holds_each} holds for one subscriber are above what is possible, {HOLDS_MAX}"));
+            return invalid(format!(
+                "{holds_each} holds for one subscriber are more than the most possible, {HOLDS_MAX} \
+                 (PublisherBuilder::holds)"
+            ));
         }
         if self.max_holds > HISTORY_MAX {
-            return invalid(format!("{} holds are more than the most possible, {HISTORY_MAX}", self.max_holds));
+            return invalid(format!(
+                "{} holds for all subscribers are more than the most possible, {HISTORY_MAX} \
+                 (PublisherBuilder::max_holds)",
+                self.max_holds
+            ));
         }
         let entries = history + 1;
         // One for each entry, one for the loan, those that may be held, and those that rest between two looks.
@@ -195,19 +206,22 @@ impl PublisherBuilder {
         let size = geometry.size;
         if size > limits.bytes_total {
             return invalid(format!(
-                "{bodies} bodies of {capacity} bytes make {size} bytes, where {} are allowed in total \
-                 (PublisherBuilder::max_bytes_total): keep fewer messages (history), let fewer be held (max_holds), or \
-                 raise it",
+                "a pool for {bodies} messages of {capacity} bytes takes {size} bytes, where {} are allowed in total \
+                 (PublisherBuilder::max_bytes_total): {FEWER}",
                 limits.bytes_total
             ));
         }
         if self.options.access.admits_other_users() && size > limits.bytes_per_session {
             return invalid(format!(
                 "a subscriber of another user could make all {size} bytes of the pool real, where a session may have \
-                 {} (PublisherBuilder::max_bytes_per_session): keep fewer messages, or raise it",
+                 {} (PublisherBuilder::max_bytes_per_session): {FEWER}",
                 limits.bytes_per_session
             ));
         }
         Ok(geometry)
     }
 }
+
+/// What makes a pool smaller, or lets it be as it is.
+const FEWER: &str = "keep fewer messages (PublisherBuilder::history), shorter ones (PublisherBuilder::capacity), let \
+                     fewer be held (PublisherBuilder::max_holds), or raise that";
