@@ -505,7 +505,6 @@ impl Caller {
 }
 
 /// The steps of those who hold slots without a borrow, and wait for descriptors.
-#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the blocking client borrows, and sleeps by itself"))]
 impl Caller {
     /// What to wait for: the bell, which is rung for each slot that was [armed](Caller::arm), and what tells of
     /// everything else, as [`Connection::descriptors`] has them. From then on the bell wakes no blocking call.
@@ -592,7 +591,7 @@ mod tests {
     use wigwag_testing::{Ground, LIMIT};
 
     use super::*;
-    use crate::exchange::owned_loan::PassedSlot;
+    use crate::exchange::passed_slot::PassedSlot;
     use crate::session::connect;
     use crate::{Client, Server};
 

@@ -25,6 +25,7 @@
 //! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`intake`], [`message`] |
 //! | blocking: a sender; several threads take turns with one worker | [`sender`]; [`receiver`], [`delivery`] |
 //! | tasks | `tokio` |
+//! | event loops, other languages | [`polled`] |
 //!
 //! docs/design/queue.md has the guarantee and its reasons.
 
@@ -34,9 +35,13 @@ mod encoded;
 mod failover;
 mod intake;
 mod lingering;
+#[cfg(not(loom))]
+mod lingering_thread;
 mod loan;
 pub(crate) mod message;
 mod outbox;
+#[cfg(not(loom))]
+pub(crate) mod polled;
 mod producer;
 mod receiver;
 mod sender;

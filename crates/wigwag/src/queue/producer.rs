@@ -119,7 +119,6 @@ impl Producer {
     }
 
     /// Whether a message of `len` bytes can be written at once. What a step costs is at most a look at the descriptors.
-    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "a thread takes the steps one by one"))]
     pub fn room(&mut self, len: usize) -> Result<Room> {
         self.check(len)?;
         if self.may_be_gone() && self.is_found_gone()? {
@@ -308,14 +307,14 @@ impl Producer {
 
     /// Asks to be rung for the message at a place, 0 for the oldest. `false`: there is nothing to wait for, it is
     /// acknowledged or the receiver gone.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn ask_for_ring(&self, place: usize) -> bool {
         let Some(record) = self.outbox.get(place) else { return false };
         !self.connection.is_over() && self.connection.ask_for_wake(record.slot).is_server()
     }
 
     /// The bell and what tells of the receiver's end, for a reactor.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn descriptors(&self) -> Result<(Option<std::os::fd::OwnedFd>, std::os::fd::OwnedFd)> {
         self.connection.descriptors()
     }
@@ -368,7 +367,7 @@ impl Producer {
     }
 
     /// Why a message cannot be sent when there is no receiver, for a caller that does not look for one.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn why_gone(&self) -> Error {
         let error = self.connection.check_alive(false).err();
         error.map_or_else(|| self.why_full(), |error| self.not_found(error))

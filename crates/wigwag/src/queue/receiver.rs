@@ -398,7 +398,7 @@ impl Receiver {
     }
 
     /// For a task: the worker, and what counts. Nobody else can be the leader.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub(crate) fn leadership(&mut self) -> Result<(&mut MessageWorker, &mut Received)> {
         if self.service.is_forked() {
             return Err(Error::forked());

@@ -71,7 +71,7 @@ pub enum Until {
     Deadline(Deadline),
     /// As long as a session is polled: [`Next::Nothing`] when the thread would have to sleep, for a caller that sleeps
     /// elsewhere.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     Quiet,
 }
 
@@ -295,7 +295,7 @@ impl<I: Intake> Worker<I> {
 
     /// The descriptor for a caller that sleeps in a reactor: it becomes readable when something rings after
     /// [`Until::Quiet`].
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn for_reactor(&mut self) -> Result<std::os::fd::OwnedFd> {
         use std::os::fd::AsFd;
         self.may_move = false; // the threads are the runtime's
@@ -307,20 +307,20 @@ impl<I: Intake> Worker<I> {
     }
 
     /// After the reactor has woken who sleeps there: hears what rang.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn listen(&mut self) -> Result<()> {
         self.hear_after_sleep(Deadline::Now)
     }
 
     /// Whether a session that was polled has been silent for too long since this was asked last, and how many requests
     /// were found since then without polling.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn take_cooled(&mut self) -> Option<u32> {
         std::mem::take(&mut self.has_cooled).then(|| std::mem::take(&mut self.found_cold))
     }
 
     /// Polls no session any more: all are looked at and armed before the next sleep.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn cool(&mut self) {
         for &index in &self.active {
             if let Some(Some(entry)) = self.entries.get_mut(index) {
@@ -454,7 +454,7 @@ impl<I: Intake> Worker<I> {
             }
             _ if !self.active.is_empty() => Ok(self.spin().then_some(Next::Request)),
             Until::Deadline(deadline) => self.sleep(deadline).map(|()| None),
-            #[cfg(all(feature = "tokio", not(loom)))]
+            #[cfg(not(loom))]
             Until::Quiet => {
                 if !self.mailbox.wake_flag.may_sleep() {
                     return Ok(None);

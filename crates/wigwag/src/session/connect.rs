@@ -61,7 +61,7 @@ pub const KEY_BELL: u64 = 0;
 /// The server's process has ended.
 pub const KEY_PIDFD: u64 = 2;
 /// Of a handshake in a reactor: a moment that was waited for has come.
-#[cfg(all(feature = "tokio", not(loom)))]
+#[cfg(not(loom))]
 const KEY_TIMER: u64 = 3;
 /// Of a handshake: a server that is missing may have come.
 const KEY_SERVER_WATCH: u64 = 4;
@@ -128,7 +128,7 @@ pub struct ClientHandshake {
     /// `None` once the session has it.
     poller: Option<Poller>,
     events: Events,
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     timer: Option<crate::sys::timerfd::Timer>,
 }
 
@@ -214,7 +214,7 @@ impl ClientHandshake {
             is_doubted: false,
             poller: Some(Poller::new()?),
             events: Events::with_capacity(4),
-            #[cfg(all(feature = "tokio", not(loom)))]
+            #[cfg(not(loom))]
             timer: None,
         })
     }
@@ -542,7 +542,7 @@ impl ClientHandshake {
                 PeerSocket::from(socket)
             }
         };
-        #[cfg(all(feature = "tokio", not(loom)))]
+        #[cfg(not(loom))]
         if let Some(timer) = self.timer.take() {
             poller.remove(&timer);
         }
@@ -668,7 +668,7 @@ impl ClientHandshake {
     }
 
     /// For a reactor: the poller, which from now on tells of moments as well.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn descriptor(&mut self) -> Result<OwnedFd> {
         let timer = crate::sys::timerfd::Timer::new()?;
         let poller = self.poller()?;
@@ -679,7 +679,7 @@ impl ClientHandshake {
     }
 
     /// As [`step`](ClientHandshake::step); the poller becomes readable when it is time for the next.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn step_of_task(&mut self) -> Result<Option<Established>> {
         match self.step()? {
             Progress::Attached(established) => Ok(Some(*established)),

@@ -22,7 +22,7 @@ use crate::session::descriptors::{self, CallerDescriptors, Found};
 use crate::session::protocol::Reason;
 use crate::sync::Ordering;
 use crate::sys::epoll::Events;
-#[cfg(all(feature = "tokio", not(loom)))]
+#[cfg(not(loom))]
 use crate::sys::epoll::Interest;
 use crate::sys::fork::ForkGuard;
 use crate::sys::timer_slack::TimerSlack;
@@ -186,7 +186,7 @@ impl Connection {
     }
 
     /// After [`descriptors`](Connection::descriptors): the bell wakes a thread that waits here, as before.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn take_bell_back(&self) -> Result<()> {
         let Established { poller, client_bell, .. } = &self.established;
         client_bell.iter().try_for_each(|bell| poller.add(bell, KEY_BELL, Interest::Bell))
@@ -461,7 +461,7 @@ impl Connection {
     }
 
     /// Whether spinning for a reply can pay: the server did not have to be woken for it, and may run at the same time.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn is_worth_spinning(&self) -> bool {
         self.may_ever_spin.get() && !self.server_slept.get()
     }
@@ -692,7 +692,7 @@ impl Connection {
     }
 
     /// The most that spinning for a reply is worth.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn spin_budget(&self) -> Duration {
         self.wake_latency.borrow().spin_budget()
     }

@@ -2,7 +2,6 @@
 
 #[cfg(feature = "serde")]
 mod encoded;
-mod lingering;
 mod receiver;
 mod sender;
 mod typed_receiver;

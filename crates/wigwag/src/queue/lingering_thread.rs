@@ -1,4 +1,4 @@
-//! A task's sender is dropped by a thread of the runtime, which must not wait: a thread of its own does.
+//! The sender of a task or of an event loop is dropped by a thread that must not wait: a thread of its own does.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
