@@ -521,6 +521,7 @@ impl Caller {
         self.reclaim();
     }
 
+    #[cfg(any(feature = "tokio", test))]
     /// How many slots are out: in loans, calls and replies, and those given up while the server has them.
     pub fn slots_out(&self) -> usize {
         self.free.out()
