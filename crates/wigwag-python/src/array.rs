@@ -51,6 +51,11 @@ impl Array {
         PyTuple::new(py, self.header.shape())
     }
 
+    /// The garbage collector sees what it keeps, and so does who looks for the views of some memory.
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.memory)
+    }
+
     /// What an element is, as numpy names it: ``'float32'``, ``'uint8'``, ``'bfloat16'``.
     #[getter]
     fn dtype(&self) -> String {

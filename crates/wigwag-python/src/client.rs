@@ -12,7 +12,7 @@ use wigwag::polled::{self, Readiness};
 use crate::buffer::Payload;
 use crate::errors::{Failure, of_kind};
 use crate::memory::{Held, Memory};
-use crate::names::{ConnectWishes, wait_of};
+use crate::names::{ConnectWishes, raised, wait_of};
 use crate::turn::lock;
 use crate::wait::{self, LOOKS_ATTACHED, Limit, Slept, Step};
 
@@ -427,6 +427,23 @@ impl Client {
         let link = self.link(py)?;
         let readiness = link.client.readiness().map_err(Failure::from)?;
         Ok(Ready { readiness: Mutex::new(readiness), link })
+    }
+
+    /// Sends if a slot is free. For `wigwag.aio`.
+    fn _try_send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, is_array: bool) -> PyResult<Option<Pending>> {
+        let link = self.link(py)?;
+        let pending = if is_array {
+            let source = crate::dtypes::ArraySource::of(data)?;
+            let Some(mut loan) = raised(link.client.try_loan(source.header().payload_len()))? else { return Ok(None) };
+            source.write(py, &mut loan)?;
+            loan.send(None)
+        } else {
+            let payload = Payload::of(data)?;
+            let Some(mut loan) = raised(link.client.try_loan(payload.len()))? else { return Ok(None) };
+            payload.copy_to(py, &mut loan)?;
+            loan.send(None)
+        };
+        Ok(Some(Pending { state: Mutex::new(PendingState::With(raised(pending)?)), link }))
     }
 
     /// A loan, or none now. For `wigwag.aio`.

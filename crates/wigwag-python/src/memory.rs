@@ -133,9 +133,9 @@ impl Memory {
             .and_then(|text| text.extract::<String>())
             .unwrap_or_default();
         PyBufferError::new_err(format!(
-            "cannot {doing} while {count} {} of this {what} alive{named}: delete {} (del, memoryview.release), or copy \
-             what is still needed",
-            if count == 1 { "view is" } else { "views are" },
+            "cannot {doing} while {count} {} alive{named}: delete {} (del, memoryview.release), or copy what is still \
+             needed",
+            if count == 1 { format!("view of this {what} is") } else { format!("views of this {what} are") },
             if count == 1 { "it" } else { "them" },
         ))
     }
@@ -376,6 +376,11 @@ impl Memory {
         }
         end(Memory::take(slf, "release the memory", "was released")?, true);
         Ok(())
+    }
+
+    /// Lets the memory go, now or with the last view; a message is acknowledged. For `wigwag.aio`.
+    fn _let_go(&self) {
+        self.detach();
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

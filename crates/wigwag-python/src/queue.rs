@@ -138,6 +138,7 @@ impl Sender {
     fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
         match Payload::of(data)? {
             Payload::Bytes(bytes) => self.send_with(py, bytes, timeout),
+            // Beside the buffer, which others may write to while this thread waits for room.
             payload => {
                 let mut copy = vec![0; payload.len()];
                 payload.copy_to(py, &mut copy)?;
@@ -245,9 +246,20 @@ impl Sender {
     }
 
     /// Sends if there is room. For `wigwag.aio`.
-    fn _try_send(&self, py: Python<'_>, data: &[u8]) -> PyResult<bool> {
+    fn _try_send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, is_array: bool) -> PyResult<bool> {
+        let copy = if is_array {
+            let source = ArraySource::of(data)?;
+            let mut copy = vec![0; source.header().payload_len()];
+            source.write(py, &mut copy)?;
+            copy
+        } else {
+            let payload = Payload::of(data)?;
+            let mut copy = vec![0; payload.len()];
+            payload.copy_to(py, &mut copy)?;
+            copy
+        };
         let mut borrowed = self.turn.borrow(py, "uses this sender")?;
-        raised(borrowed.get().try_send_with(data.len(), |room| room.copy_from_slice(data)))
+        raised(borrowed.get().try_send_with(copy.len(), |room| room.copy_from_slice(&copy)))
     }
 
     fn _try_flush(&self, py: Python<'_>) -> PyResult<bool> {

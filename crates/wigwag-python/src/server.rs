@@ -501,6 +501,19 @@ impl Request {
         })
     }
 
+    /// Answers with what a handler returned. For `wigwag.aio`.
+    fn _give(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        Request::give(slf, value)
+    }
+
+    /// Answers with an error, or ends the session if a view is alive. For `wigwag.aio`.
+    fn _refuse(slf: &Bound<'_, Self>, text: &str) -> PyResult<()> {
+        if matches!(*slf.as_super().get().lock(), Held::Gone(_)) {
+            return Ok(());
+        }
+        Request::refuse(slf, text)
+    }
+
     /// Process id, user id and group id of the client.
     #[getter]
     fn peer(&self) -> (i32, u32, u32) {
