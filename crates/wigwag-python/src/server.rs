@@ -302,21 +302,24 @@ pub fn answer(request: &Bound<'_, Request>, handler: &Bound<'_, PyAny>) -> PyRes
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
+    let is_fatal = !error.is_instance_of::<pyo3::exceptions::PyException>(py);
+    let error = error.into_value(py).into_bound(py); // with its traceback
+    let serving = py.import("wigwag._serving")?;
     let memory = request.as_super();
-    if matches!(*memory.get().lock(), Held::Gone(_)) && error.is_instance_of::<pyo3::exceptions::PyException>(py) {
+    if matches!(*memory.get().lock(), Held::Gone(_)) && !is_fatal {
         // It was answered, and then the handler failed: the caller has its reply.
-        py.import("wigwag._serving")?.call_method1("log_failure", (error.value(py),))?;
+        serving.call_method1("log_failure", (&error,))?;
         return Ok(());
     }
-    let is_fatal = !error.is_instance_of::<pyo3::exceptions::PyException>(py);
-    let text =
-        py.import("wigwag._serving")?.call_method1("failed", (error.value(py), is_fatal))?.extract::<String>()?;
+    let text = serving.call_method1("failed", (&error, is_fatal))?.extract::<String>()?;
     // The traceback has the handler's names, and among them its views.
     if memory.get().exports() > 0 {
-        error.value(py).setattr("__traceback__", py.None())?;
+        error.setattr("__traceback__", py.None())?;
     }
-    Request::refuse(request, &text)?;
-    if is_fatal { Err(error) } else { Ok(()) }
+    if !matches!(*memory.get().lock(), Held::Gone(_)) {
+        Request::refuse(request, &text)?;
+    }
+    if is_fatal { Err(PyErr::from_value(error.into_any())) } else { Ok(()) }
 }
 
 /// A client's request, in the client's own memory: a writable buffer, see ``Memory``.

@@ -7,6 +7,7 @@ that doing it once more could do it twice.
 from __future__ import annotations
 
 import os
+import re
 from typing import Optional
 
 __all__ = [
@@ -194,6 +195,8 @@ _CLASSES: dict[str, type[WigwagError]] = {
 
 def make(kind: str, text: str, maybe_executed: bool, number: Optional[int]) -> WigwagError:
     """The exception of a kind."""
+    # The library says what to change in Rust's words.
+    text = re.sub(r"\b(Client|Server|Sender|Receiver|Stream|StreamListener|Semaphore)Builder::(\w+)", r"\1(\2=...)", text)
     error = _CLASSES.get(kind, WigwagError)(text)
     error.kind = kind
     error.maybe_executed = maybe_executed
