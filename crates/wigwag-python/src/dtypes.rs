@@ -22,9 +22,10 @@ fn element_of(dtype: &Bound<'_, PyAny>) -> PyResult<Element> {
         },
     };
     let is_swapped = dtype.getattr("isnative").is_ok_and(|native| native.extract::<bool>().is_ok_and(|native| !native));
+    let given = named.clone();
     let wrong = || {
         PyTypeError::new_err(format!(
-            "dtype {named:?}: it is a number of this machine's byte order, such as 'uint8', 'float32', 'complex64', \
+            "dtype {given:?}: it is a number of this machine's byte order, such as 'uint8', 'float32', 'complex64', \
              'bool' or 'bfloat16'"
         ))
     };
@@ -34,6 +35,19 @@ fn element_of(dtype: &Bound<'_, PyAny>) -> PyResult<Element> {
     if named == "bool" {
         return Ok(Element { code: Element::BOOL, bits: 8, lanes: 1 });
     }
+    // As numpy abbreviates them: a letter, and bytes.
+    let named = match named.split_at_checked(1) {
+        Some((letter @ ("i" | "u" | "f" | "c"), bytes)) if bytes.parse::<u8>().is_ok_and(|bytes| bytes <= 16) => {
+            let kind = match letter {
+                "i" => "int",
+                "u" => "uint",
+                "f" => "float",
+                _ => "complex",
+            };
+            format!("{kind}{}", 8 * bytes.parse::<u32>().unwrap_or_default())
+        }
+        _ => named,
+    };
     let kinds = [
         ("uint", Element::UNSIGNED),
         ("int", Element::SIGNED),

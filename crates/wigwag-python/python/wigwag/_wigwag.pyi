@@ -5,12 +5,15 @@ from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, SupportsIndex, final, overload
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
+
+__all__ = ["Array", "Client", "Loan", "Pending", "_Readiness", "Reply", "Memory", "list_services", "snapshot", "Message", "Receiver", "Sender", "Permit", "Semaphore", "Request", "Server", "_answer", "Stream", "StreamListener", "__version__"]
 
 __version__: str
 
 _Name = str | bytes | PathLike[str]
 
+@disjoint_base
 class Memory:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __release_buffer__(self, view: memoryview, /) -> None: ...
