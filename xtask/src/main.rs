@@ -10,6 +10,7 @@
 
 mod ci;
 mod previous;
+mod python;
 mod release;
 mod step;
 

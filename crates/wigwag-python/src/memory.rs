@@ -8,7 +8,7 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyIndexError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -28,7 +28,23 @@ pub enum Held {
     Gone(&'static str),
 }
 
+/// Where an index of Python is.
+fn place(at: isize, len: usize) -> PyResult<usize> {
+    let counted = if at < 0 { at.checked_add_unsigned(len) } else { Some(at) };
+    let place = counted.and_then(|at| usize::try_from(at).ok()).filter(|at| *at < len);
+    place.ok_or_else(|| PyIndexError::new_err(format!("byte {at} of {len}")))
+}
+
 impl Held {
+    fn shown(&self) -> &[u8] {
+        match self {
+            Held::Loan(loan) => loan,
+            Held::Request(request) => request,
+            Held::Message(message) => message,
+            Held::Gone(_) => &[],
+        }
+    }
+
     fn bytes(&mut self) -> (*mut u8, usize, bool) {
         match self {
             Held::Loan(loan) => (loan.as_mut_ptr(), loan.len(), false),
@@ -304,6 +320,14 @@ impl Memory {
 
     /// Reads one byte, or copies a slice of bytes.
     fn __getitem__<'py>(slf: &Bound<'py, Self>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if let Ok(at) = index.extract::<isize>() {
+            let byte = slf.get().with(|held| {
+                let bytes = held.shown();
+                let at = place(at, bytes.len())?;
+                Ok(bytes[at])
+            })?;
+            return Ok(byte.into_pyobject(slf.py())?.into_any());
+        }
         let view = pyo3::types::PyMemoryView::from(slf.as_any())?;
         let item = view.get_item(index)?;
         let outcome = if item.is_instance_of::<pyo3::types::PyMemoryView>() {
@@ -320,6 +344,18 @@ impl Memory {
 
     /// Writes one byte, or as many bytes as the slice has.
     fn __setitem__(slf: &Bound<'_, Self>, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let (Ok(at), Ok(byte)) = (index.extract::<isize>(), value.extract::<u8>()) {
+            return slf.get().with(|held| {
+                let len = held.shown().len();
+                let at = place(at, len)?;
+                match held {
+                    Held::Loan(loan) => loan[at] = byte,
+                    Held::Request(request) => request[at] = byte,
+                    _ => return Err(PyTypeError::new_err("this memory is read-only: copy it, as with bytearray()")),
+                }
+                Ok(())
+            });
+        }
         let view = pyo3::types::PyMemoryView::from(slf.as_any())?;
         let outcome = view.set_item(index, value);
         view.call_method0("release")?;
@@ -329,12 +365,7 @@ impl Memory {
     /// A copy of the bytes.
     fn tobytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         self.with(|held| {
-            Ok(match held {
-                Held::Loan(loan) => PyBytes::new(py, loan),
-                Held::Request(request) => PyBytes::new(py, request),
-                Held::Message(message) => PyBytes::new(py, message),
-                Held::Gone(_) => PyBytes::new(py, &[]),
-            })
+            Ok(PyBytes::new(py, held.shown()))
         })
     }
 
@@ -344,13 +375,7 @@ impl Memory {
     /// them.
     fn array(slf: &Bound<'_, Self>) -> PyResult<Array> {
         let header = slf.get().with(|held| {
-            let bytes: &[u8] = match held {
-                Held::Loan(loan) => loan,
-                Held::Request(request) => request,
-                Held::Message(message) => message,
-                Held::Gone(_) => &[],
-            };
-            Ok(Header::split(bytes).map_err(Failure::from)?.0)
+            Ok(Header::split(held.shown()).map_err(Failure::from)?.0)
         })?;
         Ok(Array::new(slf.clone().unbind(), header))
     }
