@@ -167,12 +167,15 @@ struct DlTensor {
     byte_offset: u64,
 }
 
+// SAFETY: DLPack's: it is called once, with what `export` made.
+type Deleter<T> = unsafe extern "C" fn(*mut T);
+
 /// `DLManagedTensor`, of before version 1.
 #[repr(C)]
 struct Managed {
     tensor: DlTensor,
     context: *mut c_void,
-    deleter: Option<unsafe extern "C" fn(*mut Managed)>,
+    deleter: Option<Deleter<Managed>>,
 }
 
 /// `DLManagedTensorVersioned`.
@@ -181,7 +184,7 @@ struct ManagedVersioned {
     major: u32,
     minor: u32,
     context: *mut c_void,
-    deleter: Option<unsafe extern "C" fn(*mut ManagedVersioned)>,
+    deleter: Option<Deleter<ManagedVersioned>>,
     flags: u64,
     tensor: DlTensor,
 }
@@ -267,7 +270,7 @@ fn export<'py>(
         let managed = Managed { tensor, context, deleter: Some(delete) };
         (Box::into_raw(Box::new(managed)).cast::<c_void>(), NAME)
     };
-    // SAFETY: the pointer is that of the struct that the name stands for, and the destructor frees it if nobody took it.
+    // SAFETY: the pointer is that of the struct that the name stands for; the destructor frees it if nobody took it.
     let capsule = unsafe { ffi::PyCapsule_New(managed, name.as_ptr(), Some(capsule_dropped)) };
     // SAFETY: a new reference, or null with an exception.
     unsafe { Bound::from_owned_ptr_or_err(py, capsule) }

@@ -178,9 +178,19 @@ impl Client {
         write: impl FnOnce(&mut [u8]) -> PyResult<()>,
     ) -> PyResult<Py<Reply>> {
         let limit = Limit::after(timeout)?;
-        let (link, mut loan) = self.lend(py, len, limit, timeout)?;
-        write(&mut loan)?;
-        let pending = loan.send(limit.at()).map_err(Failure::from)?;
+        let link = self.link(py)?;
+        let mut write = Some(write);
+        let write_once = |bytes: &mut [u8]| write.take().map_or(Ok(()), |write| write(bytes)).map_err(Failure::from);
+        let pending = match link.client.try_send_with(len, limit.at(), write_once)? {
+            Some(pending) => pending,
+            None => {
+                let (_, mut loan) = self.lend(py, len, limit, timeout)?;
+                if let Some(write) = write {
+                    write(&mut loan)?;
+                }
+                loan.send(limit.at()).map_err(Failure::from)?
+            }
+        };
         finish(py, link, pending, limit, timeout)
     }
 

@@ -364,9 +364,7 @@ impl Memory {
 
     /// A copy of the bytes.
     fn tobytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        self.with(|held| {
-            Ok(PyBytes::new(py, held.shown()))
-        })
+        self.with(|held| Ok(PyBytes::new(py, held.shown())))
     }
 
     /// The array that the payload is, where it lies, with element type and shape: ``numpy.asarray(x.array())``.
@@ -374,9 +372,7 @@ impl Memory {
     /// Raises ``EncodingError`` if the payload is no array, as ``call_array``, ``loan_array`` and ``send_array`` make
     /// them.
     fn array(slf: &Bound<'_, Self>) -> PyResult<Array> {
-        let header = slf.get().with(|held| {
-            Ok(Header::split(held.shown()).map_err(Failure::from)?.0)
-        })?;
+        let header = slf.get().with(|held| Ok(Header::split(held.shown()).map_err(Failure::from)?.0))?;
         Ok(Array::new(slf.clone().unbind(), header))
     }
 

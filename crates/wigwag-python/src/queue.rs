@@ -402,8 +402,8 @@ impl Receiver {
 
     /// Waits for the next message, up to ``timeout`` seconds.
     ///
-    /// Raises ``TimedOut``; ``ServerClosedError`` after ``shutdown()``, once all that was sent until then was given out;
-    /// ``ForkedError``.
+    /// Raises ``TimedOut``; ``ServerClosedError`` after ``shutdown()``, once all that was sent until then was given
+    /// out; ``ForkedError``.
     #[pyo3(signature = (timeout=None))]
     fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<Message>> {
         let limit = Limit::after(timeout)?;
@@ -423,7 +423,7 @@ impl Receiver {
         found.map(|message| Message::of(py, message)).transpose()
     }
 
-    /// Ends it: what was sent until now is still given out, and then a ``for`` loop ends. May be called from any thread.
+    /// Ends it: what was sent until now is still given out, and then a ``for`` loop ends. Any thread may call it.
     fn shutdown(&self) {
         self.shutdown.shutdown();
     }

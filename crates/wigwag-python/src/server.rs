@@ -333,12 +333,18 @@ pub struct Request {
     deadline: Option<Instant>,
 }
 
+/// The user of this process, asked for once: who changes it serves anew.
+fn own_user() -> u32 {
+    static USER: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *USER.get_or_init(|| rustix::process::geteuid().as_raw())
+}
+
 impl Request {
     pub fn of(py: Python<'_>, request: wigwag::Request) -> PyResult<Py<Request>> {
         let peer = request.peer();
         let this = Request {
             peer: (peer.pid, peer.uid, peer.gid),
-            is_other_user: peer.uid != rustix::process::geteuid().as_raw(),
+            is_other_user: peer.uid != own_user(),
             deadline: request.deadline(),
         };
         let memory = Memory::new(Held::Request(request), "request");

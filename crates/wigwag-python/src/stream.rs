@@ -43,8 +43,8 @@ fn steps<H: AsFd + Send, T: Send>(
 /// A stream of bytes, both ways: shaped like a connected socket, but through memory.
 ///
 /// ``ring_bytes`` is how many bytes can be under way in each direction (256 KiB if not said); the other arguments are
-/// those of ``Client``. One thread reads and another writes at a time. ``read`` gives ``b''`` at the end: the other side
-/// has shut its writing down. If it was killed, all that it had written comes first, and then ``PeerDied``.
+/// those of ``Client``. One thread reads and another writes at a time. ``read`` gives ``b''`` at the end: the other
+/// side has shut its writing down. If it was killed, all that it had written comes first, and then ``PeerDied``.
 ///
 /// Raises what ``Client`` raises.
 ///

@@ -197,6 +197,49 @@ impl Client {
         Ok(loan.map(|loan| Loan { session: Some(Arc::clone(&self.session)), loan }))
     }
 
+    /// Borrows memory, has `write` fill it, and passes it, all at once. `None`: all slots are out, as of
+    /// [`try_loan`](Client::try_loan), and `write` was not called.
+    ///
+    /// `write` must not use this client: it would wait for itself.
+    ///
+    /// # Errors
+    /// As [`try_loan`](Client::try_loan) and [`Loan::send`], and what `write` gives back: nothing was executed.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// # let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::polled::Client::from_blocking(wigwag::Client::connect(name)?)?;
+    /// let pending = client.try_send_with(2, None, |bytes| wigwag::Result::Ok(bytes.copy_from_slice(b"hi")))?;
+    /// assert!(pending.is_some());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn try_send_with<E: From<Error>>(
+        &self,
+        len: usize,
+        deadline: Option<Instant>,
+        write: impl FnOnce(&mut [u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Option<Pending>, E> {
+        self.session.check_fork()?;
+        let state = self.session.lock();
+        let Some(mut loan) = state.caller.try_loan(len)? else {
+            drop(state);
+            return Ok(None);
+        };
+        let written = write(&mut loan);
+        let sent = written.and_then(|()| {
+            loan.written();
+            state.caller.send(&loan, deadline).map_err(E::from)
+        });
+        if let Err(error) = sent {
+            state.caller.release(loan.marked_slot());
+            return Err(error);
+        }
+        let slot = loan.slot();
+        let passed = PassedSlot::new(state.caller.line(slot));
+        drop(state);
+        Ok(Some(Pending { session: Some(Arc::clone(&self.session)), slot, passed }))
+    }
+
     /// Why [`try_loan`](Client::try_loan) gave nothing, for who does not wait: an error with [`Full`](ErrorKind::Full).
     ///
     /// ```
@@ -645,7 +688,11 @@ impl Server {
         let worker = self.server.worker()?;
         for _ in 0..looks {
             match worker.glance()? {
-                Next::Request => return Ok(Some(worker.take())),
+                Next::Request => {
+                    let request = worker.take();
+                    self.polling_backoff.note_found();
+                    return Ok(Some(request));
+                }
                 Next::Nothing => std::hint::spin_loop(),
                 Next::Shutdown => return Err(Error::shutting_down()),
             }
