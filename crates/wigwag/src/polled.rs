@@ -2,7 +2,8 @@
 //!
 //! A step says what can be done now, or that nothing can. Then there is a descriptor to wait for, in `poll`, in an
 //! epoll or in whatever loop the program has; once it is readable, `listen` takes in what rang, and the step is taken
-//! again. Nothing here has a thread, a runtime or a borrow: calls, loans and replies keep their session alive by themselves.
+//! again. Nothing here has a thread, a runtime or a borrow: calls, loans and replies keep their session alive by
+//! themselves.
 //!
 //! | form | steps | when to take them again |
 //! |---|---|---|
