@@ -21,7 +21,7 @@ async def answer(request: wigwag.Request) -> bytes:
 
 
 async def serve() -> None:
-    async with aio.Server(NAME) as server:
+    async with aio.Server(NAME, slots=64) as server:
         print(f"serving at {server.path}", flush=True)
         await server.serve(answer)
 

@@ -29,7 +29,8 @@ def start(tmp_path: Any) -> Any:
     yield start
     for process in running:
         process.kill()
-        process.communicate()
+        process.wait(LIMIT)
+        process.stdout.close()
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -59,7 +60,7 @@ def test_jobs_survive_their_workers(start: Any) -> None:
     second = start("jobs", "work")
     assert ended(sender) == "all jobs are done\n"
     second.kill()
-    assert "'job': 19" in second.communicate()[0]
+    assert "'job': 19" in second.stdout.read()
 
 
 @pytest.mark.parametrize(("example", "said"), [
