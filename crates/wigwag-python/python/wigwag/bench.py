@@ -10,6 +10,7 @@ change every byte, and reads every byte of the answer.
 from __future__ import annotations
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import signal
@@ -184,7 +185,7 @@ def _serve_polled(size: int, name: str) -> None:
     numpy = _numpy()
     memory = shared_memory.SharedMemory(name)
     array = numpy.frombuffer(memory.buf, "u1", size, 64)
-    turn = memory.buf
+    turn: Any = memory.buf
     while True:
         while turn[0] != 1:
             pass
@@ -210,7 +211,7 @@ class Polled(Contender):
         return self.array
 
     def call(self, payload: Any) -> Any:
-        turn = self.memory.buf
+        turn: Any = self.memory.buf
         turn[0] = 1
         while turn[0]:
             pass
@@ -313,8 +314,7 @@ class UnixSocket(Contender):
 
 
 def _serve_zmq(size: int, path: str) -> None:
-    import zmq
-
+    zmq = importlib.import_module("zmq")
     numpy = _numpy()
     end = zmq.Context().socket(zmq.REP)
     end.bind(f"ipc://{path}")
@@ -331,8 +331,7 @@ class Zmq(Contender):
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        import zmq  # type: ignore[import-not-found, unused-ignore]
-
+        zmq = importlib.import_module("zmq")
         path = wigwag.testing.name("zmq")
         self.start(_serve_zmq, path)
         self.end = zmq.Context().socket(zmq.REQ)
