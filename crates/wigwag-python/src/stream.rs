@@ -42,7 +42,7 @@ fn steps<H: AsFd + Send, T: Send>(
 
 /// A stream of bytes, both ways: shaped like a connected socket, but through memory.
 ///
-/// ``ring_bytes`` is how many bytes can be under way in each direction (256 KiB if not said); the other arguments are
+/// ``ring_bytes`` is how many bytes can be under way in each direction (a power of two); the other arguments are
 /// those of ``Client``. One thread reads and another writes at a time. ``read`` gives ``b''`` at the end: the other
 /// side has shut its writing down. If it was killed, all that it had written comes first, and then ``PeerDied``.
 ///
@@ -305,8 +305,7 @@ impl Stream {
 
 /// A listener for streams: it owns a name. ``accept()``, or a ``for`` loop.
 ///
-/// ``ring_bytes`` is the most that a stream may have under way in a direction; the other arguments are those of
-/// ``Server``.
+/// The arguments are those of ``Server``.
 ///
 /// Raises what ``Server`` raises.
 #[pyclass(frozen, weakref, module = "wigwag")]
