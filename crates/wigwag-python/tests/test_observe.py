@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -24,6 +25,9 @@ def test_a_server_is_seen_while_it_is_stopped(name: str, program: Any) -> None:
     )
     client = wigwag.Client(name)
     client.call(b"12345", timeout=LIMIT).release()
+    end = time.monotonic() + LIMIT
+    while wigwag.observe.inspect(name)["bytes_in"] < 5:
+        assert time.monotonic() < end, "a call is counted after its reply, and then it is"
     server.send(signal.SIGSTOP)
     pending = client.send(b"x")
     seen = wigwag.observe.inspect(name)
