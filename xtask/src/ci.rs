@@ -31,7 +31,7 @@ Every step runs even when one before it failed.
 It exits with 0 when all passed, with 1 when one did not, with 2 on wrong usage.";
 
 /// All steps; the tests come last, because they take longest.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 13] = [
     Step { name: "format", about: "rustfmt changes nothing", commands: format },
     Step { name: "lints", about: "clippy has nothing to say", commands: lints },
     Step { name: "features", about: "the library compiles with every set of its features", commands: features },
@@ -40,6 +40,12 @@ const STEPS: [Step; 11] = [
     Step { name: "models", about: "the lock-free structures under loom", commands: models },
     Step { name: "grpc", about: "gRPC over streams", commands: grpc },
     Step { name: "python", about: "the Python package, installed and tested", commands: python::commands },
+    Step {
+        name: "c",
+        about: "the interface for C: compilers, valgrind, AddressSanitizer, symbols, examples",
+        commands: c,
+    },
+    Step { name: "bridge", about: "calls to other machines, over zenoh", commands: bridge },
     Step { name: "faults", about: "the proof finds every injected fault", commands: faults },
     Step { name: "previous", about: "it works with the program of the previous version", commands: previous },
     Step { name: "tests", about: "all of the workspace", commands: tests },
@@ -85,10 +91,11 @@ fn with_flags(mut command: Command, flags: &str, directory: &str) -> Command {
 }
 
 fn format() -> anyhow::Result<Vec<Command>> {
-    let beside = ["bench/compare", "examples/grpc", "verify/fuzz", "crates/wigwag-python"].map(|workspace| {
-        let manifest = format!("{workspace}/Cargo.toml");
-        cargo(&["fmt", "--manifest-path", &manifest, "--check"])
-    });
+    let beside =
+        ["bench/compare", "bridge", "examples/grpc", "verify/fuzz", INTERFACE, python::PACKAGE].map(|workspace| {
+            let manifest = format!("{workspace}/Cargo.toml");
+            cargo(&["fmt", "--manifest-path", &manifest, "--check"])
+        });
     Ok(std::iter::once(cargo(&["fmt", "--all", "--check"])).chain(beside).collect())
 }
 
@@ -137,9 +144,33 @@ fn models() -> anyhow::Result<Vec<Command>> {
 
 /// A workspace of its own, because it has four times as many dependencies as all the rest.
 fn grpc() -> anyhow::Result<Vec<Command>> {
-    let manifest = "--manifest-path=examples/grpc/Cargo.toml";
+    Ok(of_workspace("examples/grpc", 600))
+}
+
+/// A workspace of its own, because zenoh has ten times as many dependencies as all the rest.
+fn bridge() -> anyhow::Result<Vec<Command>> {
+    Ok(of_workspace("bridge", 1800))
+}
+
+/// Lints and tests of a workspace beside the main one.
+fn of_workspace(directory: &str, limit_s: u32) -> Vec<Command> {
+    let manifest = &format!("--manifest-path={directory}/Cargo.toml");
     let lints = cargo(&["clippy", manifest, "--all-targets", "--", "-D", "warnings"]);
-    Ok(vec![lints, limited(600, &["test", manifest, "--no-fail-fast"])])
+    vec![lints, limited(limit_s, &["test", manifest, "--no-fail-fast"])]
+}
+
+/// The interface for C, a workspace of its own: its tests compile programs, and need more than a Rust toolchain. What
+/// is missing fails them here, and is left out by who calls them without that variable.
+const INTERFACE: &str = "crates/wigwag-ffi";
+
+fn c() -> anyhow::Result<Vec<Command>> {
+    let mut commands = of_workspace(INTERFACE, 1800);
+    // In the directory of all the others: they have built most of it.
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    for command in &mut commands {
+        command.env("WIGWAG_C", "required").env("CARGO_TARGET_DIR", &target);
+    }
+    Ok(commands)
 }
 
 /// What the proof must find, on a library with faults in it.

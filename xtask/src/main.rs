@@ -1,14 +1,16 @@
-//! Work on Wigwag itself: `cargo xtask ci | prove | previous | compare | release`.
+//! Work on Wigwag itself: `cargo xtask ci | prove | previous | compare | install | release`.
 //!
 //! ```text
 //! main     the command line; the proof and the comparison are programs of their own, which take over from here
 //! ci       the steps that must pass before a change is taken
 //! previous the program of this tree with that of the previous protocol version
+//! install  the interface for C, where packagers look for it
 //! release  what can be checked before a release, and what is left to do by hand
 //! step     a step: commands, one after the other, and what came of each
 //! ```
 
 mod ci;
+mod install;
 mod previous;
 mod python;
 mod release;
@@ -49,6 +51,9 @@ enum Task {
         #[command(flatten)]
         more: Forwarded,
     },
+    /// Install the library for C and C++: headers, libraries, pkg-config, CMake, the manual page
+    #[command(after_help = install::EXAMPLES)]
+    Install(install::Arguments),
     /// Check what can be checked before a release, and say what is left to do
     Release,
 }
@@ -70,6 +75,7 @@ Examples:
   cargo xtask prove --only G3        one of its goals
   cargo xtask previous               with the program of the previous version, half a minute once built
   cargo xtask compare --quick        other libraries, 3 minutes once built
+  cargo xtask install                the library for C and C++, into /usr/local
   cargo xtask release                the checklist of a release";
 
 const COMPARE_EXAMPLES: &str = "\
@@ -89,6 +95,7 @@ fn main() -> ExitCode {
             let features: &[&str] = if zenoh { &["run", "--features=zenoh"] } else { &["run"] };
             become_cargo(features, "bench/compare", &[], more)
         }
+        Task::Install(arguments) => install::run(&arguments),
         Task::Release => release::run(),
     };
     done.unwrap_or_else(|error| {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
-const PACKAGE: &str = "crates/wigwag-python";
+pub const PACKAGE: &str = "crates/wigwag-python";
 /// The oldest that has the stable interface the package is built for.
 const VERSION_MIN: (u32, u32) = (3, 11);
 

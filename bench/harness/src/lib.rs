@@ -36,4 +36,5 @@ pub mod system_calls;
 pub mod tasks;
 pub mod transport;
 pub mod usage;
+pub mod wake_ups;
 pub mod work;

@@ -23,6 +23,8 @@ pub struct Memory {
 // SAFETY: the mapping stays until the value is dropped, on whichever thread; its words are atomics, and each user of a
 // region says why nobody else has it.
 unsafe impl Send for Memory {}
+// SAFETY: as above. What `&self` gives are atomics and regions, and a region stays on the thread that asked for it.
+unsafe impl Sync for Memory {}
 
 /// A part of it that belongs to the side that has the turn.
 #[derive(Clone, Copy)]

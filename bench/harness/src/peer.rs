@@ -39,13 +39,13 @@ impl PeerProcess {
         S: AsRef<OsStr>,
     {
         let program = std::env::current_exe().context("this program cannot find its own file")?;
-        let mut child = Command::new(program)
-            .arg("peer")
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("a second process cannot be started")?;
+        PeerProcess::run(Command::new(program).arg("peer").args(arguments))
+    }
+
+    /// Starts another program that says and hears the same lines.
+    pub fn run(command: &mut Command) -> anyhow::Result<PeerProcess> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("a second process cannot be started")?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("the second process has no output")?);
         Ok(PeerProcess { child, input, output })

@@ -33,7 +33,8 @@ const FAILED: &str = "failed: ";
 /// What all phases of a run have in common.
 pub struct Stage {
     program: PathBuf,
-    processors: Processors,
+    /// The processors of the two sides.
+    pub processors: Processors,
     patience: Duration,
     /// Every phase has a directory of its own in here.
     root: PathBuf,
@@ -68,6 +69,11 @@ impl Stage {
     /// The same with another time limit: a process that takes longer, beyond what it was told to measure, is killed.
     pub fn patient(self, patience: Duration) -> Stage {
         Stage { patience, ..self }
+    }
+
+    /// The processors of its phases.
+    pub fn processors(&self) -> Processors {
+        self.processors
     }
 
     /// Whether the case's two sides can be put where it wants them.

@@ -53,6 +53,7 @@ pub fn code_of(kind: ErrorKind) -> u8 {
         ErrorKind::PeerDied { .. }
         | ErrorKind::ServerClosed { .. }
         | ErrorKind::Aborted
+        | ErrorKind::Ended
         | ErrorKind::TimedOut { .. } => LOST,
         ErrorKind::NameTaken | ErrorKind::NameLost => TAKEN,
         ErrorKind::Busy => LATER,
@@ -78,6 +79,7 @@ mod tests {
             (ErrorKind::TimedOut { maybe_executed }, LOST),
             (ErrorKind::PeerDied { maybe_executed }, LOST),
             (ErrorKind::Aborted, LOST),
+            (ErrorKind::Ended, LOST),
             (ErrorKind::HandlerFailed, FAILED),
         ];
         for (kind, code) in codes {

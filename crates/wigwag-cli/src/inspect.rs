@@ -10,13 +10,15 @@ use wigwag::observe::{LostSemaphore, Observer, PermitSnapshot};
 use wigwag::runtime::escaped;
 
 use crate::output::{self, count, duration};
-use crate::service_view::{CountView, PolicyView, RingView, ServiceView, SessionView, ThreadView, printable};
+use crate::service_view::{
+    CountView, LimitView, PolicyView, RingView, ServiceView, SessionView, SubscriptionView, ThreadView, printable,
+};
 use crate::table::Table;
 
 const EXAMPLES: &str = "\
 Examples:
   wigwag inspect invert             # who is served, who waits, what hangs
-  wigwag inspect jobs               # a queue: how much waits, since when
+  wigwag inspect jobs               # a queue: how much waits, since when it
   wigwag inspect invert --json      # the same for programs
   wigwag inspect ./here.sock        # a path instead of a name
   wigwag inspect backup             # a semaphore: who holds its permits
@@ -92,6 +94,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => error,
     };
+    let sharing = if error.kind() == ErrorKind::NotRunning { Observer::sharing(&args.name)? } else { Vec::new() };
+    if !sharing.is_empty() {
+        let views: Vec<ServiceView> = sharing.iter().map(ServiceView::of).collect::<wigwag::Result<_>>()?;
+        if args.json {
+            output::json(&views)?
+        } else {
+            views.iter().try_for_each(print_service)?
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let may_be_semaphore = matches!(error.kind(), ErrorKind::NotRunning | ErrorKind::Io);
     let lost = if may_be_semaphore { LostSemaphore::of(&args.name).ok().flatten() } else { None };
     match PermitSnapshot::of(&args.name).ok().filter(|_| may_be_semaphore) {
@@ -189,6 +201,7 @@ enum Shape {
     Calls,
     Messages,
     Rings,
+    Broadcast,
 }
 
 impl Shape {
@@ -196,6 +209,7 @@ impl Shape {
         match view.form.as_str() {
             "stream" => Shape::Rings,
             "queue" => Shape::Messages,
+            "broadcast" => Shape::Broadcast,
             _ => Shape::Calls,
         }
     }
@@ -225,21 +239,7 @@ fn head(view: &ServiceView) -> String {
         ),
         ("waits", view.wait.to_owned()),
         ("lets in", policy(&view.policy)),
-        (
-            "limits",
-            format!(
-                "{} sessions ({} of one user, {} of one other user), {}, {} bytes a session, {} in all",
-                count(limits.sessions),
-                count(limits.sessions_per_user),
-                count(limits.sessions_per_other_user),
-                match shape {
-                    Shape::Rings => format!("rings of {} bytes", count(limits.capacity_bytes)),
-                    _ => format!("{} slots of {} bytes", count(limits.slots), count(limits.capacity_bytes)),
-                },
-                count(limits.session_bytes),
-                count(limits.total_bytes),
-            ),
-        ),
+        ("limits", limits_of(limits, shape)),
         (
             "sessions",
             format!(
@@ -254,7 +254,10 @@ fn head(view: &ServiceView) -> String {
         ),
     ];
     rows.push(("waiting", waiting(view, shape)));
-    rows.push(work_done(shape, counts));
+    rows.push(match shape {
+        Shape::Broadcast => published(view),
+        _ => work_done(shape, counts),
+    });
     if shape == Shape::Calls {
         rows.push(("durations", durations(counts)));
     }
@@ -277,6 +280,24 @@ fn head(view: &ServiceView) -> String {
         ),
     ));
     rows.iter().map(|(what, text)| format!("{what:<10} {text}\n")).collect()
+}
+
+/// What a server grants, in the words of the form.
+fn limits_of(limits: &LimitView, shape: Shape) -> String {
+    let (slots, capacity) = (count(limits.slots), count(limits.capacity_bytes));
+    format!(
+        "{} sessions ({} of one user, {} of one other user), {}, {} bytes a session, {} in all",
+        count(limits.sessions),
+        count(limits.sessions_per_user),
+        count(limits.sessions_per_other_user),
+        match shape {
+            Shape::Rings => format!("rings of {capacity} bytes"),
+            Shape::Broadcast => format!("{slots} holds, messages of {capacity} bytes"),
+            _ => format!("{slots} slots of {capacity} bytes"),
+        },
+        count(limits.session_bytes),
+        count(limits.total_bytes),
+    )
 }
 
 /// What was done so far, in the words of the form.
@@ -302,7 +323,7 @@ fn work_done(shape: Shape, counts: &CountView) -> (&'static str, String) {
                 count(counts.bytes_in),
             ),
         ),
-        Shape::Rings => (
+        Shape::Rings | Shape::Broadcast => (
             "bytes",
             format!(
                 "{} in, {} out, by {} reads and writes",
@@ -314,6 +335,14 @@ fn work_done(shape: Shape, counts: &CountView) -> (&'static str, String) {
     }
 }
 
+/// What a publisher has done so far.
+fn published(view: &ServiceView) -> (&'static str, String) {
+    let lost = view.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.lost));
+    let (published, lost) = (count(view.published), count(lost.fold(0, u64::saturating_add)));
+    let cut_off = count(view.cut_off);
+    ("messages", format!("{published} published; {lost} lost by those who listen, {cut_off} subscribers cut off"))
+}
+
 /// The work that waits, in all sessions, and who waits for it to be done.
 fn waiting(view: &ServiceView, shape: Shape) -> String {
     let backlog = &view.backlog;
@@ -321,6 +350,10 @@ fn waiting(view: &ServiceView, shape: Shape) -> String {
         |age_s: Option<f64>| age_s.map_or_else(String::new, |s| format!(", the oldest for {}", duration(s * 1e9)));
     let mut text = match shape {
         Shape::Rings => format!("{} bytes unread", count(backlog.unread_bytes)),
+        Shape::Broadcast => {
+            let lag = view.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.lag)).max();
+            format!("the slowest subscriber is {} messages behind", count(lag.unwrap_or(0)))
+        }
         _ => format!(
             "{}{}; {} in flight{}",
             count(backlog.waiting),
@@ -333,6 +366,7 @@ fn waiting(view: &ServiceView, shape: Shape) -> String {
         Shape::Calls => ("client", "a reply"),
         Shape::Messages => ("sender", "room"),
         Shape::Rings => ("writer", "room"),
+        Shape::Broadcast => ("subscriber", "a message"),
     };
     match backlog.blocked {
         0 => {}
@@ -343,6 +377,19 @@ fn waiting(view: &ServiceView, shape: Shape) -> String {
         0 => {}
         1 => text += "; 1 session is hidden",
         more => text += &format!("; {} sessions are hidden", count(more as u64)),
+    }
+    let wanted = view.sessions.iter().filter_map(|session| session.is_kept);
+    match (wanted.clone().count(), wanted.filter(|is_kept| !is_kept).count()) {
+        (0, _) => {}
+        (kept, 0) => text += &format!("; kept by a keeper: {}", count(kept as u64)),
+        (all, unkept) => {
+            let _ = write!(
+                text,
+                "; kept by a keeper: {} of {}, and what the others send is lost if both sides die",
+                count((all - unkept) as u64),
+                count(all as u64)
+            );
+        }
     }
     let elsewhere = view.sessions.iter().filter(|session| !session.has_same_clock).count();
     if elsewhere > 0 {
@@ -405,6 +452,7 @@ fn sessions(view: &ServiceView) -> Option<Table> {
     match Shape::of(view) {
         _ if view.sessions.is_empty() => None,
         Shape::Rings => Some(streams(&view.sessions)),
+        Shape::Broadcast => Some(subscribers(&view.sessions)),
         shape => Some(exchanges(&view.sessions, shape)),
     }
 }
@@ -460,6 +508,30 @@ fn client(session: &SessionView, shape: Shape) -> String {
         (_, true, None) => format!("waits{what}"),
         (_, true, Some(seconds)) => format!("waits{what} {}", duration(seconds * 1e9)),
     }
+}
+
+fn subscribers(sessions: &[SessionView]) -> Table {
+    let mut table = Table::new(["session", "user", "process", "age", "lag", "received", "lost", "holds", "subscriber"]);
+    for session in sessions {
+        let of = |figure: fn(&SubscriptionView) -> u64| or_dash(session.subscription.as_ref().map(figure).map(count));
+        let does = match &session.subscription {
+            None => "hidden",
+            Some(it) if it.is_asleep => "asleep",
+            Some(_) => "-",
+        };
+        table.push([
+            session.id.to_string(),
+            session.uid.to_string(),
+            process(u32::try_from(session.pid).ok(), session.program.as_deref()),
+            duration(session.age_s * 1e9),
+            of(|it| it.lag),
+            of(|it| it.received),
+            of(|it| it.lost),
+            of(|it| it.holds),
+            does.to_owned(),
+        ]);
+    }
+    table
 }
 
 fn streams(sessions: &[SessionView]) -> Table {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use wigwag::Keeper;
 use wigwag::observe::{Observer, PermitSnapshot, Snapshot};
 use wigwag::runtime::{Entry, Kind, RuntimeDirectory, State, escaped};
 
@@ -24,8 +25,9 @@ a server is stopped or hangs, and looking disturbs nobody. Servers at paths of t
     inspect \
 ./path`. A dead name is removed by the next server that takes any name.
 
-Waiting are calls that nobody has begun, messages that nobody has received, and who waits for a semaphore's permits; \
-    oldest \
+A keeper of messages is asked, and not waited for if it does not answer. Waiting are calls that nobody has begun, \
+    messages of the dead that a keeper has, messages that nobody has received, and who waits for a semaphore's \
+    permits; oldest \
 is how long the oldest of them has waited (a call: at least). A queue whose receiver does not run has no server to be \
     shown: its \
 senders keep their messages, and are not seen.
@@ -36,7 +38,7 @@ killed and left the name); unreachable, unguarded (its socket, its lock file was
     (a \
 semaphore whose last holders died).";
 
-/// List the servers, listeners, queues and semaphores of this user
+/// List the servers, listeners, queues, semaphores and keepers of this user
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -47,6 +49,9 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value = "0.05", value_parser = crate::lock::seconds)]
     pub over: Duration,
 }
+
+/// How long a keeper may take to say what it has.
+const KEEPER_LIMIT: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Serialize)]
 struct Listing {
@@ -79,6 +84,8 @@ struct Listed {
     blocked: Option<usize>,
     /// Sessions whose memory cannot be looked at: what waits there is not counted.
     hidden_sessions: Option<usize>,
+    /// Of a keeper: the memory of its sessions.
+    kept_bytes: Option<u64>,
     /// Why nothing more is known.
     why: Option<String>,
 }
@@ -124,7 +131,11 @@ fn listed(
 ) -> Listed {
     let listed = Listed {
         name: escaped(entry.name()),
-        kind: if entry.kind() == Kind::Service { "service" } else { "semaphore" },
+        kind: match entry.kind() {
+            Kind::Service => "service",
+            Kind::Semaphore => "semaphore",
+            Kind::Keeper => "keeper",
+        },
         state: service_view::state_word(entry.state()),
         ..Listed::default()
     };
@@ -138,6 +149,9 @@ fn listed(
             },
             Err(error) => Listed { why: Some(error.to_string()), ..listed },
         };
+    }
+    if entry.kind() == Kind::Keeper {
+        return kept(entry, listed);
     }
     match (observer, before, after) {
         (Some(Ok(observer)), Some((before, since)), Some((after, now))) => {
@@ -153,7 +167,8 @@ fn listed(
                 calls: Some(after.counts.calls),
                 calls_per_second: (seconds > 0.0).then_some(calls as f64 / seconds),
                 longest_now_s: service_view::longest_now_s(&after),
-                waiting: Some(after.waiting()),
+                // Of a broadcast: of the subscriber that is farthest behind.
+                waiting: Some(after.waiting().max(service_view::most_lag(&after))),
                 oldest_waiting_s: service_view::oldest_waiting_s(&after),
                 in_flight: Some(after.in_flight()),
                 blocked: Some(after.blocked()),
@@ -163,6 +178,22 @@ fn listed(
         }
         (Some(Err(error)), ..) => Listed { state: "hidden", why: Some(error.to_string()), ..listed },
         _ => listed,
+    }
+}
+
+/// A keeper is the one that is asked: it answers at once, unless it is stopped.
+fn kept(entry: &Entry, listed: Listed) -> Listed {
+    if entry.state() != State::Alive {
+        return listed;
+    }
+    match Keeper::stats_of(entry.name(), KEEPER_LIMIT) {
+        Ok(stats) => Listed {
+            sessions: Some(stats.sessions as usize),
+            kept_bytes: Some(stats.bytes),
+            waiting: Some(stats.left),
+            ..listed
+        },
+        Err(error) => Listed { why: Some(error.to_string()), ..listed },
     }
 }
 
@@ -187,6 +218,7 @@ fn print(listing: &Listing) -> anyhow::Result<()> {
         let process = name.pid.map(|pid| format!("{} ({pid})", name.program.as_deref().unwrap_or("?")));
         let sessions = match (name.permits, name.permits_held) {
             (Some(permits), Some(held)) => Some(format!("{held}/{permits} held")),
+            _ if name.kind == "keeper" => name.sessions.map(|sessions| format!("{sessions} kept")),
             _ => name.sessions.map(|sessions| sessions.to_string()),
         };
         table.push([

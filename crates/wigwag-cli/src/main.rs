@@ -19,10 +19,12 @@ mod doctor;
 mod exit;
 mod first_process;
 mod inspect;
+mod keep;
 mod lock;
 mod ls;
 mod man;
 mod metrics;
+mod publish;
 mod queue;
 mod replacing;
 mod serve;
@@ -32,6 +34,7 @@ mod services;
 mod signals;
 mod standard;
 mod stream;
+mod subscribe;
 mod surroundings;
 mod table;
 mod top;
@@ -48,6 +51,7 @@ Examples:
   wigwag lock build -- make        # one at a time, whoever is killed
   wigwag queue recv jobs --keep    # prints what queue send jobs reads
   wigwag stream listen files | tar x        # a directory through shared memory
+  wigwag publish log               # each line to everybody who subscribes
   wigwag ls                        # who is there, and what is stopped
   wigwag inspect shout             # who is served, who waits, what hangs
   wigwag top                       # all services, live
@@ -76,6 +80,8 @@ enum Command {
     Lock(lock::Args),
     Queue(queue::Args),
     Stream(stream::Args),
+    Publish(publish::Args),
+    Subscribe(subscribe::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
     Top(top::Args),
@@ -119,6 +125,39 @@ enum Peer {
         /// Where to run.
         processor: usize,
         /// Where the receiver is.
+        directory: std::path::PathBuf,
+    },
+    /// Listens to broadcasts.
+    Broadcast {
+        /// What to do, and at which name.
+        part: String,
+        /// How many times.
+        count: usize,
+        /// Where to run, or `-`.
+        processor: String,
+        /// Where the names are.
+        directory: std::path::PathBuf,
+    },
+    /// Is replaced, or follows.
+    Restart {
+        /// `server`, or `clients`.
+        part: String,
+        /// Which server, or which process of clients.
+        number: usize,
+        /// Calls of each client for which there is room.
+        room: usize,
+        /// Where the server and the ledger are.
+        directory: std::path::PathBuf,
+    },
+    /// Serves a program in C, or does the same as one in Rust.
+    Foreign {
+        /// `server`, or `client`.
+        part: String,
+        /// How to wait.
+        wait: wigwag_bench::case::WaitMode,
+        /// Where to run.
+        processor: usize,
+        /// Where the server is.
         directory: std::path::PathBuf,
     },
     /// Is the other one who wants a permit.
@@ -172,6 +211,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Lock(args) => lock::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Subscribe(args) => subscribe::run(&args),
         Command::Ls(args) => ls::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Top(args) => top::run(&args),
@@ -188,6 +229,13 @@ fn play(arguments: PeerArguments) -> anyhow::Result<ExitCode> {
         Peer::Demo(role) => role.play()?,
         Peer::Bench { orders } => bench::peer(orders)?,
         Peer::Messages { case, processor, directory } => bench::messages_peer(case, processor, &directory)?,
+        Peer::Broadcast { part, count, processor, directory } => {
+            bench::broadcast_peer(&part, count, &processor, &directory)?;
+        }
+        Peer::Restart { part, number, room, directory } => bench::restart_peer(&part, number, room, &directory)?,
+        Peer::Foreign { part, wait, processor, directory } => {
+            bench::foreign_peer(&part, wait, processor, &directory)?;
+        }
         Peer::Permits { which, directory } => bench::permits_peer(which, &directory)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,5 @@
-//! `wigwag queue`: lines of standard input into a queue, messages of a queue to standard output.
+//! `wigwag queue`: lines of standard input into a queue, messages of a queue to standard output. The keeper of messages
+//! is in [`keep`].
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use wigwag::{Batch, ErrorKind, Form, Receiver, Sender};
 
+use crate::keep::{self, KeptBy};
 use crate::lock::seconds;
 use crate::replacing::Replacing;
 use crate::users::Admission;
@@ -21,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   wigwag queue recv jobs --keep | xargs -n1 make    # carries orders out
   printf 'all\\ntest\\n' | wigwag queue send jobs     # in another terminal
+  wigwag queue recv jobs --keep --shared --slots 1  # several take turns
   wigwag queue recv pictures --raw > picture.png    # one message as it is
   wigwag queue send pictures --whole < picture.png
   tail -f log | wigwag queue send log               # survives restarts
@@ -37,7 +40,7 @@ Sending begins when there is a receiver. If it goes away, what it had not acknow
     long as that \
 takes; with --timeout for so long, and then the code is 3.";
 
-/// Send lines as messages, or print messages as lines: a queue that survives its receiver
+/// Send lines as messages, print messages as lines, or keep messages of the dead: a queue that survives its receiver
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::CODES))]
 pub struct Args {
@@ -84,6 +87,9 @@ enum Command {
         /// Print messages as they are, with no end of line after each
         #[arg(long)]
         raw: bool,
+        /// Let other receivers have the same name, in as many processes: they take turns
+        #[arg(long, conflicts_with = "replace")]
+        shared: bool,
         /// The longest message in bytes [default: 65536]
         #[arg(long, value_name = "BYTES")]
         capacity: Option<usize>,
@@ -94,10 +100,13 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         wait: Waiting,
         #[command(flatten)]
+        kept_by: KeptBy,
+        #[command(flatten)]
         replacing: Replacing,
         #[command(flatten)]
         admission: Admission,
     },
+    Keep(keep::Args),
 }
 
 /// Messages printed, and then acknowledged, at a time.
@@ -118,10 +127,25 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let sender = builder.connect(name).map_err(|error| to.explain(error))?;
             send(Sending { sender, to, timeout: *timeout, has_waited: false }, input, *whole)
         }
-        Command::Recv { name, count, keep, timeout, raw, capacity, slots, wait, replacing, admission } => {
+        Command::Keep(args) => keep::run(args),
+        Command::Recv {
+            name,
+            count,
+            keep,
+            timeout,
+            raw,
+            shared,
+            capacity,
+            slots,
+            wait,
+            kept_by,
+            replacing,
+            admission,
+        } => {
             let inherited = service_manager::listener_for(name)?; // while there is one thread
             let out = standard::unbuffered_output()?;
-            let mut builder = Receiver::builder().access(admission.access()).wait((*wait).into());
+            let builder = Receiver::builder().access(admission.access()).wait((*wait).into()).shared(*shared);
+            let mut builder = kept_by.apply(builder);
             if let Some(bytes) = *capacity {
                 builder = builder.capacity(bytes);
             }

@@ -33,6 +33,9 @@ pub struct ServiceView {
     pub sessions_max: u64,
     pub handshakes: u64,
     pub violations: u64,
+    /// Of a broadcast.
+    pub published: u64,
+    pub cut_off: u64,
     pub backlog: BacklogView,
     pub counts: CountView,
     pub threads: Vec<ThreadView>,
@@ -136,6 +139,8 @@ pub struct SessionView {
     /// 0: the server does not say.
     pub protocol: u16,
     pub has_same_clock: bool,
+    /// Of a queue; `None`: its receiver has asked for no keeper.
+    pub is_kept: Option<bool>,
     pub age_s: f64,
     pub slots: u64,
     pub capacity_bytes: u64,
@@ -152,6 +157,7 @@ pub struct SessionView {
     pub blocked_for_s: Option<f64>,
     pub is_hidden: bool,
     pub rings: Option<RingsView>,
+    pub subscription: Option<SubscriptionView>,
     pub slots_in_use: u64,
     pub slots_in_use_max: u64,
     pub counts: CountView,
@@ -161,6 +167,15 @@ pub struct SessionView {
 pub struct RingsView {
     pub incoming: RingView,
     pub outgoing: RingView,
+}
+
+#[derive(Debug, Serialize)]
+pub struct SubscriptionView {
+    pub lag: u64,
+    pub received: u64,
+    pub lost: u64,
+    pub holds: u64,
+    pub is_asleep: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -205,6 +220,8 @@ impl ServiceView {
             sessions_max: snapshot.sessions_max,
             handshakes: snapshot.handshakes,
             violations: snapshot.violations,
+            published: snapshot.published,
+            cut_off: snapshot.cut_off,
             backlog: backlog(&snapshot),
             counts: counts(&snapshot.counts),
             threads: snapshot.threads.iter().map(thread).collect(),
@@ -240,6 +257,18 @@ pub fn oldest_waiting_s(snapshot: &Snapshot) -> Option<f64> {
 pub fn unread_bytes(snapshot: &Snapshot) -> u64 {
     let rings = snapshot.sessions.iter().filter_map(|session| session.rings.as_ref());
     rings.flat_map(|rings| [rings.incoming.unread, rings.outgoing.unread]).fold(0, u64::saturating_add)
+}
+
+/// How far the subscriber is behind that is farthest, in messages; 0 where there are none.
+pub fn most_lag(snapshot: &Snapshot) -> u64 {
+    let lags = snapshot.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.lag));
+    lags.max().unwrap_or(0)
+}
+
+/// Messages that the subscribers of now have lost.
+pub fn lost(snapshot: &Snapshot) -> u64 {
+    let lost = snapshot.sessions.iter().filter_map(|session| Some(session.subscription.as_ref()?.lost));
+    lost.fold(0, u64::saturating_add)
 }
 
 /// How a name stands, in a word.
@@ -380,6 +409,7 @@ fn session(session: &Session) -> SessionView {
         is_trusted: session.is_trusted,
         protocol: session.protocol,
         has_same_clock: session.has_same_clock,
+        is_kept: session.is_kept,
         age_s: session.age.as_secs_f64(),
         slots: session.slots,
         capacity_bytes: session.capacity,
@@ -404,6 +434,13 @@ fn session(session: &Session) -> SessionView {
             .rings
             .as_ref()
             .map(|rings| RingsView { incoming: ring(&rings.incoming), outgoing: ring(&rings.outgoing) }),
+        subscription: session.subscription.as_ref().map(|it| SubscriptionView {
+            lag: it.lag,
+            received: it.received,
+            lost: it.lost,
+            holds: it.holds,
+            is_asleep: it.is_asleep,
+        }),
         slots_in_use: session.slots_in_use,
         slots_in_use_max: session.slots_in_use_max,
         counts: counts(&session.counts),

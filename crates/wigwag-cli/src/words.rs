@@ -63,6 +63,7 @@ impl Connecting<'_> {
         let cure = match self.form {
             Form::Queue => with_flags("queue recv", self.name, "--keep"),
             Form::Stream => with_flags("stream listen", self.name, ""),
+            Form::Broadcast => with_flags("publish", self.name, ""),
             _ => with_flags("serve", self.name, "--do echo"),
         };
         let mut text = format!("{}; start one with `{cure}`", in_flags(what));
@@ -86,6 +87,7 @@ impl Connecting<'_> {
         let (what, cure) = match form {
             Form::Queue => ("a queue", format!("wigwag queue send {word}")),
             Form::Stream => ("a listener of streams", format!("wigwag stream connect {word}")),
+            Form::Broadcast => ("a publisher", format!("wigwag subscribe {word}")),
             Form::Exchange => ("a server that answers calls", format!("wigwag call {word}")),
             _ => return None,
         };
@@ -130,6 +132,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("server_user", "--server-user"),
     ("permits", "--permits"),
     ("replace", "--replace"),
+    ("history", "--history"),
+    ("overrun", "--patience"),
 ];
 
 /// The sides that this program plays with these flags; of the others' functions the name is all that can be told.
@@ -141,6 +145,8 @@ const BUILDERS: &[&str] = &[
     "StreamBuilder::",
     "StreamListenerBuilder::",
     "SemaphoreBuilder::",
+    "PublisherBuilder::",
+    "SubscriberBuilder::",
     "ConnectOptions::",
     "ListenOptions::",
 ];

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use harness::Runtime;
+use harness::{OutputInTime as _, Runtime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-const GOALS: [&str; 19] = [
-    "P1", "P2", "P3", "P4", "P5", "P6", "P6b", "P6c", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P15", "P16", "S1",
-    "Q1",
+const GOALS: [&str; 25] = [
+    "P1", "P2", "P3", "P4", "P5", "P6", "P6b", "P6c", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P15", "P16",
+    "P19", "S1", "Q1", "B1", "B1b", "B2", "B3", "R1",
 ];
 
 /// Two processors where there are two; a spinning side would otherwise stand in the other's way.
@@ -279,4 +279,13 @@ fn children(process: i32) -> Vec<i32> {
 fn runs(process: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[test]
+fn a_call_from_c_needs_a_compiler_and_says_so() {
+    let runtime = Runtime::new();
+    let mut command = runtime.wigwag(["bench", "--goal", "C1"]);
+    let ended = harness::Ended::from(command.env("CC", "/nowhere/cc").output_in_time());
+    assert_ne!(ended.code, Some(0));
+    assert!(ended.stderr.contains("CC names /nowhere/cc, which is no compiler that can be run"), "{}", ended.stderr);
 }

@@ -161,6 +161,69 @@ impl Contract {
         }
     }
 
+    /// The same contract with the size and the alignment of a typed payload, for a program that does not have the
+    /// type, such as a gateway: as [`of`](Contract::of) has them, of the type's name and version. An alignment of 0 is
+    /// that of bytes, which have no size.
+    ///
+    /// What no type has is refused at bind or connect: an alignment that is no power of two or above 16, and a size
+    /// that is no multiple of it or above 1 GiB.
+    ///
+    /// ```
+    /// let orders = wigwag::Contract::named("Order", 2).with_layout(24, 8);
+    /// assert_eq!(orders.to_string(), "Order version 2 (24 bytes, align 8)");
+    /// assert_eq!((orders.size(), orders.align()), (24, 8));
+    /// ```
+    #[must_use]
+    pub fn with_layout(self, size: u32, align: u16) -> Contract {
+        Contract { size, align, ..self }
+    }
+
+    /// The name.
+    ///
+    /// ```
+    /// assert_eq!(wigwag::Contract::named("orders", 2).name(), "orders");
+    /// ```
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version.
+    ///
+    /// ```
+    /// assert_eq!(wigwag::Contract::named("orders", 2).version(), 2);
+    /// ```
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The size of a typed payload in bytes; 0 of bytes and of encoded values.
+    ///
+    /// ```
+    /// assert_eq!(wigwag::Contract::bytes().size(), 0);
+    /// ```
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The alignment of a typed payload in bytes; 0 of bytes and of encoded values.
+    ///
+    /// ```
+    /// assert_eq!(wigwag::Contract::bytes().align(), 0);
+    /// ```
+    pub fn align(&self) -> u16 {
+        self.align
+    }
+
+    /// How values become bytes.
+    ///
+    /// ```
+    /// assert_eq!(wigwag::Contract::bytes().encoding(), wigwag::Encoding::MessagePack);
+    /// ```
+    #[cfg(feature = "serde")]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
     /// The same contract, with values that are encoded in another way: for [`call_with`](crate::Client::call_with) and
     /// the like.
     ///
@@ -195,12 +258,34 @@ impl Contract {
                  `postcard`",
             ));
         }
+        self.check_layout()?;
         if (1..=CONTRACT_NAME_MAX).contains(&self.name.len()) {
             return Ok(());
         }
         Err(Error::new(
             ErrorKind::InvalidConfiguration,
             format!("a contract's name of {} bytes is outside of 1 to {CONTRACT_NAME_MAX}", self.name.len()),
+        ))
+    }
+
+    /// A type could have this size and this alignment.
+    fn check_layout(&self) -> Result<()> {
+        let (size, align) = (self.size as usize, usize::from(self.align));
+        let is_possible = match align {
+            0 => size == 0,
+            _ => {
+                align.is_power_of_two() && align <= PAYLOAD_ALIGN && size.is_multiple_of(align) && size <= CAPACITY_MAX
+            }
+        };
+        if is_possible {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidConfiguration,
+            format!(
+                "no payload has {size} bytes and an alignment of {align}: the alignment is a power of two up to \
+                 {PAYLOAD_ALIGN}, and the size a multiple of it up to {CAPACITY_MAX}, or both are 0"
+            ),
         ))
     }
 
@@ -301,6 +386,18 @@ mod tests {
         }
         for len in [0, CONTRACT_NAME_MAX + 1] {
             assert_eq!(check(len).unwrap_err().kind(), ErrorKind::InvalidConfiguration, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_layout_without_its_type_is_that_of_the_type_or_refused() {
+        assert_eq!(Contract::named("Order", 2).with_layout(24, 8), Contract::of::<Order>());
+        for (size, align) in [(0, 0), (0, 1), (24, 8), (16, 16), (CAPACITY_MAX as u32, 1)] {
+            Contract::named("n", 0).with_layout(size, align).check().unwrap();
+        }
+        for (size, align) in [(1, 0), (24, 3), (24, 32), (20, 8), (CAPACITY_MAX as u32 + 1, 1), (0, u16::MAX)] {
+            let error = Contract::named("n", 0).with_layout(size, align).check().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{size} {align}");
         }
     }
 

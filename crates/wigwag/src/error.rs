@@ -124,6 +124,8 @@ pub enum ErrorKind {
         /// Whether the request may have been executed.
         maybe_executed: bool,
     },
+    /// A publisher has ended its broadcast in good order, and all that it had published was read.
+    Ended,
     /// One end of a stream gave it up before it was complete: it panicked, or it called
     /// [`Stream::abort`](crate::Stream::abort), or was dropped without a shutdown although that was said to mean an
     /// abort.
@@ -181,6 +183,23 @@ pub(crate) fn spoken(duration: Duration) -> String {
 pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 
 impl Error {
+    /// An error of a program that calls on behalf of others by other means than this library, such as a gateway to
+    /// another machine: for [`Request::fail_as`](crate::Request::fail_as), so that its client gets the same kind as if
+    /// it had called the far server by itself.
+    ///
+    /// The kind is a promise to the client: with `maybe_executed: false`, and with
+    /// [`NotRunning`](ErrorKind::NotRunning), it may send the request again.
+    ///
+    /// ```
+    /// use wigwag::{Error, ErrorKind};
+    /// let error = Error::on_behalf(ErrorKind::PeerDied { maybe_executed: true }, "the link was lost");
+    /// assert_eq!(error.kind(), ErrorKind::PeerDied { maybe_executed: true });
+    /// assert_eq!(error.to_string(), "the link was lost");
+    /// ```
+    pub fn on_behalf(kind: ErrorKind, sentence: impl Into<String>) -> Error {
+        Error::new(kind, sentence)
+    }
+
     /// The kind, for programs to branch on.
     ///
     /// ```
@@ -358,6 +377,7 @@ impl From<Error> for std::io::Error {
             ErrorKind::Full | ErrorKind::Busy => Io::WouldBlock,
             ErrorKind::TimedOut { .. } => Io::TimedOut,
             ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. } => Io::BrokenPipe,
+            ErrorKind::Ended => Io::UnexpectedEof,
             ErrorKind::NameInvalid | ErrorKind::PathInvalid | ErrorKind::InvalidConfiguration => Io::InvalidInput,
             ErrorKind::CapacityExceeded { .. } => Io::InvalidInput,
             ErrorKind::NotAgreed => Io::Unsupported,

@@ -98,8 +98,26 @@ faults! {
     UncheckedCount = "unchecked-count";
     /// A reader does not ring for a writer that waits for room.
     UnrungWriter = "unrung-writer";
+    /// A message that another receiver has had is passed to the next one as new.
+    UnmarkedMove = "unmarked-move";
+    /// What the stand-in of a sender finds in the session of a dead receiver, it leaves there.
+    IdleStandIn = "idle-stand-in";
+    /// A group drops the session of a receiver that has ended with what it had not acknowledged.
+    ForgottenMember = "forgotten-member";
     /// A message that is handed out is not marked as such.
     UnmarkedDelivery = "unmarked-delivery";
+    /// A sender is welcomed before its keeper has said that it has its memory.
+    HastyWelcome = "hasty-welcome";
+    /// A keeper hands every message on as if no receiver had had it.
+    UnmarkedKept = "unmarked-kept";
+    /// A keeper takes a message that was handed out for one that is done with.
+    LostKept = "lost-kept";
+    /// A keeper does not look whether a dead sender had begun to pass its messages elsewhere.
+    UnreadMove = "unread-move";
+    /// A keeper hands on what its sender, which lives, hands on as well.
+    HastyKeeper = "hasty-keeper";
+    /// A keeper lets the memory go once it has passed what lay there, whether that is acknowledged or not.
+    ForgetfulKeeper = "forgetful-keeper";
     /// What a sender that is gone has left is not received.
     ForgottenOrphan = "forgotten-orphan";
     /// A message is acknowledged when it is handed out.

@@ -21,6 +21,8 @@ pub enum Form {
     Queue = 1,
     /// Bytes both ways, as through a socket.
     Stream = 2,
+    /// Messages to everybody: one publisher, many subscribers.
+    Broadcast = 3,
 }
 
 /// How the side that takes the name is started, for sentences that name a cure.
@@ -46,7 +48,7 @@ pub enum OnPeerGone {
 impl Form {
     /// The form with that number; `None` when this version does not know it.
     pub(crate) fn from_number(number: u8) -> Option<Form> {
-        [Form::Exchange, Form::Queue, Form::Stream].into_iter().find(|form| form.number() == number)
+        [Form::Exchange, Form::Queue, Form::Stream, Form::Broadcast].into_iter().find(|form| form.number() == number)
     }
 
     /// The number that stands for it in messages and statistics.
@@ -60,6 +62,7 @@ impl Form {
             Form::Exchange => "",
             Form::Queue => " as a queue",
             Form::Stream => " as a stream",
+            Form::Broadcast => " as a broadcast",
         }
     }
 
@@ -67,7 +70,7 @@ impl Form {
     pub(crate) fn carries_descriptors(self) -> bool {
         match self {
             Form::Exchange | Form::Queue => true,
-            Form::Stream => false,
+            Form::Stream | Form::Broadcast => false,
         }
     }
 
@@ -76,7 +79,24 @@ impl Form {
     pub(crate) fn can_be_followed(self) -> bool {
         match self {
             Form::Exchange => true,
-            Form::Queue | Form::Stream => false,
+            Form::Queue | Form::Stream | Form::Broadcast => false,
+        }
+    }
+
+    /// Whether what was passed can be kept by a process that is neither side.
+    pub(crate) fn can_be_kept(self) -> bool {
+        match self {
+            Form::Queue => true,
+            Form::Exchange | Form::Stream | Form::Broadcast => false,
+        }
+    }
+
+    /// Whether several servers can share a name, each with a part of what comes: a message is anybody's, and a call or
+    /// a connection is for the one that was asked.
+    pub(crate) fn can_be_shared(self) -> bool {
+        match self {
+            Form::Queue => true,
+            Form::Exchange | Form::Stream | Form::Broadcast => false,
         }
     }
 
@@ -86,6 +106,7 @@ impl Form {
             Form::Exchange => "ServerBuilder",
             Form::Queue => "ReceiverBuilder",
             Form::Stream => "StreamListenerBuilder",
+            Form::Broadcast => "PublisherBuilder",
         }
     }
 
@@ -95,23 +116,26 @@ impl Form {
             Form::Exchange => Starting { type_name: "Server", command: "serve", flags: " --do echo" },
             Form::Queue => Starting { type_name: "Receiver", command: "queue recv", flags: " --keep" },
             Form::Stream => Starting { type_name: "StreamListener", command: "stream listen", flags: "" },
+            Form::Broadcast => Starting { type_name: "Publisher", command: "publish", flags: "" },
         }
     }
 
     /// What a session's capacity counts, and the method of the builder that sets it.
     pub(crate) fn capacity_words(self) -> (&'static str, &'static str) {
         match self {
-            Form::Exchange | Form::Queue => ("bytes of capacity", "capacity"),
+            Form::Exchange | Form::Queue | Form::Broadcast => ("bytes of capacity", "capacity"),
             Form::Stream => ("bytes for a ring", "ring_bytes"),
         }
     }
 
-    /// The slots of a session, where neither side says otherwise; of a stream always its rings.
+    /// The slots of a session, where neither side says otherwise; of a stream always its rings, of a broadcast the
+    /// messages that a subscriber holds at a time.
     pub(crate) fn default_slots(self) -> usize {
         match self {
             Form::Exchange => 16,
             Form::Queue => 256,
             Form::Stream => 2,
+            Form::Broadcast => 4,
         }
     }
 
@@ -123,7 +147,7 @@ impl Form {
     pub(crate) fn default_capacity(self) -> usize {
         match self {
             Form::Exchange => 1 << 20,
-            Form::Queue => 64 << 10,
+            Form::Queue | Form::Broadcast => 64 << 10,
             Form::Stream => 2 << 20,
         }
     }
@@ -131,15 +155,23 @@ impl Form {
     /// Whether new sessions wait for the program to accept them, as at a listening socket, and not for a worker.
     pub(crate) fn has_backlog(self) -> bool {
         match self {
-            Form::Exchange | Form::Queue => false,
+            Form::Exchange | Form::Queue | Form::Broadcast => false,
             Form::Stream => true,
+        }
+    }
+
+    /// Whether the publisher's memory is sent with the welcome: one for all sessions, which their clients read.
+    pub(crate) fn has_board(self) -> bool {
+        match self {
+            Form::Exchange | Form::Queue | Form::Stream => false,
+            Form::Broadcast => true,
         }
     }
 
     /// Whether the bodies are byte rings, each mapped twice in a row, and not the payloads of slots.
     pub(crate) fn has_rings(self) -> bool {
         match self {
-            Form::Exchange | Form::Queue => false,
+            Form::Exchange | Form::Queue | Form::Broadcast => false,
             Form::Stream => true,
         }
     }
@@ -147,7 +179,7 @@ impl Form {
     /// Whether slots are passed one after the other, so that a worker looks at one of them.
     pub(crate) const fn in_slot_order(self) -> bool {
         match self {
-            Form::Exchange | Form::Stream => false,
+            Form::Exchange | Form::Stream | Form::Broadcast => false,
             Form::Queue => true,
         }
     }
@@ -155,7 +187,7 @@ impl Form {
     /// Whether the words behind the slot lines say when a message was committed, and not until when a call waits.
     pub(crate) fn has_commit_times(self) -> bool {
         match self {
-            Form::Exchange | Form::Stream => false,
+            Form::Exchange | Form::Stream | Form::Broadcast => false,
             Form::Queue => true,
         }
     }
@@ -165,7 +197,7 @@ impl Form {
     pub(crate) fn has_closed_word(self) -> bool {
         match self {
             Form::Exchange => true,
-            Form::Queue | Form::Stream => false,
+            Form::Queue | Form::Stream | Form::Broadcast => false,
         }
     }
 
@@ -173,7 +205,7 @@ impl Form {
     /// own copy, and a stream's bytes are copied out by the reader.
     pub(crate) fn keeps_copies_of_other_users(self) -> bool {
         match self {
-            Form::Exchange | Form::Stream => false,
+            Form::Exchange | Form::Stream | Form::Broadcast => false,
             Form::Queue => true,
         }
     }
@@ -181,7 +213,7 @@ impl Form {
     /// What the server does with a session whose client has gone by itself.
     pub(crate) fn on_peer_gone(self) -> OnPeerGone {
         match self {
-            Form::Exchange | Form::Stream => OnPeerGone::Reclaim,
+            Form::Exchange | Form::Stream | Form::Broadcast => OnPeerGone::Reclaim,
             Form::Queue => OnPeerGone::Drain,
         }
     }
@@ -193,6 +225,7 @@ impl fmt::Display for Form {
             Form::Exchange => "exchange",
             Form::Queue => "queue",
             Form::Stream => "stream",
+            Form::Broadcast => "broadcast",
         })
     }
 }
@@ -204,7 +237,7 @@ mod tests {
     #[test]
     fn a_form_is_found_by_its_number_and_no_other_is() {
         for number in 0..=u8::MAX {
-            assert_eq!(Form::from_number(number).map(Form::number), (number < 3).then_some(number));
+            assert_eq!(Form::from_number(number).map(Form::number), (number < 4).then_some(number));
         }
     }
 
@@ -231,12 +264,14 @@ mod tests {
                 form.has_commit_times(),
                 form.has_closed_word(),
                 form.keeps_copies_of_other_users(),
+                form.has_board(),
             ];
             (form.default_slots(), form.default_capacity(), bits.map(u8::from))
         };
-        assert_eq!(decisions(Form::Exchange), (16, 1 << 20, [0, 0, 0, 0, 1, 0]));
-        assert_eq!(decisions(Form::Queue), (256, 64 << 10, [0, 0, 1, 1, 0, 1]));
-        assert_eq!(decisions(Form::Stream), (2, 2 << 20, [1, 1, 0, 0, 0, 0]));
+        assert_eq!(decisions(Form::Exchange), (16, 1 << 20, [0, 0, 0, 0, 1, 0, 0]));
+        assert_eq!(decisions(Form::Queue), (256, 64 << 10, [0, 0, 1, 1, 0, 1, 0]));
+        assert_eq!(decisions(Form::Stream), (2, 2 << 20, [1, 1, 0, 0, 0, 0, 0]));
+        assert_eq!(decisions(Form::Broadcast), (4, 64 << 10, [0, 0, 0, 0, 0, 0, 1]));
         let words = |form: Form| {
             let Starting { type_name, command, flags } = form.starting();
             [form.contract_ending(), form.builder_name(), type_name, command, flags, form.capacity_words().1]
@@ -250,10 +285,14 @@ mod tests {
             words(Form::Stream),
             [" as a stream", "StreamListenerBuilder", "StreamListener", "stream listen", "", "ring_bytes"]
         );
+        assert_eq!(
+            words(Form::Broadcast),
+            [" as a broadcast", "PublisherBuilder", "Publisher", "publish", "", "capacity"]
+        );
         assert_eq!(Form::Stream.capacity_words().0, "bytes for a ring");
         assert_eq!(
-            [Form::Exchange, Form::Queue, Form::Stream].map(|form| form.to_string()),
-            ["exchange", "queue", "stream"]
+            [Form::Exchange, Form::Queue, Form::Stream, Form::Broadcast].map(|form| form.to_string()),
+            ["exchange", "queue", "stream", "broadcast"]
         );
     }
 }

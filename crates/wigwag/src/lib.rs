@@ -42,7 +42,7 @@
 //!
 //! ```text
 //! tokio  polled  verify/{fuzzing models}         the forms for tasks, for event loops; for fuzz targets, models
-//! exchange  queue  stream  semaphore  runtime    the forms, a folder each; names and kernel features
+//! exchange  queue  stream  broadcast  semaphore  runtime    the forms, a folder each; names and kernel features
 //! service                                        whoever owns a name: control thread, workers, sessions
 //! observe                                        what runs, read by others
 //! session                                        one connection of any form: names, handshake, its end
@@ -69,6 +69,7 @@ compile_error!("Wigwag needs Linux: memfd, eventfd, pidfd and sealed shared memo
 compile_error!("Wigwag needs a 64-bit target: its segments and counters do not fit into 32 bits");
 
 pub mod array;
+mod broadcast;
 mod contract;
 #[cfg(feature = "serde")]
 mod encoded;
@@ -100,6 +101,11 @@ mod typed_view;
 mod verify;
 mod wait;
 
+pub use broadcast::{
+    Message, Messages, Overrun, Publication, Publisher, PublisherBuilder, PublisherStats, Receipt, Start, Subscriber,
+    SubscriberBuilder, SubscriberState, SubscriberStats, TypedMessage, TypedPublication, TypedPublisher,
+    TypedSubscriber,
+};
 #[cfg(feature = "serde")]
 pub use contract::Encoding;
 pub use contract::{Contract, Payload};
@@ -114,6 +120,8 @@ pub use queue::{
     Batch, Deliveries, Delivery, MessageLoan, Receiver, ReceiverBuilder, Sender, SenderBuilder, TypedBatch,
     TypedDeliveries, TypedDelivery, TypedMessageLoan, TypedReceiver, TypedSender,
 };
+#[cfg(not(loom))]
+pub use queue::{Keeper, KeeperBuilder, KeeperEvent, KeeperStats};
 pub use semaphore::{OwnedPermit, OwnedPermits, Permit, Permits, Semaphore, SemaphoreBuilder};
 pub use service::handles::{ShutdownHandle, StatsHandle};
 pub use session::peer::Peer;

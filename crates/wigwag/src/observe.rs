@@ -59,6 +59,7 @@ mod memories;
 mod permits;
 mod service;
 mod snapshot;
+mod subscription;
 
 pub use crate::observe::backlog::{Backlog, Ring, Rings};
 pub use crate::observe::counts::{Counts, Durations};
@@ -66,6 +67,7 @@ pub use crate::observe::permits::{Holder, LostSemaphore, PermitSnapshot, PermitS
 pub use crate::observe::service::{Limits, Policy, Service};
 pub use crate::observe::snapshot::{Kept, Polling, ProcessState, Session, Snapshot, Thread, ThreadState};
 pub(crate) use crate::observe::snapshot::{counts_of, server_stats};
+pub use crate::observe::subscription::Subscription;
 
 /// A server, a listener or a receiver, held to be looked at as often as one likes. Dropping it leaves nothing behind.
 ///
@@ -128,6 +130,26 @@ impl Observer {
                 Found::Hidden(error, _) => return Err(error),
             }
         }
+    }
+
+    /// Looks at each of the receivers that [share](crate::ReceiverBuilder::shared) a name, by their numbers; at none if
+    /// nobody does.
+    ///
+    /// # Errors
+    /// As [`open`](Observer::open), of the name. One that ends meanwhile is left out.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// # use wigwag::observe::Observer;
+    /// let builder = wigwag::Receiver::builder().shared(true);
+    /// let receivers = [builder.clone().bind(name)?, builder.bind(name)?];
+    /// assert_eq!(Observer::sharing(name)?.len(), 2);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn sharing(name: impl AsRef<OsStr>) -> Result<Vec<Observer>> {
+        let place = ServiceName::find(name.as_ref())?;
+        let members = place.living_members(rustix::process::geteuid().as_raw());
+        Ok(members.iter().filter_map(|number| Observer::open(place.member(number).ok()?.called()).ok()).collect())
     }
 
     /// All services of this user, found by their processes and not by their names: those, too, whose name was removed,

@@ -1,6 +1,7 @@
 //! What is said before a connect or a bind, as values: one [`ConnectOptions`] or [`ListenOptions`] is behind each
 //! builder, so that a setting has one name, one default and one meaning in all forms.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -302,6 +303,12 @@ pub struct ListenOptions {
     pub(crate) listener: Option<InheritedListener>,
     /// How long a server that has the name may take to let it go; `None`: it keeps it.
     pub(crate) replace: Option<Duration>,
+    /// Of a receiver: the name of the keeper of its messages.
+    pub(crate) keeper: Option<OsString>,
+    /// Whether it lets senders in whose messages are not kept.
+    pub(crate) allows_unkept: bool,
+    /// Whether others may have a part of the name: of a queue.
+    pub(crate) shared: bool,
 }
 
 /// A socket that another process may have made. Clones are the same one.
@@ -333,6 +340,9 @@ impl Default for ListenOptions {
             descriptors: false,
             listener: None,
             replace: None,
+            keeper: None,
+            allows_unkept: false,
+            shared: false,
         }
     }
 }
@@ -490,6 +500,13 @@ impl ListenOptions {
                 ErrorKind::InvalidConfiguration,
                 "a server that gets its socket from another program replaces nobody: leave out ListenOptions::replace, \
                  as that program ends the former server",
+            ));
+        }
+        if self.shared && (self.listener.is_some() || self.replace.is_some()) {
+            return Err(Error::new(
+                ErrorKind::InvalidConfiguration,
+                "a receiver that shares its name takes over neither a socket nor a name: leave out from_listener and \
+                 replace; for a planned restart start the next one beside it, and then end it",
             ));
         }
         self.contract.check()

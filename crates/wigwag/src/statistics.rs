@@ -157,6 +157,39 @@ pub struct Newcomer {
     pub protocol: u16,
     /// Whether the peer's clock shows the same as the server's.
     pub has_same_clock: bool,
+    /// Whether what it sends is kept.
+    pub keeping: KeepingState,
+}
+
+/// What becomes of a sender's messages when both it and its receiver die.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepingState {
+    /// The receiver has not asked for a keeper.
+    #[default]
+    NotWanted,
+    /// A keeper has them.
+    Kept,
+    /// They are lost: there is no keeper, or it does not have them.
+    Unkept,
+}
+
+impl KeepingState {
+    /// Its bits in the word that says what was agreed on.
+    const BITS: u64 = 3 << 17;
+
+    /// As it stands in that word.
+    fn word(self) -> u64 {
+        (self as u64) << 17
+    }
+
+    /// From that word.
+    pub fn of_word(word: u64) -> KeepingState {
+        match (word & KeepingState::BITS) >> 17 {
+            1 => KeepingState::Kept,
+            2 => KeepingState::Unkept,
+            _ => KeepingState::NotWanted,
+        }
+    }
 }
 
 impl Statistics {
@@ -216,7 +249,8 @@ impl Statistics {
         let record = &tables.sessions[index];
         record.identity.generation.change(|| {
             record.counters.clear();
-            record.counters.pace.agreed.set(u64::from(who.protocol) | u64::from(!who.has_same_clock) << 16);
+            let agreed = u64::from(who.protocol) | u64::from(!who.has_same_clock) << 16;
+            record.counters.pace.agreed.set(agreed | who.keeping.word());
             record.identity.user.set(u64::from(who.uid) << 32 | u64::from(who.gid));
             record.identity.process.set(u64::from(who.is_trusted) << 32 | u64::from(who.pid as u32));
             record.identity.slots.set(who.slots as u64);
@@ -342,6 +376,12 @@ impl SessionEntry {
         unsafe { &self.record.as_ref().counters }
     }
 
+    /// Whether the session is kept has changed: for the thread that watches it.
+    pub fn note_keeping(&self, keeping: KeepingState) {
+        let agreed = &self.counters().pace.agreed;
+        agreed.set(agreed.value() & !KeepingState::BITS | keeping.word());
+    }
+
     /// Which slot of this session.
     pub fn place(&self, slot: usize) -> SlotId {
         SlotId { record: self.index.map_or(u32::MAX, |index| index as u32), slot: slot as u32 }
@@ -431,6 +471,7 @@ mod tests {
             now_ns,
             protocol,
             has_same_clock,
+            keeping: KeepingState::default(),
         }
     }
 
@@ -470,7 +511,7 @@ mod tests {
             fields!(ControlRecord: accepted refused violations handshakes sessions depth records records_max),
         );
         has("Kept request", fields!(KeptRecord: place since_ns));
-        has("Thread", fields!(ThreadRecord: serving clock_ns sleeps state wake_latency_ns));
+        has("Thread", fields!(ThreadRecord: serving clock_ns sleeps state wake_latency_ns published cut_off));
         has("Session", fields!(Identity: generation id user process slots capacity began_ns memory_inode));
         has("Counters", fields!(Counters: served pace kept durations));
         for (offset, what) in [

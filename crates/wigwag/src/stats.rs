@@ -113,6 +113,21 @@ pub struct SenderStats {
     pub sleeps: u64,
 }
 
+impl SenderStats {
+    /// The sums of both.
+    pub(crate) fn and(self, other: &SenderStats) -> SenderStats {
+        SenderStats {
+            sent: self.sent + other.sent,
+            acknowledged: self.acknowledged + other.acknowledged,
+            redelivered: self.redelivered + other.redelivered,
+            refused: self.refused + other.refused,
+            reconnects: self.reconnects + other.reconnects,
+            doorbells_rung: self.doorbells_rung + other.doorbells_rung,
+            sleeps: self.sleeps + other.sleeps,
+        }
+    }
+}
+
 /// What a [`Receiver`](crate::Receiver) has counted since it was bound.
 ///
 /// ```

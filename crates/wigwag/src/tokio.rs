@@ -41,6 +41,7 @@
 //!
 //! [tokio]: https://tokio.rs
 
+pub use crate::broadcast::tokio::{Publisher, Subscriber};
 pub use crate::exchange::tokio::{
     Client, Loan, Pending, Reply, Server, TypedClient, TypedLoan, TypedPending, TypedReply, TypedServer,
 };

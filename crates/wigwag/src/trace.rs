@@ -43,6 +43,18 @@ pub fn server_died(server: i32, in_flight: usize) {
     tracing::warn!(target: "wigwag", server, in_flight, "the server died");
 }
 
+/// Sender: nobody acts for it between its calls.
+#[cold]
+pub fn not_stood_in_for(name: &OsStr, error: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: "wigwag", name = %name.display(), %error,
+        "if its receiver dies, what is not acknowledged moves with the sender's next call, and not before"
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = (name, error);
+}
+
 /// Server: a session was granted.
 #[cold]
 pub fn session_begins(session: u64, uid: u32, client: i32) {
@@ -100,6 +112,29 @@ pub fn messages_left(name: &OsStr, count: usize, why: &dyn std::fmt::Display) {
     #[cfg(feature = "tracing")]
     tracing::warn!(target: "wigwag", name = %name.display(), count, %why, "a sender ends before its messages were \
         acknowledged");
+}
+
+/// Receiver: the messages of a sender are not kept: they are lost when both it and the receiver die.
+#[cold]
+pub fn unkept(session: u64, sender: i32, why: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "wigwag", session, sender, why, "what this sender sends is not kept");
+}
+
+/// Receiver: there is no keeper.
+#[cold]
+pub fn keeper_missing(path: &Path, why: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "wigwag", path = %path.display(), %why, "no keeper is there: nothing is \
+        kept until one comes");
+}
+
+/// Receiver: its keeper is gone, or does not answer.
+#[cold]
+pub fn keeper_lost(path: &Path, why: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "wigwag", path = %path.display(), why, "the keeper is lost: nothing is kept \
+        until one comes");
 }
 
 /// Server: it has ended, and could not remove its name.
@@ -162,6 +197,17 @@ pub fn handler_took(duration: Duration, session: u64, client: i32) {
 pub fn semaphore_lost(path: &Path, why: &crate::error::Error) {
     #[cfg(feature = "tracing")]
     tracing::error!(target: "wigwag", path = %path.display(), %why, "a semaphore lost its name");
+}
+
+/// Nobody has a semaphore's file open, and whether somebody has one that was removed cannot be seen here.
+#[cold]
+pub fn semaphore_unchecked(path: &Path) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: "wigwag",
+        path = %path.display(),
+        "/proc/locks cannot be read: permits that are held in a removed file of this name would not be seen"
+    );
 }
 
 /// Client: a call that did not come back at once, so that its caller is about to sleep.

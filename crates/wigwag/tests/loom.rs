@@ -18,6 +18,8 @@
 
 #![cfg(loom)]
 
+#[path = "support/loom_broadcast.rs"]
+mod broadcast;
 #[path = "support/loom_permits.rs"]
 mod permits;
 #[path = "support/loom_ring.rs"]

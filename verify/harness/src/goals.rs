@@ -2,11 +2,13 @@
 
 use crate::outcome::Outcome;
 use crate::scale::Trial;
-use crate::{audit, crowd, held, history, hostile, model, queues, restarts, step, storm, streams, surroundings};
+use crate::{
+    audit, broadcasts, crowd, held, history, hostile, model, queues, restarts, step, storm, streams, surroundings,
+};
 
 /// A goal.
 pub struct Goal {
-    /// Its number, `G1` to `G30`.
+    /// Its number, `G1` to `G31`.
     pub id: &'static str,
     /// Its name, which says more than a number: `killed-at-every-step`.
     pub name: &'static str,
@@ -33,6 +35,7 @@ pub fn all() -> Vec<&'static Goal> {
         surroundings::GOALS,
         held::GOALS,
         restarts::GOALS,
+        broadcasts::GOALS,
     ];
     let mut goals: Vec<&Goal> = parts.into_iter().flatten().collect();
     goals.sort_by_key(|goal| goal.id[1..].parse::<u32>().expect("a goal's number"));

@@ -1,7 +1,7 @@
 //! The proof: killed, stopped or lied to at every step, and nothing is lost.
 //!
 //! `cargo xtask prove` runs it; docs/reliability.md says what each goal means and what was reached. Each goal has a
-//! number (G1 ... G30) and a function that tries it and says what came of it in one line. The same functions, at a
+//! number (G1 ... G31) and a function that tries it and says what came of it in one line. The same functions, at a
 //! smaller scale, are what `cargo test` runs; and, on a library with injected faults, what must fail there.
 //!
 //! ```text
@@ -16,6 +16,7 @@
 //! streams/            G26              all of that for streams
 //! queues/             G25              all of that for queues
 //! restarts/           G30              servers that come and go, and clients that follow
+//! broadcasts/         G31              publishers and subscribers killed and stopped; a thousand of them
 //! held/               G29              what others can make a server hold
 //! history/            G27              generated sequences of the public API
 //! surroundings/       G28              log-ins, daemons, full disks, old kernels
@@ -24,6 +25,7 @@
 //! ```
 
 pub mod audit;
+pub mod broadcasts;
 pub mod crowd;
 pub mod goals;
 pub mod held;

@@ -5,7 +5,9 @@ use std::process::Command;
 
 use wigwag_testing::{Link, Process, ordered_role};
 
-use crate::{audit, crowd, held, history, hostile, model, queues, restarts, step, storm, streams, surroundings};
+use crate::{
+    audit, broadcasts, crowd, held, history, hostile, model, queues, restarts, step, storm, streams, surroundings,
+};
 
 /// What a process in a role does: it talks with the process that started it, and has the arguments it was given.
 pub type Play = fn(&Link, &[&str]);
@@ -42,6 +44,7 @@ pub fn play() -> bool {
         surroundings::ROLES,
         held::ROLES,
         restarts::ROLES,
+        broadcasts::ROLES,
     ];
     match parts.into_iter().flatten().find(|(role, _)| *role == name) {
         Some((name, play)) => wigwag_testing::role(name, play),

@@ -6,6 +6,7 @@ use crate::source::{self, Source, report};
 
 /// Where public items are written: files, and folders with all their files.
 const PUBLIC: &[&str] = &[
+    "broadcast/",
     "contract.rs",
     "error.rs",
     "exchange/",

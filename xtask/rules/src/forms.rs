@@ -12,6 +12,8 @@ const HOME: &str = "crates/wigwag/src/form.rs";
 /// Files that begin something of one form, so that they name it: by `in_form(Form::...)` or `FORM: Form = Form::...`,
 /// and in no other way.
 const CONSTRUCTORS: &[&str] = &[
+    "crates/wigwag/src/broadcast/publisher/builder.rs",
+    "crates/wigwag/src/broadcast/subscriber/builder.rs",
     "crates/wigwag/src/exchange/client/builder.rs",
     "crates/wigwag/src/exchange/intake.rs",
     "crates/wigwag/src/exchange/server.rs",

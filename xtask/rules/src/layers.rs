@@ -10,7 +10,7 @@ use crate::source::{self, Source, report};
 /// The library's layers, the highest first; the list in lib.rs is the same.
 const LAYERS: &[&[&str]] = &[
     &["tokio", "polled", "verify::fuzzing", "verify::models"],
-    &["exchange", "queue", "stream", "semaphore", "runtime"],
+    &["exchange", "queue", "stream", "broadcast", "semaphore", "runtime"],
     &["service"],
     &["observe"],
     &["session"],
@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// The forms, and what stands beside them: none of these imports another.
-const FORMS: &[&str] = &["exchange", "queue", "stream", "semaphore", "runtime"];
+const FORMS: &[&str] = &["exchange", "queue", "stream", "broadcast", "semaphore", "runtime"];
 
 const SOURCE: &str = "crates/wigwag/src/";
 

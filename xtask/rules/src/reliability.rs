@@ -104,7 +104,8 @@ fn promises_are_shown_by_tests_and_goals_that_exist() {
     let document = source::read(DOCUMENT).unwrap_or_default();
     let table = document.split("## What shows each promise").nth(1);
     let table = table.and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
-    let code: String = source::sources("crates/wigwag/").into_iter().map(|source| source.text).collect();
+    let places = ["crates/wigwag/", "crates/wigwag-tests/"];
+    let code: String = places.into_iter().flat_map(source::sources).map(|source| source.text).collect();
     let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     assert!(rows.len() > 30, "{DOCUMENT} has no table `What shows each promise`");
     let (goals, mut found) = (goals(), BTreeSet::new());

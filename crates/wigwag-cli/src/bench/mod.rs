@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use wigwag_bench::case::WaitMode;
 use wigwag_bench::{phase, placement, role};
 
 mod goal;
@@ -50,9 +51,25 @@ pub fn messages_peer(case: usize, processor: usize, directory: &Path) -> anyhow:
     goal::messages::play(case, processor, directory)
 }
 
+/// Another process of B1, B1b, B2 and B3.
+pub fn broadcast_peer(part: &str, count: usize, processor: &str, directory: &Path) -> anyhow::Result<()> {
+    goal::broadcasts::play(part, count, processor, directory)
+}
+
+/// Another process of R1.
+pub fn restart_peer(part: &str, number: usize, room: usize, directory: &Path) -> anyhow::Result<()> {
+    goal::restarts::play(part, number, room, directory)
+}
+
 /// The second process of P12.
 pub fn permits_peer(which: usize, directory: &Path) -> anyhow::Result<()> {
     goal::permits::play(which, directory)
+}
+
+/// A second process of C1.
+pub fn foreign_peer(part: &str, wait: WaitMode, processor: usize, directory: &Path) -> anyhow::Result<()> {
+    let played = goal::foreign::play(part, wait, processor, directory);
+    played.or_else(|error| wigwag_bench::peer::say_failed(&error))
 }
 
 /// Leaves nothing behind when somebody has seen enough. The other processes end with this one.

@@ -114,6 +114,10 @@ fn program(observer: &Observer) -> String {
 fn tell(directory: &RuntimeDirectory, entry: &Entry, report: &mut Report) {
     let name = shown(entry);
     let path = |ending| file(directory, entry.name(), ending);
+    let (socket, lock) = match entry.kind() {
+        Kind::Keeper => (".keeper", ".keeper-lock"),
+        _ => (".sock", ".lock"),
+    };
     match entry.state() {
         State::Alive => {}
         State::Dead => report.note(
@@ -129,7 +133,7 @@ fn tell(directory: &RuntimeDirectory, entry: &Entry, report: &mut Report) {
             format!(
                 "a server takes its name again unless it is stopped or hangs: fuser {} shows it; continue it, or \
                  restart it",
-                path(".lock")
+                path(lock)
             ),
         ),
         State::Unguarded => report.note(
@@ -139,7 +143,7 @@ fn tell(directory: &RuntimeDirectory, entry: &Entry, report: &mut Report) {
                 "somebody listens on {name} and nobody holds its lock: its lock file was removed, or it is no \
                 server of ours"
             ),
-            format!("restart that server, if it is one: ss -xlp | grep {}", path(".sock")),
+            format!("restart that server, if it is one: ss -xlp | grep {}", path(socket)),
         ),
         State::Owed { permits } => report.note(
             Names,
@@ -153,7 +157,11 @@ fn tell(directory: &RuntimeDirectory, entry: &Entry, report: &mut Report) {
         ),
         // Foreign, and what a later version of the library tells apart.
         _ => {
-            let endings = if entry.kind() == Kind::Semaphore { ".semaphore" } else { ".sock" };
+            let endings = match entry.kind() {
+                Kind::Service => ".sock",
+                Kind::Semaphore => ".semaphore",
+                Kind::Keeper => ".keeper",
+            };
             report.note(
                 Names,
                 "name-foreign",
@@ -168,5 +176,6 @@ fn shown(entry: &Entry) -> String {
     match entry.kind() {
         Kind::Service => format!("the name {}", escaped(entry.name())),
         Kind::Semaphore => format!("the semaphore {}", escaped(entry.name())),
+        Kind::Keeper => format!("the keeper {}", escaped(entry.name())),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wigwag::observe::{Observer, ProcessState, Service, Snapshot};
 use wigwag::runtime::{Entry, Kind, RuntimeDirectory, State};
-use wigwag::{ErrorKind, Form};
+use wigwag::{ErrorKind, Form, Keeper};
 
 use super::finding::{Report, Section::Servers};
 use crate::output::{count, duration, shell_word};
@@ -13,9 +13,13 @@ use crate::output::{count, duration, shell_word};
 /// A call that runs for so long while others wait, and messages that nobody has received for so long, are told.
 const LONG: Duration = Duration::from_secs(5);
 
+/// How long a keeper may take to say what it has.
+const KEEPER_LIMIT: Duration = Duration::from_secs(1);
+
 /// Looks at each server that can be looked at.
 pub fn examine(directory: &RuntimeDirectory, report: &mut Report) {
     let Ok(entries) = directory.entries() else { return }; // said with the directory
+    examine_keepers(&entries, report);
     let lives =
         |entry: &&Entry| entry.kind() == Kind::Service && !matches!(entry.state(), State::Dead | State::Foreign);
     for entry in entries.iter().filter(lives) {
@@ -30,6 +34,34 @@ pub fn examine(directory: &RuntimeDirectory, report: &mut Report) {
                     shell_word(entry.name())
                 ),
                 "look as its own user and in its own PID namespace",
+            ),
+        }
+    }
+}
+
+/// Looks at each keeper of messages.
+fn examine_keepers(entries: &[Entry], report: &mut Report) {
+    let lives = |entry: &&Entry| entry.kind() == Kind::Keeper && entry.state() == State::Alive;
+    for entry in entries.iter().filter(lives) {
+        let name = shell_word(entry.name());
+        match Keeper::stats_of(entry.name(), KEEPER_LIMIT) {
+            Ok(stats) if stats.left > 0 => report.note(
+                Servers,
+                "keeper-waits",
+                format!("the keeper {name} has {} whose senders and receivers are gone", plural(stats.left, "message")),
+                "start a receiver of their queue (what the keeper prints says which): it gets them",
+            ),
+            Ok(stats) => report.ok(
+                Servers,
+                "keeper",
+                format!("the keeper {name} keeps {}, {} bytes", plural(stats.sessions, "session"), count(stats.bytes)),
+            ),
+            Err(error) if error.kind() == ErrorKind::NotRunning => {} // it ended just now
+            Err(error) => report.wrong(
+                Servers,
+                "keeper-silent",
+                format!("the keeper {name} does not say what it has: {error}"),
+                "continue it if it is stopped (kill -CONT), or start it anew",
             ),
         }
     }
@@ -58,6 +90,16 @@ fn tell(name: &OsStr, service: &Service, snapshot: &Snapshot, report: &mut Repor
                 "thaw the control group that /proc/{pid}/cgroup names: write 0 to its cgroup.freeze, or THAWED to its \
                  freezer.state"
             ),
+        ),
+        (_, waits) if unkept(snapshot) > 0 => report.note(
+            Servers,
+            "queue-unkept",
+            format!(
+                "what {} of {who} send is not kept, and lost if both sides die{}",
+                plural(unkept(snapshot), "sender"),
+                waits.as_ref().map_or_else(String::new, |waits| format!("; {waits}"))
+            ),
+            "start its keeper (wigwag queue keep), or raise its limits; other users and descriptors are not kept",
         ),
         (_, Some(waits)) => running(&shown, &who, waits, snapshot, pid, report),
         (_, None) => report.ok(Servers, "server", format!("{shown}: {}", quiet(snapshot))),
@@ -88,6 +130,11 @@ fn running(shown: &str, who: &str, waits: &str, snapshot: &Snapshot, pid: u32, r
     }
 }
 
+/// Sessions that are to be kept, and are not.
+fn unkept(snapshot: &Snapshot) -> u64 {
+    snapshot.sessions.iter().filter(|session| session.is_kept == Some(false)).count() as u64
+}
+
 fn quiet(snapshot: &Snapshot) -> String {
     match snapshot.hidden() {
         0 => "nobody waits for it".to_owned(),
@@ -104,6 +151,7 @@ fn waits(form: Form, snapshot: &Snapshot) -> Option<String> {
     let (client, thing) = match form {
         Form::Queue => ("sender", "message"),
         Form::Stream => ("writer", "call"),
+        Form::Broadcast => ("subscriber", "message"),
         _ => ("client", "call"),
     };
     let some = |number: u64, what: &str| match number {

@@ -14,6 +14,10 @@ use crate::services::{Look, Services};
 type Row<Of = Snapshot> = (&'static str, &'static str, fn(&Of) -> f64);
 
 const COUNTERS: &[Row] = &[
+    ("wigwag_published_messages_total", "Messages that a publisher has published.", |s| s.published as f64),
+    ("wigwag_cut_off_subscribers_total", "Subscribers that were cut off for keeping their publisher waiting.", |s| {
+        s.cut_off as f64
+    }),
     (
         "wigwag_calls_total",
         "Requests answered; of a stream, reads and writes at the accepting end; of a queue, messages acknowledged.",
@@ -91,6 +95,10 @@ const GAUGES: &[Row] = &[
     ("wigwag_unread_bytes", "Bytes that were written to streams and not read, either way.", |s| {
         service_view::unread_bytes(s) as f64
     }),
+    ("wigwag_subscriber_lag", "Messages that the subscriber is behind which is farthest behind.", |s| {
+        service_view::most_lag(s) as f64
+    }),
+    ("wigwag_subscribers_lost", "Messages that the subscribers of now have lost.", |s| service_view::lost(s) as f64),
     (
         "wigwag_hidden_sessions",
         "Sessions whose memory cannot be looked at, so that what waits there is not counted.",
@@ -214,7 +222,7 @@ const STATES: [&str; 6] = ["alive", "unreachable", "unguarded", "dead", "owed", 
 
 fn names(services: &Services) -> Vec<Metric> {
     let mut metrics = Vec::new();
-    for (kind, kind_word) in [(Kind::Service, "service"), (Kind::Semaphore, "semaphore")] {
+    for (kind, kind_word) in [(Kind::Service, "service"), (Kind::Semaphore, "semaphore"), (Kind::Keeper, "keeper")] {
         for word in STATES {
             let labels = vec![label("kind", kind_word.as_ref()), label("state", word.as_ref())];
             metrics.push(gauge(labels, services.count(kind, |state| service_view::state_word(state) == word) as f64));

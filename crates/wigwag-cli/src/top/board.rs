@@ -250,7 +250,8 @@ fn row(look: &Look<'_>, before: Option<Row>) -> Row {
         form: look.service.form.to_string(),
         doing: doing(snapshot, &rates),
         sessions: snapshot.sessions.len(),
-        waiting: snapshot.waiting(),
+        // Of a broadcast: of the subscriber that is farthest behind.
+        waiting: snapshot.waiting().max(service_view::most_lag(snapshot)),
         rates,
         calls,
         facts: facts(look),

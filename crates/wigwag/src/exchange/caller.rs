@@ -28,7 +28,8 @@ use crate::exchange::error_reply;
 use crate::exchange::free_slots::FreeSlots;
 use crate::exchange::owned_loan::{self, OwnedLoan};
 use crate::faults::{self, Fault};
-use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
+use crate::memory::head::{Head, Kind};
+use crate::memory::layout::INLINE_CAPACITY;
 use crate::memory::segment::Line;
 use crate::memory::slot::{self, Turn};
 use crate::session::close_reason::CloseReason;
@@ -361,7 +362,7 @@ impl Caller {
                     Kind::Failed => Some(Error::new(ErrorKind::HandlerFailed, escape::without_controls(&text))),
                     Kind::Panicked => {
                         let text = escape::without_controls(&text);
-                        Some(Error::new(ErrorKind::HandlerPanicked, format!("the server's handler panicked: {text}")))
+                        Some(Error::new(ErrorKind::HandlerPanicked, format!("{}{text}", error_reply::PANICKED)))
                     }
                     Kind::Errored => error_reply::decode(&bytes),
                     Kind::Foreign => Some(Error::new(

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::caller::Caller;
 use crate::faults::{self, Fault};
-use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
+use crate::memory::head::{Head, Kind};
+use crate::memory::layout::INLINE_CAPACITY;
 use crate::sync::Ordering;
 use crate::sys::clock;
 

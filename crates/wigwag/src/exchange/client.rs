@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -223,6 +224,60 @@ impl Client {
         loan.call_until(deadline)
     }
 
+    /// For an event loop: takes in what the client's descriptor ([`AsFd`]) told, without waiting. After that it is
+    /// readable again when something has happened since. So the loop calls this first, then looks at each call that it
+    /// waits for ([`Pending::try_wait`](crate::Pending::try_wait)), [arms](crate::Pending::arm) those that are not
+    /// answered, and polls the descriptor for reading. Slots of abandoned calls that the server is done with come back.
+    ///
+    /// The connect and [`call`](Client::call) wait: an event loop uses [`try_loan`](Client::try_loan) and
+    /// [`Loan::send`](crate::Loan::send).
+    ///
+    /// # Errors
+    /// Why the session is over, if it is, as for a new call: [`PeerDied`](crate::ErrorKind::PeerDied),
+    /// [`ServerClosed`](crate::ErrorKind::ServerClosed), [`Violation`](crate::ErrorKind::Violation). What was called
+    /// before may be answered all the same. The descriptor is silent from then on; a client that
+    /// [outlives its server](ClientBuilder::reconnect) has another one once a call has found the next server, for which
+    /// the loop looks by a timer of its own. [`Forked`](crate::ErrorKind::Forked), [`Io`](crate::ErrorKind::Io).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("ev").path;
+    /// # let mut server = wigwag::Server::bind(name)?; let stop = server.shutdown_handle();
+    /// # let thread = std::thread::spawn(move || server.serve(|r| r.make_ascii_uppercase()));
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    /// let client = wigwag::Client::connect(name)?;
+    /// let mut loan = client.try_loan(5)?;
+    /// loan.copy_from_slice(b"hello");
+    /// let mut pending = loan.send()?;
+    /// let reply = loop {
+    ///     client.take_events()?;
+    ///     if let Some(reply) = pending.try_wait() {
+    ///         break reply?;
+    ///     }
+    ///     if pending.arm() {
+    ///         poll(&mut [PollFd::new(&client, PollFlags::IN)], None).unwrap(); // with whatever else is waited for
+    ///     }
+    /// };
+    /// assert_eq!(&reply[..], b"HELLO");
+    /// # drop(reply); stop.shutdown(); thread.join().unwrap()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn take_events(&self) -> Result<()> {
+        let _hold = self.sessions.hold();
+        let caller = self.sessions.current();
+        if caller.connection.is_forked() {
+            return Err(Error::forked());
+        }
+        caller.connection.look()?;
+        if caller.has_abandoned() {
+            caller.arm_abandoned(); // what came back before that shows in the turn, what comes later rings
+            caller.reclaim();
+        }
+        if caller.connection.is_over() {
+            caller.connection.stop_watching();
+        }
+        caller.connection.check_alive(false)
+    }
+
     /// A new session to the same server, with the same wishes: for another thread, or to reconnect after
     /// [`PeerDied`](crate::ErrorKind::PeerDied).
     ///
@@ -299,6 +354,20 @@ impl Client {
                 Err(why) => error = why,
             }
         }
+    }
+}
+
+/// The descriptor of the client's session, for an event loop: see [`take_events`](Client::take_events). Reading from it
+/// or writing to it is not possible.
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sessions.current().connection.poller().as_fd()
+    }
+}
+
+impl AsRawFd for Client {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -9,6 +9,9 @@ use crate::escape;
 use crate::faults::{self, Fault};
 use crate::memory::layout::ERROR_TEXT_CAPACITY;
 
+/// What a client puts before the text of a handler's panic.
+pub const PANICKED: &str = "the server's handler panicked: ";
+
 /// What goes before the text.
 const PREFIX: usize = 8;
 

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::exchange::request::Request;
 use crate::faults::{self, Fault};
 use crate::form::Form;
-use crate::memory::layout::{Head, Kind};
+use crate::memory::head::{Head, Kind};
 use crate::memory::slot::Turn;
 use crate::service::intake::{Intake, Opened};
 use crate::service::session::{Carried, Session};

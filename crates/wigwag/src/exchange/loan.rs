@@ -419,6 +419,27 @@ impl<'c> Pending<'c> {
         self.wait_until(Some(Instant::now()))
     }
 
+    /// For an event loop: has the server ring when it has answered, so that the client's descriptor becomes readable.
+    /// `false`: there is nothing to wait for, and [`try_wait`](Pending::try_wait) has the reply or the error. See
+    /// [`Client::take_events`](crate::Client::take_events).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("arm").path;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::connect(name)?;
+    /// let mut pending = client.loan(8)?.send()?;
+    /// assert!(pending.arm());                 // not answered: from here on an answer makes `client` readable
+    /// server.recv()?.reply();
+    /// assert!(!pending.arm());
+    /// assert_eq!(pending.try_wait().unwrap()?.len(), 8);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn arm(&self) -> bool {
+        self.passed.as_ref().is_some_and(|Passed { caller, slot, .. }| {
+            !caller.connection.is_forked() && matches!(caller.arm(*slot), Ok(true))
+        })
+    }
+
     /// As [`wait`](Pending::wait), and with an error the payload comes back, as far as it is there still.
     ///
     /// # Errors

@@ -6,7 +6,8 @@
 use std::mem;
 use std::ops::{Deref, DerefMut};
 
-use crate::memory::layout::{Head, INLINE_CAPACITY};
+use crate::memory::head::Head;
+use crate::memory::layout::INLINE_CAPACITY;
 use crate::memory::payload::PayloadBytesMut;
 use crate::memory::prefetch;
 use crate::memory::segment::{Line, Segment};

@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result, beginning_of};
 use crate::exchange::error_reply;
 use crate::faults::{self, Fault};
 use crate::memory::bounce_buffer::BounceBuffer;
-use crate::memory::layout::{ERROR_TEXT_CAPACITY, Head, INLINE_CAPACITY, Kind};
+use crate::memory::head::{Head, Kind};
+use crate::memory::layout::{ERROR_TEXT_CAPACITY, INLINE_CAPACITY};
 use crate::memory::payload::PayloadBytesMut;
 use crate::memory::prefetch;
 use crate::memory::segment::{Line, LineRef};
@@ -661,8 +662,10 @@ impl Request {
     /// [`PeerDied`](crate::ErrorKind::PeerDied), [`TimedOut`](crate::ErrorKind::TimedOut),
     /// [`ServerClosed`](crate::ErrorKind::ServerClosed), [`Refused`](crate::ErrorKind::Refused),
     /// [`Busy`](crate::ErrorKind::Busy), [`Full`](crate::ErrorKind::Full) and
-    /// [`Unanswered`](crate::ErrorKind::Unanswered). Of every other kind, and for a client of protocol version 1, it is
-    /// as [`fail`](Request::fail). The sentence is cut at 1,016 bytes.
+    /// [`Unanswered`](crate::ErrorKind::Unanswered). [`HandlerPanicked`](crate::ErrorKind::HandlerPanicked) stays one,
+    /// too. Of every other kind, and for a client of protocol version 1, it is as [`fail`](Request::fail). The sentence
+    /// is cut at 1,016 bytes. An error of something else than this library becomes one by
+    /// [`Error::on_behalf`](crate::Error::on_behalf).
     ///
     /// ```no_run
     /// # let mut server = wigwag::Server::bind("near")?;
@@ -687,6 +690,10 @@ impl Request {
         };
         let answered = match bytes {
             Some(bytes) => self.answer_with_bytes(Kind::Errored, &bytes),
+            None if error.kind() == ErrorKind::HandlerPanicked => {
+                let text = error.to_string(); // the client puts the same before it
+                self.answer_with_text(Kind::Panicked, text.strip_prefix(error_reply::PANICKED).unwrap_or(&text))
+            }
             None => self.answer_with_text(Kind::Failed, &error.to_string()),
         };
         self.count(answered);

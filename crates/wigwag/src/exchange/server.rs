@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::ffi::OsStr;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::intake::{self, CallWorker};
 use crate::exchange::request::Request;
 use crate::form::Form;
-use crate::memory::layout::Kind;
+use crate::memory::head::Kind;
 use crate::options::{Access, Limits, ListenOptions};
 use crate::service::handles::{ShutdownHandle, StatsHandle, stats_of};
 use crate::service::launch::Launch;
@@ -56,6 +57,8 @@ pub struct Server {
     worker: Option<Box<CallWorker>>,
     /// Whether requests were handed out, which may be answered later.
     has_handed_out: bool,
+    /// Whether all sessions ring since the last look, for an event loop.
+    is_armed: bool,
 }
 
 impl Server {
@@ -287,8 +290,61 @@ impl Server {
     }
 
     fn next(&mut self, deadline: Deadline) -> Result<Option<Request>> {
+        self.next_until(Until::Deadline(deadline))
+    }
+
+    /// For an event loop: the next request if one is there. If none is, the server's
+    /// [descriptor](Server::try_clone_descriptor) becomes readable once it is worth to call this again. It never waits,
+    /// and no session is polled for longer than it takes to look.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("loop").path;
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// # let client = std::thread::spawn({ let name = name.clone(); move || wigwag::Client::connect(name)?
+    /// #     .call(b"abc").map(|r| r.to_vec()) });
+    /// let descriptor = server.try_clone_descriptor()?;
+    /// let mut request = loop {
+    ///     if let Some(request) = server.recv_or_arm()? {
+    ///         break request;
+    ///     }
+    ///     poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], None).unwrap(); // with whatever else is waited for
+    /// };
+    /// request.reverse();
+    /// request.reply();
+    /// # assert_eq!(client.join().unwrap()?, b"cba");
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv`](Server::recv).
+    pub fn recv_or_arm(&mut self) -> Result<Option<Request>> {
+        self.worker()?.cool(); // who is polled does not ring
+        let found = self.next_until(Until::Quiet);
+        self.is_armed = matches!(found, Ok(None));
+        found
+    }
+
+    /// The descriptor for an event loop to poll for reading, see [`recv_or_arm`](Server::recv_or_arm): a duplicate,
+    /// which may be closed at any time. Reading from it or writing to it is not possible. From then on this server
+    /// never spins for ever ([`Wait::Spin`] is as [`Wait::Adaptive`]), because the thread is the loop's.
+    ///
+    /// # Errors
+    /// [`Io`](ErrorKind::Io) if there is no descriptor to be had; [`Forked`](ErrorKind::Forked).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("loop").path;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// let descriptor: std::os::fd::OwnedFd = server.try_clone_descriptor()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn try_clone_descriptor(&mut self) -> Result<OwnedFd> {
+        self.worker()?.for_reactor()
+    }
+
+    fn next_until(&mut self, until: Until) -> Result<Option<Request>> {
         let worker = self.worker()?;
-        match worker.next(Until::Deadline(deadline))? {
+        match worker.next(until)? {
             Next::Request => {
                 let request = worker.take();
                 self.has_handed_out = true;
@@ -374,7 +430,11 @@ impl Server {
 
     pub(crate) fn worker(&mut self) -> Result<&mut CallWorker> {
         let worker = self.take_worker()?;
-        Ok(self.worker.insert(worker))
+        let worker = self.worker.insert(worker);
+        if std::mem::take(&mut self.is_armed) {
+            worker.listen()?; // what rang since the event loop was left to sleep
+        }
+        Ok(worker)
     }
 
     fn workers(&self, mailboxes: &[Arc<Mailbox>]) -> Result<Vec<CallWorker>> {
@@ -651,7 +711,13 @@ impl ServerBuilder {
         let wait = self.options.wait;
         let launch = Launch { is_counting: self.is_counting, ..Launch::claim(name.as_ref(), self.options)? };
         let shared = ServiceShared::new(&launch)?;
-        Ok(Server { service: Service::start(shared, launch)?, wait, worker: None, has_handed_out: false })
+        Ok(Server {
+            service: Service::start(shared, launch)?,
+            wait,
+            worker: None,
+            has_handed_out: false,
+            is_armed: false,
+        })
     }
 }
 

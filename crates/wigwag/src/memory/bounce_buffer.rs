@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::memory::layout::Head;
+use crate::memory::head::Head;
 use crate::memory::segment::Segment;
 use crate::sys;
 use zerocopy::IntoBytes;

@@ -18,7 +18,6 @@ pub use crate::contract::CAPACITY_MAX;
 use crate::contract::Contract;
 use crate::error::{self, Error, ErrorKind};
 use crate::form::Form;
-use crate::sys::socket::DESCRIPTORS_MAX;
 
 /// First eight bytes of every segment: "WIGWAG" and two bytes that no text file has.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"WIGWAG\x00\xf5");
@@ -47,6 +46,10 @@ pub const SLEEPS_OFFSET: usize = 1280;
 pub const SLEEPS_SLOTS: usize = (LINES_OFFSET - SLEEPS_OFFSET) / 8;
 /// Offset of the first slot line.
 pub const LINES_OFFSET: usize = 4096;
+/// Where a subscriber's holds begin, eight bytes each, instead of slot lines.
+pub const HOLDS_OFFSET: usize = 4096;
+/// The most messages that one subscriber can hold at a time.
+pub const HOLDS_MAX: usize = 64;
 /// Where the words of a stream's rings begin, instead of slot lines: one line for each, 128 bytes apart.
 pub const RING_WORDS_OFFSET: usize = 4096;
 /// From one word of a ring to the next.
@@ -123,6 +126,16 @@ impl Geometry {
         Some(Geometry { slots, capacity, body_stride, deadlines_offset, bodies_offset, segment_size })
     }
 
+    /// The geometry of a session of that form: a subscriber's has no bodies, because what it reads is its publisher's.
+    pub fn of_form(form: Form, slots: usize, capacity: usize) -> Option<Geometry> {
+        let geometry = Geometry::new(slots, capacity)?;
+        match form.has_board() {
+            true if slots > HOLDS_MAX => None,
+            true => Some(Geometry { body_stride: 0, segment_size: geometry.bodies_offset, ..geometry }),
+            false => Some(geometry).filter(|geometry| geometry.suits(form)),
+        }
+    }
+
     /// Whether the bodies can be a stream's rings: two, of whole pages, and a power of two in size.
     pub fn has_rings(&self) -> bool {
         self.slots == RINGS && is_ring(self.capacity)
@@ -185,145 +198,6 @@ pub fn check_ring_pages(bytes: usize, page: usize) -> Result<(), String> {
     ))
 }
 
-/// A slot line's head, its second word: a length and a kind, packed so that one load reads both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// Length of the payload in bytes.
-    pub len: u32,
-    /// What the payload is.
-    pub kind: Kind,
-    /// Whether the payload lies in the body instead of the line.
-    pub in_body: bool,
-    /// Whether the slot's deadline word holds a deadline (requests only).
-    pub has_deadline: bool,
-    /// How many file descriptors travel with the payload: at most [`DESCRIPTORS_MAX`].
-    pub descriptors: u32,
-}
-
-/// What a payload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Kind {
-    /// A request.
-    Request = 1,
-    /// A reply that succeeded.
-    Reply = 2,
-    /// The handler returned an error; the payload is its text.
-    Failed = 3,
-    /// The handler panicked; the payload is its text.
-    Panicked = 4,
-    /// The request was dropped without an answer.
-    Unanswered = 5,
-    /// A message of a queue that no receiver has had.
-    Message = 6,
-    /// A message that a former receiver has had, and not acknowledged.
-    Redelivered = 7,
-    /// A message that the receiver has handed out.
-    Delivered = 8,
-    /// The message is done with; there is no payload.
-    Acknowledged = 9,
-    /// A request that a handler sees or has seen.
-    Begun = 10,
-    /// An error that is not the handler's: eight bytes, then its text (docs/layout.md, "Head").
-    Errored = 11,
-    /// An answer of a later version, which is none that is known here; the payload is a text.
-    Foreign = 128,
-}
-
-/// All kinds of this value and above read as [`Kind::Foreign`].
-const FOREIGN: u32 = Kind::Foreign as u32;
-
-impl Kind {
-    /// Whether the payload is the user's, so that the capacity is its limit; else it is a text of ours.
-    #[inline(always)]
-    pub fn is_users(self) -> bool {
-        matches!(self, Kind::Request | Kind::Reply | Kind::Message | Kind::Redelivered | Kind::Delivered | Kind::Begun)
-    }
-
-    /// Whether it answers a request in another way than a [`Reply`](Kind::Reply), in a session of that version. The
-    /// list names what it lets through, so that a kind that is added for another form is none of it.
-    pub fn is_failure(self, layout_version: u32) -> bool {
-        match self {
-            Kind::Failed | Kind::Panicked | Kind::Unanswered => true,
-            Kind::Errored | Kind::Foreign => layout_version >= 2,
-            _ => false,
-        }
-    }
-}
-
-const IN_BODY: u32 = 1 << 8;
-const HAS_DEADLINE: u32 = 1 << 9;
-const DESCRIPTORS_SHIFT: u32 = 10;
-const DESCRIPTORS: u32 = 0b1_1111 << DESCRIPTORS_SHIFT;
-const _: () = assert!(DESCRIPTORS_MAX as u32 <= DESCRIPTORS >> DESCRIPTORS_SHIFT);
-
-impl Head {
-    /// The word in memory.
-    #[inline(always)]
-    pub fn pack(self) -> u64 {
-        let flags = (u32::from(self.in_body) * IN_BODY) | (u32::from(self.has_deadline) * HAS_DEADLINE);
-        u64::from(self.len) | u64::from(self.kind as u32 | flags | self.descriptors << DESCRIPTORS_SHIFT) << 32
-    }
-
-    /// Parses a word that was read once; `None` when it has a kind, a flag or a number of descriptors that this version
-    /// does not know. Whether descriptors may travel is for the caller to know.
-    #[inline(always)]
-    pub fn parse(word: u64) -> Option<Head> {
-        let high = (word >> 32) as u32;
-        let kind = match high & !(IN_BODY | HAS_DEADLINE | DESCRIPTORS) {
-            1 => Kind::Request,
-            2 => Kind::Reply,
-            3 => Kind::Failed,
-            4 => Kind::Panicked,
-            5 => Kind::Unanswered,
-            6 => Kind::Message,
-            7 => Kind::Redelivered,
-            8 => Kind::Delivered,
-            9 => Kind::Acknowledged,
-            10 => Kind::Begun,
-            11 => Kind::Errored,
-            FOREIGN..=0xff => Kind::Foreign,
-            _ => return None,
-        };
-        let head = Head {
-            len: word as u32,
-            kind,
-            in_body: high & IN_BODY != 0,
-            has_deadline: high & HAS_DEADLINE != 0,
-            descriptors: (high & DESCRIPTORS) >> DESCRIPTORS_SHIFT,
-        };
-        (head.descriptors as usize <= DESCRIPTORS_MAX).then_some(head)
-    }
-
-    /// A word that was read once, if it is of this kind, request or reply, and fits: [`Head::parse`] and
-    /// [`Head::fits`] in a few instructions, for the path of every call. `None` as well for one with descriptors, which
-    /// takes a longer way.
-    #[inline(always)]
-    pub fn of_kind(word: u64, kind: Kind, capacity: usize) -> Option<Head> {
-        let flags = (word >> 32) as u32 ^ kind as u32;
-        let head = Head {
-            len: word as u32,
-            kind,
-            in_body: flags & IN_BODY != 0,
-            has_deadline: flags & HAS_DEADLINE != 0,
-            descriptors: 0,
-        };
-        let room = if head.in_body { capacity } else { INLINE_CAPACITY.min(capacity) };
-        (flags & !(IN_BODY | HAS_DEADLINE) == 0 && head.len as usize <= room).then_some(head)
-    }
-
-    /// Whether the payload fits where it says it lies.
-    #[inline(always)]
-    pub fn fits(self, capacity: usize) -> bool {
-        let room = match (self.kind.is_users(), self.in_body) {
-            (_, false) => INLINE_CAPACITY,
-            (true, true) => capacity,
-            (false, true) => ERROR_TEXT_CAPACITY,
-        };
-        self.len as usize <= room && (self.kind.is_users() <= (self.len as usize <= capacity))
-    }
-}
-
 /// Whether a builder's slots and capacity are possible at all.
 pub fn check_geometry(slots: Option<usize>, capacity: Option<usize>) -> error::Result<()> {
     let invalid = |sentence: String| Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
@@ -374,9 +248,12 @@ mod tests {
             assert!(error.to_string().contains(&value.to_string()), "{error}");
         }
         for form in [Form::Exchange, Form::Queue, Form::Stream] {
-            assert!(Geometry::new(RINGS, RING_MIN).unwrap().suits(form));
-            assert_eq!(Geometry::new(3, 100).unwrap().suits(form), !form.has_rings());
+            assert!(Geometry::of_form(form, RINGS, RING_MIN).is_some());
+            assert_eq!(Geometry::of_form(form, 3, 100).is_some(), !form.has_rings());
         }
+        let subscriber = Geometry::of_form(Form::Broadcast, 4, 1 << 20).unwrap();
+        assert_eq!((subscriber.segment_size, subscriber.body_stride), (8192, 0), "what it reads is its publisher's");
+        assert!(Geometry::of_form(Form::Broadcast, HOLDS_MAX + 1, 8).is_none());
     }
 
     #[test]
@@ -405,76 +282,6 @@ mod tests {
             assert!(good.check(&bad).is_err(), "byte {byte}");
         }
     }
-
-    #[test]
-    fn heads_survive_the_journey_and_unknown_ones_do_not() {
-        let asked = [Kind::Request, Kind::Reply, Kind::Failed, Kind::Panicked, Kind::Unanswered];
-        let sent = [Kind::Message, Kind::Redelivered, Kind::Delivered, Kind::Acknowledged];
-        for kind in asked.into_iter().chain(sent).chain([Kind::Begun, Kind::Errored]) {
-            for (in_body, has_deadline) in [(false, false), (true, false), (false, true), (true, true)] {
-                for descriptors in [0, 1, DESCRIPTORS_MAX as u32] {
-                    let head = Head { len: 0x0102_0304, kind, in_body, has_deadline, descriptors };
-                    assert_eq!(Head::parse(head.pack()), Some(head));
-                }
-                let head = Head { len: 1, kind, in_body, has_deadline, descriptors: DESCRIPTORS_MAX as u32 + 1 };
-                assert_eq!(Head::parse(head.pack()), None, "more than {DESCRIPTORS_MAX} descriptors");
-            }
-        }
-        for high in (0u64..=0xffff).chain([1 << 16, 1 << 31]) {
-            let (number, descriptors) = (high & !0x7f00, high >> 10 & 31);
-            let kind = Head::parse(high << 32).map(|head| head.kind);
-            let is_known = (1..=11).contains(&number) || (128..=255).contains(&number);
-            assert_eq!(kind.is_some(), is_known && descriptors <= 16, "{high:#x}");
-            assert_eq!(kind == Some(Kind::Foreign), (128..=255).contains(&number) && descriptors <= 16, "{high:#x}");
-        }
-    }
-
-    #[test]
-    fn the_short_check_of_a_head_is_the_long_one() {
-        for flags in (0u64..=0x7ff).chain([1 << 16, 1 << 31]) {
-            for len in [0, 1, 8, 40, 47, 48, 49, 100, 101, 1024, 1025, u64::from(u32::MAX)] {
-                let word = flags << 32 | len;
-                for capacity in [0, 8, 47, 48, 49, 100, 1024, CAPACITY_MAX] {
-                    for kind in [Kind::Request, Kind::Reply, Kind::Message, Kind::Redelivered] {
-                        let long = Head::parse(word).filter(|head| head.kind == kind && head.fits(capacity));
-                        let long = long.filter(|head| head.descriptors == 0); // those take the longer way
-                        assert_eq!(Head::of_kind(word, kind, capacity), long, "{word:#x} with {capacity}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_payload_fits_or_does_not() {
-        let head = |kind, len, in_body| Head { len, kind, in_body, has_deadline: false, descriptors: 0 };
-        assert!(head(Kind::Request, 48, false).fits(100));
-        assert!(!head(Kind::Request, 49, false).fits(100));
-        assert!(!head(Kind::Request, 48, false).fits(40));
-        assert!(head(Kind::Reply, 100, true).fits(100));
-        assert!(!head(Kind::Reply, 101, true).fits(100));
-        assert!(!head(Kind::Reply, u32::MAX, true).fits(CAPACITY_MAX));
-        // The text of an error may be longer than the capacity.
-        assert!(head(Kind::Failed, 48, false).fits(8));
-        assert!(head(Kind::Failed, 1024, true).fits(8));
-        assert!(!head(Kind::Failed, 1025, true).fits(1 << 20));
-        for kind in [Kind::Errored, Kind::Foreign] {
-            assert!(head(kind, 1024, true).fits(8) && !head(kind, 1025, true).fits(1 << 20));
-        }
-    }
-
-    #[test]
-    fn an_answer_of_version_2_is_one_in_a_session_of_version_2() {
-        for kind in [Kind::Failed, Kind::Panicked, Kind::Unanswered] {
-            assert!(kind.is_failure(1) && kind.is_failure(2));
-        }
-        for kind in [Kind::Errored, Kind::Foreign] {
-            assert!(!kind.is_failure(1) && kind.is_failure(2));
-        }
-        for kind in [Kind::Request, Kind::Reply, Kind::Message, Kind::Delivered, Kind::Acknowledged, Kind::Begun] {
-            assert!(!kind.is_failure(2), "{kind:?}");
-        }
-    }
 }
 
 /// `docs/layout.md` says the same as the code: every offset, size, bit and number of its tables.
@@ -483,14 +290,19 @@ mod documented {
     use std::mem::offset_of;
 
     use super::*;
+    use crate::memory::board::{self, BoardHeader, PublisherLine};
+    use crate::memory::entry::Entry;
+    use crate::memory::head::{Head, Kind};
     use crate::memory::ring::{self, Producer, Words};
-    use crate::memory::segment::{ClientLine, EndLine, ServerLine};
+    use crate::memory::segment::{ClientLine, EndLine, ServerLine, SubscriberLine};
     use crate::memory::slot;
     use crate::session::agreement::{ClockReading, Features, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
     use crate::session::protocol::{
-        DescriptorMessage, FromClient, FromServer, Hello, HelloExtension, Reason, Welcome, WelcomeExtension,
+        BoardWelcome, DescriptorMessage, FromClient, FromServer, Hello, HelloExtension, Reason, Welcome,
+        WelcomeExtension,
     };
     use crate::sync::AtomicU64;
+    use crate::sys::socket::DESCRIPTORS_MAX;
 
     const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/layout.md"));
 
@@ -637,6 +449,36 @@ mod documented {
         ring::close_writing(&words);
         assert_eq!(value() & bits("Ring word", "CLOSED"), 1);
         assert_eq!(bits("Ring word", "count") | bits("Ring word", "CLOSED"), u64::MAX);
+    }
+
+    #[test]
+    fn broadcasts() {
+        expect_values(
+            "A subscriber's segment",
+            &[("HOLDS_OFFSET", HOLDS_OFFSET as u64), ("HOLDS_MAX", HOLDS_MAX as u64)],
+        );
+        expect_values(
+            "A board",
+            &[
+                ("BOARD_VERSION", board::BOARD_VERSION.into()),
+                ("PUBLISHER_LINE_OFFSET", board::PUBLISHER_LINE_OFFSET as u64),
+                ("ENTRIES_OFFSET", board::ENTRIES_OFFSET as u64),
+                ("HISTORY_MAX", board::HISTORY_MAX as u64),
+                ("BODIES_MAX", board::BODIES_MAX as u64),
+            ],
+        );
+        assert_fields(
+            "Subscriber line",
+            places!(SubscriberLine: waiting: 4, processor: 4, cursor: 8, received: 8, lost: 8),
+        );
+        let header = places!(BoardHeader: magic: 8, version: 4, entries: 4, bodies: 4, capacity: 4, body_stride: 8,
+            bodies_offset: 8, board_size: 8, contract_hash: 8, epoch: 8);
+        assert_fields("Board header", header);
+        assert_eq!(header.iter().map(|(_, size, _)| size).sum::<usize>(), size_of::<BoardHeader>());
+        assert_fields("Publisher line", places!(PublisherLine: published: 8, only_processor: 4, is_lossless: 4));
+        assert_fields("Entry", places!(Entry: sequence: 8, head: 8, inline: 48));
+        assert!(DOCUMENT.contains("`57 49 47 57 41 47 03 f5`"));
+        assert_eq!(board::BOARD_MAGIC.to_le_bytes(), [0x57, 0x49, 0x47, 0x57, 0x41, 0x47, 3, 0xf5]);
     }
 
     /// The bits a table names, as a mask.
@@ -804,6 +646,13 @@ mod documented {
                 layout_version: 0x4142_4344,
                 has_same_clock: true,
                 features: Features(0x5152_5354_5556_5758),
+                board: Some(BoardWelcome {
+                    entries: 0x6162_6364,
+                    bodies: 0x7172_7374,
+                    holds: 0x8182_8384,
+                    group: 0x9192_9394,
+                    epoch: 0xa1a2_a3a4_a5a6_a7a8,
+                }),
             }),
         };
         let both: [(&str, &[u8]); 6] = [
@@ -814,17 +663,25 @@ mod documented {
             ("capacity", &number(0x2122_2324)),
             ("segment_size", &0x3132_3334_3536_3738_u64.to_le_bytes()),
         ];
-        let second: [(&str, &[u8]); 3] = [
+        let second: [(&str, &[u8]); 8] = [
             ("layout_version", &number(0x4142_4344)),
             ("flags", &number(1)),
             ("features", &0x5152_5354_5556_5758_u64.to_le_bytes()),
+            ("entries", &number(0x6162_6364)),
+            ("bodies", &number(0x7172_7374)),
+            ("holds", &number(0x8182_8384)),
+            ("group", &number(0x9192_9394)),
+            ("epoch", &0xa1a2_a3a4_a5a6_a7a8_u64.to_le_bytes()),
         ];
         assert_message("WELCOME", &FromServer::Welcome(welcome.clone()).encode(), &[&both[..], &second].concat());
         let first = FromServer::Welcome(Welcome { extension: None, ..welcome });
         assert_message("WELCOME", &first.encode(), &both);
-        for (bit, feature) in
-            [("DESCRIPTORS", Features::DESCRIPTORS), ("BEGUN", Features::BEGUN), ("MOVED", Features::MOVED)]
-        {
+        for (bit, feature) in [
+            ("DESCRIPTORS", Features::DESCRIPTORS),
+            ("BEGUN", Features::BEGUN),
+            ("MOVED", Features::MOVED),
+            ("TELLS_MOVES", Features::TELLS_MOVES),
+        ] {
             let row = values("Features").into_iter().find(|(name, _)| name == bit);
             assert_eq!(row.map(|(_, number)| 1 << number), Some(feature.0), "docs/layout.md, `Features`: {bit}");
         }

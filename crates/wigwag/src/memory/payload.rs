@@ -3,9 +3,10 @@
 //! The bytes are plain: each value is valid, and none is uninitialised, because shared memory and bounce buffers begin
 //! as zeros. They stay where they are, because a mapping does (M1). So what makes a slice sound is who has the bytes:
 //!
-//! **Invariant V1.** The caller that makes a payload of a slot or a ring has these bytes by L1, D1, Q1, R1 or B1, and
-//! asks for no more of them than there are (G1). It keeps the payload beside what keeps the memory, makes no second one
-//! that could be shown at the same time, and shows it to nobody once it has given the bytes away.
+//! **Invariant V1.** The caller that makes a payload of a slot, a ring or a pool has these bytes by L1, D1, Q1, R1, B1
+//! or H1, and asks for no more of them than there are (G1). It keeps the payload beside what keeps the memory, makes no
+//! second one that could be shown at the same time, but of bytes that are only read, and shows it to nobody once it has
+//! given the bytes away.
 //!
 //! | lent by | has the bytes by | from | until | what keeps the memory |
 //! |---|---|---|---|---|
@@ -13,6 +14,8 @@
 //! | `MessageLoan` | D1 | the sender has room | it is committed or dropped | a borrow of the sender |
 //! | `Request` | Q1 | the turn came with a checked head | it is answered | its session |
 //! | `Message` | R1 | as above | it is acknowledged or given back | its session |
+//! | `Publication` | H1 | the body was free | it is committed or dropped | a borrow of the publisher |
+//! | `Message` of a subscriber | H1 | its hold was confirmed | it is released | the board and the session beside it |
 //! | `Reader`, `Writer` | B1 | the counters were checked | bytes are consumed, or committed | borrows of direction and endpoint |
 //!
 //! The compiler cannot check V1. That no other file makes a payload is checked by a rule of the repository
@@ -36,6 +39,7 @@
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use crate::memory::board::Board;
 use crate::memory::bounce_buffer::BounceBuffer;
 use crate::memory::segment::{Line, Segment, Side};
 
@@ -69,6 +73,16 @@ impl PayloadBytesMut {
         check_room(segment, in_body, len);
         debug_assert_eq!(segment.slot_of(line), slot);
         PayloadBytesMut { data: if in_body { segment.body(slot) } else { line.inline() }, len }
+    }
+
+    /// Of a body of a publisher's pool, while it is in a loan (H1).
+    ///
+    /// # Panics
+    /// If there is no such body.
+    #[inline(always)]
+    pub fn of_body(board: &Board, body: usize, len: usize) -> PayloadBytesMut {
+        debug_assert!(len <= board.geometry().body_stride);
+        PayloadBytesMut { data: board.body(body), len }
     }
 
     /// Of a ring that this end writes to.
@@ -171,6 +185,16 @@ impl PayloadBytes {
     pub fn of_slot(segment: &Segment, slot: usize, in_body: bool, len: usize) -> PayloadBytes {
         check_room(segment, in_body, len);
         PayloadBytes { data: segment.payload(slot, in_body), len }
+    }
+
+    /// Of a body of a publisher's pool, while it is held (H1).
+    ///
+    /// # Panics
+    /// If there is no such body.
+    #[inline(always)]
+    pub fn of_body(board: &Board, body: usize, len: usize) -> PayloadBytes {
+        debug_assert!(len <= board.geometry().body_stride);
+        PayloadBytes { data: board.body(body), len }
     }
 
     /// Of a ring that `writer` writes to and this end reads.

@@ -17,17 +17,19 @@
 use std::cell::UnsafeCell;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::form::Form;
 use crate::memory::layout::{
-    CLIENT_LINE_OFFSET, Geometry, Header, INLINE_CAPACITY, INLINE_OFFSET, LINE_SIZE, LINES_OFFSET, RING_WORD_STRIDE,
-    RING_WORDS_OFFSET, SERVER_LINE_OFFSET, SLEEPS_OFFSET, SLEEPS_SLOTS, check_ring_pages,
+    CLIENT_LINE_OFFSET, Geometry, HOLDS_OFFSET, Header, INLINE_CAPACITY, INLINE_OFFSET, LINE_SIZE, LINES_OFFSET,
+    RING_WORD_STRIDE, RING_WORDS_OFFSET, SERVER_LINE_OFFSET, SLEEPS_OFFSET, SLEEPS_SLOTS, check_ring_pages,
 };
 use crate::memory::ring::Words;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::fork::ForkGuard;
 use crate::sys::memory::Mapping;
 
 /// A mapped segment.
@@ -37,7 +39,9 @@ pub struct Segment {
     geometry: Geometry,
     /// From one body to the next in the mapping: twice as much as in the memory object if each is mapped twice.
     body_span: usize,
-    mapping: Mapping,
+    /// Shared by all handles of this process.
+    mapping: Arc<Mapping>,
+    fork: ForkGuard,
 }
 
 // SAFETY: the addresses are valid in the whole process (M1), control words are atomics (G2), and payload bytes are
@@ -45,6 +49,33 @@ pub struct Segment {
 unsafe impl Send for Segment {}
 // SAFETY: as above.
 unsafe impl Sync for Segment {}
+
+/// What a sender does with what it has passed and its receiver has not acknowledged: for whoever finds the memory when
+/// both are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Moving {
+    /// It has done nothing.
+    NotBegun = 0,
+    /// It has begun to pass it to another receiver.
+    Begun = 1,
+    /// All of it was passed to another receiver.
+    Done = 2,
+    /// It has ended, and has passed nothing of it to anybody.
+    Left = 3,
+}
+
+impl Moving {
+    /// From the word. One that is not known says that something was begun.
+    pub fn of(word: u32) -> Moving {
+        match word {
+            0 => Moving::NotBegun,
+            2 => Moving::Done,
+            3 => Moving::Left,
+            _ => Moving::Begun,
+        }
+    }
+}
 
 /// What the client says about itself: written by the client, rarely.
 #[repr(C, align(64))]
@@ -60,7 +91,7 @@ pub struct ClientLine {
     pub processor: AtomicU32,
     /// When the client rang last, written before the ring; 0: not known.
     pub rang_ns: AtomicU64,
-    /// Of a queue 1: what was not acknowledged here is passed elsewhere.
+    /// Of a queue: what its sender does with what is not acknowledged here, a [`Moving`] as a number.
     pub moving: AtomicU32,
 }
 
@@ -78,6 +109,22 @@ pub struct ServerLine {
     pub closed: AtomicU32,
     /// When the server rang the client last, written before the ring; 0: not known.
     pub rang_ns: AtomicU64,
+}
+
+/// What a subscriber says about itself, in the place of the client's line: written by the subscriber; the publisher
+/// claims `waiting`.
+#[repr(C, align(64))]
+pub struct SubscriberLine {
+    /// It sleeps until something is published; see [`crate::memory::doorbell::Waiting`].
+    pub waiting: AtomicU32,
+    /// [`crate::sys::cpu::current`] of its thread when it slept last.
+    pub processor: AtomicU32,
+    /// The next message that it will take. The publisher of a lossless broadcast waits for it; else it is for people.
+    pub cursor: AtomicU64,
+    /// Messages that it took.
+    pub received: AtomicU64,
+    /// Messages that it has lost.
+    pub lost: AtomicU64,
 }
 
 /// One of the two ends of a stream, which are alike but for the places of their words.
@@ -123,7 +170,7 @@ pub struct EndLine {
 pub struct Line {
     /// Whose turn it is; see [`crate::memory::slot`].
     pub turn: AtomicU64,
-    /// What lies there: [`crate::memory::layout::Head`].
+    /// What lies there: [`crate::memory::head::Head`].
     pub head: AtomicU64,
     inline: UnsafeCell<[u8; INLINE_CAPACITY]>,
 }
@@ -169,6 +216,7 @@ const _: () =
     assert!(size_of::<Line>() == LINE_SIZE && std::mem::offset_of!(Line, inline) == INLINE_OFFSET || cfg!(loom));
 const _: () = assert!(size_of::<ClientLine>() == LINE_SIZE && size_of::<ServerLine>() == LINE_SIZE || cfg!(loom));
 const _: () = assert!(size_of::<EndLine>() == LINE_SIZE || cfg!(loom));
+const _: () = assert!(size_of::<SubscriberLine>() == LINE_SIZE || cfg!(loom));
 
 impl Segment {
     /// Maps a memory object as the form has it.
@@ -181,7 +229,7 @@ impl Segment {
     pub fn map(memory: impl AsFd, geometry: Geometry) -> Result<Segment> {
         let mapping = Mapping::new(&memory, geometry.segment_size, geometry.bodies_offset)?
             .kept_in_children(memory, &[(0, geometry.segment_size)])?;
-        Ok(Segment { base: mapping.base(), geometry, body_span: geometry.body_stride, mapping })
+        Ok(Segment::of(mapping, geometry, geometry.body_stride))
     }
 
     /// Maps the segment of a stream: its rings, each twice in a row, so that what wraps around is contiguous.
@@ -192,7 +240,17 @@ impl Segment {
         let ring = |index: usize| (geometry.bodies_offset + index * geometry.body_stride, geometry.body_stride);
         let parts = [(0, geometry.bodies_offset), ring(0), ring(0), ring(1), ring(1)];
         let mapping = Mapping::of_parts(&memory, &parts, geometry.bodies_offset)?.kept_in_children(memory, &parts)?;
-        Ok(Segment { base: mapping.base(), geometry, body_span: 2 * geometry.body_stride, mapping })
+        Ok(Segment::of(mapping, geometry, 2 * geometry.body_stride))
+    }
+
+    fn of(mapping: Mapping, geometry: Geometry, body_span: usize) -> Segment {
+        let mapping = Arc::new(mapping);
+        Segment { base: mapping.base(), geometry, body_span, mapping, fork: ForkGuard::new() }
+    }
+
+    /// The same memory, for another thread of this process: it is unmapped with the last handle.
+    pub fn share(&self) -> Segment {
+        Segment { mapping: Arc::clone(&self.mapping), ..*self }
     }
 
     /// The geometry.
@@ -204,7 +262,7 @@ impl Segment {
     /// Whether this is a child process that inherited the address, but not the memory behind it.
     #[inline(always)]
     pub fn is_forked(&self) -> bool {
-        self.mapping.is_forked()
+        self.fork.is_forked()
     }
 
     /// Where the body of a slot begins in the memory object.
@@ -314,6 +372,29 @@ impl Segment {
         assert!(slot < self.geometry.slots);
         // SAFETY: in bounds (G1).
         unsafe { self.base.add(self.geometry.bodies_offset + slot * self.body_span) }
+    }
+
+    /// What a subscriber says about itself.
+    #[inline(always)]
+    pub fn subscriber_line(&self) -> &SubscriberLine {
+        // SAFETY: in bounds and aligned (G1), only atomics inside (G2).
+        unsafe { &*self.base.as_ptr().add(CLIENT_LINE_OFFSET).cast::<SubscriberLine>() }
+    }
+
+    /// Whether the publisher has a subscriber in its list, so that its holds count: 1, or 0. Written by the publisher.
+    #[inline(always)]
+    pub fn listed(&self) -> &AtomicU32 {
+        &self.server_line().closed // a subscriber passes nothing that could be taken, and this is in its place
+    }
+
+    /// One of a subscriber's holds; see [`crate::memory::hold`].
+    ///
+    /// # Panics
+    /// If `hold` is out of range.
+    #[inline(always)]
+    pub fn hold(&self, hold: usize) -> &AtomicU64 {
+        assert!(hold < self.geometry.slots);
+        self.word(HOLDS_OFFSET + hold * 8)
     }
 
     /// What one end of a stream says about itself.
@@ -451,7 +532,7 @@ unsafe fn copy_in_pieces(from: *const u8, into: *mut u8, len: usize) {
 ///
 /// # Safety
 /// `from` must be valid for reads of as many bytes as `into` has.
-unsafe fn copy_once(from: NonNull<u8>, into: &mut [u8]) {
+pub(super) unsafe fn copy_once(from: NonNull<u8>, into: &mut [u8]) {
     let from = from.as_ptr();
     let (before, rest) = into.split_at_mut(from.align_offset(8).min(into.len()));
     let (words, after) = rest.as_chunks_mut::<8>();

@@ -8,9 +8,10 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::form::Form;
+use crate::memory::head::{Head, Kind};
 use crate::memory::layout::{
-    CLIENT_LINE_OFFSET, Geometry, Head, Kind, LINE_SIZE, LINES_OFFSET, RING_WORD_STRIDE, RING_WORDS_OFFSET,
-    SERVER_LINE_OFFSET, SLEEPS_OFFSET, SLEEPS_SLOTS,
+    CLIENT_LINE_OFFSET, Geometry, LINE_SIZE, LINES_OFFSET, RING_WORD_STRIDE, RING_WORDS_OFFSET, SERVER_LINE_OFFSET,
+    SLEEPS_OFFSET, SLEEPS_SLOTS,
 };
 use crate::memory::slot::Turn;
 use crate::observe::Session;

@@ -9,8 +9,9 @@ use std::collections::hash_map::Entry;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
+use crate::form::Form;
 use crate::memory::layout::Geometry;
-use crate::observe::{Backlog, Rings, Service, Session, Snapshot, ThreadState};
+use crate::observe::{Backlog, Rings, Service, Session, Snapshot, Subscription, ThreadState};
 use crate::sync;
 use crate::sys::{memory, process};
 
@@ -33,12 +34,14 @@ impl Memories {
         let mut search = Search { places: std::mem::take(&mut *places), scanned: HashMap::new() };
         let mut found = HashMap::new();
         let begun = begun_slots(snapshot);
-        let now_ns = service.now_ns();
+        let (now_ns, published) = (service.now_ns(), snapshot.published);
         for session in &mut snapshot.sessions {
             let begun = begun.get(&session.id).map_or(&[][..], Vec::as_slice);
-            let is_found = search.open(session, server).and_then(|(memory, geometry, place)| {
+            let is_found = search.open(form, session, server).and_then(|(memory, geometry, place)| {
                 found.insert(session.memory_inode, place);
-                if form.has_rings() {
+                if form.has_board() {
+                    session.subscription = Some(Subscription::read(&memory, &geometry, published)?);
+                } else if form.has_rings() {
                     session.rings = Some(Rings::read(&memory, &geometry)?);
                 } else {
                     session.backlog = Some(Backlog::read(&memory, &geometry, form, session, begun, now_ns)?);
@@ -70,9 +73,9 @@ struct Search {
 }
 
 impl Search {
-    fn open(&mut self, session: &Session, server: u32) -> Option<(OwnedFd, Geometry, (u32, u32))> {
+    fn open(&mut self, form: Form, session: &Session, server: u32) -> Option<(OwnedFd, Geometry, (u32, u32))> {
         let (slots, capacity) = (usize::try_from(session.slots).ok()?, usize::try_from(session.capacity).ok()?);
-        let geometry = Geometry::new(slots, capacity)?;
+        let geometry = Geometry::of_form(form, slots, capacity)?;
         let inode = Some(session.memory_inode).filter(|inode| *inode != 0)?;
         let client = u32::try_from(session.peer.pid).ok().filter(|pid| *pid != 0 && session.is_trusted);
         let number = client.unwrap_or(server);

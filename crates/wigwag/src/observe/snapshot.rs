@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use crate::form::Form;
 use crate::memory::layout::Geometry;
-use crate::observe::{Backlog, Counts, Rings};
+use crate::observe::{Backlog, Counts, Rings, Subscription};
 use crate::session::peer::Peer;
 use crate::statistics::{
-    SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, SessionRecord, SlotId, Statistics, THREAD_ASLEEP, THREAD_AWAKE,
-    Tables,
+    KeepingState, SESSION_ARMED, SESSION_LOOKED_AT, SESSION_POLLED, SessionRecord, SlotId, Statistics, THREAD_ASLEEP,
+    THREAD_AWAKE, Tables,
 };
 use crate::stats::ServerStats;
 use crate::sys::{clock, process};
@@ -43,6 +44,10 @@ pub struct Snapshot {
     pub sessions_max: u64,
     /// Handshakes under way.
     pub handshakes: u64,
+    /// Of a broadcast: messages published.
+    pub published: u64,
+    /// Of a broadcast: subscribers that were cut off, because the publisher's patience was over.
+    pub cut_off: u64,
     /// All sessions together, those included that are over.
     pub counts: Counts,
     /// The serving threads. None if the server does not serve, and for streams, which are served by their acceptors.
@@ -166,11 +171,16 @@ pub struct Session {
     pub backlog: Option<Backlog>,
     /// A stream's two directions. `None` if the memory [is hidden](Session::is_hidden).
     pub rings: Option<Rings>,
+    /// What a subscriber says of itself. `None` of other forms, and if the memory [is hidden](Session::is_hidden).
+    pub subscription: Option<Subscription>,
     /// The protocol version of the session; 0: the server is of a version that does not say.
     pub protocol: u16,
     /// Whether the two sides' clocks show the same. Where they do not, because one is in another time namespace, no
     /// deadline is passed, and nobody knows since when the client waits.
     pub has_same_clock: bool,
+    /// Of a queue whose receiver has a [keeper](crate::ReceiverBuilder::kept_by): whether what lies in the session
+    /// outlives both sides. `None`: the receiver has asked for none.
+    pub is_kept: Option<bool>,
     /// Whether its memory cannot be looked at: the client is gone, or does not let this user look at it (a process that
     /// is not dumpable, or was another user's before it connected).
     pub is_hidden: bool,
@@ -279,6 +289,8 @@ impl Snapshot {
             violations: tables.control.violations.value(),
             sessions_max: tables.control.records_max.value(),
             handshakes: tables.control.handshakes.value(),
+            published: tables.threads.first().map_or(0, |record| record.published.value()),
+            cut_off: tables.threads.first().map_or(0, |record| record.cut_off.value()),
             counts,
             threads,
             sessions,
@@ -441,11 +453,12 @@ impl Session {
 /// The sessions that live, each with the number of its record. What its age is, and what is in flight, follows.
 fn sessions(tables: &Tables<'_>) -> Vec<(usize, Session)> {
     let depth = usize::try_from(tables.control.depth.value()).unwrap_or(usize::MAX);
+    let form = u8::try_from(tables.head.form.value()).ok().and_then(Form::from_number);
     let records = tables.sessions.iter().take(depth).enumerate();
-    records.filter_map(|(index, record)| Some((index, session(record)?))).collect()
+    records.filter_map(|(index, record)| Some((index, session(record, form)?))).collect()
 }
 
-fn session(record: &SessionRecord) -> Option<Session> {
+fn session(record: &SessionRecord, form: Option<Form>) -> Option<Session> {
     let identity = &record.identity;
     let (session, is_whole) = identity.generation.read(|| {
         let id = identity.id.value().checked_sub(1)?;
@@ -459,7 +472,7 @@ fn session(record: &SessionRecord) -> Option<Session> {
             age: Duration::ZERO,
             slots,
             capacity,
-            segment_bytes: segment_bytes(slots, capacity),
+            segment_bytes: segment_bytes(form, slots, capacity),
             polling: match pace.state.value() {
                 SESSION_ARMED => Polling::Armed,
                 SESSION_LOOKED_AT => Polling::Awake,
@@ -469,8 +482,13 @@ fn session(record: &SessionRecord) -> Option<Session> {
             in_flight: 0,
             backlog: None,
             rings: None,
+            subscription: None,
             protocol: pace.agreed.value() as u16,
             has_same_clock: pace.agreed.value() >> 16 & 1 == 0,
+            is_kept: match KeepingState::of_word(pace.agreed.value()) {
+                KeepingState::NotWanted => None,
+                keeping => Some(keeping == KeepingState::Kept),
+            },
             is_hidden: false,
             slots_in_use: pace.depth.value(),
             slots_in_use_max: pace.depth_max.value(),
@@ -482,9 +500,10 @@ fn session(record: &SessionRecord) -> Option<Session> {
     session.filter(|_| is_whole)
 }
 
-fn segment_bytes(slots: u64, capacity: u64) -> u64 {
+fn segment_bytes(form: Option<Form>, slots: u64, capacity: u64) -> u64 {
     let geometry = usize::try_from(slots).ok().zip(usize::try_from(capacity).ok());
-    let geometry = geometry.and_then(|(slots, capacity)| Geometry::new(slots, capacity));
+    let of_form = |(slots, capacity)| Geometry::of_form(form.unwrap_or_default(), slots, capacity);
+    let geometry = geometry.and_then(of_form);
     geometry.map_or(0, |geometry| geometry.segment_size as u64)
 }
 
@@ -532,7 +551,7 @@ pub(super) mod tests {
         let record = SessionRecord::default();
         record.identity.id.set(1);
         record.identity.began_ns.set(began_ns);
-        super::session(&record).unwrap()
+        super::session(&record, Some(Form::Exchange)).unwrap()
     }
     #[test]
     fn a_service_counts_a_session_once_whose_end_is_being_counted() {
@@ -549,6 +568,7 @@ pub(super) mod tests {
             now_ns: 0,
             protocol: 2,
             has_same_clock: true,
+            keeping: KeepingState::NotWanted,
         };
         let session = statistics.begin_session(&who);
         session.counters().served.calls.set(20);

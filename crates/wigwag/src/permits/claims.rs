@@ -52,6 +52,9 @@ pub fn check(directory: &Directory, name: &OsStr, claims: Option<&Claims>) -> Re
     let Some(claims) = claims else { return Ok(()) };
     let files = proc_locks::files_locked_at(&claims.0);
     if files.is_empty() {
+        if !proc_locks::are_listed() {
+            trace::semaphore_unchecked(&directory.path_of(name));
+        }
         return Ok(());
     }
     let path = shown(&directory.path_of(name));

@@ -2,7 +2,10 @@
 //! over. The senders wait for the search.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
+use crate::faults::{self, Fault};
+use crate::memory::head::{Head, Kind};
+use crate::memory::layout::INLINE_CAPACITY;
+use crate::memory::segment::{Moving, Segment};
 use crate::memory::slot;
 use crate::options::ConnectOptions;
 use crate::queue::outbox::{Outbox, Unacked};
@@ -42,7 +45,7 @@ impl Producer {
 
     /// What is asked of the next receiver: all under way shall fit, so the new session is as large as the old one or is
     /// refused. After a violation there is none.
-    fn wishes_for_successor(&self) -> Result<ConnectOptions> {
+    pub(super) fn wishes_for_successor(&self) -> Result<ConnectOptions> {
         match self.connection.check_alive(false) {
             Err(error) if error.kind() == ErrorKind::Violation => Err(error),
             _ => Ok(ConnectOptions {
@@ -63,40 +66,60 @@ impl Producer {
     /// # Errors
     /// Descriptors that belong to it cannot travel there: nothing was passed, all is kept, and the new session ends.
     pub fn move_to(&mut self, connection: Connection) -> Result<()> {
+        debug_assert!(self.stand_in.is_none(), "two would hand the same messages over");
         let mut moves = Moves::new(connection.geometry().slots);
         self.plan(&mut moves);
         self.send_descriptors_to(&connection, &moves.messages)?;
         self.outbox = moves.outbox;
         let old = std::mem::replace(&mut self.connection, connection);
+        self.member = self.connection.member();
         self.alive_at = clock::tick();
         self.counters.acknowledged += moves.acknowledged;
         self.counters.reconnects += 1;
         self.counters.doorbells_rung += old.doorbells_rung();
         self.counters.sleeps += old.sleeps();
-        if old.protocol() >= Protocol::V2 && !old.is_forked() {
-            // Whoever keeps the messages of the dead reads it when this process is dead, too, and then sees everything
-            // that this thread had done: before the passes below, which are no weaker than Release.
-            old.segment().client_line().moving.store(1, Ordering::Relaxed);
-        }
+        // For whoever keeps the messages of the dead. It is there before the passes below are, which are no weaker than
+        // Release.
+        note_moving(&old, Moving::Begun);
         let mut bytes = Vec::new();
         for Move { from, to } in moves.messages {
-            let in_body = from.len > INLINE_CAPACITY;
-            bytes.resize(from.len, 0);
-            old.segment().copy_out(from.slot, in_body, &mut bytes);
-            let segment = self.connection.segment();
-            segment.copy_in(to.slot, in_body, &bytes);
-            // for observers, whatever it is; of this process's own clock
-            let committed = old.segment().committed(from.slot).load(Ordering::Relaxed);
-            let committed = if self.connection.has_same_clock() { committed } else { 0 };
-            segment.committed(to.slot).store(committed, Ordering::Relaxed); // published by the turn
-            let kind = if to.is_redelivered { Kind::Redelivered } else { Kind::Message };
+            copy(old.segment(), from, &mut bytes);
             let descriptors = self.take_descriptors_over(&old, from, to);
-            let head = Head { len: to.len as u32, kind, in_body, has_deadline: false, descriptors };
-            self.connection.pass_silently(segment.line(to.slot), head, to.sequence);
-            self.counters.redelivered += u64::from(to.is_redelivered);
+            self.pass_moved(old.segment(), (from, to), &bytes, descriptors);
         }
+        note_moving(&old, Moving::Done);
         self.connection.ring_if_asleep();
+        self.be_stood_in_for();
         Ok(())
+    }
+
+    /// Passes a message that was in another session of this sender.
+    pub(super) fn pass_moved(&mut self, old: &Segment, (from, to): (Unacked, Unacked), bytes: &[u8], descriptors: u32) {
+        // for observers, whatever it is; of this process's own clock
+        let committed = old.committed(from.slot).load(Ordering::Relaxed);
+        self.pass_anew(to, bytes, committed, descriptors);
+    }
+
+    /// Passes a message that was in another session, as the outbox has it. Who passes the last one rings.
+    fn pass_anew(&mut self, to: Unacked, bytes: &[u8], committed: u64, descriptors: u32) {
+        let segment = self.connection.segment();
+        let in_body = to.len > INLINE_CAPACITY;
+        segment.copy_in(to.slot, in_body, bytes);
+        let committed = if self.connection.has_same_clock() { committed } else { 0 };
+        segment.committed(to.slot).store(committed, Ordering::Relaxed); // published by the turn
+        let kind =
+            if to.is_redelivered && !faults::is(Fault::UnmarkedMove) { Kind::Redelivered } else { Kind::Message };
+        let head = Head { len: to.len as u32, kind, in_body, has_deadline: false, descriptors };
+        self.connection.pass_silently(segment.line(to.slot), head, to.sequence);
+        self.counters.redelivered += u64::from(to.is_redelivered);
+    }
+
+    /// Passes a message of a sender that is dead, into the room that was found for it.
+    pub(super) fn put_of_another(&mut self, message: &[u8], is_redelivered: bool, committed: u64) {
+        let to = self.outbox.push(message.len(), is_redelivered, slot::next_sequence);
+        self.counters.sent += 1;
+        self.pass_anew(to, message, committed, 0);
+        self.connection.ring_if_asleep();
     }
 
     /// Which messages are to be passed anew, and where. It is decided once: a delivery that has outlived its receiver
@@ -107,12 +130,7 @@ impl Producer {
                 moves.acknowledged += 1;
                 continue;
             }
-            let line = self.connection.segment().line(from.slot);
-            let word = line.head.load(Ordering::Relaxed); // of a process that is gone; read once
-            // Only what the last receiver cannot have had goes out as new.
-            let was_untouched = slot::load(&line.turn).is_server()
-                && matches!(Head::parse(word), Some(Head { kind: Kind::Message, .. }));
-            let is_redelivered = from.is_redelivered || !was_untouched;
+            let is_redelivered = from.is_redelivered || !was_untouched(self.connection.segment(), from.slot);
             let to = moves.outbox.push(from.len, is_redelivered, slot::next_sequence);
             moves.messages.push(Move { from, to });
         }
@@ -157,6 +175,42 @@ impl Producer {
         };
         Error::new(kind, sentence)
     }
+}
+
+/// Says in the memory of a session what becomes of what is not acknowledged there.
+pub(super) fn note_moving(of: &Connection, moving: Moving) {
+    if !of.is_forked() {
+        say_moving(of.segment(), of.protocol(), moving);
+    }
+}
+
+/// Says that its sender is done with a session. What has moved, or has begun to, has been said already.
+pub(super) fn note_left(of: &Connection) {
+    if !of.is_forked() && of.segment().client_line().moving.load(Ordering::Relaxed) == Moving::NotBegun as u32 {
+        note_moving(of, Moving::Left);
+    }
+}
+
+/// The same, for who has no more of the session than its memory.
+pub(super) fn say_moving(segment: &Segment, protocol: Protocol, moving: Moving) {
+    if protocol >= Protocol::V2 {
+        // Release: whoever reads it, by `pread`, sees what this thread had passed before.
+        segment.client_line().moving.store(moving as u32, Ordering::Release);
+    }
+}
+
+/// The bytes of a message that was not acknowledged.
+pub(super) fn copy(segment: &Segment, from: Unacked, bytes: &mut Vec<u8>) {
+    bytes.resize(from.len, 0);
+    segment.copy_out(from.slot, from.len > INLINE_CAPACITY, bytes);
+}
+
+/// Whether the last receiver cannot have had the message in a slot, which has not been acknowledged: only such a one
+/// goes out as new.
+pub(super) fn was_untouched(segment: &Segment, slot: usize) -> bool {
+    let line = segment.line(slot);
+    let word = line.head.load(Ordering::Relaxed); // of a process that is gone; read once
+    slot::load(&line.turn).is_server() && matches!(Head::parse(word), Some(Head { kind: Kind::Message, .. }))
 }
 
 /// The receiver that took the name does not let descriptors travel.

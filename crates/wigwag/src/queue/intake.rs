@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::form::Form;
-use crate::memory::layout::{Head, Kind};
+use crate::memory::head::{Head, Kind};
 use crate::memory::slot::Turn;
 use crate::queue::message::{Location, Message};
 use crate::service::intake::{Intake, Opened};

@@ -6,6 +6,7 @@ use std::thread;
 
 use crate::queue::producer::Producer;
 use crate::queue::sender::Sender;
+use crate::stats::SenderStats;
 
 /// What a thread that waits for acknowledgements needs of a stack, many times over.
 const STACK_BYTES: usize = 256 << 10;
@@ -16,6 +17,18 @@ pub struct SenderOfTask(Option<Sender>);
 impl From<Sender> for SenderOfTask {
     fn from(sender: Sender) -> SenderOfTask {
         SenderOfTask(Some(sender))
+    }
+}
+
+impl SenderOfTask {
+    /// The sender as a whole.
+    pub fn sender(&mut self) -> &mut Sender {
+        self.0.as_mut().expect("a drop alone takes it")
+    }
+
+    /// What all its sessions have counted.
+    pub fn stats(&self) -> SenderStats {
+        self.0.as_ref().expect("a drop alone takes it").all_stats()
     }
 }
 
@@ -39,7 +52,14 @@ impl Drop for SenderOfTask {
         if !sender.is_to_linger() {
             return sender.producer.leave();
         }
-        if let Err(error) = sender.producer.connection().take_bell_back() {
+        let taken_back = match sender.group.as_deref_mut() {
+            Some(group) => {
+                group.leave_task();
+                Ok(())
+            }
+            None => sender.producer.connection().take_bell_back(),
+        };
+        if let Err(error) = taken_back {
             return sender.leave_told(&error);
         }
         // Shared, as a thread that cannot be had would drop it, and with it wait, here.

@@ -31,6 +31,7 @@ pub struct MessageLoan<'s> {
     payload: PayloadBytesMut,
     /// Whether descriptors are attached to the slot.
     has_descriptors: bool,
+    is_redelivered: bool,
 }
 
 impl<'s> MessageLoan<'s> {
@@ -39,7 +40,7 @@ impl<'s> MessageLoan<'s> {
     pub(super) fn new(producer: &'s mut Producer, len: usize) -> MessageLoan<'s> {
         let (segment, slot) = (producer.connection().segment(), producer.next_slot());
         let payload = PayloadBytesMut::of_slot(segment, slot, len > INLINE_CAPACITY, len);
-        MessageLoan { producer, payload, has_descriptors: false }
+        MessageLoan { producer, payload, has_descriptors: false, is_redelivered: false }
     }
 
     /// Sends it. From here on the message is the receiver's to have, whatever happens to this process.
@@ -68,6 +69,24 @@ impl<'s> MessageLoan<'s> {
         Ok(())
     }
 
+    /// Marks it as one that may have been received before, so that its receiver sees it as
+    /// [redelivered](crate::Delivery::is_redelivered): for a program that passes on what it got elsewhere, such as a
+    /// gateway to another machine.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// let mut draft = sender.loan(0)?;
+    /// draft.mark_redelivered();
+    /// draft.commit()?;
+    /// assert!(receiver.recv()?.is_redelivered());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn mark_redelivered(&mut self) {
+        self.is_redelivered = true;
+    }
+
     /// As [`commit`](MessageLoan::commit), with descriptors, which are sent first.
     #[cold]
     fn commit_with_descriptors(self) -> Result<()> {
@@ -85,7 +104,8 @@ impl<'s> MessageLoan<'s> {
         if len > INLINE_CAPACITY {
             prefetch::written(&this.payload);
         }
-        this.producer.push(len, descriptors);
+        let is_redelivered = this.is_redelivered;
+        this.producer.push(len, descriptors, is_redelivered);
         this
     }
 

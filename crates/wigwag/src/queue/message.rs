@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::faults::{self, Fault};
 use crate::memory::bounce_buffer::BounceBuffer;
-use crate::memory::layout::{Head, Kind};
+use crate::memory::head::{Head, Kind};
 use crate::memory::payload::PayloadBytes;
 use crate::memory::prefetch;
 use crate::service::session::Session;

@@ -21,7 +21,10 @@
 //! |---|---|
 //! | the sender's core, which never waits: room, put, free the oldest | [`producer`], [`outbox`], [`loan`] |
 //! | the next receiver, and what it is handed | [`failover`] |
+//! | several receivers that share the name: sessions with all of them, and who gets the next message | [`group`], [`dealing`] |
+//! | a sender that makes no call when its receiver dies | [`stand_in`] |
 //! | a sender that is dropped before all is acknowledged | [`lingering`] |
+//! | a third process, which has what both sides leave when they die | `keeper` |
 //! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`intake`], [`message`] |
 //! | blocking: a sender; several threads take turns with one worker | [`sender`]; [`receiver`], [`delivery`] |
 //! | tasks | `tokio` |
@@ -29,11 +32,15 @@
 //!
 //! docs/design/queue.md has the guarantee and its reasons.
 
+mod dealing;
 mod delivery;
 #[cfg(feature = "serde")]
 mod encoded;
 mod failover;
+mod group;
 mod intake;
+#[cfg(not(loom))]
+mod keeper;
 mod lingering;
 #[cfg(not(loom))]
 mod lingering_thread;
@@ -45,12 +52,15 @@ pub(crate) mod polled;
 mod producer;
 mod receiver;
 mod sender;
+mod stand_in;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) mod tokio;
 mod typed_receiver;
 mod typed_sender;
 
 pub use delivery::{Batch, Delivery};
+#[cfg(not(loom))]
+pub use keeper::{Keeper, KeeperBuilder, KeeperEvent, KeeperStats};
 pub use loan::MessageLoan;
 pub use receiver::{Deliveries, Receiver, ReceiverBuilder};
 pub use sender::{Sender, SenderBuilder};

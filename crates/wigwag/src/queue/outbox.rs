@@ -2,6 +2,10 @@
 //!
 //! Private memory: what the receiver writes never decides how long a message is, where it lies, or which slot is next.
 
+use std::sync::Arc;
+
+use crate::sync::{AtomicU64, Ordering};
+
 /// One message under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unacked {
@@ -15,11 +19,50 @@ pub struct Unacked {
     pub is_redelivered: bool,
 }
 
+/// What was passed in a slot last. One thread writes it, before the turn; another may read it, after the turn: see
+/// [`crate::queue::stand_in`].
+#[derive(Debug)]
+struct Record {
+    sequence: AtomicU64,
+    /// The length, whether it was redelivered, and whether there is one at all.
+    about: AtomicU64,
+}
+
+/// Bits of [`Record::about`], beside the length.
+const IS_THERE: u64 = 1 << 63;
+const IS_REDELIVERED: u64 = 1 << 62;
+
+/// The records of one session, for another thread.
+#[derive(Clone, Debug)]
+pub struct Records(Arc<[Record]>);
+
+impl Records {
+    /// What was passed there last, as of the last turn that was seen there.
+    #[inline(always)]
+    pub fn get(&self, slot: usize) -> Option<Unacked> {
+        // Relaxed: published by the turn, if by another thread.
+        let (sequence, about) =
+            (self.0[slot].sequence.load(Ordering::Relaxed), self.0[slot].about.load(Ordering::Relaxed));
+        let record = Unacked {
+            slot,
+            sequence,
+            len: (about & !(IS_THERE | IS_REDELIVERED)) as usize,
+            is_redelivered: about & IS_REDELIVERED != 0,
+        };
+        (about & IS_THERE != 0).then_some(record)
+    }
+
+    /// How many slots there are.
+    pub fn slots(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// The messages of one session, oldest first.
 #[derive(Debug)]
 pub struct Outbox {
     /// By slot: what was passed there last.
-    records: Box<[Unacked]>,
+    records: Records,
     /// The slot that is used next.
     next: usize,
     /// How many are under way: those in the slots before `next`.
@@ -29,8 +72,13 @@ pub struct Outbox {
 impl Outbox {
     /// None under way; the sequences go on after `sequence`.
     pub fn new(slots: usize, sequence: u64) -> Outbox {
-        let record = |slot| Unacked { slot, sequence, len: 0, is_redelivered: false };
-        Outbox { records: (0..slots).map(record).collect(), next: 0, count: 0 }
+        let record = |_| Record { sequence: AtomicU64::new(sequence), about: AtomicU64::new(0) };
+        Outbox { records: Records((0..slots).map(record).collect()), next: 0, count: 0 }
+    }
+
+    /// The records, for another thread.
+    pub fn records(&self) -> Records {
+        self.records.clone()
     }
 
     /// How many are under way.
@@ -42,7 +90,7 @@ impl Outbox {
     /// Whether there is no room for one more.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
-        self.count == self.records.len()
+        self.count == self.records.0.len()
     }
 
     /// The slot for one more message; meaningless if it is full.
@@ -53,24 +101,33 @@ impl Outbox {
 
     /// The sequence that the next message will have: `following` makes it out of the slot's last.
     pub fn next_sequence(&self, following: impl Fn(u64) -> u64) -> u64 {
-        following(self.records[self.next].sequence)
+        following(self.last_sequence(self.next))
     }
 
     /// Whether a message that was passed in a slot is the last one there: one that came after it shows that it is done
     /// with.
     pub fn is_last(&self, slot: usize, sequence: u64) -> bool {
-        self.records[slot].sequence == sequence
+        self.last_sequence(slot) == sequence
+    }
+
+    #[inline(always)]
+    fn last_sequence(&self, slot: usize) -> u64 {
+        self.records.0[slot].sequence.load(Ordering::Relaxed) // this thread's own
     }
 
     /// A message was written into the slot that is next. `following` makes its sequence out of the slot's last.
     #[inline(always)]
     pub fn push(&mut self, len: usize, is_redelivered: bool, following: impl Fn(u64) -> u64) -> Unacked {
         let slot = self.next;
-        let record = &mut self.records[slot];
-        *record = Unacked { slot, sequence: following(record.sequence), len, is_redelivered };
-        self.next = if slot + 1 == self.records.len() { 0 } else { slot + 1 };
+        let sequence = following(self.last_sequence(slot));
+        let record = &self.records.0[slot];
+        // Relaxed: published by the turn.
+        record.sequence.store(sequence, Ordering::Relaxed);
+        let redelivered = if is_redelivered { IS_REDELIVERED } else { 0 };
+        record.about.store(len as u64 | redelivered | IS_THERE, Ordering::Relaxed);
+        self.next = if slot + 1 == self.records.0.len() { 0 } else { slot + 1 };
         self.count += 1;
-        self.records[slot]
+        Unacked { slot, sequence, len, is_redelivered }
     }
 
     /// The message at a place, 0 for the oldest.
@@ -79,9 +136,9 @@ impl Outbox {
         if place >= self.count {
             return None;
         }
-        let slots = self.records.len();
+        let slots = self.records.0.len();
         let slot = self.next + slots - self.count + place;
-        Some(self.records[if slot >= slots { slot - slots } else { slot }])
+        self.records.get(if slot >= slots { slot - slots } else { slot })
     }
 
     /// The oldest one is done with.

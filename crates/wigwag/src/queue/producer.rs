@@ -9,12 +9,15 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::layout::{Head, INLINE_CAPACITY, Kind};
+use crate::memory::head::{Head, Kind};
+use crate::memory::layout::INLINE_CAPACITY;
 use crate::memory::segment::Line;
 use crate::memory::slot;
 use crate::options::ConnectOptions;
+use crate::queue::failover;
 use crate::queue::loan::MessageLoan;
 use crate::queue::outbox::{Outbox, Unacked};
+use crate::queue::stand_in::StoodInFor;
 use crate::session::close_reason::CloseReason;
 use crate::session::connect::Established;
 use crate::session::connection::Connection;
@@ -25,6 +28,9 @@ use crate::sys::clock;
 
 /// One session with a receiver, what of it is not acknowledged, and what is needed to go on with another receiver.
 pub struct Producer {
+    /// Acts for it between its calls. `None`: nobody does. It goes before the connection, whose end hangs up and would
+    /// be taken for the receiver's.
+    pub(super) stand_in: Option<StoodInFor>,
     pub(super) connection: Connection,
     pub(super) outbox: Outbox,
     pub(super) name: OsString,
@@ -32,11 +38,15 @@ pub struct Producer {
     /// The tick of the clock at which the receiver was last known to live.
     pub(super) alive_at: i64,
     pub(super) counters: Counters,
+    /// Which its receiver is of those that share the name; 0: it has the name for itself.
+    pub(super) member: usize,
+    /// Somebody is to act for it between its calls.
+    pub(super) is_stood_in_for: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    sent: u64,
+    pub(super) sent: u64,
     /// Of these, those whose slots have been freed.
     pub(super) acknowledged: u64,
     pub(super) redelivered: u64,
@@ -61,14 +71,25 @@ pub enum Room {
 impl Producer {
     /// A session that was made with these options.
     pub fn new(name: &OsStr, options: ConnectOptions, established: Established) -> Producer {
+        let mut producer = Producer::of_nobody(name, options, established);
+        producer.is_stood_in_for = true;
+        producer.be_stood_in_for();
+        producer
+    }
+
+    /// The same, for which nobody acts between its calls.
+    pub(super) fn of_nobody(name: &OsStr, options: ConnectOptions, established: Established) -> Producer {
         let connection = connection(&options, established);
         Producer {
+            member: connection.member(),
             outbox: Outbox::new(connection.geometry().slots, slot::before_first()),
             connection,
             name: name.to_owned(),
             options,
             alive_at: clock::tick(),
             counters: Counters::default(),
+            is_stood_in_for: false,
+            stand_in: None,
         }
     }
 
@@ -86,6 +107,16 @@ impl Producer {
     /// The name it sends to.
     pub fn name(&self) -> &OsStr {
         &self.name
+    }
+
+    /// Which its receiver is of those that share the name; 0: it has the name for itself.
+    pub fn member(&self) -> usize {
+        self.member
+    }
+
+    /// The session was made with that one of those who share the name, by its own name.
+    pub fn be_member(&mut self, number: usize) {
+        self.member = number;
     }
 
     /// The options it was made with.
@@ -160,10 +191,21 @@ impl Producer {
         self.connection.look()
     }
 
+    /// Its descriptors were looked at, and told nothing.
+    pub fn found_alive(&mut self) {
+        self.alive_at = clock::tick();
+        self.settle_descriptors(); // once in a tick of the clock
+    }
+
     /// Whether the next slot is free, or can be freed.
     #[inline(always)]
     pub fn has_room(&mut self) -> Result<bool> {
         Ok(!self.outbox.is_full() || self.free_oldest()?)
+    }
+
+    /// How many messages have a slot.
+    pub fn under_way(&self) -> usize {
+        self.outbox.len()
     }
 
     /// Whether every slot is in use, as far as is known.
@@ -208,11 +250,11 @@ impl Producer {
 
     /// The message that was written into the next slot is sent; so many descriptors were, just before.
     #[inline(always)]
-    pub(super) fn push(&mut self, len: usize, descriptors: u32) {
-        let record = self.outbox.push(len, false, slot::next_sequence);
+    pub(super) fn push(&mut self, len: usize, descriptors: u32, is_redelivered: bool) {
+        let record = self.outbox.push(len, is_redelivered, slot::next_sequence);
         let head = Head {
             len: len as u32,
-            kind: Kind::Message,
+            kind: if is_redelivered { Kind::Redelivered } else { Kind::Message },
             in_body: len > INLINE_CAPACITY,
             has_deadline: false,
             descriptors,
@@ -307,7 +349,6 @@ impl Producer {
 
     /// Asks to be rung for the message at a place, 0 for the oldest. `false`: there is nothing to wait for, it is
     /// acknowledged or the receiver gone.
-    #[cfg(not(loom))]
     pub fn ask_for_ring(&self, place: usize) -> bool {
         let Some(record) = self.outbox.get(place) else { return false };
         !self.connection.is_over() && self.connection.ask_for_wake(record.slot).is_server()
@@ -329,6 +370,11 @@ impl Producer {
         // If all came back since, there is nothing to wait for at any place, and the next call frees them.
         let open = |newest| (0..=newest).rev().find(|&place| self.is_open(place)).unwrap_or(newest);
         Ok(newest.map(open))
+    }
+
+    /// Whether something is under way to a receiver of another process, or to none.
+    pub fn has_left_something(&mut self) -> bool {
+        matches!(self.newest_open(), Ok(Some(_))) && !self.connection.is_within_this_process()
     }
 
     /// Whether the receiver is gone, as far as is known.
@@ -367,7 +413,6 @@ impl Producer {
     }
 
     /// Why a message cannot be sent when there is no receiver, for a caller that does not look for one.
-    #[cfg(not(loom))]
     pub fn why_gone(&self) -> Error {
         let error = self.connection.check_alive(false).err();
         error.map_or_else(|| self.why_full(), |error| self.not_found(error))
@@ -387,6 +432,7 @@ impl Producer {
         if !self.connection.is_forked() {
             // Acknowledged in whatever order, and not yet freed.
             stats.acknowledged += (self.outbox.len() - self.unacknowledged()) as u64;
+            self.stand_in.iter().for_each(|stand_in| stand_in.add_to(&mut stats));
         }
         stats
     }
@@ -407,7 +453,7 @@ pub(super) fn connection(options: &ConnectOptions, established: Established) -> 
 
 /// Whether a head says that a message is done with.
 #[inline(always)]
-fn is_acknowledgement(word: u64) -> bool {
+pub(super) fn is_acknowledgement(word: u64) -> bool {
     word == Head { len: 0, kind: Kind::Acknowledged, in_body: false, has_deadline: false, descriptors: 0 }.pack()
 }
 
@@ -420,6 +466,15 @@ fn too_long(len: usize, capacity: usize) -> Error {
              SenderBuilder::capacity, within what the receiver allows (ReceiverBuilder::capacity)"
         ),
     )
+}
+
+impl Drop for Producer {
+    /// Nobody here passes what is left to another receiver: a keeper may, though this process lives. Of what was passed
+    /// elsewhere, or was begun to be, that has been said already.
+    fn drop(&mut self) {
+        self.inherit_at_the_end();
+        failover::note_left(&self.connection);
+    }
 }
 
 impl fmt::Debug for Producer {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,6 +52,8 @@ pub struct Receiver {
     leadership: Mutex<Leadership>,
     /// Notified when the worker is back under the lock.
     returned: Condvar,
+    /// Whether all sessions ring since the last look, for an event loop.
+    is_armed: bool,
 }
 
 /// Room for this many messages is made when the first of a batch has come.
@@ -214,6 +217,65 @@ impl Receiver {
     /// ```
     pub fn recv_batch_timeout(&self, most: usize, timeout: Duration) -> Result<Option<Batch>> {
         self.next_batch(most, Deadline::after(timeout))
+    }
+
+    /// For an event loop: the next message if one is there. If none is, the receiver's
+    /// [descriptor](Receiver::try_clone_descriptor) becomes readable once it is worth to call this again. It never
+    /// waits, and no session is polled for longer than it takes to look.
+    ///
+    /// # Errors
+    /// As [`recv`](Receiver::recv).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    /// let mut receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// let descriptor = receiver.try_clone_descriptor()?;
+    /// assert!(receiver.recv_or_arm()?.is_none());
+    /// sender.send(b"hello")?;
+    /// let message = loop {
+    ///     if let Some(message) = receiver.recv_or_arm()? {
+    ///         break message;
+    ///     }
+    ///     poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], None).unwrap(); // with whatever else is waited for
+    /// };
+    /// assert_eq!(&message[..], b"hello");
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn recv_or_arm(&mut self) -> Result<Option<Delivery>> {
+        let was_armed = std::mem::take(&mut self.is_armed);
+        let (worker, received) = self.leadership()?;
+        if was_armed {
+            worker.listen()?; // what rang since the event loop was left to sleep
+        }
+        worker.cool(); // who is polled does not ring
+        match worker.next(Until::Quiet)? {
+            Next::Request => Ok(Some(received.hand_out(worker))),
+            Next::Shutdown => Err(closed()),
+            Next::Nothing => {
+                self.is_armed = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The descriptor for an event loop to poll for reading, see [`recv_or_arm`](Receiver::recv_or_arm): a duplicate,
+    /// which may be closed at any time. Reading from it or writing to it is not possible. From then on this receiver
+    /// never spins for ever ([`Wait::Spin`](crate::Wait::Spin) is as [`Wait::Adaptive`](crate::Wait::Adaptive)),
+    /// because the thread is the loop's.
+    ///
+    /// # Errors
+    /// [`Io`](ErrorKind::Io) if there is no descriptor to be had; [`Forked`](ErrorKind::Forked).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// let mut receiver = wigwag::Receiver::bind(name)?;
+    /// let descriptor: std::os::fd::OwnedFd = receiver.try_clone_descriptor()?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn try_clone_descriptor(&mut self) -> Result<OwnedFd> {
+        self.leadership()?.0.for_reactor()
     }
 
     /// All messages from now on, until a [shutdown](Receiver::shutdown_handle): the same as `&receiver` in a `for`.
@@ -397,8 +459,7 @@ impl Receiver {
         Some(LeaderGuard { receiver: self, leadership: Some(leadership) })
     }
 
-    /// For a task: the worker, and what counts. Nobody else can be the leader.
-    #[cfg(not(loom))]
+    /// For a task, or an event loop: the worker, and what counts. Nobody else can be the leader.
     pub(crate) fn leadership(&mut self) -> Result<(&mut MessageWorker, &mut Received)> {
         if self.service.is_forked() {
             return Err(Error::forked());

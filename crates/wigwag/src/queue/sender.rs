@@ -2,11 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::{self, Fault};
 use crate::options::ConnectOptions;
+use crate::queue::group::{Awaited, Group};
 use crate::queue::loan::MessageLoan;
 use crate::queue::producer::Producer;
 use crate::session::connect::ClientHandshake;
@@ -17,7 +19,8 @@ mod builder;
 
 pub use crate::queue::sender::builder::SenderBuilder;
 
-/// One sender of a queue: messages go one way, to the one [`Receiver`](crate::Receiver) of the name.
+/// One sender of a queue: messages go one way, to the [`Receiver`](crate::Receiver) of the name, or to those that
+/// [share](crate::ReceiverBuilder::shared) it.
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("jobs").path;
@@ -32,8 +35,8 @@ pub use crate::queue::sender::builder::SenderBuilder;
 /// ```
 ///
 /// **What was sent is not lost by a death.** A message stays in this sender's memory until the receiver has
-/// acknowledged it. If the receiver dies, the next call here finds its successor and gives it all that was not
-/// acknowledged, in order; what the dead one had been handed is marked as
+/// acknowledged it. If the receiver dies, its successor gets all that was not acknowledged, in order, by a call here or
+/// without one; what the dead one had been handed is marked as
 /// [redelivered](crate::Delivery::is_redelivered). If this process dies or exits, the receiver keeps the memory
 /// until it has received everything that was committed. Only the death of both loses what was not acknowledged.
 ///
@@ -42,13 +45,21 @@ pub use crate::queue::sender::builder::SenderBuilder;
 /// [`close`](Sender::close) does the same and says what came of it, [`flush`](Sender::flush) goes on to send.
 /// A receiver of the same process is not waited for, and neither a panic nor `std::process::exit` waits.
 ///
-/// It has no thread of its own: a receiver's death is noticed, and its successor found, by the calls that are made. It
-/// may move to another thread, but two threads cannot share one: [`try_clone`](Sender::try_clone) gives each its own.
-/// Messages of one sender arrive in order; those of several have no order among themselves.
+/// While no call is made, one thread stands in for all senders of the process: it sleeps until a receiver dies. It does
+/// so for a receiver of the same user in another process, without [descriptors](SenderBuilder::descriptors); all else
+/// is done by the next call.
+///
+/// A sender may move to another thread, but two threads cannot share one: [`try_clone`](Sender::try_clone) gives each
+/// its own. Messages of one sender arrive in order; those of several have no order among themselves, nor have those at
+/// several receivers.
 pub struct Sender {
     pub(super) producer: Producer,
     /// For the next receiver, begun by a call that had no time for its end.
     pub(super) search: Option<Box<ClientHandshake>>,
+    /// There if several receivers share the name: the sessions with all but one of them.
+    pub(super) group: Option<Box<Group>>,
+    /// It is being dropped, and waits only for what a receiver of this very process does not have.
+    pub(super) is_lingering: bool,
     looks_for_half: u32,
 }
 
@@ -312,6 +323,75 @@ impl Sender {
         flushed
     }
 
+    /// For an event loop that found the queue [`Full`](ErrorKind::Full): has the receiver ring when the oldest message
+    /// is acknowledged, so that the sender's descriptor ([`AsFd`]) becomes readable. `false`: there is nothing to wait
+    /// for, and [`try_send`](Sender::try_send) sends or says what is the matter. It takes in what the descriptor told,
+    /// without waiting.
+    ///
+    /// While nobody receives, `try_send` looks for the next receiver each time it is called: a loop does that by a
+    /// timer of its own. The descriptor is then the new session's: ask for it anew.
+    ///
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked), [`Io`](ErrorKind::Io), [`Violation`](ErrorKind::Violation).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    /// let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::builder().slots(1).connect(name)?;
+    /// sender.try_send(b"one")?;
+    /// assert!(sender.arm_room()?);               // full: from here on an acknowledgement makes `sender` readable
+    /// receiver.recv()?.ack();
+    /// poll(&mut [PollFd::new(&sender, PollFlags::IN)], None).unwrap();
+    /// sender.try_send(b"two")?;
+    /// # receiver.recv()?.ack();
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn arm_room(&mut self) -> Result<bool> {
+        self.take_events()?;
+        match self.group {
+            Some(_) => self.arm_group(Awaited::Room),
+            None => Ok(!self.producer.has_room()? && self.producer.ask_for_ring(0)),
+        }
+    }
+
+    /// As [`arm_room`](Sender::arm_room), for a loop that waits until everything is acknowledged: the receiver rings
+    /// for the newest message that is not. `false`: all are, or the receiver is gone.
+    ///
+    /// # Errors
+    /// As [`arm_room`](Sender::arm_room).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.try_send(b"one")?;
+    /// assert!(sender.arm_flush()?);
+    /// receiver.recv()?.ack();
+    /// assert!(!sender.arm_flush()?);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn arm_flush(&mut self) -> Result<bool> {
+        self.take_events()?;
+        match self.group {
+            Some(_) => self.arm_group(Awaited::Acknowledgements),
+            None => Ok(self.producer.newest_open()?.is_some_and(|place| self.producer.ask_for_ring(place))),
+        }
+    }
+
+    fn take_events(&mut self) -> Result<()> {
+        self.producer.check_fork()?;
+        if let Some(group) = &mut self.group {
+            group.tell_moments()?;
+            return self.tend_group();
+        }
+        self.producer.look()?;
+        if self.producer.is_receiver_gone() {
+            self.producer.connection().stop_watching();
+        }
+        Ok(())
+    }
+
     /// Another sender to the same queue, with the same wishes: for another thread.
     ///
     /// # Errors
@@ -343,13 +423,17 @@ impl Sender {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> SenderStats {
-        self.producer.stats()
+        self.all_stats()
     }
 
     /// One that has just been made.
-    pub(super) fn new(producer: Producer) -> Sender {
-        Sender { producer, search: None, looks_for_half: LOOKS_FOR_HALF_MAX }
+    pub(super) fn new(producer: Producer) -> Result<Sender> {
+        let mut sender =
+            Sender { producer, search: None, group: None, is_lingering: false, looks_for_half: LOOKS_FOR_HALF_MAX };
+        sender.join_all()?;
+        Ok(sender)
     }
+
     #[inline(always)]
     fn send_within(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
         match self.make_room(message.len(), deadline) {
@@ -375,8 +459,11 @@ impl Sender {
     /// Sees to it that the next slot can be written to, and that somebody receives. There is one way to success, so
     /// that what follows it is not compiled once for each.
     #[inline(always)]
-    fn make_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
+    pub(super) fn make_room(&mut self, len: usize, deadline: Deadline) -> Result<()> {
         self.producer.check(len)?;
+        if self.group.is_some() {
+            return self.make_room_in_group(deadline);
+        }
         if self.producer.may_be_gone() {
             self.look_for_receiver(deadline)?;
         }
@@ -401,6 +488,9 @@ impl Sender {
                 return if self.producer.has_room()? { Ok(()) } else { Err(self.producer.why_full()) };
             }
             self.wait_for(0, deadline).map_err(|error| self.or_timed_out(error, false))?;
+            if self.group.is_some() {
+                return self.make_room_in_group(deadline); // the successor shares the name
+            }
             if self.producer.has_room()? {
                 return Ok(());
             }
@@ -412,7 +502,7 @@ impl Sender {
     fn look_for_receiver(&mut self, deadline: Deadline) -> Result<()> {
         match self.producer.is_found_gone()? {
             true => self.reconnect(deadline),
-            false => Ok(()),
+            false => self.join_all(),
         }
     }
 
@@ -443,8 +533,18 @@ impl Sender {
     }
 
     pub(super) fn flush_within(&mut self, deadline: Deadline) -> Result<()> {
+        if self.group.is_some() {
+            self.producer.check_fork()?;
+            return self.flush_group(deadline);
+        }
         while let Some(place) = self.producer.newest_open()? {
             self.wait_for(place, deadline).map_err(|error| self.or_timed_out(error, true))?;
+            if self.is_lingering && !self.has_left_something() {
+                return Ok(());
+            }
+            if self.group.is_some() {
+                return self.flush_group(deadline); // the successor shares the name
+            }
         }
         Ok(())
     }
@@ -454,15 +554,22 @@ impl Sender {
     /// well.
     #[cold]
     fn reconnect(&mut self, deadline: Deadline) -> Result<()> {
+        if self.producer.adopt() {
+            self.search = None;
+            return self.join_all();
+        }
         let mut search = match self.search.take() {
             Some(search) if !search.is_stale() => search,
             _ => Box::new(self.producer.search()?),
         };
         let until = if faults::is(Fault::PatientSearch) { None } else { deadline.as_instant() };
         match search.wait(until) {
+            // The thread was first.
+            Ok(Some(_)) if self.producer.act_by_itself() => self.join_all(),
             Ok(Some(established)) => {
                 let moved = self.producer.move_to(self.producer.connection_of(established));
-                moved.map_err(|error| self.producer.not_found(error))
+                moved.map_err(|error| self.producer.not_found(error))?;
+                self.join_all()
             }
             Ok(None) => {
                 let error = self.producer.not_found(search.not_yet());
@@ -499,6 +606,20 @@ impl Drop for Sender {
         if self.is_to_linger() {
             self.linger();
         }
+    }
+}
+
+/// The descriptor of the sender's session, for an event loop: see [`arm_room`](Sender::arm_room). Reading from it or
+/// writing to it is not possible.
+impl AsFd for Sender {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.group.as_ref().map_or_else(|| self.producer.connection().poller(), |group| group.poller()).as_fd()
+    }
+}
+
+impl AsRawFd for Sender {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -58,6 +58,7 @@ impl ListenOptions {
             .with(Features::DESCRIPTORS, has_descriptors)
             .with(Features::BEGUN, form.can_be_followed())
             .with(Features::MOVED, form.can_be_followed())
+            .with(Features::TELLS_MOVES, form.can_be_kept())
     }
 }
 
@@ -145,13 +146,10 @@ impl Limits {
         let slots = wish(hello.slots, self.slots_in(contract.form), "slots", "slots")?;
         let (what, setter) = contract.form.capacity_words();
         let capacity = wish(hello.capacity, self.capacity_in(contract.form), what, setter)?;
-        let geometry = Geometry::new(slots, capacity)
-            .ok_or_else(|| refused(format!("{slots} slots are outside of what is possible")))?;
-        if !geometry.suits(contract.form) {
-            return Err(refused(format!(
-                "a stream has {RINGS} rings, of a power of two of at least {RING_MIN} bytes; the client wants {slots} \
-                 of {capacity}"
-            )));
+        let geometry = Geometry::of_form(contract.form, slots, capacity)
+            .ok_or_else(|| refused(Self::impossible(contract, slots, capacity)))?;
+        if contract.form.has_board() && protocol < Protocol::V2 {
+            return Err((Reason::Version, Self::not_understood(hello)));
         }
         let size = geometry.segment_size;
         if size > self.bytes_per_session {
@@ -169,6 +167,17 @@ impl Limits {
             )));
         }
         Ok(Grant { geometry, protocol, features, client_clock: hello.extension.map(|hello| hello.clock) })
+    }
+
+    /// Why no session has these sizes.
+    fn impossible(contract: &Contract, slots: usize, capacity: usize) -> String {
+        match contract.form.has_rings() {
+            true => format!(
+                "a stream has {RINGS} rings, of a power of two of at least {RING_MIN} bytes; the client wants {slots} \
+                 of {capacity}"
+            ),
+            false => format!("{slots} slots are outside of what is possible"),
+        }
     }
 
     /// Names the versions of both sides.
@@ -253,7 +262,8 @@ mod tests {
             let offered = ListenOptions::default().in_form(form).offered(Trust::OtherUser);
             let expected = Features::NONE
                 .with(Features::BEGUN, form == Form::Exchange)
-                .with(Features::MOVED, form == Form::Exchange);
+                .with(Features::MOVED, form == Form::Exchange)
+                .with(Features::TELLS_MOVES, form == Form::Queue);
             assert_eq!(offered, expected, "{form:?}");
         }
     }

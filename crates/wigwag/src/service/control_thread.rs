@@ -6,8 +6,9 @@
 //! first (a forked child can keep a socket open). It sleeps in one epoll with no timeout but the nearest handshake's
 //! deadline: idle means idle.
 //!
-//! What it does when another server takes its name over is in `succession`.
+//! What it does when another server takes its name over is in `succession`, what it asks of a keeper in `keeping`.
 
+mod keeping;
 mod succession;
 
 use std::collections::HashMap;
@@ -23,7 +24,9 @@ use crate::form::OnPeerGone;
 use crate::options::ListenOptions;
 use crate::service::accept_queue::AcceptQueue;
 use crate::service::admission::Refused;
+use crate::service::audience::Audience;
 use crate::service::handshake::{Action, Handshake, Handshakes, Offer, UnreadWelcomes};
+use crate::service::keeping::{Keeping, KeptSession};
 use crate::service::launch::Launch;
 use crate::service::name_claim::{Aftermath, NameClaim};
 use crate::service::session::Session;
@@ -51,6 +54,7 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
         poller.add(watch, KEY_NAME, Interest::Readable)?;
     }
     let is_inherited = launch.claim.is_inherited();
+    let keeping = keeping::begin(&launch, &poller)?;
     let mut control = ControlThread {
         own_uid: rustix::process::geteuid().as_raw(),
         overflow_uid: socket::overflow_uid(),
@@ -60,6 +64,7 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
         claim: Some(launch.claim),
         options: launch.options,
         accept_queue: launch.accept_queue,
+        audience: launch.audience,
         poller,
         handshakes: Handshakes::default(),
         unread_welcomes: UnreadWelcomes::new(),
@@ -72,6 +77,7 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
         successor: None,
         is_inherited,
         is_told_of_privileges: false,
+        keeping,
     };
     if is_inherited {
         control.refuse_early();
@@ -121,6 +127,9 @@ const KEY_SOCKET: u64 = 2;
 const KEY_PIDFD: u64 = 3;
 /// A session's bell, while a handler waits for its caller to give up.
 const KEY_SERVER_BELL: u64 = 4;
+/// Of no session either: the connection to a keeper, and what tells that there may be one.
+const KEY_KEEPER: u64 = KEY_PIDFD;
+const KEY_KEEPER_WATCH: u64 = KEY_SERVER_BELL;
 const KEY_KINDS: u64 = 5;
 /// Connections accepted before everybody else has a turn.
 const ACCEPTS_PER_TURN: usize = 32;
@@ -143,6 +152,7 @@ struct ControlThread {
     claim: Option<NameClaim>,
     options: ListenOptions,
     accept_queue: Option<Arc<AcceptQueue>>,
+    audience: Option<Arc<Audience>>,
     poller: Poller,
     handshakes: Handshakes,
     unread_welcomes: UnreadWelcomes,
@@ -161,6 +171,8 @@ struct ControlThread {
     /// Whether the listener is somebody else's, and goes on without this server.
     is_inherited: bool,
     is_told_of_privileges: bool,
+    /// Of a queue's receiver: the keeper of its messages, if it wants one.
+    keeping: Option<Keeping>,
 }
 
 /// What became of the name, which others can remove.
@@ -222,7 +234,8 @@ impl ControlThread {
         let handshake = self.handshakes.nearest_deadline().into_iter();
         let looks = self.look_at_inboxes.into_iter().chain(self.look_at_kept.map(|(at, _)| at));
         let heir = self.successor.as_ref().map(|successor| successor.look_at);
-        handshake.chain(self.accept_again_at).chain(name_again).chain(looks).chain(heir).min()
+        let keeper = self.keeping.as_ref().and_then(Keeping::deadline);
+        handshake.chain(self.accept_again_at).chain(name_again).chain(looks).chain(heir).chain(keeper).min()
     }
 
     fn handle(&mut self, ready: Ready) {
@@ -230,6 +243,8 @@ impl ControlThread {
         match ready.key % KEY_KINDS {
             KEY_NAME if id == 0 => self.look_after_name(),
             KEY_LISTENER => self.accept(),
+            KEY_KEEPER if id == 0 => self.hear_keeper(),
+            KEY_KEEPER_WATCH if id == 0 => self.look_for_keeper(),
             KEY_BELL => {} // commands are looked at after every turn
             KEY_SOCKET if self.handshakes.contains(id) => self.advance(id),
             KEY_SOCKET if self.successor.as_ref().is_some_and(|successor| successor.id == id) => {
@@ -448,7 +463,7 @@ impl ControlThread {
             Action::Offer(hello) => match self.offer(&handshake, &hello) {
                 Ok(offer) => {
                     handshake.offer = Some(offer);
-                    self.handshakes.insert(id, handshake);
+                    self.keep(id, handshake);
                 }
                 Err((reason, why)) => self.turn_away(id, handshake, reason, &why),
             },
@@ -458,7 +473,7 @@ impl ControlThread {
         }
     }
 
-    /// Grants a client what it asks for, within the limits, and welcomes it.
+    /// Grants a client what it asks for, within the limits.
     fn offer(&mut self, handshake: &Handshake, hello: &Hello) -> std::result::Result<Offer, Refused> {
         let uid = handshake.peer.uid;
         let grant = || {
@@ -478,7 +493,15 @@ impl ControlThread {
         self.unread_welcomes.check_room(uid, self.own_uid, self.handshakes.welcomed(), &self.poller)?;
         // Charged from here on: many clients cannot pass the limits by coming all at once.
         let charged = self.shared.quota.charge(uid, granted.geometry.segment_size);
-        handshake.welcome(granted, &self.options.contract, charged)
+        handshake.prepare(granted, &self.options.contract, self.audience.as_deref(), charged)
+    }
+
+    /// Sends the client what was prepared for it.
+    fn welcome(&mut self, id: u64, mut handshake: Handshake) {
+        match handshake.welcome(self.audience.as_deref()) {
+            Ok(()) => self.handshakes.insert(id, handshake),
+            Err((reason, why)) => self.turn_away(id, handshake, reason, &why),
+        }
     }
 
     fn establish(&mut self, id: u64, handshake: Handshake, offer: Offer) {
@@ -501,7 +524,10 @@ impl ControlThread {
         self.sessions.insert(id, WatchedSession { session: Arc::clone(&session), pidfd });
         self.record().sessions.set(self.sessions.len() as u64);
         self.record().accepted.add(1); // after it is among the living, so that others' end can be waited for by number
-        self.shared.deal(&session);
+        match &self.audience {
+            Some(audience) => audience.join(&session),
+            None => self.shared.deal(&session),
+        }
     }
 
     /// A handler waits for its caller to give up.
@@ -566,6 +592,7 @@ impl ControlThread {
         if let Some((Reason::Violation, why)) = farewell {
             trace::violation(id, session.peer.pid, why);
             self.record().violations.add(1);
+            session.kept.iter().for_each(KeptSession::forget);
         }
         trace::session_ends(id, session.peer.pid, farewell.map(|(_, why)| why));
         // A request may keep the session, and so its descriptors, for a while: unwatch and hang up by name.
@@ -599,7 +626,10 @@ impl ControlThread {
             (None, OnPeerGone::Drain) => self.shared.orphan(session), // with what came for its messages
             (None, OnPeerGone::Reclaim) | (Some(_), _) => {
                 session.clear_inbox(); // a request that nobody has taken is lost with its session
-                self.shared.forget(session);
+                match &self.audience {
+                    Some(audience) => audience.leave(id),
+                    None => self.shared.forget(session),
+                }
             }
         }
         self.record().sessions.set(self.sessions.len() as u64);
@@ -615,6 +645,7 @@ impl ControlThread {
             }
         }
         self.look_after_kept(now);
+        self.look_after_keeper(now);
         if self.successor.as_ref().is_some_and(|successor| successor.look_at <= now) {
             self.look_after_successor();
         }
@@ -653,6 +684,9 @@ impl ControlThread {
             socket::hang_up(&*leaving);
         });
         let Some(offer) = offer else { return };
+        if !offer.is_welcomed || socket::is_unread_by_peer(&*socket) {
+            offer.kept.iter().for_each(KeptSession::forget); // its client has never had the memory
+        }
         bury(offer.segment.size(), offer);
         if socket::is_unread_by_peer(&*socket)
             && self.poller.add(&*socket, id * KEY_KINDS + KEY_SOCKET, Interest::Drained).is_ok()

@@ -25,7 +25,9 @@ use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
 use crate::service::accept_queue::PendingStream;
 use crate::service::admission::{Grant, Refused};
+use crate::service::audience::{Audience, Seat};
 use crate::service::delivered::Delivered;
+use crate::service::keeping::KeptSession;
 use crate::service::quota::QuotaGrant;
 use crate::service::session::{Session, SessionDescriptors};
 use crate::service::shared::ServiceShared;
@@ -35,7 +37,7 @@ use crate::session::background::PeerSocket;
 use crate::session::descriptors::{self, CountsUntil, Inbox, UnderWay};
 use crate::session::peer::Trust;
 use crate::session::protocol::{FromClient, FromServer, Hello, Reason, Welcome, WelcomeExtension};
-use crate::statistics::{Newcomer, SessionEntry};
+use crate::statistics::{KeepingState, Newcomer, SessionEntry};
 use crate::sys::epoll::Poller;
 use crate::sys::eventfd::Bell;
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX};
@@ -68,7 +70,16 @@ pub struct Offer {
     pub agreement: Agreement,
     server_bell: Bell,
     client_bell: Option<Bell>,
+    seat: Option<Seat>,
     charged: QuotaGrant,
+    /// The opening of the memory that a client of another user gets.
+    theirs: Option<OwnedFd>,
+    /// Whether the WELCOME was sent.
+    pub is_welcomed: bool,
+    /// What stands for it at a keeper; `None`: it is not to be kept, or cannot be.
+    pub kept: Option<KeptSession>,
+    /// What observers are told of that.
+    pub keeping: KeepingState,
 }
 
 /// What is to be done with a handshake after a look at its socket. `O`: what was offered.
@@ -124,11 +135,18 @@ impl Handshake {
             true => Err("the message is too long"),
             false => FromClient::decode(&buffer[..received.len]),
         };
-        action_for(&mut self.offer, message, || !socket::is_unread_by_peer(&self.socket))
+        let is_welcomed = self.offer.as_ref().is_some_and(|offer| offer.is_welcomed);
+        action_for(&mut self.offer, message, || is_welcomed && !socket::is_unread_by_peer(&self.socket))
     }
 
-    /// Makes what a session of that geometry needs, and sends it to the client.
-    pub fn welcome(&self, grant: Grant, contract: &Contract, mut charged: QuotaGrant) -> Result<Offer, Refused> {
+    /// Makes what a session of that geometry needs.
+    pub fn prepare(
+        &self,
+        grant: Grant,
+        contract: &Contract,
+        audience: Option<&Audience>,
+        mut charged: QuotaGrant,
+    ) -> Result<Offer, Refused> {
         let Grant { geometry, protocol, features, client_clock } = grant;
         let agreement = match client_clock {
             None => Agreement { protocol, has_same_clock: true, features },
@@ -145,13 +163,37 @@ impl Handshake {
         if contract.form.has_closed_word() {
             segment.close(); // until a thread serves it
         }
-        let server_bell = Bell::new().map_err(failed)?;
+        let server_bell = audience.map_or_else(Bell::new, |audience| audience.bell_for(self.trust)).map_err(failed)?;
+        let seat = audience.map(|audience| audience.seat(self.trust));
         let client_bell = (self.trust == Trust::SameUser).then(Bell::new).transpose().map_err(failed)?;
         let pidfd = match socket::peer_pidfd(&self.socket, &self.peer) {
             Ok(pidfd) => pidfd.filter(|_| !faults::is(Fault::SocketAlone)),
             Err(_) if faults::is(Fault::MissingPidfd) => None,
             Err(error) => return Err(failed(error)),
         };
+        Ok(Offer {
+            memory,
+            segment,
+            agreement,
+            server_bell,
+            client_bell,
+            pidfd,
+            seat,
+            charged,
+            theirs,
+            is_welcomed: false,
+            kept: None,
+            keeping: KeepingState::NotWanted,
+        })
+    }
+
+    /// Sends what was prepared to the client.
+    pub fn welcome(&mut self, audience: Option<&Audience>) -> Result<(), Refused> {
+        let Some(offer) = &mut self.offer else { return Ok(()) };
+        let Offer { memory, segment, agreement, server_bell, client_bell, charged, theirs, seat, is_welcomed, .. } =
+            offer;
+        let geometry = segment.geometry();
+        let Agreement { protocol, has_same_clock, features } = *agreement;
         let welcome = FromServer::Welcome(Welcome {
             protocol: protocol as u16,
             slots: geometry.slots as u32,
@@ -162,13 +204,16 @@ impl Handshake {
                 Protocol::V1 => None,
                 Protocol::V2 => Some(WelcomeExtension {
                     layout_version: protocol.layout_version(),
-                    has_same_clock: agreement.has_same_clock,
+                    has_same_clock,
                     features,
+                    board: audience.zip(seat.as_ref()).map(|(audience, seat)| audience.welcome(seat)),
                 }),
             },
         });
-        let mut fds = vec![theirs.as_ref().map_or((*memory).as_fd(), AsFd::as_fd), server_bell.as_fd()];
+        let theirs = theirs.take();
+        let mut fds = vec![theirs.as_ref().map_or((**memory).as_fd(), AsFd::as_fd), server_bell.as_fd()];
         fds.extend(client_bell.as_ref().map(Bell::as_fd));
+        fds.extend(audience.into_iter().flat_map(|audience| audience.descriptors(self.trust)));
         let mut sent = Ok(());
         let mut send = || sent = socket::send(&self.socket, &welcome.encode(), &fds);
         match self.trust {
@@ -176,7 +221,8 @@ impl Handshake {
             Trust::OtherUser => drop(charged.wakes().wake(send)),
         }
         sent.map_err(|error| failed(Error::io("greet the client", error)))?;
-        Ok(Offer { memory, segment, agreement, server_bell, client_bell, pidfd, charged })
+        *is_welcomed = true;
+        Ok(())
     }
 
     /// The memory object, and another opening of it for the client if that is of another user: what lives of it after
@@ -219,6 +265,7 @@ impl Handshake {
             protocol: offer.agreement.protocol as u16,
             has_same_clock: offer.agreement.has_same_clock,
             now_ns: clock::now_ns(),
+            keeping: offer.keeping,
         }
     }
 
@@ -235,7 +282,8 @@ impl Handshake {
         let slots = offer.segment.geometry().slots;
         let (memory, shown) = match trust {
             Trust::OtherUser => (Some(offer.memory), None),
-            Trust::SameUser => (None, is_kept(trust, &peer).then_some(offer.memory)),
+            // A keeper that comes later gets it, too.
+            Trust::SameUser => (None, (is_kept(trust, &peer) || offer.kept.is_some()).then_some(offer.memory)),
         };
         let socket = Arc::new(socket);
         let descriptors = offer.agreement.has_descriptors().then(|| {
@@ -249,7 +297,7 @@ impl Handshake {
             id,
             segment: offer.segment,
             memory,
-            _shown: shown,
+            shown,
             socket,
             descriptors,
             server_bell: offer.server_bell,
@@ -262,12 +310,14 @@ impl Handshake {
             agreement: offer.agreement,
             record,
             charged: offer.charged,
+            seat: offer.seat,
             copies: (0..if has_copies { slots } else { 0 }).map(|_| Mutex::new(None)).collect(),
             answered: (0..slots).map(|_| AtomicU64::new(slot::before_first())).collect(),
             mailbox: AtomicU64::new(0),
             abandonment: Abandonment::default(),
             is_ending: AtomicBool::new(false),
             shared: Arc::downgrade(shared),
+            kept: offer.kept,
         });
         (session, offer.pidfd)
     }
@@ -275,7 +325,7 @@ impl Handshake {
     /// A session for a listener to accept.
     pub fn into_pending_stream(self, offer: Offer, record: SessionEntry) -> PendingStream {
         let Handshake { socket, peer, trust, .. } = self;
-        let Offer { segment, agreement, server_bell, client_bell, pidfd, charged, memory } = offer;
+        let Offer { segment, agreement, server_bell, client_bell, pidfd, charged, memory, .. } = offer;
         let memory = is_kept(trust, &peer).then_some(memory);
         PendingStream {
             segment,
@@ -311,6 +361,12 @@ impl Handshakes {
     /// Begins one, or goes on with it.
     pub fn insert(&mut self, id: u64, handshake: Handshake) {
         self.0.insert(id, handshake);
+    }
+
+    /// Those that wait for their keeper's answer.
+    pub fn waiting_for_keeper(&self) -> Vec<u64> {
+        let waits = |handshake: &Handshake| handshake.offer.as_ref().is_some_and(|offer| !offer.is_welcomed);
+        self.0.iter().filter(|(_, handshake)| waits(handshake)).map(|(id, _)| *id).collect()
     }
 
     /// Takes one out, to go on with it or to end it.

@@ -3,11 +3,13 @@
 pub mod abandonment;
 pub mod accept_queue;
 pub mod admission;
+pub mod audience;
 pub mod control_thread;
 pub mod delivered;
 pub mod handles;
 pub mod handshake;
 pub mod intake;
+pub mod keeping;
 pub mod launch;
 pub mod name_claim;
 #[cfg(not(loom))]

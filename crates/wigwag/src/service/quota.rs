@@ -45,6 +45,11 @@ pub struct QuotaGrant {
 }
 
 impl Quota {
+    /// Counts memory that lives as long as the server.
+    pub fn reserve(&self, bytes: usize) {
+        self.lock().bytes += bytes;
+    }
+
     /// No sessions. The bell is rung when memory is kept by a client whose session is over.
     pub fn new(bell: Arc<Bell>) -> Quota {
         Quota { bell: Some(bell), ..Quota::default() }

@@ -8,11 +8,13 @@ use crate::contract::Encoding;
 use crate::error::Result;
 use crate::form::Form;
 use crate::memory::bounce_buffer::BounceBuffer;
-use crate::memory::layout::Head;
+use crate::memory::head::Head;
 use crate::memory::segment::{Line, Segment};
 use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
+use crate::service::audience::Seat;
 use crate::service::delivered::Delivered;
+use crate::service::keeping::KeptSession;
 use crate::service::quota::QuotaGrant;
 use crate::service::shared::{Command, ServiceShared};
 use crate::session::agreement::Agreement;
@@ -40,8 +42,8 @@ pub struct Session {
     /// makes pages that were never written nor can fault.
     pub memory: Option<Arc<OwnedFd>>,
     /// The memory object of a client that is trusted and cannot be seen from here, being of another PID namespace: kept
-    /// where observers find it.
-    pub _shown: Option<Arc<OwnedFd>>,
+    /// where observers find it. Also of one whose messages are to be kept, for a keeper that comes later.
+    pub shown: Option<Arc<OwnedFd>>,
     /// The control socket, also the sign of life.
     pub socket: Arc<PeerSocket>,
     /// There if descriptors may travel.
@@ -75,12 +77,16 @@ pub struct Session {
     pub copies: Box<[Mutex<Option<Box<BounceBuffer>>>]>,
     /// Which serving thread has it: written under the lock of the mailboxes.
     pub mailbox: AtomicU64,
+    /// Of a subscriber: its share of what its publisher grants.
+    pub seat: Option<Seat>,
     /// Which handlers wait for their callers to give up, and whether all of them have.
     pub abandonment: Abandonment,
     /// Whether somebody has asked for its end already.
     pub is_ending: AtomicBool,
     /// The server, while it lives.
     pub shared: Weak<ServiceShared>,
+    /// What stands for it at a keeper; it is released when nobody can take a message from here any more.
+    pub kept: Option<KeptSession>,
 }
 
 /// The descriptors of a session in which they may travel.

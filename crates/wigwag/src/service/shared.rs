@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::memory::layout;
+use crate::memory::head::Head;
 use crate::options::{Limits, ListenOptions};
 use crate::service::launch::Launch;
 use crate::service::quota::Quota;
@@ -117,7 +117,7 @@ pub struct Redelivery {
     /// Where in its memory it lies.
     pub slot: usize,
     /// Its head as it was checked.
-    pub head: layout::Head,
+    pub head: Head,
 }
 
 impl Mailbox {

@@ -71,7 +71,6 @@ pub enum Until {
     Deadline(Deadline),
     /// As long as a session is polled: [`Next::Nothing`] when the thread would have to sleep, for a caller that sleeps
     /// elsewhere.
-    #[cfg(not(loom))]
     Quiet,
 }
 
@@ -295,7 +294,6 @@ impl<I: Intake> Worker<I> {
 
     /// The descriptor for a caller that sleeps in a reactor: it becomes readable when something rings after
     /// [`Until::Quiet`].
-    #[cfg(not(loom))]
     pub fn for_reactor(&mut self) -> Result<std::os::fd::OwnedFd> {
         use std::os::fd::AsFd;
         self.may_move = false; // the threads are the runtime's
@@ -307,7 +305,6 @@ impl<I: Intake> Worker<I> {
     }
 
     /// After the reactor has woken who sleeps there: hears what rang.
-    #[cfg(not(loom))]
     pub fn listen(&mut self) -> Result<()> {
         self.hear_after_sleep(Deadline::Now)
     }
@@ -320,7 +317,6 @@ impl<I: Intake> Worker<I> {
     }
 
     /// Polls no session any more: all are looked at and armed before the next sleep.
-    #[cfg(not(loom))]
     pub fn cool(&mut self) {
         for &index in &self.active {
             if let Some(Some(entry)) = self.entries.get_mut(index) {
@@ -454,7 +450,6 @@ impl<I: Intake> Worker<I> {
             }
             _ if !self.active.is_empty() => Ok(self.spin().then_some(Next::Request)),
             Until::Deadline(deadline) => self.sleep(deadline).map(|()| None),
-            #[cfg(not(loom))]
             Until::Quiet => {
                 if !self.mailbox.wake_flag.may_sleep() {
                     return Ok(None);

@@ -73,6 +73,9 @@ impl Features {
     pub const BEGUN: Features = Features(1 << 1);
     /// A FAREWELL may say `Moved`.
     pub const MOVED: Features = Features(1 << 2);
+    /// A sender says in its line when it begins to pass its messages elsewhere, when it is done with that, and when it
+    /// ends: what a keeper must know.
+    pub const TELLS_MOVES: Features = Features(1 << 3);
     /// None.
     pub const NONE: Features = Features(0);
 
@@ -171,6 +174,11 @@ impl Agreement {
     /// Whether a farewell may say that there is a successor.
     pub fn has_moved(self) -> bool {
         self.features.has(Features::MOVED)
+    }
+
+    /// Whether the sender of a queue says what becomes of its messages.
+    pub fn tells_moves(self) -> bool {
+        self.features.has(Features::TELLS_MOVES)
     }
 
     /// Whether the times of rings are written and read.

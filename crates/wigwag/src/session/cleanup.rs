@@ -10,6 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::error::ErrorKind;
 use crate::permits::file::{self, Need};
+use crate::session::name::{KEEPER_LOCK, KEEPER_SOCKET};
 use crate::sys::directory::{Directory, Found};
 use crate::sys::owner_lock::OwnerLock;
 use crate::sys::socket::{self, Listener};
@@ -26,6 +27,8 @@ pub enum Kind {
     Service,
     /// A semaphore: `NAME.semaphore`.
     Semaphore,
+    /// A keeper of messages: `NAME.keeper` and `NAME.keeper-lock`.
+    Keeper,
 }
 
 /// The state of the process that made a name.
@@ -107,7 +110,7 @@ fn remove_sockets_of_heirs(directory: &Directory) {
 pub fn remove(directory: &Directory, entry: &FoundName) -> bool {
     match (entry.state, entry.kind) {
         (State::Dead, Kind::Semaphore) => file::remove_stale(directory, &file(&entry.name, SEMAPHORE)),
-        (State::Dead, Kind::Service) => remove_service(directory, &entry.name),
+        (State::Dead, kind) => remove_service(directory, &entry.name, endings(kind)),
         _ => false,
     }
 }
@@ -115,17 +118,28 @@ pub fn remove(directory: &Directory, entry: &FoundName) -> bool {
 fn look_at(directory: &Directory, most: usize) -> Vec<FoundName> {
     let files = directory.names();
     let stems = |ending: &'static str| files.iter().filter_map(move |file| stem(file, ending)).take(most);
-    let services: BTreeSet<OsString> = stems(".sock").chain(stems(".lock")).collect();
     let semaphores: BTreeSet<OsString> = stems(SEMAPHORE).collect();
-    let services = services.into_iter().map(|name| (Kind::Service, service(directory, &name), name));
+    let services = |kind| {
+        let (socket, lock) = endings(kind);
+        let names: BTreeSet<OsString> = stems(socket).chain(stems(lock)).collect();
+        names.into_iter().map(move |name| (kind, service(directory, &name, (socket, lock)), name))
+    };
     let semaphores = semaphores.into_iter().map(|name| (Kind::Semaphore, semaphore(directory, &name), name));
-    let there = services.chain(semaphores);
+    let there = services(Kind::Service).chain(semaphores).chain(services(Kind::Keeper));
     there.filter_map(|(kind, state, name)| Some(FoundName { name, kind, state: state? })).collect()
 }
 
+/// What stands behind the name in the socket and in the lock file of what has both.
+fn endings(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Service | Kind::Semaphore => (".sock", ".lock"),
+        Kind::Keeper => (KEEPER_SOCKET, KEEPER_LOCK),
+    }
+}
+
 /// `None` if it is gone by now.
-fn service(directory: &Directory, name: &OsStr) -> Option<State> {
-    let (lock, socket) = (file(name, ".lock"), file(name, ".sock"));
+fn service(directory: &Directory, name: &OsStr, endings: (&str, &str)) -> Option<State> {
+    let (socket, lock) = (file(name, endings.0), file(name, endings.1));
     let is_held = || OwnerLock::is_held(directory, &lock);
     let found = directory.look(&socket).ok()?;
     match (is_held(), found) {
@@ -157,8 +171,8 @@ fn semaphore(directory: &Directory, name: &OsStr) -> Option<State> {
     }
 }
 
-fn remove_service(directory: &Directory, name: &OsStr) -> bool {
-    let (lock, socket) = (file(name, ".lock"), file(name, ".sock"));
+fn remove_service(directory: &Directory, name: &OsStr, endings: (&str, &str)) -> bool {
+    let (socket, lock) = (file(name, endings.0), file(name, endings.1));
     let is_dead = || match directory.look(&socket) {
         Ok(Found::Nothing) => true,
         Ok(Found::Socket { uid }) => uid == own_uid() && nobody_listens(directory, &socket),

@@ -13,22 +13,27 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
 use crate::error::{Error, ErrorKind, Result, shown, spoken};
-use crate::faults::{self, Fault};
-use crate::memory::layout::Geometry;
+use crate::memory::board::Board;
 use crate::memory::segment::Segment;
 use crate::options::ConnectOptions;
 use crate::session::agreement::{Agreement, Features, Protocol};
 use crate::session::background::{Background, PeerSocket};
 pub use crate::session::close_reason::KEY_SOCKET;
-use crate::session::name::{CURE, ServiceName};
-use crate::session::protocol::{FromClient, FromServer, Hello, Reason, Welcome};
-use crate::session::server_watch::{self, Outlook, ServerWatch};
+use crate::session::connect::retry::{BUSY_PAUSES, KEY_SERVER_WATCH, QUEUE_PAUSES};
+use crate::session::connect::welcome::{Parts, map};
+use crate::session::members::MemberChoice;
+use crate::session::name::ServiceName;
+use crate::session::protocol::{BoardWelcome, FromClient, FromServer, Hello, Reason, Welcome};
+use crate::session::server_watch::ServerWatch;
+use crate::sys::clock;
 use crate::sys::directory::Directory;
 use crate::sys::epoll::{Events, Interest, Poller};
 use crate::sys::eventfd::Bell;
 use crate::sys::socket::{self, Credentials, MESSAGE_MAX, Received};
-use crate::sys::{clock, memory};
 use crate::trace;
+
+mod retry;
+mod welcome;
 
 /// A session as its client has it.
 #[derive(Debug)]
@@ -54,6 +59,26 @@ pub struct Established {
     /// The memory object. Observers find it here, through `/proc`, also while the server is stopped; nobody else uses
     /// it. `None` at a server of another user, whose observers cannot look here: it keeps one itself.
     pub memory: Option<OwnedFd>,
+    /// Which it is of the receivers that share the name; 0: it has the name for itself.
+    pub member: usize,
+    /// Of a broadcast: what all subscribers read.
+    pub board: Option<BoardParts>,
+}
+
+/// The publisher's memory, as it came with the welcome.
+#[derive(Debug)]
+pub struct BoardParts {
+    /// The board's object.
+    pub memory: OwnedFd,
+    /// The board, mapped to be read: all of it, or at a publisher of another user the ring. Its header is not looked at
+    /// yet.
+    pub board: Board,
+    /// The newest message just now, before the publisher knows of this subscriber.
+    pub newest: u64,
+    /// The hint line's object; `None` at a publisher of another user.
+    pub hints: Option<OwnedFd>,
+    /// What was said of it.
+    pub told: BoardWelcome,
 }
 
 /// The client's bell in its poller.
@@ -63,18 +88,6 @@ pub const KEY_PIDFD: u64 = 2;
 /// Of a handshake in a reactor: a moment that was waited for has come.
 #[cfg(not(loom))]
 const KEY_TIMER: u64 = 3;
-/// Of a handshake: a server that is missing may have come.
-const KEY_SERVER_WATCH: u64 = 4;
-
-/// First and longest pause before a server that has gone, or does not answer, is asked again.
-const LOST_PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
-/// First and longest pause before a socket is tried again whose server may be about to listen.
-const STARTING_PAUSES: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(100));
-/// First and longest pause before a server whose queue of connections is full is tried again.
-const QUEUE_PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
-/// First and longest pause before a server that had no place just now is asked again.
-const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
-
 /// How long a socket that does not let this user connect is tried again: between a server's `bind` and its `chmod`
 /// every socket is such a one.
 const DENIED_FOR: Duration = Duration::from_millis(50);
@@ -82,6 +95,9 @@ const DENIED_FOR: Duration = Duration::from_millis(50);
 /// How long a socket that refuses, of a server that has its lock, is tried again: the server is about to listen, or is
 /// being replaced.
 const REFUSED_FOR: Duration = Duration::from_millis(200);
+
+/// How long one of several receivers that share a name is waited for, before the next one is asked: it may be stopped.
+const ONE_OF_SEVERAL: Duration = Duration::from_millis(100);
 
 /// How long after a look at a lock that was free it is looked at once more.
 const DOUBT: Duration = Duration::from_millis(10);
@@ -103,6 +119,10 @@ pub struct ClientHandshake {
     /// Which setting says how long a server that is missing is looked for.
     setting: &'static str,
     server_uid: u32,
+    /// Whom it asks where several share the name.
+    choice: MemberChoice,
+    /// Until when one of several is waited for, before the next one is asked.
+    member_until: Option<Instant>,
     /// In whose form the server is greeted: one that does not know version 2 is greeted once more.
     greeting: Protocol,
     stage: Stage,
@@ -195,12 +215,15 @@ impl ClientHandshake {
     pub fn begin(name: &OsStr, options: ConnectOptions) -> Result<ClientHandshake> {
         ServiceName::find(name)?;
         let server_uid = options.server_user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+        let may_be_shared = options.contract.form.can_be_shared();
         Ok(ClientHandshake {
             name: name.to_owned(),
             missing_until: clock::deadline_after(options.server_timeout),
             setting: "server_timeout",
             options,
             server_uid,
+            choice: MemberChoice::new(!may_be_shared),
+            member_until: None,
             greeting: Protocol::V2,
             stage: Stage::Resting(None, None),
             deadline: None,
@@ -226,6 +249,18 @@ impl ClientHandshake {
         let mut search = ClientHandshake::begin(name, options.clone().server_timeout(time))?;
         search.setting = setting;
         Ok(search)
+    }
+
+    /// Of several that share the name those behind that one come first.
+    pub fn prefer_after(mut self, member: usize) -> ClientHandshake {
+        self.choice.after = member;
+        self
+    }
+
+    /// Asks whoever has that very name, and nobody who shares it.
+    pub fn exactly(mut self) -> ClientHandshake {
+        self.choice.is_exact = true;
+        self
     }
 
     /// Sleeps until it is over or that moment has come; `None`: not over. It may be gone on with.
@@ -268,6 +303,13 @@ impl ClientHandshake {
                 }
                 Stop::Lost(error) | Stop::Error(error) => error,
             };
+            // What this process lacks, it lacks for the next one, too.
+            if error.kind() != ErrorKind::Io && self.choice.next() {
+                self.greeting = Protocol::V2;
+                (self.lost, self.deadline) = (None, None);
+                self.stage = Stage::Resting(None, None);
+                continue;
+            }
             self.rest_after(error)?;
         }
     }
@@ -306,6 +348,8 @@ impl ClientHandshake {
             }
             Stage::Resting(..) => {
                 let place = self.place()?;
+                let place = self.choice.choose(place, self.server_uid);
+                self.member_until = self.choice.has_others().then(|| Instant::now() + ONE_OF_SEVERAL);
                 self.is_refused = false;
                 let (_directory, address) = place.address(self.server_uid)?;
                 let door = Box::new(Door { place, address, _directory });
@@ -324,6 +368,11 @@ impl ClientHandshake {
         }
     }
 
+    /// Until when the server that is asked may take.
+    fn limit(&self) -> Option<Instant> {
+        self.deadline.into_iter().chain(self.member_until).min()
+    }
+
     fn place(&self) -> Result<ServiceName> {
         Ok(ServiceName::find(&self.name)?.of_form(self.options.contract.form))
     }
@@ -336,7 +385,7 @@ impl ClientHandshake {
         match socket::connect_to(&socket, &door.address) {
             Ok(()) => self.refused_until = None,
             Err(Errno::AGAIN) => {
-                if self.deadline.is_some_and(|at| at <= Instant::now()) {
+                if self.limit().is_some_and(|at| at <= Instant::now()) {
                     return Err(Stop::Error(Error::new(
                         ErrorKind::TimedOut { maybe_executed: false },
                         format!(
@@ -443,6 +492,7 @@ impl ClientHandshake {
             .with(Features::DESCRIPTORS, has_descriptors)
             .with(Features::BEGUN, follows)
             .with(Features::MOVED, follows)
+            .with(Features::TELLS_MOVES, form.can_be_kept())
     }
 
     /// The answer, if it is there.
@@ -486,7 +536,9 @@ impl ClientHandshake {
         if self.events.iter().any(|ready| ready.key == KEY_SOCKET) {
             return Ok(None);
         }
-        if self.deadline.is_some_and(|at| at <= Instant::now()) {
+        let limit = self.limit();
+        let Stage::Greeted(greeted) = &mut self.stage else { return Ok(None) };
+        if limit.is_some_and(|at| at <= Instant::now()) {
             if greeted.is_between_servers {
                 return Err(Stop::Error(gone(&greeted.place, None)));
             }
@@ -499,13 +551,14 @@ impl ClientHandshake {
                 ),
             )));
         }
-        Ok(Some(Progress::Wait(self.deadline)))
+        Ok(Some(Progress::Wait(limit)))
     }
 
     fn establish(&mut self, welcome: &Welcome, received: Received) -> std::result::Result<Option<Progress>, Stop> {
         let Stage::Greeted(greeted) = &self.stage else { return Ok(None) };
         let agreement = welcome.agreement(self.greeting, self.offered(&greeted.peer)).map_err(violation)?;
-        let (segment, server_bell, client_bell, memory) = map(&self.options, agreement, welcome, received)?;
+        let Parts { segment, server_bell, client_bell, memory, board } =
+            map(&self.options, agreement, welcome, received)?;
         let poller = self.poller.as_ref().ok_or_else(over)?;
         if let Some(bell) = &client_bell {
             poller.add(bell, KEY_BELL, Interest::Bell)?;
@@ -561,96 +614,10 @@ impl ClientHandshake {
             peer,
             agreement,
             memory,
+            member: place.member_number(),
+            board,
         };
         Ok(Some(Progress::Attached(Box::new(established))))
-    }
-
-    /// Tries again later what may come to something later.
-    fn rest_after(&mut self, error: Error) -> Result<()> {
-        self.greeting = Protocol::V2; // another server may be there, then
-        match error.kind() {
-            ErrorKind::Busy => self.rest_until_there_is_room(error),
-            ErrorKind::NotRunning
-            | ErrorKind::PeerDied { .. }
-            | ErrorKind::ServerClosed { .. }
-            | ErrorKind::TimedOut { .. } => self.rest_until_somebody_is_there(error),
-            _ => Err(error),
-        }
-    }
-
-    fn rest_until_there_is_room(&mut self, error: Error) -> Result<()> {
-        let at = self.after_pause(BUSY_PAUSES);
-        // Whoever waits for a server that is not there waits as long for one that has no place.
-        let until = self.deadline.and_then(|deadline| self.missing_until.map(|missing| missing.max(deadline)));
-        if until.is_some_and(|until| at.is_none_or(|at| until <= at)) {
-            return Err(error);
-        }
-        if self.deadline.is_some_and(|deadline| at.is_none_or(|at| deadline <= at)) {
-            self.deadline = None; // the next handshake has all the time that is allowed
-        }
-        self.busy = Some(error);
-        self.stage = Stage::Resting(at, None);
-        Ok(())
-    }
-
-    fn rest_until_somebody_is_there(&mut self, error: Error) -> Result<()> {
-        let (lost, busy) = (self.lost.take(), self.busy.take());
-        let error = match error.kind() {
-            // What it said before says more than that it did not answer again.
-            ErrorKind::TimedOut { .. } => lost.or(busy).unwrap_or(error),
-            _ => error,
-        };
-        let now = Instant::now();
-        if self.missing_until.is_some_and(|until| until <= now) {
-            return Err(self.waited_in_vain(error));
-        }
-        self.deadline = None; // the next one has all the time that is allowed
-        let at = match error.kind() {
-            ErrorKind::NotRunning => self.look_again_at(now)?,
-            _ => self.after_pause(LOST_PAUSES),
-        };
-        self.stage = Stage::Resting(at.into_iter().chain(self.missing_until).min(), Some(error));
-        Ok(())
-    }
-
-    /// When a server that is missing is looked for again, if nothing is heard of it before.
-    fn look_again_at(&mut self, now: Instant) -> Result<Option<Instant>> {
-        let place = self.place()?;
-        let poller = self.poller.as_ref().ok_or_else(over)?;
-        let outlook = self.server_watch.watch(&place, poller, KEY_SERVER_WATCH);
-        Ok(match outlook {
-            Outlook::Anew => Some(now),
-            Outlook::Blind => now.checked_add(server_watch::BLIND),
-            // Nothing tells that somebody begins to listen.
-            Outlook::Watched if self.is_refused && !place.is_left_over(self.server_uid) => {
-                self.after_pause(STARTING_PAUSES)
-            }
-            Outlook::Watched => {
-                self.pause = Duration::ZERO;
-                now.checked_add(server_watch::SILENCE)
-            }
-        })
-    }
-
-    /// The error, with the time that was allowed if there was any.
-    fn waited_in_vain(&self, error: Error) -> Error {
-        if error.kind() != ErrorKind::NotRunning || self.options.server_timeout.is_zero() {
-            return error;
-        }
-        let text = error.to_string();
-        let (what, cure) = text.split_at(text.find(CURE).unwrap_or(text.len()));
-        let (allowed, setting) = (spoken(self.options.server_timeout), self.setting);
-        let sentence = format!("{what}, and none came within {allowed} (ConnectOptions::{setting}){cure}");
-        error.retold(sentence)
-    }
-
-    /// When the next pause is over: each is twice as long as the one before, and all are of uneven length, so that many
-    /// clients do not come back all at once.
-    fn after_pause(&mut self, (first, longest): (Duration, Duration)) -> Option<Instant> {
-        self.pause = (self.pause * 2).clamp(first, longest);
-        let now = Instant::now();
-        let dice = f64::from(clock::now_ns() as u32 % 1024) / 1024.0;
-        now.checked_add(self.pause.mul_f64(0.5 + dice / 2.0))
     }
 
     /// A forked child may hold the descriptors open: they are taken out by name.
@@ -667,68 +634,58 @@ impl ClientHandshake {
         self.poller.as_ref().ok_or_else(over)
     }
 
+    /// From now on that poller tells when the next step is due, but for moments.
+    pub fn watch_in(&self, poller: &Poller, key: u64) -> Result<()> {
+        poller.add(self.poller()?, key, Interest::Readable)
+    }
+
+    /// That poller tells of it no more. A forked child may hold it open: it is taken out by name.
+    pub fn leave(&self, poller: &Poller) {
+        self.poller.iter().for_each(|own| poller.remove(own));
+    }
+
+    /// For a reactor: moments are told of as well.
+    pub fn tell_moments(&mut self) -> Result<()> {
+        #[cfg(not(loom))]
+        if self.timer.is_none() {
+            let timer = crate::sys::timerfd::Timer::new()?;
+            self.poller()?.add(&timer, KEY_TIMER, Interest::Readable)?;
+            self.timer = Some(timer);
+        }
+        Ok(())
+    }
+
+    /// As [`step`](ClientHandshake::step), with the moment told if that was asked for.
+    pub fn step_and_tell(&mut self) -> Result<Progress> {
+        let progress = self.step()?;
+        #[cfg(not(loom))]
+        if let Progress::Wait(at) = &progress {
+            self.timer.iter().for_each(|timer| timer.set(*at));
+        }
+        Ok(progress)
+    }
+
     /// For a reactor: the poller, which from now on tells of moments as well.
     #[cfg(not(loom))]
     pub fn descriptor(&mut self) -> Result<OwnedFd> {
-        let timer = crate::sys::timerfd::Timer::new()?;
-        let poller = self.poller()?;
-        poller.add(&timer, KEY_TIMER, Interest::Readable)?;
-        let copied = poller.as_fd().try_clone_to_owned();
-        self.timer = Some(timer);
+        self.tell_moments()?;
+        let copied = self.poller()?.as_fd().try_clone_to_owned();
         copied.map_err(|error| Error::io("copy a descriptor for the reactor", error))
     }
 
     /// As [`step`](ClientHandshake::step); the poller becomes readable when it is time for the next.
     #[cfg(not(loom))]
     pub fn step_of_task(&mut self) -> Result<Option<Established>> {
-        match self.step()? {
-            Progress::Attached(established) => Ok(Some(*established)),
-            Progress::Wait(at) => {
-                self.timer.iter().for_each(|timer| timer.set(at));
-                Ok(None)
-            }
-        }
+        Ok(match self.step_and_tell()? {
+            Progress::Attached(established) => Some(*established),
+            Progress::Wait(_) => None,
+        })
     }
 }
 
 #[cold]
 fn over() -> Error {
     Error::new(ErrorKind::InvalidConfiguration, "this handshake is over: its session has been made")
-}
-
-/// What a welcome brings, checked before it is touched: the segment, and the bells.
-fn map(
-    options: &ConnectOptions,
-    agreement: Agreement,
-    welcome: &Welcome,
-    received: Received,
-) -> Result<(Segment, Bell, Option<Bell>, OwnedFd)> {
-    let geometry = Geometry::new(welcome.slots as usize, welcome.capacity as usize)
-        .filter(|geometry| geometry.segment_size as u64 == welcome.segment_size)
-        .filter(|geometry| geometry.suits(options.contract.form))
-        .ok_or_else(|| violation("it announced a segment of impossible geometry"))?;
-    // A server grants what was asked for or refuses: a caller that relies on the size, such as a sender that has
-    // messages to move, would write beyond a smaller one.
-    for (what, wish, granted) in
-        [("slots", options.slots, geometry.slots), ("bytes of capacity", options.capacity, geometry.capacity)]
-    {
-        if let Some(wish) = wish.filter(|wish| *wish != granted && !faults::is(Fault::UncheckedGrant)) {
-            return Err(violation(&format!("it granted {granted} {what}, where {wish} were asked for")));
-        }
-    }
-    let mut fds = received.fds.into_iter();
-    let (Some(memory), Some(server_bell)) = (fds.next(), fds.next()) else {
-        return Err(violation("it sent too few descriptors"));
-    };
-    let client_bell = fds.next().map(Bell::from_fd);
-    if client_bell.is_some() != welcome.has_client_bell || fds.next().is_some() {
-        return Err(violation("it sent other descriptors than it announced"));
-    }
-    memory::check_sealed(&memory, geometry.segment_size, "the server sent a segment")?;
-    let segment = Segment::map_for(options.contract.form, &memory, geometry)?;
-    let header = geometry.header(&options.contract, agreement.protocol.layout_version());
-    header.check(&segment.read_header()).map_err(|why| violation(&why))?;
-    Ok((segment, Bell::from_fd(server_bell), client_bell, memory))
 }
 
 /// Adds all that can wake one end of a session.

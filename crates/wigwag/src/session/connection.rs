@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, PeerDeath, Result};
 use crate::faults::{self, Fault};
 use crate::memory::doorbell::Waiting;
-use crate::memory::layout::{Geometry, Head, Kind};
+use crate::memory::head::{Head, Kind};
+use crate::memory::layout::Geometry;
 use crate::memory::segment::{Line, Segment};
 use crate::memory::slot::{self, Turn};
 use crate::session::agreement::Protocol;
@@ -38,7 +39,7 @@ use crate::wait::wake_latency::WakeLatency;
 
 /// One session, as the side that called has it. Dropping it ends the session.
 pub struct Connection {
-    established: Established,
+    pub(super) established: Established,
     wait: Wait,
     fork: ForkGuard,
     /// Whether the server slept when something was passed to it since the last reply: then waiting means sleeping.
@@ -700,6 +701,14 @@ impl Connection {
     /// Takes in what has come by now: rings, socket events, the server's end.
     pub fn look(&self) -> Result<()> {
         self.hear(Deadline::Now)
+    }
+
+    /// After the end: what tells of it tells no more, so that an event loop which still waits there does not run hot.
+    #[cold]
+    pub fn stop_watching(&self) {
+        let Established { poller, socket, pidfd, .. } = &self.established;
+        poller.remove(socket);
+        pidfd.iter().for_each(|pidfd| poller.remove(pidfd));
     }
 
     /// Waits for a ring, a socket event, the server's end, or the deadline.

@@ -3,7 +3,8 @@
 //!
 //! Which directory that is, [`crate::session::runtime_directory`] says; what having a name means,
 //! [`crate::service::name_claim`]. `NAME.sock` and `NAME.lock` are all that exists of a server in the file system, but
-//! for `NAME.sock~` while one takes the name over from another, and `NAME.semaphore` of a semaphore. The holder of the
+//! for `NAME.sock~` while one takes the name over from another, `NAME.keeper` and `NAME.keeper-lock` of a keeper, and
+//! `NAME.semaphore` of a semaphore. The holder of the
 //! lock may replace the socket; the kernel lets a lock go when its holder dies, however it dies, so a stale socket is
 //! replaced by the next server and never has to be cleaned up by a person.
 
@@ -25,6 +26,11 @@ use crate::sys::owner_lock::OwnerLock;
 /// that the kernel allows a socket's path.
 pub const NAME_MAX: usize = 80;
 
+/// What stands behind a name in the socket of its keeper, and in that one's lock file.
+pub const KEEPER_SOCKET: &str = ".keeper";
+/// As above.
+pub const KEEPER_LOCK: &str = ".keeper-lock";
+
 /// What stands before the cure in the sentence about a server that is not there.
 pub const CURE: &str = "; start one with ";
 
@@ -40,6 +46,8 @@ pub struct ServiceName {
     name: OsString,
     /// What is looked for there: an error says how such a one is started.
     form: Form,
+    /// Which it is of those who share a name (`session::members`); 0: none of them.
+    pub(super) member: usize,
 }
 
 impl ServiceName {
@@ -80,7 +88,19 @@ impl ServiceName {
             lock: with(".lock"),
             name: name.to_owned(),
             form: Form::default(),
+            member: 0,
         })
+    }
+
+    /// The place of a keeper of that name, beside whoever has the name itself.
+    pub fn keeper_of(name: &OsStr) -> Result<ServiceName> {
+        let place = ServiceName::find(name)?;
+        let with = |ending| {
+            let mut file = place.file("");
+            file.push(ending);
+            file
+        };
+        Ok(ServiceName { socket: with(KEEPER_SOCKET), lock: with(KEEPER_LOCK), ..place })
     }
 
     fn at_path(path: &Path) -> Result<ServiceName> {
@@ -96,7 +116,7 @@ impl ServiceName {
         let mut lock = socket.clone();
         lock.push(".lock");
         let name = path.as_os_str().to_owned();
-        Ok(ServiceName { directory, choice: None, socket, lock, name, form: Form::default() })
+        Ok(ServiceName { directory, choice: None, socket, lock, name, form: Form::default(), member: 0 })
     }
 
     /// Whether a path was given, and no name.
@@ -159,6 +179,26 @@ impl ServiceName {
                 Ok((directory, address))
             }
         }
+    }
+
+    /// What the user called it.
+    pub fn called(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// Which it is of those who share a name; 0: none of them.
+    pub fn member_number(&self) -> usize {
+        self.member
+    }
+
+    /// What is looked for there.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Each directory in which it may be, once: first that in which a server makes it.
+    pub fn places(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.directory_path()).chain(self.others())
     }
 
     /// Observer: the directory, which must be the user's own.

@@ -129,6 +129,23 @@ pub struct WelcomeExtension {
     pub has_same_clock: bool,
     /// What both sides can.
     pub features: Features,
+    /// Of a broadcast: the memory that all subscribers read, which comes with it.
+    pub board: Option<BoardWelcome>,
+}
+
+/// What a subscriber is told of that memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoardWelcome {
+    /// How many entries the ring has.
+    pub entries: u32,
+    /// How many bodies the pool has.
+    pub bodies: u32,
+    /// How many messages this subscriber may hold at a time; 0: it copies.
+    pub holds: u32,
+    /// Which bit of the hint line is its own.
+    pub group: u32,
+    /// Which publisher of the name it is.
+    pub epoch: u64,
 }
 
 /// The bit of WELCOME's flags that says so.
@@ -372,6 +389,12 @@ impl FromServer {
                     out.extend(extension.layout_version.to_le_bytes());
                     out.extend(if extension.has_same_clock { SAME_CLOCK } else { 0 }.to_le_bytes());
                     out.extend(extension.features.0.to_le_bytes());
+                    if let Some(board) = &extension.board {
+                        for word in [board.entries, board.bodies, board.holds, board.group] {
+                            out.extend(word.to_le_bytes());
+                        }
+                        out.extend(board.epoch.to_le_bytes());
+                    }
                 }
                 out
             }
@@ -410,6 +433,7 @@ impl FromServer {
                         layout_version: reader.u32()?,
                         has_same_clock: reader.u32()? & SAME_CLOCK != 0,
                         features: Features(reader.u64()?),
+                        board: reader.board(), // only a subscriber looks at it: what stands there may be something else
                     });
                     return Ok(FromServer::Welcome(welcome));
                 }
@@ -422,7 +446,8 @@ impl FromServer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// What is left of a message that is being parsed.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
@@ -431,19 +456,19 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    fn u8(&mut self) -> Result<u8, &'static str> {
+    pub(super) fn u8(&mut self) -> Result<u8, &'static str> {
         self.take::<1>().map(|[byte]| byte)
     }
 
-    fn u16(&mut self) -> Result<u16, &'static str> {
+    pub(super) fn u16(&mut self) -> Result<u16, &'static str> {
         self.take().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, &'static str> {
+    pub(super) fn u32(&mut self) -> Result<u32, &'static str> {
         self.take().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, &'static str> {
+    pub(super) fn u64(&mut self) -> Result<u64, &'static str> {
         self.take().map(u64::from_le_bytes)
     }
 
@@ -452,13 +477,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The rest as text that is safe to print: no control characters reach a terminal.
-    fn text(&mut self) -> String {
+    pub(super) fn text(&mut self) -> String {
         let rest = &self.0[..self.0.len().min(TEXT_MAX)];
         String::from_utf8_lossy(rest).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 
     /// A contract but for its name, and how long that is.
-    fn contract(&mut self) -> Result<(Contract, usize), &'static str> {
+    pub(super) fn contract(&mut self) -> Result<(Contract, usize), &'static str> {
         let (version, size, align) = (self.u32()?, self.u32()?, self.u16()?);
         let form = Form::from_number(self.u8()?).ok_or("the form is of an unknown kind")?;
         let encoding = Encoding::from_number(self.u8()?).ok_or("the encoding is of an unknown kind")?;
@@ -469,14 +494,24 @@ impl<'a> Reader<'a> {
         Ok((Contract { name: String::new(), version, size, align, form, encoding }, len))
     }
 
-    fn name(&mut self, len: usize) -> Result<String, &'static str> {
+    fn board(&mut self) -> Option<BoardWelcome> {
+        Some(BoardWelcome {
+            entries: self.u32().ok()?,
+            bodies: self.u32().ok()?,
+            holds: self.u32().ok()?,
+            group: self.u32().ok()?,
+            epoch: self.u64().ok()?,
+        })
+    }
+
+    pub(super) fn name(&mut self, len: usize) -> Result<String, &'static str> {
         let (name, rest) = self.0.split_at_checked(len).ok_or("the contract's name is cut off")?;
         self.0 = rest;
         let name = std::str::from_utf8(name).map_err(|_| "the contract's name is not UTF-8")?;
         Ok(name.to_owned())
     }
 
-    fn end<T>(self, message: T) -> Result<T, &'static str> {
+    pub(super) fn end<T>(self, message: T) -> Result<T, &'static str> {
         if self.0.is_empty() { Ok(message) } else { Err("the message is too long") }
     }
 }
@@ -500,9 +535,12 @@ mod tests {
             has_client_bell: true,
             extension: match protocol {
                 Protocol::V1 => None,
-                Protocol::V2 => {
-                    Some(WelcomeExtension { layout_version: 2, has_same_clock: true, features: Features::default() })
-                }
+                Protocol::V2 => Some(WelcomeExtension {
+                    layout_version: 2,
+                    has_same_clock: true,
+                    features: Features::default(),
+                    board: None,
+                }),
             },
         }
     }
@@ -692,7 +730,7 @@ mod tests {
     #[test]
     fn every_form_survives_the_journey_and_no_other_does() {
         for protocol in BOTH {
-            for form in [Form::Exchange, Form::Queue, Form::Stream] {
+            for form in [Form::Exchange, Form::Queue, Form::Stream, Form::Broadcast] {
                 for encoding in [Encoding::MessagePack, Encoding::Postcard] {
                     let hello = hello(protocol);
                     let contract = Contract { encoding, ..hello.contract.clone().in_form(form) };
@@ -700,7 +738,7 @@ mod tests {
                     assert_eq!(FromClient::decode(&hello.encode()), Ok(hello));
                 }
             }
-            for (offset, value) in [(31, 3), (31, 255), (32, 2), (32, 255)] {
+            for (offset, value) in [(31, 4), (31, 255), (32, 2), (32, 255)] {
                 let mut bytes = FromClient::Hello(hello(protocol)).encode();
                 bytes[offset] = value;
                 assert!(FromClient::decode(&bytes).is_err(), "{value} at {offset}");

@@ -29,6 +29,8 @@ pub struct ServerWatch {
     watches: Vec<i32>,
     /// The files that are waited for.
     names: Vec<OsString>,
+    /// What the files of those begin with who share the name.
+    members_prefix: OsString,
     is_blind: bool,
 }
 
@@ -68,7 +70,7 @@ impl ServerWatch {
         let Some(watch) = &self.watch else { return Err(Errno::BADF) };
         let mut names = vec![place.socket().to_owned(), place.lock().to_owned()];
         let mut watches = Vec::new();
-        for directory in place.directories() {
+        for directory in place.places() {
             let (number, missing) = watch_nearest(watch, directory)?;
             watches.push(number);
             names.extend(missing);
@@ -76,12 +78,13 @@ impl ServerWatch {
         let is_new = watches != self.watches;
         self.watches.iter().filter(|number| !watches.contains(number)).for_each(|number| watch.stop(*number));
         (self.watches, self.names) = (watches, names);
+        self.members_prefix = place.members_prefix();
         Ok(is_new)
     }
 
     /// Whether something has happened that is a reason to look; then it is forgotten.
     pub fn has_news(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.has_news(&self.names))
+        self.watch.as_ref().is_some_and(|watch| watch.has_news(&self.names, &self.members_prefix))
     }
 
     /// Watches nothing any more. A forked child may hold the descriptor open: it is taken out by name.
@@ -105,13 +108,6 @@ fn watch_nearest(watch: &NameWatch, directory: &Path) -> rustix::io::Result<(i32
             }
             (Err(error), _) => return Err(error),
         }
-    }
-}
-
-impl ServiceName {
-    /// Where a client looks for it, each once.
-    fn directories(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(self.directory_path()).chain(self.others())
     }
 }
 

@@ -201,7 +201,11 @@ pub struct ThreadRecord {
     pub state: Word,
     /// How long it takes to wake this thread, as it has learned; 0: not known.
     pub wake_latency_ns: Word,
-    _reserved: [Word; 3],
+    /// Of a broadcast: the number of the last message. The publisher writes it.
+    pub published: Word,
+    /// Of a broadcast: subscribers that were cut off.
+    pub cut_off: Word,
+    _reserved: [Word; 1],
 }
 
 /// A request that was taken to be answered later, on whatever thread. Claimed by the thread that takes it, freed by the

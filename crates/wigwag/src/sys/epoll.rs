@@ -17,6 +17,8 @@ pub enum Interest {
     Bell,
     /// For as long as something is to be read, or the other end is gone: a socket, a pidfd.
     Readable,
+    /// Once the other end is gone, whatever else it says: a socket that somebody else reads.
+    HungUp,
     /// Once each time that the other end has read something or is gone.
     Drained,
 }
@@ -91,6 +93,7 @@ impl Poller {
     pub fn add(&self, source: impl AsFd, key: u64, interest: Interest) -> Result<()> {
         let flags = match interest {
             Interest::Bell => EventFlags::IN | EventFlags::ET,
+            Interest::HungUp => EventFlags::RDHUP | EventFlags::ET,
             Interest::Drained => EventFlags::OUT | EventFlags::ET,
             Interest::Readable => EventFlags::IN | EventFlags::RDHUP,
         };

@@ -25,6 +25,11 @@ impl Bell {
         Bell(fd)
     }
 
+    /// The same bell by another descriptor.
+    pub fn duplicate(&self) -> Result<Bell> {
+        self.0.try_clone().map(Bell).map_err(|error| Error::io("copy a doorbell's descriptor", error))
+    }
+
     /// Takes all rings back, so that the descriptor is not readable any more: for bells that only this process has.
     pub fn silence(&self) {
         let _ = crate::sys::retry(|| rustix::io::read(&self.0, &mut [0u8; 8]));

@@ -70,15 +70,19 @@ impl NameWatch {
         let _ = inotify::remove_watch(self, watch); // one whose directory is gone has ended by itself
     }
 
-    /// Whether something has happened to files of these names, or to a directory itself; then it is forgotten.
-    pub fn has_news(&self, names: &[OsString]) -> bool {
+    /// Whether something has happened to files of these names, to others that begin so, or to a directory itself; then
+    /// it is forgotten.
+    pub fn has_news(&self, names: &[OsString], prefix: &OsStr) -> bool {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = Reader::new(self, &mut buffer);
         let mut has_news = false;
         // It ends: nothing is waited for, and each event is read once.
         while let Ok(event) = events.next() {
             has_news |= match event.file_name() {
-                Some(file) => names.iter().any(|name| name.as_bytes() == file.to_bytes()),
+                Some(file) => {
+                    let file = file.to_bytes();
+                    file.starts_with(prefix.as_bytes()) || names.iter().any(|name| name.as_bytes() == file)
+                }
                 None => event.events() != ReadFlags::IGNORED, // which is the end of a watch, told besides its reason
             };
         }

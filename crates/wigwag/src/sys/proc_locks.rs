@@ -36,6 +36,11 @@ pub fn files_locked_at(range: &std::ops::Range<u64>) -> Vec<ListedFile> {
     files
 }
 
+/// Whether the list can be read here: there may be no `/proc`, or one of processes alone (`subset=pid`).
+pub fn are_listed() -> bool {
+    std::fs::File::open("/proc/locks").is_ok()
+}
+
 /// `1: OFDLCK ADVISORY  WRITE -1 00:2f:1234 100 100`
 fn locked_file(line: &str, range: &std::ops::Range<u64>) -> Option<ListedFile> {
     let mut words = line.split_ascii_whitespace().skip(1);

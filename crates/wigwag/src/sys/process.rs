@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::sys::clock;
@@ -101,6 +101,18 @@ pub fn descriptor_limit() -> Option<u64> {
     limit(|limit| unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit) })
 }
 
+/// Makes the kernel's table of this process's descriptors large enough for so many, as far as the limit allows.
+///
+/// It grows by itself, to twice its size each time. In a process of several threads the one that wants a descriptor
+/// waits then until no processor can look into the old table (RCU), some milliseconds each time. What is made room for
+/// here grows no more. A kernel that refuses has the table grow later.
+pub fn make_room_for_descriptors(count: usize) {
+    let limit = descriptor_limit().unwrap_or(u64::MAX);
+    let highest = u64::try_from(count).unwrap_or(u64::MAX).min(limit).saturating_sub(1);
+    let (Ok(highest), Ok(one)) = (highest.try_into(), eventfd(0, EventfdFlags::CLOEXEC)) else { return };
+    drop(fcntl_dupfd_cloexec(&one, highest));
+}
+
 /// Not by rustix, which takes it for a call that cannot fail: a sandbox may refuse it.
 fn limit(ask: impl FnOnce(&mut libc::rlimit) -> libc::c_int) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
@@ -121,6 +133,19 @@ pub fn has_ended(pidfd: impl AsFd, until: Option<Instant>) -> bool {
             Err(_) => return false, // it is not known to have ended
         }
     }
+}
+
+/// Whether a descriptor stands for a process, and will tell of its end.
+pub fn is_pidfd(descriptor: impl AsFd) -> bool {
+    use std::os::fd::AsRawFd;
+    const NO_SIGNAL: libc::c_int = 0;
+    // SAFETY: no memory is involved; the kernel takes no signal information from a null pointer.
+    let result = unsafe {
+        let fd = descriptor.as_fd().as_raw_fd();
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, NO_SIGNAL, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    // A process that has ended, or that this one may not signal, is one, too.
+    result == 0 || matches!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ESRCH | libc::EPERM))
 }
 
 /// A process, held so that its number cannot come to mean another one unnoticed.
@@ -307,6 +332,21 @@ fn parse_status(line: &[u8]) -> Option<Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_room_for_as_many_descriptors_as_the_limit_allows() {
+        let room = || -> u64 {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+            line.trim().parse().unwrap()
+        };
+        let most = descriptor_limit().unwrap_or(u64::MAX);
+        make_room_for_descriptors(700);
+        assert!(room() >= most.min(700));
+        make_room_for_descriptors(usize::try_from(most.min(3000)).unwrap() + 1);
+        assert!(room() >= most.min(3000));
+        make_room_for_descriptors(0);
+    }
 
     #[test]
     fn names_may_have_anything_in_them() {

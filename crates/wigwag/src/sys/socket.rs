@@ -261,6 +261,13 @@ fn peek(socket: impl AsFd) -> rustix::io::Result<(usize, bool)> {
     Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
 }
 
+/// The first message that lies there, which stays; its length.
+pub fn peek_into(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+    let mut nowhere = RecvAncillaryBuffer::default();
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    Ok(retry(|| recvmsg(&socket, &mut [IoSliceMut::new(&mut *buffer)], &mut nowhere, flags))?.bytes)
+}
+
 /// Whether the other end has yet to read something that was sent here (SIOCOUTQ, unix(7)). While a message is being
 /// taken out, the kernel counts one byte of it for a moment.
 pub fn is_unread_by_peer(socket: impl AsFd) -> bool {

@@ -4,7 +4,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::memory::layout::{ERROR_TEXT_CAPACITY, Head, INLINE_CAPACITY, Kind};
+use crate::memory::head::{Head, Kind};
+use crate::memory::layout::{ERROR_TEXT_CAPACITY, INLINE_CAPACITY};
 use crate::memory::slot::{self, Expected};
 use crate::session::agreement::Protocol;
 use crate::session::name::ServiceName;

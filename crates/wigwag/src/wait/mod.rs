@@ -7,8 +7,8 @@ pub mod placement;
 pub mod policy;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod readiness;
-#[cfg(all(test, not(loom)))]
-mod replay;
+#[cfg(any(loom, test, feature = "models"))]
+pub mod replay;
 pub mod reply_time;
 pub mod runtime_guard;
 #[cfg(not(loom))]

@@ -19,6 +19,7 @@ use crate::scale::{Scale, Trial};
 /// What decides on bytes, users and numbers of others.
 const VALIDATORS: &[&str] = &[
     "memory/layout",
+    "memory/head",
     "memory/slot",
     "contract",
     "form",

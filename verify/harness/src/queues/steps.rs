@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use wigwag::{Delivery, ErrorKind, Receiver, Sender, Wait};
+use wigwag::{Delivery, ErrorKind, Receiver, ReceiverBuilder, Sender, Wait};
 use wigwag_testing::{Ground, Link, Process, Snapshot, fill};
 
 use crate::processors;
@@ -23,11 +23,11 @@ use crate::step::{Counts, Depth, is_wanted, make_repeatable};
 const SLOTS: usize = 8;
 const CAPACITY: usize = 2000;
 /// Messages that were sent before most operations.
-const BEFORE: u64 = 3;
+pub(super) const BEFORE: u64 = 3;
 /// How long an operation waits that gets nothing.
 const WAIT: Duration = Duration::from_millis(60);
 /// How long the other side may take: a busy machine, and a tracer beside.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// An operation of a victim.
 #[derive(Clone, Copy)]
@@ -126,7 +126,7 @@ fn depths(trial: &Trial, operation: &Operation) -> [Depth; 3] {
 // ---- messages -------------------------------------------------------------------------------------------------------
 
 /// Message `number`; every other one lies in the body.
-fn message(number: u64) -> Vec<u8> {
+pub(super) fn message(number: u64) -> Vec<u8> {
     let mut bytes = vec![0; if number.is_multiple_of(2) { 40 } else { 1500 }];
     fill(&mut bytes, number);
     bytes[..8].copy_from_slice(&number.to_le_bytes());
@@ -134,17 +134,22 @@ fn message(number: u64) -> Vec<u8> {
 }
 
 /// The number of a message that is whole.
-fn number_of(delivery: &Delivery) -> anyhow::Result<u64> {
+pub(super) fn number_of(delivery: &Delivery) -> anyhow::Result<u64> {
     let number = u64::from_le_bytes(delivery.get(..8).context("a message without a number")?.try_into()?);
     ensure!(delivery[..] == message(number)[..], "message {number} is not what was sent");
     Ok(number)
 }
 
 fn bind(place: &Path) -> wigwag::Result<Receiver> {
-    Receiver::builder().slots(SLOTS).capacity(CAPACITY).wait(Wait::Park).bind(place)
+    builder().bind(place)
 }
 
-fn connect(place: &Path) -> wigwag::Result<Sender> {
+/// A receiver to be.
+pub(super) fn builder() -> ReceiverBuilder {
+    Receiver::builder().slots(SLOTS).capacity(CAPACITY).wait(Wait::Park)
+}
+
+pub(super) fn connect(place: &Path) -> wigwag::Result<Sender> {
     Sender::builder()
         .linger(Duration::ZERO)
         .wait(Wait::Park)
@@ -362,9 +367,11 @@ fn visit(operation: &Operation, point: &Point, blow: EndBlow) -> anyhow::Result<
 pub fn play(parent: &Link, arguments: &[&str]) {
     let [place, side, operation] = arguments else { panic!("a victim needs a path, a side and an operation") };
     survive_marks();
+    let place = Path::new(place);
     match *side {
-        "sender" => play_sender(parent, Path::new(place), operation),
-        _ => play_receiver(parent, Path::new(place), operation),
+        "sender" => play_sender(parent, place, operation),
+        "kept-receiver" => play_receiver(parent, operation, || builder().kept_by(place).bind(place)),
+        _ => play_receiver(parent, operation, || bind(place)),
     }
 }
 
@@ -421,14 +428,14 @@ fn play_sender(parent: &Link, place: &Path, operation: &str) {
     end(parent, is_well, || drop(sender));
 }
 
-fn play_receiver(parent: &Link, place: &Path, operation: &str) {
+fn play_receiver(parent: &Link, operation: &str, bind: impl FnOnce() -> wigwag::Result<Receiver>) {
     if operation == "bind" {
         parent.tell("begun");
         begin(parent);
-        let receiver = marked(|| bind(place));
+        let receiver = marked(bind);
         return end(parent, receiver.is_ok(), || drop(receiver));
     }
-    let receiver = bind(place).expect("the name is free");
+    let receiver = bind().expect("the name is free");
     parent.tell("begun");
     let first = receiver.recv_timeout(TIME_LIMIT).expect("it receives").expect("a message");
     // All three are there before anything is looked at.

@@ -33,7 +33,7 @@ use wigwag_testing::word;
 
 use self::cell::{Cell, Ended, JOBS, Programs};
 use self::surrounding::ALL;
-use self::table::{Expected, expected};
+use self::table::{Expected, expected, is_promised};
 use crate::goals::Goal;
 use crate::outcome::Outcome;
 use crate::role::Play;
@@ -125,7 +125,9 @@ fn pairs(seed: u64, count: usize) -> Vec<Cell> {
     });
     let fit = |cell: &Cell| {
         let [one, other] = cell.odd[..] else { return false };
-        one.group() != other.group() && cell.odd.iter().all(|one| expected(*one, cell.job) != Expected::Nothing)
+        one.group() != other.group()
+            && cell.odd.iter().all(|one| expected(*one, cell.job) != Expected::Nothing)
+            && is_promised(&cell.odd, cell.job)
     };
     cells.filter(fit).take(count).collect()
 }

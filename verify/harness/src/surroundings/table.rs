@@ -54,6 +54,14 @@ pub fn expected(one: Surrounding, job: Job) -> Expected {
     }
 }
 
+/// Whether what a job does is promised in all of these at once (docs/promises.md): that a removed file doubles no
+/// permit takes a `/proc` in which the removed file is found.
+pub fn is_promised(odd: &[Surrounding], job: Job) -> bool {
+    use Surrounding::*;
+    let removes = |one: &Surrounding| matches!(one, AllRemoved | DirectoryRemoved | XdgRemoved);
+    !(job.is_of_a_semaphore() && odd.contains(&NoProc) && odd.iter().any(removes))
+}
+
 /// Standard streams are the program's matter; a library must only live with what numbers its descriptors get.
 fn streams(one: Surrounding, job: Job) -> Expected {
     match (one, job) {

@@ -22,3 +22,22 @@ fn g25_finds_messages_that_died_with_their_receiver() {
     let ways = ["a receiver that lives has not acknowledged all", "the next receiver got [1, 2]"];
     finds_one_of(PROGRAM, "G25", "early-acknowledgement", &ways);
 }
+
+#[test]
+fn g25_finds_messages_that_move_to_another_receiver_without_the_mark() {
+    let _turn = turn();
+    let ways = ["comes without a mark", "unmarked", "was not marked"];
+    finds_one_of(PROGRAM, "G25", "unmarked-move", &ways);
+}
+
+#[test]
+fn g25_finds_messages_of_an_idle_sender_that_stay_with_the_dead() {
+    let _turn = turn();
+    finds(PROGRAM, "G25", "idle-stand-in", "made no call, and its messages");
+}
+
+#[test]
+fn g25_finds_messages_that_died_with_one_of_several_receivers() {
+    let _turn = turn();
+    finds(PROGRAM, "G25", "forgotten-member", "was told that all is acknowledged, and its messages");
+}

@@ -47,3 +47,41 @@ fn g30_finds_a_former_server_that_removes_what_is_its_heirs() {
     let _turn = turn();
     finds_one_of(PROGRAM, "G30", "greedy-former", &ways);
 }
+
+#[test]
+fn g30_finds_a_sender_that_is_welcomed_before_it_is_kept() {
+    let _turn = turn();
+    finds(PROGRAM, "G30", "hasty-welcome", "a sender was welcomed before the keeper had its memory");
+}
+
+#[test]
+fn g30_finds_messages_that_a_keeper_does_not_mark() {
+    let _turn = turn();
+    finds_one_of(PROGRAM, "G30", "unmarked-kept", &["without a mark", " came after "]);
+}
+
+#[test]
+fn g30_finds_messages_that_a_keeper_loses() {
+    let _turn = turn();
+    let ways = ["is lost: it came", "died with a receiver that had it"];
+    finds_one_of(PROGRAM, "G30", "lost-kept", &ways);
+}
+
+#[test]
+fn g30_finds_a_keeper_that_does_not_look_whether_a_move_had_begun() {
+    let _turn = turn();
+    finds_one_of(PROGRAM, "G30", "unread-move", &["without a mark", " came after "]);
+}
+
+#[test]
+fn g30_finds_a_keeper_that_hands_on_for_a_sender_that_lives() {
+    let _turn = turn();
+    finds_one_of(PROGRAM, "G30", "hasty-keeper", &["without a mark", " came after "]);
+}
+
+#[test]
+fn g30_finds_a_keeper_that_lets_go_of_what_is_not_acknowledged() {
+    let _turn = turn();
+    let ways = ["is lost: it came", "died with a receiver that had it"];
+    finds_one_of(PROGRAM, "G30", "forgetful-keeper", &ways);
+}

@@ -7,7 +7,9 @@ use std::fmt;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
 use super::options::BenchArgs;
@@ -20,13 +22,18 @@ use wigwag_bench::phase::Stage;
 use wigwag_bench::progress::Progress;
 use wigwag_bench::series::{Plan, Rounds, Series};
 
+pub mod broadcasts;
 mod closed;
 mod connect;
+pub mod foreign;
 mod handlers;
+mod ledger;
 pub mod messages;
 mod others;
 mod pace;
 pub mod permits;
+mod policy;
+pub mod restarts;
 mod sessions;
 mod sizes;
 mod streams;
@@ -84,17 +91,33 @@ pub enum Goal {
     P15,
     /// Handlers that take 100 us to 5 ms, default waiting
     P16,
+    /// The waiting policy on recorded wake-ups
+    P19,
     /// What statistics cost a call
     S1,
     /// Messages one way, beside a message queue and a datagram socket
     Q1,
-    /// Each of them, one after the other
+    /// A publish to nobody, and beside 999 stopped subscribers
+    B1,
+    /// A publish to 999 subscribers that sleep
+    #[value(name = "B1b")]
+    #[serde(rename = "B1b")]
+    B1B,
+    /// From publish to read, beside a call
+    B2,
+    /// Messages a second to 1, 4 and 16 subscribers
+    B3,
+    /// Planned restarts under 100 clients that follow
+    R1,
+    /// A call from C, in a checkout
+    C1,
+    /// Each of them but C1, which compiles a library and a program, one after the other
     #[value(name = "all")]
     All,
 }
 
 impl Goal {
-    const EACH: [Goal; 19] = [
+    const EACH: [Goal; 25] = [
         Goal::P1,
         Goal::P2,
         Goal::P3,
@@ -112,11 +135,25 @@ impl Goal {
         Goal::P13,
         Goal::P15,
         Goal::P16,
+        Goal::P19,
         Goal::S1,
         Goal::Q1,
+        Goal::B1,
+        Goal::B1B,
+        Goal::B2,
+        Goal::B3,
+        Goal::R1,
     ];
 
+    /// Measures it. Some goals confine this thread to one processor: the next one may use all again.
     fn measure(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
+        let allowed = sched_getaffinity(None).context("the allowed processors cannot be read")?;
+        let verdict = self.measure_here(attempt);
+        sched_setaffinity(None, &allowed).context("the allowed processors cannot be used again")?;
+        verdict
+    }
+
+    fn measure_here(self, attempt: &Attempt) -> anyhow::Result<Verdict> {
         match self {
             Goal::P1 => closed::one_call(attempt, self, WaitMode::Spin, 1.15),
             Goal::P2 => closed::one_call(attempt, self, WaitMode::Adaptive, 1.25),
@@ -135,8 +172,15 @@ impl Goal {
             Goal::P13 => tasks::exchanges(attempt),
             Goal::P15 => sizes::waiting(attempt),
             Goal::P16 => handlers::long_ones(attempt),
+            Goal::P19 => policy::replayed(attempt),
             Goal::S1 => closed::statistics(attempt),
             Goal::Q1 => messages::one_way(attempt),
+            Goal::B1 => broadcasts::nobody_and_the_stopped(attempt),
+            Goal::B1B => broadcasts::to_sleepers(attempt),
+            Goal::B2 => broadcasts::one_way_time(attempt),
+            Goal::B3 => broadcasts::rates(attempt),
+            Goal::R1 => restarts::planned(attempt),
+            Goal::C1 => foreign::calls(attempt),
             Goal::All => anyhow::bail!("all goals are not one goal"),
         }
     }
@@ -250,8 +294,11 @@ mod tests {
     #[test]
     fn every_goal_has_the_name_of_the_design() {
         let names: Vec<String> = Goal::EACH.iter().map(Goal::to_string).collect();
-        assert_eq!(names.join(" "), "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 S1 Q1");
-        for goal in Goal::EACH {
+        assert_eq!(
+            names.join(" "),
+            "P1 P2 P3 P4 P5 P6 P6b P6c P7 P8 P9 P10 P11 P12 P13 P15 P16 P19 S1 Q1 B1 B1b B2 B3 R1"
+        );
+        for goal in Goal::EACH.into_iter().chain([Goal::C1]) {
             assert_eq!(serde_json::to_string(&goal).unwrap(), format!("\"{goal}\""));
             assert_eq!(Goal::from_str(&goal.to_string().to_lowercase(), true), Ok(goal));
         }

@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use wigwag_bench::memory::Memory;
 
@@ -25,6 +26,24 @@ impl Others {
             others.0.push(command.spawn().context("a second process cannot be started")?);
         }
         Ok(others)
+    }
+
+    /// Waits until they have ended by themselves, which they are to do in time and without an error.
+    pub fn end(mut self, patience: Duration) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        while let Some(child) = self.0.last_mut() {
+            match child.try_wait().context("a second process cannot be waited for")? {
+                Some(status) => {
+                    self.0.pop();
+                    ensure!(status.success(), "a second process has ended with {status}");
+                }
+                None => {
+                    ensure!(begin.elapsed() < patience, "a second process does not end within {patience:?}");
+                    std::thread::sleep(Duration::from_micros(500));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

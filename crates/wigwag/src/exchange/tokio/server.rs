@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::request::Request;
 use crate::exchange::server::{self, IntoOutcome, ServerBuilder, answer_panic, discard};
 use crate::faults::{self, Fault};
-use crate::memory::layout::Kind;
+use crate::memory::head::Kind;
 use crate::service::handles::{ShutdownHandle, StatsHandle};
 use crate::service::polling_backoff::PollingBackoff;
 use crate::service::worker::Next;

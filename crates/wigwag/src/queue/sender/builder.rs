@@ -167,7 +167,9 @@ impl SenderBuilder {
     pub fn connect(self, name: impl AsRef<OsStr>) -> Result<Sender> {
         let options = self.checked_options()?;
         let established = connect::attach(name.as_ref(), &options)?;
-        Ok(Sender::new(Producer::new(name.as_ref(), options, established)))
+        let mut sender = Sender::new(Producer::new(name.as_ref(), options, established))?;
+        sender.await_others()?;
+        Ok(sender)
     }
 
     /// What is asked of a receiver, and for how long.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use tokio::task::coop;
 
 use crate::error::{Error, Result};
+use crate::queue::group::Awaited;
 use crate::queue::lingering_thread::SenderOfTask;
 use crate::queue::loan::MessageLoan;
 use crate::queue::producer::{Producer, Room};
@@ -16,6 +17,7 @@ use crate::session::connect::ClientHandshake;
 use crate::session::connect_async::shake_hands;
 use crate::stats::SenderStats;
 use crate::sys::async_fd::{Watched, watch};
+use crate::wait::deadline::Deadline;
 use crate::wait::readiness::poll_ring;
 
 /// One sender of a queue, in a task. The receiver may be blocking or not.
@@ -46,8 +48,10 @@ pub struct Sender {
     /// Rung when a message is acknowledged that somebody waits for. `None` at a receiver of another user, which sends
     /// messages instead.
     bell: Option<Watched<OwnedFd>>,
-    /// The socket and the receiver's process.
+    /// The socket and the receiver's process. Of several receivers that share the name all that tells of them.
     life: Watched<OwnedFd>,
+    /// The reactor could not be told of the session that there is now: the next call tries again.
+    is_unheard: bool,
 }
 
 impl Sender {
@@ -113,9 +117,12 @@ impl Sender {
 
     /// With the runtime that it is called in.
     fn new(sender: sender::Sender) -> Result<Sender> {
-        let producer = SenderOfTask::from(sender);
-        let (bell, life) = producer.descriptors()?;
-        Ok(Sender { bell: bell.map(watch).transpose()?, life: watch(life)?, producer })
+        let mut producer = SenderOfTask::from(sender);
+        let (bell, life) = match &mut producer.sender().group {
+            Some(group) => (None, group.for_reactor()?),
+            None => producer.descriptors()?,
+        };
+        Ok(Sender { bell: bell.map(watch).transpose()?, life: watch(life)?, producer, is_unheard: false })
     }
 
     /// The longest message in bytes.
@@ -187,11 +194,7 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub fn try_send(&mut self, message: &[u8]) -> Result<()> {
-        let room = self.producer.room(message.len()).and_then(|room| match room {
-            Room::There => Ok(()),
-            Room::Full => Err(self.producer.why_full()),
-            Room::Gone => Err(self.producer.why_gone()),
-        });
+        let room = self.room_at_once(message.len());
         room.inspect_err(|_| self.producer.count_refused())?;
         self.producer.put(message)
     }
@@ -270,9 +273,21 @@ impl Sender {
     /// # wigwag::Result::Ok(())
     /// ```
     pub async fn flush(&mut self) -> Result<()> {
+        if self.is_unheard {
+            self.go_on()?;
+        }
+        if self.producer.sender().group.is_some() {
+            self.producer.check_fork()?;
+            return self.wait_in_group(Awaited::Acknowledgements).await;
+        }
         while let Some(place) = self.producer.newest_open()? {
             match self.producer.is_receiver_gone() {
-                true => self.find_receiver().await?,
+                true => {
+                    self.find_receiver().await?;
+                    if self.producer.sender().group.is_some() {
+                        return self.wait_in_group(Awaited::Acknowledgements).await;
+                    }
+                }
                 // The newest is mostly the last to be acknowledged: who waits for it is woken once.
                 false => self.acknowledged(place).await?,
             }
@@ -355,14 +370,59 @@ impl Sender {
         outcome.inspect_err(|_| self.producer.count_refused())
     }
 
+    fn room_at_once(&mut self, len: usize) -> Result<()> {
+        let sender = self.producer.sender();
+        if sender.group.is_some() {
+            sender.producer.check(len)?;
+            return sender.make_room_in_group(Deadline::Now);
+        }
+        match self.producer.room(len)? {
+            Room::There => Ok(()),
+            Room::Full => Err(self.producer.why_full()),
+            Room::Gone => Err(self.producer.why_gone()),
+        }
+    }
+
     async fn wait_for_room(&mut self, len: usize) -> Result<()> {
         loop {
+            if self.is_unheard {
+                self.go_on()?;
+            }
+            if self.producer.sender().group.is_some() {
+                self.producer.check(len)?;
+                return self.wait_in_group(Awaited::Room).await;
+            }
             match self.producer.room(len)? {
                 Room::There => return Ok(()),
                 Room::Full => self.acknowledged(0).await?,
                 Room::Gone => self.find_receiver().await?,
             }
         }
+    }
+
+    /// Waits for room at one of those who share the name, or until they have acknowledged all.
+    async fn wait_in_group(&mut self, awaited: Awaited) -> Result<()> {
+        let is_there = |sender: &mut sender::Sender| sender.is_there(awaited);
+        if is_there(self.producer.sender())? {
+            return Ok(());
+        }
+        self.producer.sender().begin_group_call();
+        std::future::poll_fn(|context| {
+            loop {
+                let rang = poll_ring(&self.life, context);
+                let sender = self.producer.sender();
+                sender.tend_group()?;
+                if is_there(sender)? {
+                    return Poll::Ready(Ok(()));
+                }
+                match rang {
+                    Poll::Pending if sender.ask_group(awaited)? => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Error::io("wait for room in a queue", error))),
+                    _ => {}
+                }
+            }
+        })
+        .await
     }
 
     /// Waits until the message at a place is acknowledged, or the receiver gone.
@@ -388,11 +448,44 @@ impl Sender {
         }
     }
 
+    /// With a session that the sender has already.
+    fn go_on(&mut self) -> Result<()> {
+        let outcome = match self.producer.member() {
+            0 => self.producer.descriptors().and_then(|(bell, life)| {
+                (self.bell, self.life) = (bell.map(watch).transpose()?, watch(life)?);
+                Ok(())
+            }),
+            _ => self.share(),
+        };
+        self.is_unheard = outcome.is_err();
+        outcome
+    }
+
+    /// The receiver shares its name: the others are found, too.
+    fn share(&mut self) -> Result<()> {
+        let sender = self.producer.sender();
+        sender.join_all()?;
+        if let Some(group) = &mut sender.group {
+            (self.bell, self.life) = (None, watch(group.for_reactor()?)?);
+        }
+        Ok(())
+    }
+
     /// Finds the next receiver, and goes on with it.
     async fn find_receiver(&mut self) -> Result<()> {
+        if self.producer.adopt() {
+            return self.go_on();
+        }
         let handshake = self.producer.search()?;
         let established = shake_hands(handshake).await.map_err(|error| self.producer.not_found(error))?;
+        if self.producer.act_by_itself() {
+            return self.go_on(); // the thread was first
+        }
         let connection = self.producer.connection_of(established);
+        if connection.member() != 0 {
+            self.producer.move_to(connection).map_err(|error| self.producer.not_found(error))?;
+            return self.go_on();
+        }
         // First, because it may fail: then the next call looks for a receiver once more.
         let (bell, life) = connection.descriptors()?;
         (self.bell, self.life) = (bell.map(watch).transpose()?, watch(life)?);
@@ -421,7 +514,7 @@ impl SenderBuilder {
     pub async fn connect_async(self, name: impl AsRef<OsStr>) -> Result<Sender> {
         let options = self.checked_options()?;
         let established = shake_hands(ClientHandshake::begin(name.as_ref(), options.clone())?).await?;
-        Sender::new(sender::Sender::new(Producer::new(name.as_ref(), options, established)))
+        Sender::new(sender::Sender::new(Producer::new(name.as_ref(), options, established))?)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::faults::{self, Fault};
 use crate::memory::doorbell::Waiting;
-use crate::memory::layout::{Head, Kind};
+use crate::memory::head::{Head, Kind};
 use crate::memory::prefetch;
 use crate::memory::slot::{self, Expected};
 use crate::service::intake::{Intake, Opened};

@@ -1,0 +1,392 @@
+//! Calls of one link, handed to the local server.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::task::AbortHandle;
+use wigwag::ErrorKind;
+use wigwag::tokio::{Client, Loan, Reply};
+
+use crate::export::{Export, Link, Work, lock};
+use crate::fault::Fault;
+use crate::outlet::pieces;
+use crate::seen::{Seen, Verdict};
+use crate::status::{add, count};
+use crate::wire::{Message, WHOLE_MAX};
+
+/// The calls of one link.
+pub struct Calls {
+    /// A session for each of the server's threads, so that one which is busy holds up no call that another could serve.
+    sessions: Vec<Session>,
+    most: usize,
+    capacity: usize,
+    state: Mutex<State>,
+}
+
+/// One session with the local server.
+struct Session {
+    client: Client,
+    /// Calls that were given to it and are not over.
+    busy: Arc<AtomicUsize>,
+}
+
+/// One call of a session, from the choice until it is over.
+struct Place {
+    client: Client,
+    busy: Arc<AtomicUsize>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Default)]
+struct State {
+    seen: Seen,
+    under_way: HashMap<u64, Stage>,
+}
+
+enum Stage {
+    /// Its payload comes in pieces.
+    Taking { into: Room, taken: usize, deadline: Option<Instant>, last: Instant },
+    /// It is with the server, or waits for a slot there.
+    Running(Option<AbortHandle>),
+}
+
+/// Where pieces are put.
+enum Room {
+    /// The server's memory.
+    Loan(Loan, Place),
+    /// Memory of this process, while there is none of the server's. It grows with what has come.
+    Copy(Vec<u8>, usize, Place),
+}
+
+impl Room {
+    /// Straight in the server's memory, if there is room just now.
+    fn new(place: Place, len: usize) -> Room {
+        match place.client.try_loan(len) {
+            Ok(loan) => Room::Loan(loan, place),
+            Err(_) => Room::Copy(Vec::new(), len, place),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Room::Loan(loan, _) => loan.len(),
+            Room::Copy(_, len, _) => *len,
+        }
+    }
+
+    fn put(&mut self, at: usize, piece: &[u8]) {
+        match self {
+            Room::Loan(loan, _) => loan[at..at + piece.len()].copy_from_slice(piece),
+            Room::Copy(copy, ..) => copy.extend_from_slice(piece),
+        }
+    }
+}
+
+/// A rule of the protocol that a message breaks.
+type Broken = &'static str;
+
+impl Calls {
+    /// With sessions of the local server.
+    pub fn new(clients: Vec<Client>, most: usize, capacity: usize) -> Calls {
+        let sessions = clients.into_iter().map(|client| Session { client, busy: Arc::default() }).collect();
+        Calls { sessions, most, capacity, state: Mutex::default() }
+    }
+
+    /// The session that has the fewest calls.
+    fn place(&self) -> Option<Place> {
+        let session = self.sessions.iter().min_by_key(|session| session.busy.load(Ordering::Relaxed))?;
+        session.busy.fetch_add(1, Ordering::Relaxed);
+        Some(Place { client: session.client.clone(), busy: Arc::clone(&session.busy) })
+    }
+
+    /// How many are under way.
+    pub fn under_way(&self) -> usize {
+        lock(&self.state).under_way.len()
+    }
+
+    /// A request as a whole.
+    pub fn whole(&self, link: &Arc<Link>, number: u64, left_us: u64, payload: &[u8]) -> Result<(), Broken> {
+        let mut state = lock(&self.state);
+        if !self.admit(link, &mut state, number, payload.len())? {
+            return Ok(());
+        }
+        let Some(place) = self.place() else { return Ok(()) };
+        let (mut room, deadline) = (Room::new(place, payload.len()), deadline(left_us));
+        room.put(0, payload);
+        self.run(link, &mut state, number, room, deadline);
+        Ok(())
+    }
+
+    /// The beginning of a request that comes in pieces.
+    pub fn start(&self, link: &Arc<Link>, number: u64, left_us: u64, len: usize, piece: &[u8]) -> Result<(), Broken> {
+        // Also of those that are dropped: the importer's window is to have its room back.
+        grant(link, piece.len());
+        let mut state = lock(&self.state);
+        if piece.is_empty() || piece.len() > len {
+            return Err("its first piece is not of its length");
+        }
+        if !self.admit(link, &mut state, number, len)? {
+            return Ok(());
+        }
+        let Some(place) = self.place() else { return Ok(()) };
+        let mut into = Room::new(place, len);
+        into.put(0, piece);
+        let (taken, deadline) = (piece.len(), deadline(left_us));
+        if taken == len {
+            self.run(link, &mut state, number, into, deadline);
+        } else {
+            let stage = Stage::Taking { into, taken, deadline, last: Instant::now() };
+            state.under_way.insert(number, stage);
+        }
+        Ok(())
+    }
+
+    /// The next piece.
+    pub fn part(&self, link: &Arc<Link>, number: u64, offset: usize, piece: &[u8]) -> Result<(), Broken> {
+        grant(link, piece.len());
+        let mut state = lock(&self.state);
+        // Of a call that was refused, cancelled or is a duplicate, pieces still come.
+        let Some(Stage::Taking { into, taken, last, .. }) = state.under_way.get_mut(&number) else { return Ok(()) };
+        if offset != *taken || piece.is_empty() || piece.len() > into.len() - offset {
+            return Err("a piece does not continue the one before");
+        }
+        into.put(offset, piece);
+        *taken += piece.len();
+        *last = Instant::now();
+        if *taken == into.len()
+            && let Some(Stage::Taking { into, deadline, .. }) = state.under_way.remove(&number)
+        {
+            self.run(link, &mut state, number, into, deadline);
+        }
+        Ok(())
+    }
+
+    /// Nobody waits for it any more.
+    pub fn cancel(&self, link: &Arc<Link>, number: u64) {
+        if let Some(stage) = lock(&self.state).under_way.remove(&number) {
+            if let Stage::Running(Some(task)) = stage {
+                task.abort(); // the server sees that the call is given up
+            }
+            if let Some(export) = link.export.upgrade() {
+                count(&export.counters.given_up);
+            }
+        }
+        let fault = Fault::new(ErrorKind::TimedOut { maybe_executed: true }, "the call was given up");
+        link.outlet.data(&Message::Failed { link: link.id, number, fault });
+    }
+
+    /// The importer has waited long for it. What is not here was answered, or never came: the importer cannot know.
+    pub fn ask(&self, link: &Arc<Link>, number: u64) {
+        if lock(&self.state).under_way.contains_key(&number) {
+            return;
+        }
+        let text = "the exporter does not have the call any more: it or its answer was lost on the way";
+        let fault = Fault::new(ErrorKind::PeerDied { maybe_executed: true }, text);
+        // Behind the pieces of an answer that is under way.
+        link.outlet.bulk(&Message::Failed { link: link.id, number, fault });
+    }
+
+    /// Gives all of them up.
+    pub fn give_up(&self) {
+        let under_way = std::mem::take(&mut lock(&self.state).under_way);
+        for stage in under_way.into_values() {
+            if let Stage::Running(Some(task)) = stage {
+                task.abort();
+            }
+        }
+    }
+
+    /// Whether the pieces of a payload stopped coming.
+    pub fn has_stalled(&self, limit: Duration) -> bool {
+        let is_late = |stage: &Stage| matches!(stage, Stage::Taking { last, .. } if last.elapsed() > limit);
+        lock(&self.state).under_way.values().any(is_late)
+    }
+
+    /// Whether a request is to be executed. It is noted before anything else, so that no copy of it ever is, whatever
+    /// becomes of this one.
+    fn admit(&self, link: &Link, state: &mut State, number: u64, len: usize) -> Result<bool, Broken> {
+        if len > self.capacity {
+            return Err("its payload is larger than was agreed on");
+        }
+        let Some(export) = link.export.upgrade() else { return Ok(false) };
+        match state.seen.admit(number) {
+            Verdict::Fresh => {}
+            Verdict::Duplicate => {
+                count(&export.counters.duplicates);
+                return Ok(false); // the first one's answer is the answer
+            }
+            Verdict::TooOld => {
+                // It may have been executed before: nobody remembers.
+                count(&export.counters.duplicates);
+                let text = "the request came too late for the exporter to know whether it was there before";
+                let fault = Fault::new(ErrorKind::PeerDied { maybe_executed: true }, text);
+                link.outlet.data(&Message::Failed { link: link.id, number, fault });
+                return Ok(false);
+            }
+        }
+        let refused = if export.is_draining.load(Ordering::Acquire) {
+            let kind = ErrorKind::ServerClosed { maybe_executed: false };
+            Some(Fault::new(kind, "the exporting bridge is about to end; the request was not executed"))
+        } else if state.under_way.len() >= 2 * self.most {
+            // An importer has its credit back with the answer, a moment before the call is out of the books here.
+            let text = format!("{} calls of this link are under way, which is all it has", 2 * self.most);
+            Some(Fault::new(ErrorKind::Full, text))
+        } else {
+            None
+        };
+        if let Some(fault) = refused {
+            count(&export.counters.not_executed);
+            link.outlet.data(&Message::Failed { link: link.id, number, fault });
+            return Ok(false);
+        }
+        add(&export.counters.bytes_in, len);
+        Ok(true)
+    }
+
+    /// Hands a request to the server.
+    fn run(&self, link: &Arc<Link>, state: &mut State, number: u64, room: Room, deadline: Option<Instant>) {
+        let Some(export) = link.export.upgrade() else { return };
+        count(&export.counters.sent);
+        let runtime = export.engine.runtime.clone();
+        let of = Arc::clone(link);
+        let task = match (room, deadline) {
+            // Passed here and now: the server begins while a task is made that waits for it.
+            (Room::Loan(loan, place), None) => {
+                let mut pending = loan.send();
+                // A server that is awake has answered before a task would have begun.
+                let early = match &mut pending {
+                    Ok(pending) => Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())),
+                    Err(_) => Poll::Pending,
+                };
+                if let Poll::Ready(outcome) = early {
+                    if let Some((reply, place)) = answer_at_once(&export, link, number, outcome, place) {
+                        let task = runtime.spawn(async move { answer(&export, &of, number, Ok(reply), place).await });
+                        state.under_way.insert(number, Stage::Running(Some(task.abort_handle())));
+                    }
+                    return;
+                }
+                runtime.spawn(async move {
+                    let outcome = match pending {
+                        Ok(pending) => pending.await,
+                        Err(error) => Err(error),
+                    };
+                    answer(&export, &of, number, outcome, place).await;
+                })
+            }
+            (Room::Loan(loan, place), Some(at)) => runtime.spawn(async move {
+                let outcome = loan.call_deadline(at).await;
+                answer(&export, &of, number, outcome, place).await;
+            }),
+            (Room::Copy(copy, _, place), deadline) => runtime.spawn(async move {
+                let outcome = call(&place.client, &copy, deadline).await;
+                answer(&export, &of, number, outcome, place).await;
+            }),
+        };
+        // The task removes itself under the same lock, so it is there before.
+        state.under_way.insert(number, Stage::Running(Some(task.abort_handle())));
+    }
+}
+
+/// A call whose payload lies elsewhere: it waits for a slot, and for the server's successor if need be.
+async fn call(client: &Client, payload: &[u8], deadline: Option<Instant>) -> wigwag::Result<Reply> {
+    match deadline {
+        None => client.call(payload).await,
+        Some(at) => client.call_timeout(payload, at.saturating_duration_since(Instant::now())).await,
+    }
+}
+
+/// Sends what a call ended with, on a thread that must not wait. What comes in pieces is given back.
+fn answer_at_once(
+    export: &Export,
+    link: &Link,
+    number: u64,
+    outcome: wigwag::Result<Reply>,
+    place: Place,
+) -> Option<(Reply, Place)> {
+    match outcome {
+        Ok(reply) if reply.len() > WHOLE_MAX => return Some((reply, place)),
+        Ok(reply) => {
+            count(&export.counters.answered);
+            add(&export.counters.bytes_out, reply.len());
+            link.outlet.data(&Message::Whole { link: link.id, number, left_us: 0, payload: &reply });
+        }
+        Err(error) => fail(export, link, number, &error),
+    }
+    None
+}
+
+/// Sends what a call ended with, and is done with it.
+async fn answer(export: &Export, link: &Link, number: u64, outcome: wigwag::Result<Reply>, place: Place) {
+    match outcome {
+        Ok(reply) => {
+            count(&export.counters.answered);
+            add(&export.counters.bytes_out, reply.len());
+            send_reply(link, number, &reply).await;
+        }
+        Err(error) => fail(export, link, number, &error),
+    }
+    drop(place);
+    // Only now: who asks for it meanwhile is told that it is here.
+    if let Work::Calls(calls) = &link.work {
+        lock(&calls.state).under_way.remove(&number);
+    }
+}
+
+/// Sends an error that a call ended with.
+fn fail(export: &Export, link: &Link, number: u64, error: &wigwag::Error) {
+    let fault = Fault::of(error);
+    if !matches!(fault.kind, ErrorKind::HandlerFailed | ErrorKind::HandlerPanicked) {
+        link.is_doubtful.store(true, Ordering::Release);
+    }
+    count(match fault.kind {
+        ErrorKind::HandlerFailed | ErrorKind::HandlerPanicked => &export.counters.failed,
+        kind if kind_may_be_executed(kind) => &export.counters.maybe_executed,
+        _ => &export.counters.not_executed,
+    });
+    link.outlet.data(&Message::Failed { link: link.id, number, fault });
+}
+
+async fn send_reply(link: &Link, number: u64, reply: &[u8]) {
+    if reply.len() <= WHOLE_MAX {
+        link.outlet.data(&Message::Whole { link: link.id, number, left_us: 0, payload: reply });
+        return;
+    }
+    for at in pieces(reply.len()) {
+        if !link.share.take(at.len()).await || link.is_over() {
+            return;
+        }
+        let piece = &reply[at.clone()];
+        link.outlet.bulk(&match at.start {
+            0 => Message::Start { link: link.id, number, left_us: 0, len: reply.len() as u32, piece },
+            _ => Message::Part { link: link.id, number, offset: at.start as u32, piece },
+        });
+    }
+}
+
+/// Whether a call that ended so may have been executed.
+pub fn kind_may_be_executed(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::PeerDied { maybe_executed }
+        | ErrorKind::TimedOut { maybe_executed }
+        | ErrorKind::ServerClosed { maybe_executed } => maybe_executed,
+        ErrorKind::NotRunning | ErrorKind::Refused | ErrorKind::Busy | ErrorKind::Full => false,
+        _ => true,
+    }
+}
+
+pub(super) fn grant(link: &Link, bytes: usize) {
+    link.outlet.control(&Message::Grant { link: link.id, bytes: bytes as u32 });
+}
+
+fn deadline(left_us: u64) -> Option<Instant> {
+    (left_us > 0).then(|| Instant::now().checked_add(Duration::from_micros(left_us))).flatten()
+}

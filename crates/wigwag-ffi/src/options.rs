@@ -1,0 +1,240 @@
+//! Options, as C gives them: structs whose first field is their size, and whose zeros mean that nothing is said.
+
+use std::ffi::{c_char, c_int};
+use std::time::Duration;
+
+use library::{Access, ConnectOptions, Contract, Limits, ListenOptions, Wait};
+
+use crate::code::wigwag_code;
+use crate::failure::{Failure, Result};
+use crate::given;
+use crate::time;
+
+/// Spin while the answer is nearer than a wake-up is long, sleep otherwise; learned from what happens. The default.
+pub const WIGWAG_WAIT_ADAPTIVE: c_int = 0;
+/// Never sleep: the least latency for the price of a processor.
+pub const WIGWAG_WAIT_SPIN: c_int = 1;
+/// Never spin: the least processor time for the price of a wake-up each way.
+pub const WIGWAG_WAIT_PARK: c_int = 2;
+
+/// As `linger_ns`: whoever frees the sender does not wait for anything.
+pub const WIGWAG_NO_LINGER: i64 = -2;
+
+/// What a client, a sender or a stream wishes for before it connects. Set all of it to zero and `size` to its size;
+/// what stays zero is the default. NULL is all defaults.
+///
+///     wigwag_connect_options options = {0};
+///     options.size = sizeof options;
+///     options.slots = 4;
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+pub struct wigwag_connect_options {
+    /// sizeof(wigwag_connect_options).
+    pub size: usize,
+    /// How many calls or messages can be under way at a time, 1 to 4096. 0: the server's choice. Not of streams.
+    pub slots: usize,
+    /// The largest payload in bytes, up to 1 GiB; of a stream, how many bytes can be under way in each direction.
+    /// 0: the server's choice.
+    pub capacity: usize,
+    /// WIGWAG_WAIT_ADAPTIVE, WIGWAG_WAIT_SPIN or WIGWAG_WAIT_PARK.
+    pub wait: c_int,
+    /// 1: file descriptors may travel, if the other side says so too.
+    pub descriptors: c_int,
+    /// How long the server may take to answer the connect, in nanoseconds. 0: 5 seconds.
+    pub timeout_ns: i64,
+    /// How long to look for a server where none runs, in nanoseconds. 0: not at all.
+    pub server_timeout_ns: i64,
+    /// Of a client: its next call looks for the next server for so long once this one has ended. 0: it ends with its
+    /// server.
+    pub reconnect_ns: i64,
+    /// Of a client: as `reconnect_ns`, and calls that the server had not begun go on at the next one. 0: they fail.
+    pub follow_restarts_ns: i64,
+    /// Of a sender: how long wigwag_sender_free() waits until all is acknowledged. 0: as long as a receiver lives, and
+    /// 5 seconds where there is none. WIGWAG_NO_LINGER: not at all.
+    pub linger_ns: i64,
+    /// 1: the server runs as the user `server_user`. 0: as this one.
+    pub has_server_user: c_int,
+    /// See `has_server_user`.
+    pub server_user: u32,
+    /// What both sides call their payloads; the server is asked whether it speaks the same. NULL: "bytes".
+    pub contract_name: *const c_char,
+    /// The version of the payloads' meaning.
+    pub contract_version: u32,
+    /// Of a plain-memory type that the server names: its size in bytes. 0: payloads are bytes of any length.
+    pub contract_size: u32,
+    /// Of a plain-memory type that the server names: its alignment in bytes, at most 16.
+    pub contract_align: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What a server, a receiver or a listener allows. Set all of it to zero and `size` to its size; what stays zero is the
+/// default. NULL is all defaults: clients of the same user, and the limits that docs/failures.md lists.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+pub struct wigwag_listen_options {
+    /// sizeof(wigwag_listen_options).
+    pub size: usize,
+    /// The most calls or messages of a session that can be under way, and what a client gets that does not ask. 0: 16
+    /// calls, 256 messages.
+    pub slots: usize,
+    /// The largest payload in bytes, and what a client gets that does not ask; of a listener, the bytes under way in
+    /// each direction of a stream. 0: 1 MiB of a server, 64 KiB of a receiver, 2 MiB of a listener.
+    pub capacity: usize,
+    /// WIGWAG_WAIT_ADAPTIVE, WIGWAG_WAIT_SPIN or WIGWAG_WAIT_PARK.
+    pub wait: c_int,
+    /// 1: file descriptors may travel with those who ask for it, too.
+    pub descriptors: c_int,
+    /// Of a listener: how many streams may wait to be accepted. 0: 128.
+    pub backlog: usize,
+    /// The most sessions at a time. 0: 4096.
+    pub max_sessions: usize,
+    /// The most sessions of one user. 0: 4096 of the own one, 256 of each other.
+    pub max_sessions_per_user: usize,
+    /// The most memory of one session in bytes. 0: 8 GiB.
+    pub max_bytes_per_session: usize,
+    /// The most memory of all sessions in bytes. 0: 64 GiB.
+    pub max_bytes_total: usize,
+    /// How many may be connecting at a time. 0: 256.
+    pub max_handshakes: usize,
+    /// How long a client may take to connect, in nanoseconds. 0: 1 second.
+    pub handshake_timeout_ns: i64,
+    /// Takes the name over from the server that has it, which may take so long, in nanoseconds. 0: a name that is taken
+    /// is an error.
+    pub replace_ns: i64,
+    /// Other users who may connect, by number.
+    pub allow_users: *const u32,
+    /// How many they are.
+    pub allow_user_count: usize,
+    /// Groups whose members may connect, by number.
+    pub allow_groups: *const u32,
+    /// How many they are.
+    pub allow_group_count: usize,
+    /// 1: everybody may connect.
+    pub allow_everyone: c_int,
+    /// 1: `listener` is the socket, as a service manager hands it over. It belongs to the server from then on.
+    pub has_listener: c_int,
+    /// See `has_listener`.
+    pub listener: c_int,
+    /// As wigwag_connect_options has it.
+    pub contract_version: u32,
+    /// As wigwag_connect_options has it.
+    pub contract_name: *const c_char,
+    /// As wigwag_connect_options has it.
+    pub contract_size: u32,
+    /// As wigwag_connect_options has it.
+    pub contract_align: u32,
+}
+
+given::plain!(wigwag_connect_options);
+given::plain!(wigwag_listen_options);
+
+fn wait(wait: c_int) -> Result<Wait> {
+    match wait {
+        WIGWAG_WAIT_ADAPTIVE => Ok(Wait::Adaptive),
+        WIGWAG_WAIT_SPIN => Ok(Wait::Spin),
+        WIGWAG_WAIT_PARK => Ok(Wait::Park),
+        _ => Err(invalid(format!("`wait` is {wait}, and should be one of WIGWAG_WAIT_ADAPTIVE, _SPIN and _PARK"))),
+    }
+}
+
+fn invalid(text: String) -> Failure {
+    Failure::interface(wigwag_code::WIGWAG_ERR_INVALID_ARGUMENT, text)
+}
+
+fn contract(name: *const c_char, version: u32, size: u32, align: u32) -> Result<Option<Contract>> {
+    let Some(name) = given::optional_text(name) else {
+        if (version, size, align) != (0, 0, 0) {
+            return Err(invalid(
+                "a contract without a name has no version, size or alignment: set `contract_name`".into(),
+            ));
+        }
+        return Ok(None);
+    };
+    let name = name.to_str().map_err(|_| invalid("`contract_name` is not UTF-8".into()))?;
+    let align = u16::try_from(align).ok().filter(|&align| align <= 16);
+    let align = align.ok_or_else(|| invalid("`contract_align` is more than 16, at which payloads begin".into()))?;
+    Ok(Some(Contract::named(name, version).with_layout(size, align)))
+}
+
+/// The options of a connect.
+pub fn connect_options(given: *const wigwag_connect_options) -> Result<ConnectOptions> {
+    let given = given::sized(given, "options")?;
+    let mut options = ConnectOptions::default().wait(wait(given.wait)?).descriptors(given.descriptors != 0);
+    if given.slots != 0 {
+        options = options.slots(given.slots);
+    }
+    if given.capacity != 0 {
+        options = options.capacity(given.capacity);
+    }
+    if let Some(time) = time::optional(given.timeout_ns) {
+        options = options.timeout(time);
+    }
+    if let Some(time) = time::optional(given.server_timeout_ns) {
+        options = options.server_timeout(time);
+    }
+    match (time::optional(given.reconnect_ns), time::optional(given.follow_restarts_ns)) {
+        (None, None) => {}
+        (Some(time), None) => options = options.reconnect(time),
+        (None, Some(time)) => options = options.follow_restarts(time),
+        (Some(_), Some(_)) => {
+            return Err(invalid("`reconnect_ns` and `follow_restarts_ns` exclude each other: set one".into()));
+        }
+    }
+    match given.linger_ns {
+        WIGWAG_NO_LINGER => options = options.linger(Duration::ZERO),
+        linger_ns => options = time::optional(linger_ns).into_iter().fold(options, ConnectOptions::linger),
+    }
+    if given.has_server_user != 0 {
+        options = options.server_user(given.server_user);
+    }
+    let wigwag_connect_options { contract_name, contract_version, contract_size, contract_align, .. } = given;
+    let contract = contract(contract_name, contract_version, contract_size, contract_align)?;
+    Ok(contract.into_iter().fold(options, ConnectOptions::contract))
+}
+
+/// The options of a bind.
+pub fn listen_options(given: *const wigwag_listen_options) -> Result<ListenOptions> {
+    let given = given::sized(given, "options")?;
+    let mut access = Access::default();
+    for &user in given::array(given.allow_users, given.allow_user_count, "allow_users")? {
+        access = access.allow_user(user);
+    }
+    for &group in given::array(given.allow_groups, given.allow_group_count, "allow_groups")? {
+        access = access.allow_group(group);
+    }
+    if given.allow_everyone != 0 {
+        access = access.allow_everyone();
+    }
+    let wigwag_listen_options { contract_name, contract_version, contract_size, contract_align, .. } = given;
+    let contract = contract(contract_name, contract_version, contract_size, contract_align)?;
+    let options = ListenOptions::default().limits(limits(&given)).access(access).wait(wait(given.wait)?);
+    let mut options = options.descriptors(given.descriptors != 0);
+    if given.backlog != 0 {
+        options = options.backlog(given.backlog);
+    }
+    if let Some(time) = time::optional(given.replace_ns) {
+        options = options.replace(time);
+    }
+    if given.has_listener != 0 {
+        options = options.from_listener(given::owned_descriptor(given.listener)?);
+    }
+    Ok(contract.into_iter().fold(options, ListenOptions::contract))
+}
+
+fn limits(given: &wigwag_listen_options) -> Limits {
+    let number = |limits: Limits, number: usize, set: fn(Limits, usize) -> Limits| match number {
+        0 => limits,
+        number => set(limits, number),
+    };
+    let limits = number(Limits::default(), given.slots, Limits::slots);
+    let limits = number(limits, given.capacity, Limits::capacity);
+    let limits = number(limits, given.max_sessions, Limits::max_sessions);
+    let limits = number(limits, given.max_sessions_per_user, Limits::max_sessions_per_user);
+    let limits = number(limits, given.max_bytes_per_session, Limits::max_bytes_per_session);
+    let limits = number(limits, given.max_bytes_total, Limits::max_bytes_total);
+    let limits = number(limits, given.max_handshakes, Limits::max_handshakes);
+    time::optional(given.handshake_timeout_ns).into_iter().fold(limits, Limits::handshake_timeout)
+}

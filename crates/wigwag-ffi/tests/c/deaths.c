@@ -1,0 +1,253 @@
+/*
+ * Deaths, as C sees them: `deaths DIRECTORY KILLS`. Either side is killed while the other one waits, by itself or in an
+ * event loop. It prints how long it took to notice, and beside it how long the kernel took to tell of the death at all:
+ * the goal (G10) is a median within 200 us, or within 100 us of the kernel's.
+ */
+#define _GNU_SOURCE
+
+#include "check.h"
+
+static const char *directory;
+static char *program;
+static char room[512];
+
+/* A child that plays a part and is killed by its parent. It says a byte when it has come so far. */
+struct child {
+    pid_t pid;
+    int said;
+};
+
+static struct child start(wigwag_error *error, const char *part, const char *name)
+{
+    struct child child;
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    child.pid = fork();
+    CHECK(child.pid >= 0);
+    if (child.pid == 0) {
+        char said[16];
+        snprintf(said, sizeof said, "%d", ends[1]);
+        close(ends[0]);
+        execl(program, program, directory, part, name, said, (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    child.said = ends[0];
+    return child;
+}
+
+static void hear(wigwag_error *error, const struct child *child)
+{
+    char byte;
+    CHECK(is_readable(child->said, LIMIT_MS) && read(child->said, &byte, 1) == 1);
+}
+
+static void bury(wigwag_error *error, struct child *child)
+{
+    CHECK(waitpid(child->pid, NULL, 0) == child->pid);
+    close(child->said);
+}
+
+static int play(wigwag_error *error, const char *part, const char *name, int said)
+{
+    const char *path = path_of(room, sizeof room, directory, name);
+    if (strcmp(part, "server") == 0) {
+        wigwag_server *server;
+        wigwag_request *request;
+        OK(wigwag_server_bind(path, NULL, &server, error));
+        CHECK(write(said, "b", 1) == 1);
+        OK(wigwag_server_recv(server, WIGWAG_FOREVER, &request, error));
+        CHECK(write(said, "r", 1) == 1);
+    } else if (strcmp(part, "client") == 0) {
+        wigwag_client *client;
+        wigwag_reply *reply;
+        OK(wigwag_client_connect(path, NULL, &client, error));
+        CHECK(write(said, "c", 1) == 1);
+        wigwag_client_call(client, "x", 1, WIGWAG_FOREVER, &reply, NULL, NULL, error);
+    } else if (strcmp(part, "receiver") == 0) {
+        wigwag_receiver *receiver;
+        wigwag_message *message;
+        OK(wigwag_receiver_bind(path, NULL, &receiver, error));
+        CHECK(write(said, "b", 1) == 1);
+        OK(wigwag_receiver_recv(receiver, WIGWAG_FOREVER, &message, NULL, NULL, error));
+        CHECK(write(said, "r", 1) == 1);
+    } else {
+        wigwag_semaphore *semaphore;
+        wigwag_permit *permit;
+        OK(wigwag_semaphore_open(path, 1, 0, &semaphore, error));
+        OK(wigwag_semaphore_acquire(semaphore, 1, WIGWAG_FOREVER, &permit, error));
+        CHECK(write(said, "h", 1) == 1);
+    }
+    for (;;)
+        pause();
+}
+
+static int by_time(const void *left, const void *right)
+{
+    int64_t l = *(const int64_t *)left, r = *(const int64_t *)right;
+    return (l > r) - (l < r);
+}
+
+static void tell(const char *what, int64_t *times, size_t count)
+{
+    qsort(times, count, sizeof *times, by_time);
+    printf("%s: %zu kills, p50 %lld us, longest %lld us\n", what, count, (long long)times[count / 2] / 1000,
+           (long long)times[count - 1] / 1000);
+}
+
+/* How long the kernel takes to tell of a death by the hang-up of a pipe: the measure beside. */
+static void kernel(wigwag_error *error, int64_t *times, size_t kills)
+{
+    for (size_t kill_ = 0; kill_ < kills; kill_++) {
+        struct child child = start(error, "server", "kernel");
+        hear(error, &child);
+        struct pollfd polled = {child.said, 0, 0};
+        int64_t begin = now_ns();
+        CHECK(kill(child.pid, SIGKILL) == 0 && poll(&polled, 1, LIMIT_MS) == 1);
+        times[kill_] = now_ns() - begin;
+        bury(error, &child);
+    }
+    tell("the kernel", times, kills);
+}
+
+/* The server is killed while the client waits: in a call, or in a loop. */
+static void servers(wigwag_error *error, int64_t *times, size_t kills, int in_a_loop)
+{
+    for (size_t kill_ = 0; kill_ < kills; kill_++) {
+        wigwag_client *client;
+        wigwag_loan *loan;
+        wigwag_pending *pending, *ready;
+        wigwag_reply *reply;
+        void *data;
+        struct child child = start(error, "server", "server");
+        hear(error, &child);
+        OK(wigwag_client_connect(path_of(room, sizeof room, directory, "server"), NULL, &client, error));
+        int fd = in_a_loop ? wigwag_client_fd(client, error) : -1;
+        OK(wigwag_client_loan(client, 8, 0, &loan, &data, error));
+        OK(wigwag_loan_send(loan, &pending, error));
+        if (in_a_loop) {
+            OK(wigwag_client_process(client, &ready, error));
+            CHECK(ready == NULL);
+        }
+        hear(error, &child);
+        int64_t begin = now_ns();
+        CHECK(kill(child.pid, SIGKILL) == 0);
+        if (in_a_loop) {
+            do
+                CHECK(is_readable(fd, LIMIT_MS));
+            while (wigwag_client_process(client, &ready, error) == WIGWAG_OK && ready == NULL);
+            CHECK(ready == pending);
+        }
+        IS(WIGWAG_ERR_PEER_DIED, wigwag_pending_wait(pending, LIMIT_NS, &reply, NULL, NULL, error));
+        times[kill_] = now_ns() - begin;
+        CHECK(wigwag_error_maybe_executed(error) == 1);
+        IS(WIGWAG_ERR_PEER_DIED, wigwag_client_loan(client, 8, 0, &loan, &data, error));
+        CHECK(wigwag_error_maybe_executed(error) == 0);
+        OK(wigwag_client_free(client));
+        bury(error, &child);
+    }
+    tell(in_a_loop ? "a server, noticed by a loop" : "a server, noticed by a call", times, kills);
+}
+
+/* The client is killed while the server works on its request. */
+static void clients(wigwag_error *error, int64_t *times, size_t kills)
+{
+    wigwag_server *server;
+    wigwag_request *request;
+    OK(wigwag_server_bind(path_of(room, sizeof room, directory, "clients"), NULL, &server, error));
+    for (size_t kill_ = 0; kill_ < kills; kill_++) {
+        struct child child = start(error, "client", "clients");
+        hear(error, &child);
+        OK(wigwag_server_recv(server, LIMIT_NS, &request, error));
+        int64_t begin = now_ns();
+        CHECK(kill(child.pid, SIGKILL) == 0);
+        OK(wigwag_request_wait_abandoned(request, LIMIT_NS, error));
+        times[kill_] = now_ns() - begin;
+        OK(wigwag_request_reply(request, error)); /* which reaches nobody, and harms nobody */
+        bury(error, &child);
+    }
+    OK(wigwag_server_free(server));
+    tell("a client", times, kills);
+}
+
+/* A receiver is killed with a message in hand: its successor gets it, marked. */
+static void receivers(wigwag_error *error)
+{
+    wigwag_sender *sender;
+    wigwag_receiver *receiver;
+    wigwag_message *message;
+    const void *bytes;
+    size_t len;
+    struct child child = start(error, "receiver", "queue");
+    hear(error, &child);
+    const char *path = path_of(room, sizeof room, directory, "queue");
+    OK(wigwag_sender_connect(path, NULL, &sender, error));
+    OK(wigwag_sender_send(sender, "one", 3, 0, error));
+    hear(error, &child);
+    OK(wigwag_sender_send(sender, "two", 3, 0, error));
+    CHECK(kill(child.pid, SIGKILL) == 0);
+    bury(error, &child);
+    OK(wigwag_receiver_bind(path, NULL, &receiver, error));
+    OK(wigwag_sender_send(sender, "three", 5, LIMIT_NS, error));
+    static const char *const expected[] = {"one", "two", "three"};
+    for (int at = 0; at < 3; at++) {
+        /* A sender has no thread: it notices a death, and finds the next receiver, in its own calls. */
+        int64_t until = now_ns() + LIMIT_NS;
+        do
+            wigwag_sender_flush(sender, 10 * 1000 * 1000, error);
+        while (wigwag_receiver_recv(receiver, 10 * 1000 * 1000, &message, &bytes, &len, error) != WIGWAG_OK &&
+               now_ns() < until);
+        CHECK(now_ns() < until);
+        CHECK(len == strlen(expected[at]) && memcmp(bytes, expected[at], len) == 0);
+        CHECK(wigwag_message_is_redelivered(message) == (at == 0));
+        OK(wigwag_message_ack(message));
+    }
+    OK(wigwag_sender_close(sender, error));
+    OK(wigwag_receiver_free(receiver));
+    puts("a receiver: nothing lost, one marked");
+}
+
+/* A holder is killed: its permit comes back, and whoever gets it is told. */
+static void holders(wigwag_error *error)
+{
+    wigwag_semaphore *semaphore;
+    wigwag_permit *permit;
+    struct child child = start(error, "holder", "permit");
+    hear(error, &child);
+    OK(wigwag_semaphore_open(path_of(room, sizeof room, directory, "permit"), 1, 0, &semaphore, error));
+    IS(WIGWAG_ERR_WOULD_BLOCK, wigwag_semaphore_acquire(semaphore, 1, 0, &permit, error));
+    CHECK(kill(child.pid, SIGKILL) == 0);
+    OK(wigwag_semaphore_acquire(semaphore, 1, LIMIT_NS, &permit, error));
+    CHECK(wigwag_permit_recovered(permit) == 1);
+    OK(wigwag_permit_release(permit));
+    OK(wigwag_semaphore_free(semaphore));
+    bury(error, &child);
+    puts("a holder: its permit came back, marked");
+}
+
+int main(int argc, char **argv)
+{
+    wigwag_error *error = wigwag_error_new();
+    program = argv[0];
+    if (argc == 5) {
+        directory = argv[1];
+        return play(error, argv[2], argv[3], (int)strtol(argv[4], NULL, 10));
+    }
+    if (argc != 3) {
+        fprintf(stderr, "usage: deaths DIRECTORY KILLS\n");
+        return 2;
+    }
+    directory = argv[1];
+    size_t kills = strtoul(argv[2], NULL, 10);
+    int64_t *times = calloc(kills, sizeof *times);
+    CHECK(times != NULL && kills > 0);
+    kernel(error, times, kills);
+    servers(error, times, kills, 0);
+    servers(error, times, kills, 1);
+    clients(error, times, kills);
+    receivers(error);
+    holders(error);
+    free(times);
+    OK(wigwag_error_free(error));
+    return 0;
+}

@@ -1,0 +1,1 @@
+//! The tests of the public interface of Wigwag are in `tests/`.

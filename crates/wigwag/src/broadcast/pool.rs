@@ -1,0 +1,134 @@
+//! Which bodies of the pool are free: the publisher's private books. No word in shared memory decides.
+//!
+//! A body is free, in the one loan, in an entry, or *retired*: an entry has let go of it, and a reader may hold it
+//! still. Retired ones are looked through when there are more than `rest` of them, so that the pages in use are those
+//! of a few bodies more than are needed, and not of the whole pool: the free ones are a stack.
+
+/// The books of one pool.
+#[derive(Debug)]
+pub struct Pool {
+    free: Vec<u32>,
+    retired: Vec<u32>,
+    /// By entry: its body's index plus one, or 0.
+    placed: Vec<u32>,
+    /// Scratch: which bodies are held.
+    is_held: Vec<bool>,
+}
+
+/// How many retired bodies may rest beside those that readers may hold, before they are looked through: many, so that
+/// a look at all holds is shared by many messages; few where bodies are large.
+pub fn rest(body_stride: usize, readers: usize) -> usize {
+    const RESTING_BYTES: usize = 1 << 20;
+    match RESTING_BYTES / body_stride.max(1) {
+        few @ 0..8 => few.max(2),
+        many => readers.clamp(8, many),
+    }
+}
+
+impl Pool {
+    /// All of them free.
+    pub fn new(bodies: usize, entries: usize) -> Pool {
+        Pool {
+            free: (0..bodies as u32).rev().collect(),
+            retired: Vec::with_capacity(bodies),
+            placed: vec![0; entries],
+            is_held: vec![false; bodies],
+        }
+    }
+
+    /// A free one, for a loan.
+    #[inline(always)]
+    pub fn take(&mut self) -> Option<u32> {
+        self.free.pop()
+    }
+
+    /// A loan was dropped: nobody has seen its body.
+    #[inline(always)]
+    pub fn give_back(&mut self, body: u32) {
+        self.free.push(body);
+    }
+
+    /// An entry has a new message, with that body's index plus one, or 0: what it had is retired.
+    #[inline(always)]
+    pub fn place(&mut self, entry: usize, body: u32) {
+        let before = std::mem::replace(&mut self.placed[entry], body);
+        if before != 0 {
+            self.retired.push(before - 1);
+        }
+    }
+
+    /// Whether the retired ones are to be looked through before the next loan, of which readers may hold that many.
+    #[inline(always)]
+    pub fn wants_scan(&self, may_be_held: usize, rest: usize) -> bool {
+        self.retired.len() > may_be_held + rest || self.free.is_empty() && !self.retired.is_empty()
+    }
+
+    /// Those retired ones are free that are not among the held: what the hold words say, any number.
+    pub fn reclaim(&mut self, held: impl Iterator<Item = u64>) {
+        let of_word = |word: u64| usize::try_from(word).ok()?.checked_sub(1);
+        let mut marked = Vec::new();
+        for body in held.filter_map(of_word) {
+            if let Some(is_held) = self.is_held.get_mut(body) {
+                *is_held = true;
+                marked.push(body);
+            }
+        }
+        let (is_held, free) = (&self.is_held, &mut self.free);
+        self.retired.retain(|&body| {
+            let stays = is_held[body as usize];
+            if !stays {
+                free.push(body);
+            }
+            stays
+        });
+        marked.into_iter().for_each(|body| self.is_held[body] = false);
+    }
+
+    /// How many are retired.
+    #[cfg(test)]
+    fn retired(&self) -> usize {
+        self.retired.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_stays_and_everything_else_comes_back() {
+        let mut pool = Pool::new(4, 2);
+        for entry in [0, 1, 0] {
+            let body = pool.take().unwrap();
+            pool.place(entry, body + 1);
+        }
+        assert_eq!((pool.retired(), pool.free.len()), (1, 1));
+        assert!(pool.wants_scan(0, 0) && !pool.wants_scan(1, 0));
+        pool.reclaim([0, 1, 77, u64::MAX].into_iter());
+        assert_eq!((pool.retired(), pool.free.len()), (1, 1), "body 0 is held");
+        pool.reclaim([2].into_iter());
+        assert_eq!((pool.retired(), pool.free.len()), (0, 2), "body 1 is in its entry, and held besides");
+        pool.place(1, 0);
+        pool.reclaim([2].into_iter());
+        assert_eq!((pool.retired(), pool.take(), pool.take(), pool.take()), (1, Some(0), Some(3), None));
+        assert!(pool.wants_scan(9, 9), "there is none left");
+    }
+
+    #[test]
+    fn a_dropped_loan_gives_its_body_back() {
+        let mut pool = Pool::new(1, 2);
+        let body = pool.take().unwrap();
+        assert_eq!(pool.take(), None);
+        pool.give_back(body);
+        assert_eq!(pool.take(), Some(0));
+    }
+
+    #[test]
+    fn few_large_bodies_rest_and_many_small_ones() {
+        assert_eq!(
+            [(64, 1), (64, 100), (4096, 1000), (128 << 10, 100), (1 << 20, 100), (1 << 30, 9)]
+                .map(|(stride, readers)| rest(stride, readers)),
+            [8, 100, 256, 8, 2, 2]
+        );
+    }
+}

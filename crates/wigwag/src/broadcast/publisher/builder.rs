@@ -1,0 +1,213 @@
+//! What a publisher may state before it binds.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broadcast::output::Output;
+use crate::broadcast::pool;
+use crate::broadcast::publisher::Publisher;
+use crate::contract::Contract;
+use crate::error::{Error, ErrorKind, Result};
+use crate::form::Form;
+use crate::memory::board::{BODIES_MAX, Board, BoardGeometry, HISTORY_MAX, Hints, body_stride};
+use crate::memory::layout::{HOLDS_MAX, INLINE_CAPACITY};
+use crate::options::{Access, Limits, ListenOptions};
+use crate::service::audience::Audience;
+use crate::service::launch::Launch;
+use crate::service::service::Service;
+use crate::service::settings::listen_settings;
+use crate::service::shared::ServiceShared;
+use crate::sys::clock;
+use crate::wait::policy::Wait;
+
+/// What becomes of the oldest message when the next one needs its place and a subscriber has not read it.
+///
+/// ```
+/// # use std::time::Duration;
+/// let patient = wigwag::Overrun::Wait(Duration::from_millis(100));
+/// assert_eq!(wigwag::Overrun::default(), wigwag::Overrun::DropOldest);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overrun {
+    /// It is replaced; the subscriber loses it, and is told. The publisher never waits.
+    #[default]
+    DropOldest,
+    /// The publisher waits for its own user's subscribers, for each at most so long within as many messages as are
+    /// kept; one that exceeds that is cut off and told. A subscriber says at each eighth of the history how far it is.
+    /// Zero: it never waits, and its sends are [`Full`](crate::ErrorKind::Full) until there is room.
+    Wait(Duration),
+}
+
+/// Builds a [`Publisher`] with sizes, a policy, limits or a contract of its own. What it does not set has the default
+/// shown.
+///
+/// ```
+/// # let name = &wigwag_testing::temporary_name("p").path;
+/// let publisher = wigwag::Publisher::builder()
+///     .history(1000)                            // 64: messages that are kept
+///     .capacity(1 << 20)                        // 64 KiB: the longest message
+///     .overrun(wigwag::Overrun::DropOldest)     // never waits
+///     .max_holds(16)                            // 64: messages that all subscribers together hold in place
+///     .holds(2)                                 // 4: those of one of them
+///     .max_sessions(100)                        // 4096: subscribers at a time
+///     .bind(name)?;
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it binds"]
+pub struct PublisherBuilder {
+    options: ListenOptions,
+    history: usize,
+    overrun: Overrun,
+    max_holds: usize,
+}
+
+impl From<ListenOptions> for PublisherBuilder {
+    fn from(options: ListenOptions) -> PublisherBuilder {
+        let options = options.in_form(Form::Broadcast);
+        PublisherBuilder { options, history: 64, overrun: Overrun::DropOldest, max_holds: 64 }
+    }
+}
+
+impl PublisherBuilder {
+    /// How many messages are kept for subscribers that read later: 1 to 65536, default 64. A subscriber that is further
+    /// behind loses messages, or is waited for: [`overrun`](PublisherBuilder::overrun).
+    ///
+    /// ```
+    /// let builder = wigwag::Publisher::builder().history(1000);
+    /// ```
+    pub fn history(mut self, messages: usize) -> Self {
+        self.history = messages;
+        self
+    }
+
+    /// The longest message in bytes: 0 to 1 GiB, default 64 KiB.
+    ///
+    /// Memory is used for what is written, not for what is allowed; but all of it counts against the limits from the
+    /// start, as a subscriber's kernel may make it real by reading.
+    ///
+    /// ```
+    /// let builder = wigwag::Publisher::builder().capacity(1 << 20);
+    /// ```
+    pub fn capacity(mut self, bytes: usize) -> Self {
+        self.options.limits = self.options.limits.capacity(bytes);
+        self
+    }
+
+    /// What becomes of the oldest message when the next one needs its place, default [`Overrun::DropOldest`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let builder = wigwag::Publisher::builder().overrun(wigwag::Overrun::Wait(Duration::from_millis(100)));
+    /// ```
+    pub fn overrun(mut self, overrun: Overrun) -> Self {
+        self.overrun = overrun;
+        self
+    }
+
+    /// How many messages all subscribers together may hold in place, default 64, at most 65536. The pool has that many
+    /// bodies more, so that whoever holds one, or is stopped with it, keeps nobody waiting. A subscriber that comes
+    /// when all are given away copies.
+    ///
+    /// ```
+    /// let builder = wigwag::Publisher::builder().max_holds(256);
+    /// ```
+    pub fn max_holds(mut self, messages: usize) -> Self {
+        self.max_holds = messages;
+        self
+    }
+
+    /// How many of them one subscriber gets, default 4, at most 64.
+    ///
+    /// ```
+    /// let builder = wigwag::Publisher::builder().holds(1);
+    /// ```
+    pub fn holds(mut self, messages: usize) -> Self {
+        self.options.limits = self.options.limits.slots(messages);
+        self
+    }
+
+    listen_settings!("wigwag::Publisher::builder()");
+
+    /// Takes the name and starts to let subscribers in.
+    ///
+    /// # Errors
+    /// As [`Publisher::bind`]; [`InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration) for a number outside of
+    /// its limits, and for a pool that is larger than [`max_bytes_total`](PublisherBuilder::max_bytes_total) allows.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// let publisher = wigwag::Publisher::builder().history(4).bind(name)?;
+    /// assert!(wigwag::Publisher::builder().history(0).bind("other").unwrap_err().to_string().contains("1 to 65536"));
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn bind(self, name: impl AsRef<OsStr>) -> Result<Publisher> {
+        let geometry = self.geometry()?;
+        let (holds, holds_each) = (self.max_holds as u32, self.holds_each() as u32);
+        let patience = match self.overrun {
+            Overrun::DropOldest => None,
+            Overrun::Wait(patience) => Some(patience),
+        };
+        let wait = self.options.wait;
+        let mut launch = Launch::claim(name.as_ref(), self.options)?;
+        let epoch = clock::now_ns();
+        let header = geometry.header(&launch.options.contract, epoch);
+        let (board, memory) = Board::create(geometry, &header)?;
+        let (hints, hint_memory) = Hints::create()?;
+        let audience = Arc::new(Audience::new(geometry, epoch, (memory, hint_memory), holds, holds_each)?);
+        launch.audience = Some(Arc::clone(&audience));
+        let shared = ServiceShared::new(&launch)?;
+        shared.quota.reserve(audience.size());
+        let output = Output::new(board, hints, audience, Arc::clone(&shared), patience)?;
+        Publisher::new(output, Service::start(shared, launch)?, wait)
+    }
+
+    fn holds_each(&self) -> usize {
+        self.options.limits.slots_in(self.options.contract.form)
+    }
+
+    /// What the memory will be, if it may be so.
+    fn geometry(&self) -> Result<BoardGeometry> {
+        let invalid = |sentence: String| Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
+        self.options.check()?;
+        let (history, limits) = (self.history, &self.options.limits);
+        let capacity = limits.capacity_in(self.options.contract.form);
+        if !(1..=HISTORY_MAX).contains(&history) {
+            return invalid(format!("a history of {history} messages is outside of 1 to {HISTORY_MAX}"));
+        }
+        let holds_each = self.holds_each();
+        if holds_each > HOLDS_MAX {
+            return invalid(format!("{holds_each} holds for one subscriber are above what is possible, {HOLDS_MAX}"));
+        }
+        if self.max_holds > HISTORY_MAX {
+            return invalid(format!("{} holds are more than the most possible, {HISTORY_MAX}", self.max_holds));
+        }
+        let entries = history + 1;
+        // One for each entry, one for the loan, those that may be held, and those that rest between two looks.
+        let resting = pool::rest(body_stride(capacity), self.max_holds / holds_each.max(1));
+        let bodies = if capacity > INLINE_CAPACITY { entries + 1 + self.max_holds + resting } else { 0 };
+        let Some(geometry) = BoardGeometry::new(entries, bodies, capacity) else {
+            return invalid(format!(
+                "{bodies} bodies of {capacity} bytes are outside of what is possible: at most {BODIES_MAX}"
+            ));
+        };
+        let size = geometry.size;
+        if size > limits.bytes_total {
+            return invalid(format!(
+                "{bodies} bodies of {capacity} bytes make {size} bytes, where {} are allowed in total \
+                 (PublisherBuilder::max_bytes_total): keep fewer messages (history), let fewer be held (max_holds), or \
+                 raise it",
+                limits.bytes_total
+            ));
+        }
+        if self.options.access.admits_other_users() && size > limits.bytes_per_session {
+            return invalid(format!(
+                "a subscriber of another user could make all {size} bytes of the pool real, where a session may have \
+                 {} (PublisherBuilder::max_bytes_per_session): keep fewer messages, or raise it",
+                limits.bytes_per_session
+            ));
+        }
+        Ok(geometry)
+    }
+}

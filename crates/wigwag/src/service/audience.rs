@@ -1,0 +1,215 @@
+//! Who listens to a publisher: what the control thread keeps up to date, and the publisher looks at.
+//!
+//! The control thread puts subscribers in and takes them out; it never waits for the publisher. The publisher has a
+//! list of its own, and makes it anew when `version` says that somebody came or went: one load for each message, of a
+//! word that hardly ever changes.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::error::Result;
+use crate::memory::board::BoardGeometry;
+use crate::memory::doorbell::Waiting;
+use crate::memory::hint::GROUPS;
+use crate::service::session::Session;
+use crate::session::peer::Trust;
+use crate::session::protocol::BoardWelcome;
+use crate::sync::{self, AtomicU64, Ordering};
+use crate::sys::eventfd::Bell;
+
+/// The memory that all subscribers read, as it is sent to them, and the subscribers.
+#[derive(Debug)]
+pub struct Audience {
+    geometry: BoardGeometry,
+    epoch: u64,
+    board: OwnedFd,
+    hints: OwnedFd,
+    /// Rung by subscribers that the publisher waits for, and when somebody comes or goes.
+    bell: Bell,
+    /// How many messages a subscriber may hold.
+    holds_each: u32,
+    seats: Arc<Mutex<Seats>>,
+    members: Mutex<Vec<Arc<Session>>>,
+    /// Changed whenever somebody comes or goes.
+    version: AtomicU64,
+}
+
+/// What is given to subscribers and comes back with their end.
+#[derive(Debug)]
+struct Seats {
+    /// How many sit in each group.
+    taken: Vec<u32>,
+    /// Holds that nobody has.
+    holds: u32,
+}
+
+/// One subscriber's share: its group, and how many messages it may hold. It goes back when it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    /// Its bit in the hint line.
+    pub group: u32,
+    /// How many messages it may hold; 0: it copies.
+    pub holds: u32,
+    seats: Arc<Mutex<Seats>>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = sync::lock(&self.seats);
+        seats.taken[self.group as usize] -= 1;
+        seats.holds += self.holds;
+    }
+}
+
+impl Audience {
+    /// Nobody yet. `holds`: how many messages all subscribers together may hold.
+    pub fn new(
+        geometry: BoardGeometry,
+        epoch: u64,
+        (board, hints): (OwnedFd, OwnedFd),
+        holds: u32,
+        holds_each: u32,
+    ) -> Result<Audience> {
+        Ok(Audience {
+            geometry,
+            epoch,
+            board,
+            hints,
+            bell: Bell::new()?,
+            holds_each,
+            seats: Arc::new(Mutex::new(Seats { taken: vec![0; GROUPS], holds })),
+            members: Mutex::default(),
+            version: AtomicU64::new(0),
+        })
+    }
+
+    /// Bytes of the memory that all subscribers read.
+    pub fn size(&self) -> usize {
+        self.geometry.size
+    }
+
+    /// A seat in the emptiest group. Another user's subscriber holds nothing, and neither does one that comes when
+    /// everything that may be held is given away.
+    pub fn seat(&self, trust: Trust) -> Seat {
+        let mut seats = sync::lock(&self.seats);
+        let group = (0..GROUPS).min_by_key(|&group| seats.taken[group]).unwrap_or(0);
+        seats.taken[group] += 1;
+        let may_hold = trust == Trust::SameUser && self.geometry.bodies > 0;
+        let holds = if may_hold { self.holds_each.min(seats.holds) } else { 0 };
+        seats.holds -= holds;
+        Seat { group: group as u32, holds, seats: Arc::clone(&self.seats) }
+    }
+
+    /// What a subscriber with that seat is told.
+    pub fn welcome(&self, seat: &Seat) -> BoardWelcome {
+        BoardWelcome {
+            entries: self.geometry.entries as u32,
+            bodies: self.geometry.bodies as u32,
+            holds: seat.holds,
+            group: seat.group,
+            epoch: self.epoch,
+        }
+    }
+
+    /// The descriptors that a subscriber gets: the board, and the hint line if it is of the publisher's user.
+    pub fn descriptors(&self, trust: Trust) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
+        let hints = (trust == Trust::SameUser).then(|| self.hints.as_fd());
+        [self.board.as_fd()].into_iter().chain(hints)
+    }
+
+    /// What a subscriber rings: of the publisher's user the one bell that the publisher sleeps at, else one of its own.
+    pub fn bell_for(&self, trust: Trust) -> Result<Bell> {
+        match trust {
+            Trust::SameUser => self.bell.duplicate(),
+            Trust::OtherUser => Bell::new(),
+        }
+    }
+
+    /// Where the publisher sleeps.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// The control thread: somebody came. It may sleep already, and be rung for by nobody: the publisher has taken its
+    /// bit before it was here.
+    pub fn join(&self, session: &Arc<Session>) {
+        self.members().push(Arc::clone(session));
+        self.changed();
+        if Waiting(&session.segment.subscriber_line().waiting).claim() {
+            session.ring_client();
+        }
+    }
+
+    /// The control thread: somebody is gone.
+    pub fn leave(&self, id: u64) {
+        let gone = {
+            let mut members = self.members();
+            members.iter().position(|session| session.id == id).map(|at| members.swap_remove(at))
+        };
+        self.changed();
+        drop(gone); // not under the lock
+    }
+
+    /// How often somebody has come or gone.
+    #[inline(always)]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire) // partner: `changed`
+    }
+
+    /// Those who are here.
+    pub fn list(&self) -> (u64, Vec<Arc<Session>>) {
+        let members = self.members();
+        (self.version(), members.clone())
+    }
+
+    /// How many are here.
+    pub fn len(&self) -> usize {
+        self.members().len()
+    }
+
+    fn changed(&self) {
+        // After the list was changed; partner: `version`. SeqCst: who comes is looked at after this (`join`).
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.bell.ring();
+    }
+
+    fn members(&self) -> MutexGuard<'_, Vec<Arc<Session>>> {
+        // Nothing panics while it is held.
+        sync::lock(&self.members)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::contract::Contract;
+    use crate::memory::board::{Board, Hints};
+
+    fn audience(holds: u32, holds_each: u32) -> Audience {
+        let geometry = BoardGeometry::new(3, 8, 100).unwrap();
+        let (_, board) = Board::create(geometry, &geometry.header(&Contract::bytes(), 1)).unwrap();
+        let (_, hints) = Hints::create().unwrap();
+        Audience::new(geometry, 1, (board, hints), holds, holds_each).unwrap()
+    }
+
+    #[test]
+    fn holds_are_given_while_there_are_some_and_come_back() {
+        let audience = audience(5, 2);
+        let seats: Vec<Seat> = (0..3).map(|_| audience.seat(Trust::SameUser)).collect();
+        assert_eq!(seats.iter().map(|seat| seat.holds).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(seats.iter().map(|seat| seat.group).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(audience.seat(Trust::SameUser).holds, 0, "all are given away");
+        drop(seats);
+        assert_eq!(audience.seat(Trust::OtherUser).holds, 0, "another user's copies");
+        assert_eq!(audience.seat(Trust::SameUser).holds, 2);
+    }
+
+    #[test]
+    fn more_subscribers_than_groups_share_them_evenly() {
+        let audience = audience(0, 2);
+        let seats: Vec<Seat> = (0..2 * GROUPS + 1).map(|_| audience.seat(Trust::SameUser)).collect();
+        let mut counts = vec![0; GROUPS];
+        seats.iter().for_each(|seat| counts[seat.group as usize] += 1);
+        assert_eq!((counts.iter().min(), counts.iter().max()), (Some(&2), Some(&3)));
+    }
+}
