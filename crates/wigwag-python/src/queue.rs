@@ -1,6 +1,7 @@
 //! The queue: messages one way, which the sender keeps until they are acknowledged.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -38,9 +39,40 @@ use crate::wait::{self, Limit, Slept, Step};
 /// b'resize 12.png'
 #[pyclass(frozen, weakref, module = "wigwag")]
 pub struct Sender {
-    turn: Turn<polled::Sender>,
+    turn: Turn<Sending>,
+    /// For an event loop, and for a thread that sleeps as one does, so that a signal wakes it.
+    descriptor: OwnedFd,
     name: Py<PyAny>,
     wishes: Py<PyDict>,
+}
+
+/// A sender that waits for nothing when it is dropped: a finalizer must not.
+struct Sending(Option<wigwag::Sender>);
+
+impl Sending {
+    fn abandon(mut self) {
+        self.0.take().into_iter().for_each(wigwag::Sender::abandon);
+    }
+}
+
+impl Deref for Sending {
+    type Target = wigwag::Sender;
+
+    fn deref(&self) -> &wigwag::Sender {
+        self.0.as_ref().expect("its end alone takes it")
+    }
+}
+
+impl DerefMut for Sending {
+    fn deref_mut(&mut self) -> &mut wigwag::Sender {
+        self.0.as_mut().expect("its end alone takes it")
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(wigwag::Sender::end_in_background);
+    }
 }
 
 impl Sender {
@@ -48,62 +80,54 @@ impl Sender {
         let limit = Limit::after(timeout)?;
         let mut borrowed = self.turn.borrow(py, "uses this sender")?;
         let sender = borrowed.get();
-        if raised(sender.try_send_with(bytes.len(), |room| room.copy_from_slice(bytes)))? {
+        if raised(sender.send_or_arm(bytes))? {
             return Ok(());
         }
         if limit.is_over() {
-            raised(sender.listen())?;
-            let is_sent = raised(sender.try_send_with(bytes.len(), |room| room.copy_from_slice(bytes)))?;
-            return if is_sent { Ok(()) } else { Err(Failure::from(sender.why_not_sent()).into()) };
+            return raised(sender.try_send(bytes)); // it says why not
         }
-        let sent = wait_for(py, sender, limit, |sender| {
-            sender.try_send_with(bytes.len(), |room| room.copy_from_slice(bytes))
-        })?;
-        if sent {
+        if self.wait_for(py, sender, limit, |sender| sender.send_or_arm(bytes))? {
             return Ok(());
         }
-        let why = sender.why_not_sent();
+        let Err(why) = sender.try_send(bytes) else { return Ok(()) };
         let seconds = timeout.unwrap_or(f64::INFINITY);
         Err(timed_out(py, &format!("not sent within {seconds} s: {why}"), false))
     }
 
-    fn flush_within(
-        &self,
-        py: Python<'_>,
-        borrowed: &mut Borrowed<'_, polled::Sender>,
-        timeout: Option<f64>,
-    ) -> PyResult<()> {
+    fn flush_within(&self, py: Python<'_>, borrowed: &mut Borrowed<'_, Sending>, timeout: Option<f64>) -> PyResult<()> {
         let limit = Limit::after(timeout)?;
         let sender = borrowed.get();
-        if wait_for(py, sender, limit, polled::Sender::try_flush)? {
+        if self.wait_for(py, sender, limit, wigwag::Sender::flush_or_arm)? {
             return Ok(());
         }
         let (open, seconds) = (sender.unacknowledged(), timeout.unwrap_or(f64::INFINITY));
         let why = format!("{open} messages were not acknowledged within {seconds} s; they are kept");
         Err(timed_out(py, &why, true))
     }
-}
 
-/// Whether a step came to its end in time.
-fn wait_for(
-    py: Python<'_>,
-    sender: &mut polled::Sender,
-    limit: Limit,
-    step: impl Fn(&mut polled::Sender) -> Result<bool, wigwag::Error> + Sync,
-) -> PyResult<bool> {
-    let found = wait::wait(py, || {
-        loop {
-            if step(sender)? {
-                return Ok(Step::Done(()));
+    /// Whether a step came to its end in time.
+    fn wait_for(
+        &self,
+        py: Python<'_>,
+        sender: &mut Sending,
+        limit: Limit,
+        step: impl Fn(&mut wigwag::Sender) -> Result<bool, wigwag::Error> + Sync,
+    ) -> PyResult<bool> {
+        let descriptor = self.descriptor.as_fd();
+        let found = wait::wait(py, || {
+            loop {
+                if step(sender)? {
+                    return Ok(Step::Done(()));
+                }
+                match wait::sleep(descriptor, limit)? {
+                    Slept::Rang => {}
+                    Slept::TimedOut => return Ok(Step::TimedOut),
+                    Slept::Interrupted => return Ok(Step::Interrupted),
+                }
             }
-            match wait::sleep(sender.as_fd(), limit)? {
-                Slept::Rang => sender.listen()?,
-                Slept::TimedOut => return Ok(Step::TimedOut),
-                Slept::Interrupted => return Ok(Step::Interrupted),
-            }
-        }
-    })?;
-    Ok(found.is_some())
+        })?;
+        Ok(found.is_some())
+    }
 }
 
 #[pymethods]
@@ -125,8 +149,9 @@ impl Sender {
         let wishes = ConnectWishes { slots, capacity, timeout, server_timeout, wait: wait_of(wait)?, server_user };
         let kept = wishes.as_dict(py, wait)?;
         let sender = wishes.connect(py, name, |options, name| wigwag::SenderBuilder::from(options).connect(name))?;
-        let sender = raised(polled::Sender::from_blocking(sender))?;
-        Ok(Sender { turn: Turn::new(sender), name: name.clone().unbind(), wishes: kept })
+        let mut sender = Sending(Some(sender));
+        let descriptor = raised(sender.try_clone_descriptor())?;
+        Ok(Sender { turn: Turn::new(sender), descriptor, name: name.clone().unbind(), wishes: kept })
     }
 
     /// Sends a message: copies it into shared memory, and returns. While the queue is full, or there is no receiver, it
@@ -200,7 +225,7 @@ impl Sender {
     /// Ends it at once: what is not acknowledged is lost, unless the receiver has it.
     fn abandon(&self) {
         if let Some(sender) = self.turn.close() {
-            sender.leave();
+            sender.abandon();
         }
     }
 
@@ -259,19 +284,19 @@ impl Sender {
             copy
         };
         let mut borrowed = self.turn.borrow(py, "uses this sender")?;
-        raised(borrowed.get().try_send_with(copy.len(), |room| room.copy_from_slice(&copy)))
+        raised(borrowed.get().send_or_arm(&copy))
     }
 
     fn _try_flush(&self, py: Python<'_>) -> PyResult<bool> {
-        raised(self.turn.borrow(py, "uses this sender")?.get().try_flush())
+        raised(self.turn.borrow(py, "uses this sender")?.get().flush_or_arm())
     }
 
     fn _listen(&self, py: Python<'_>) -> PyResult<()> {
-        raised(self.turn.borrow(py, "uses this sender")?.get().listen())
+        raised(self.turn.borrow(py, "uses this sender")?.get().take_events())
     }
 
-    fn _fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        Ok(self.turn.borrow(py, "uses this sender")?.get().as_fd().as_raw_fd())
+    fn _fileno(&self) -> i32 {
+        self.descriptor.as_raw_fd()
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -301,7 +326,7 @@ impl Sender {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let name = self.name.bind(py).repr()?;
-        let state = match self.turn.peek(polled::Sender::unacknowledged) {
+        let state = match self.turn.peek(|sender| sender.unacknowledged()) {
             Some(count) => format!("{count} unacknowledged"),
             None if self.turn.is_closed() => "closed".into(),
             None => "in use".into(),
@@ -312,7 +337,8 @@ impl Sender {
 
 /// The receiving end of a queue: it owns a name, and any number of senders connect to it.
 ///
-/// The arguments are those of ``Server``. ``for message in receiver`` acknowledges each message when it asks for the
+/// The arguments are those of ``Server``, and ``shared=True``: receivers in up to 64 processes that say so take turns with
+/// the messages of one name, and what one leaves that dies goes to another. ``for message in receiver`` acknowledges each message when it asks for the
 /// next; a ``with message`` block acknowledges when it ends, and gives the message back if an exception ends it. A
 /// message that was handed out before is marked (``Message.is_redelivered``).
 ///
@@ -372,7 +398,7 @@ impl Receiver {
 impl Receiver {
     #[new]
     #[pyo3(signature = (name, *, slots=None, capacity=None, max_sessions=None, max_bytes_total=None, wait="adaptive",
-        replace=None, allow_users=vec![], allow_groups=vec![]))]
+        replace=None, allow_users=vec![], allow_groups=vec![], shared=false))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -385,12 +411,14 @@ impl Receiver {
         replace: Option<f64>,
         allow_users: Vec<u32>,
         allow_groups: Vec<u32>,
+        shared: bool,
     ) -> PyResult<Receiver> {
         let wait = wait_of(wait)?;
         let wishes =
             ListenWishes { slots, capacity, max_sessions, max_bytes_total, wait, replace, allow_users, allow_groups };
         let (options, name) = (wishes.options()?, name_of(name)?);
-        let receiver = crate::patience::in_thread(py, move || wigwag::ReceiverBuilder::from(options).bind(name))?;
+        let bind = move || wigwag::ReceiverBuilder::from(options).shared(shared).bind(name);
+        let receiver = crate::patience::in_thread(py, bind)?;
         let receiver = raised(polled::Receiver::from_blocking(receiver))?;
         Ok(Receiver {
             shutdown: receiver.shutdown_handle(),

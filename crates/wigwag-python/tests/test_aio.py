@@ -195,6 +195,36 @@ def test_a_sender_waits_for_the_next_receiver(name: str, program: Any) -> None:
     run(main)
 
 
+def test_a_sender_of_a_shared_name_is_woken_by_any_worker_and_outlives_one(name: str, program: Any) -> None:
+    code = """
+    import sys, time, wigwag
+    receiver = wigwag.Receiver(sys.argv[1], shared=True)
+    print("ready", flush=True)
+    for message in receiver:
+        print(bytes(message).decode(), message.is_redelivered, flush=True)
+        if sys.argv[2] == "hang": time.sleep(1000)
+    """
+
+    async def main() -> None:
+        first, second = program(code, name, "hang"), program(code, name, "work")
+        async with await aio.Sender.connect(name, slots=2, server_timeout=LIMIT) as sender:
+            had = asyncio.create_task(asyncio.to_thread(first.line))
+            sent = 0
+            while not had.done() or sent < 20:
+                await sender.send(str(sent).encode())
+                sent += 1
+            await sender.send(str(sent).encode())  # the other one's places come free all the time
+            first.kill()
+            await sender.flush()
+        second.kill()
+        seen = [line.split() for line in second.process.stdout if line.strip()]
+        assert sorted(int(text) for text, _ in seen) == list(range(sent + 1))
+        marked = [text for text, is_redelivered in seen if is_redelivered == "True"]
+        assert marked == [(await had).split()[0]]
+
+    run(main)
+
+
 def test_streams(name: str) -> None:
     async def main() -> None:
         async with aio.StreamListener(name) as listener:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import select
 import threading
 import time
 from typing import Any
@@ -15,7 +16,7 @@ from conftest import LIMIT
 
 WORKER = """
 import sys, time, wigwag
-receiver = wigwag.Receiver(sys.argv[1])
+receiver = wigwag.Receiver(sys.argv[1], shared="shared" in sys.argv)
 print("ready", flush=True)
 for message in receiver:
     print(bytes(message).decode(), message.is_redelivered, flush=True)
@@ -88,7 +89,7 @@ def test_a_loop_acknowledges_when_it_asks_for_the_next_and_a_break_gives_back(na
     assert sender.unacknowledged == 2
     receiver.close()
     receiver = wigwag.Receiver(name)
-    flushing = threading.Thread(target=sender.flush, args=(LIMIT,))  # a sender finds the next receiver when it is used
+    flushing = threading.Thread(target=sender.flush, args=(LIMIT,))
     flushing.start()
     assert [bytes(next(receiver)) for _ in range(2)] == [b"\2", b"\3"]
     receiver.shutdown()
@@ -148,6 +149,61 @@ def test_workers_that_are_killed_again_and_again_lose_nothing(name: str, program
     worker.kill()
     seen |= {line.split()[0] for line in worker.process.stdout if line.strip()}
     assert seen == {str(number) for number in range(60)}
+
+
+def test_workers_share_a_name_and_what_a_killed_one_had_goes_to_the_other(name: str, program: Any) -> None:
+    first = program(WORKER, name, "hang", "shared")
+    second = program(WORKER, name, "work", "shared")
+    sender = wigwag.Sender(name, slots=8, server_timeout=LIMIT)
+    sent = 0
+    while not select.select([first.process.stdout], [], [], 0.01)[0]:
+        sender.send(str(sent).encode(), timeout=LIMIT)
+        sent += 1
+    had = first.line().split()
+    assert had[1] == "False"
+    for _ in range(4):
+        sender.send(str(sent).encode(), timeout=LIMIT)
+        sent += 1
+    first.kill()
+    sender.close(LIMIT)
+    second.kill()
+    seen = [line.split() for line in second.process.stdout if line.strip()]
+    assert sorted(int(text) for text, _ in seen) == list(range(sent))
+    assert [text for text, is_redelivered in seen if is_redelivered == "True"] == [had[0]]
+
+
+def test_what_a_killed_worker_left_reaches_the_next_while_the_sender_is_idle(name: str, program: Any) -> None:
+    worker = program(WORKER, name, "hang")
+    sender = wigwag.Sender(name, server_timeout=LIMIT)
+    sender.send(b"one")
+    sender.send(b"two")
+    worker.expect("one False")
+    worker.kill()
+    worker = program(WORKER, name, "work")
+    worker.expect("one True")
+    worker.expect("two False")
+    sender.send(b"three", timeout=LIMIT)
+    worker.expect("three False")
+    sender.close(LIMIT)
+    assert sender.closed
+
+
+def test_nobody_who_comes_in_time_is_told(name: str) -> None:
+    receiver = wigwag.Receiver(name)
+    sender = wigwag.Sender(name, slots=1, server_timeout=0.05)
+    sender.send(b"one")
+    receiver.close()
+    with pytest.raises(wigwag.NotRunningError):
+        sender.send(b"two")
+    with pytest.raises(wigwag.NotRunningError):
+        sender.flush()
+    assert sender.unacknowledged == 1
+    with wigwag.Receiver(name) as receiver:
+        thread = threading.Thread(target=lambda: [receiver.recv(LIMIT).ack() for _ in range(2)])
+        thread.start()
+        sender.send(b"two")
+        sender.close(LIMIT)
+        thread.join(LIMIT)
 
 
 def test_a_killed_sender_leaves_what_it_sent(name: str, program: Any) -> None:

@@ -119,12 +119,11 @@ fn loans_outlive_their_client_and_keep_its_memory() {
 fn a_senders_steps_find_the_next_receiver() {
     let ground = Ground::new();
     let first = Receiver::bind(ground.socket()).unwrap();
-    let sender = Sender::builder().slots(2).server_timeout(LIMIT).connect(ground.socket()).unwrap();
-    let mut sender = polled::Sender::from_blocking(sender).unwrap();
-    let send = |sender: &mut polled::Sender, number: u8| {
-        while !sender.try_send_with(1, |room| room[0] = number).unwrap() {
-            sleep(&*sender);
-            sender.listen().unwrap();
+    let mut sender = Sender::builder().slots(2).server_timeout(LIMIT).connect(ground.socket()).unwrap();
+    let descriptor = sender.try_clone_descriptor().unwrap();
+    let send = |sender: &mut Sender, number: u8| {
+        while !sender.send_or_arm(&[number]).unwrap() {
+            sleep(&descriptor);
         }
     };
     send(&mut sender, 0);
@@ -153,9 +152,8 @@ fn a_senders_steps_find_the_next_receiver() {
     for number in 2..5 {
         send(&mut sender, number);
     }
-    while !sender.try_flush().unwrap() {
-        sleep(&sender);
-        sender.listen().unwrap();
+    while !sender.flush_or_arm().unwrap() {
+        sleep(&descriptor);
     }
     assert_eq!(receiving.join().unwrap(), [(1, false), (2, false), (3, false), (4, false)]);
 }

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | exchange, client | [`Client::try_loan`], [`Loan::send`], [`Pending::try_reply`], [`Pending::arm`] | a [`Readiness`] for each thread or loop that waits |
 //! | exchange, server | [`Server::try_recv`] | the server's own descriptor |
-//! | queue | [`Sender::try_send_with`], [`Sender::try_flush`]; [`Receiver::try_recv`] | the sender's, the receiver's own |
+//! | queue | [`Sender::send_or_arm`](crate::Sender::send_or_arm), [`flush_or_arm`](crate::Sender::flush_or_arm); [`Receiver::try_recv`] | the sender's, the receiver's own |
 //! | stream | [`ReadHalf::try_read`](crate::ReadHalf::try_read), [`arm_read`](crate::ReadHalf::arm_read), and the same to write | the half's, the listener's own |
 //!
 //! [`StreamListener::set_nonblocking`](crate::StreamListener::set_nonblocking) is for who accepts so.
@@ -20,5 +20,5 @@
 //! [`Client`], which may be cloned, be used by several at a time.
 
 pub use crate::exchange::polled::{Client, Loan, Pending, Server};
-pub use crate::queue::polled::{Receiver, Sender};
+pub use crate::queue::polled::Receiver;
 pub use crate::wait::edge_readiness::Readiness;

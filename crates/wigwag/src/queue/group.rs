@@ -130,7 +130,7 @@ impl Lane {
 impl Search {
     fn begin(handshake: ClientHandshake, key: u64, poller: &Poller, is_of_task: bool) -> Result<Search> {
         let mut search = Search { key, handshake: Box::new(handshake), at: None };
-        search.handshake.watch_in(poller, key)?;
+        search.handshake.watch_in(poller, key, Interest::Readable)?;
         if is_of_task {
             search.handshake.tell_moments()?;
         }
@@ -258,7 +258,7 @@ impl Group {
     }
 
     /// The same for a reactor; and so from now on of moments as well.
-    #[cfg(not(loom))]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn for_reactor(&mut self) -> Result<std::os::fd::OwnedFd> {
         use std::os::fd::AsFd;
         self.tell_moments()?;

@@ -28,7 +28,7 @@
 //! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`intake`], [`message`] |
 //! | blocking: a sender; several threads take turns with one worker | [`sender`]; [`receiver`], [`delivery`] |
 //! | tasks | `tokio` |
-//! | event loops, other languages | [`polled`] |
+//! | event loops of other makes | [`event_loop`]; [`receiver`] |
 //!
 //! docs/design/queue.md has the guarantee and its reasons.
 
@@ -36,6 +36,7 @@ mod dealing;
 mod delivery;
 #[cfg(feature = "serde")]
 mod encoded;
+mod event_loop;
 mod failover;
 mod group;
 mod intake;

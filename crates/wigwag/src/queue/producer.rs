@@ -355,7 +355,7 @@ impl Producer {
     }
 
     /// The bell and what tells of the receiver's end, for a reactor.
-    #[cfg(not(loom))]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn descriptors(&self) -> Result<(Option<std::os::fd::OwnedFd>, std::os::fd::OwnedFd)> {
         self.connection.descriptors()
     }

@@ -635,8 +635,8 @@ impl ClientHandshake {
     }
 
     /// From now on that poller tells when the next step is due, but for moments.
-    pub fn watch_in(&self, poller: &Poller, key: u64) -> Result<()> {
-        poller.add(self.poller()?, key, Interest::Readable)
+    pub fn watch_in(&self, poller: &Poller, key: u64, interest: Interest) -> Result<()> {
+        poller.add(self.poller()?, key, interest)
     }
 
     /// That poller tells of it no more. A forked child may hold it open: it is taken out by name.
@@ -666,7 +666,7 @@ impl ClientHandshake {
     }
 
     /// For a reactor: the poller, which from now on tells of moments as well.
-    #[cfg(not(loom))]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn descriptor(&mut self) -> Result<OwnedFd> {
         self.tell_moments()?;
         let copied = self.poller()?.as_fd().try_clone_to_owned();
@@ -674,7 +674,7 @@ impl ClientHandshake {
     }
 
     /// As [`step`](ClientHandshake::step); the poller becomes readable when it is time for the next.
-    #[cfg(not(loom))]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn step_of_task(&mut self) -> Result<Option<Established>> {
         Ok(match self.step_and_tell()? {
             Progress::Attached(established) => Some(*established),

@@ -187,7 +187,7 @@ impl Connection {
     }
 
     /// After [`descriptors`](Connection::descriptors): the bell wakes a thread that waits here, as before.
-    #[cfg(not(loom))]
+    #[cfg(all(feature = "tokio", not(loom)))]
     pub fn take_bell_back(&self) -> Result<()> {
         let Established { poller, client_bell, .. } = &self.established;
         client_bell.iter().try_for_each(|bell| poller.add(bell, KEY_BELL, Interest::Bell))

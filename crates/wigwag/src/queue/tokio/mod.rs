@@ -2,6 +2,7 @@
 
 #[cfg(feature = "serde")]
 mod encoded;
+mod lingering;
 mod receiver;
 mod sender;
 mod typed_receiver;

@@ -9,10 +9,10 @@ use tokio::task::coop;
 
 use crate::error::{Error, Result};
 use crate::queue::group::Awaited;
-use crate::queue::lingering_thread::SenderOfTask;
 use crate::queue::loan::MessageLoan;
 use crate::queue::producer::{Producer, Room};
 use crate::queue::sender::{self, SenderBuilder};
+use crate::queue::tokio::lingering::SenderOfTask;
 use crate::session::connect::ClientHandshake;
 use crate::session::connect_async::shake_hands;
 use crate::stats::SenderStats;
