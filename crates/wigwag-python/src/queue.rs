@@ -337,10 +337,12 @@ impl Sender {
 
 /// The receiving end of a queue: it owns a name, and any number of senders connect to it.
 ///
-/// The arguments are those of ``Server``, and ``shared=True``: receivers in up to 64 processes that say so take turns with
-/// the messages of one name, and what one leaves that dies goes to another. ``for message in receiver`` acknowledges each message when it asks for the
-/// next; a ``with message`` block acknowledges when it ends, and gives the message back if an exception ends it. A
-/// message that was handed out before is marked (``Message.is_redelivered``).
+/// The arguments are those of ``Server``, and ``shared=True``: receivers in up to 64 processes that say so take turns
+/// with the messages of one name, and what one leaves that dies goes to another.
+///
+/// ``for message in receiver`` acknowledges each message when it asks for the next; a ``with message`` block
+/// acknowledges when it ends, and gives the message back if an exception ends it. A message that was handed out before
+/// is marked (``Message.is_redelivered``).
 ///
 /// Raises what ``Server`` raises.
 ///

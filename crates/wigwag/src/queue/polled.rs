@@ -1,4 +1,4 @@
-//! The queue for an event loop of any kind, and for other languages: no step waits.
+//! The receiving end of a queue for an event loop of any kind, and for other languages: no step waits.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,7 +1,8 @@
 //! The sender's core: what can be done now, how to be told when more can be done, and why it cannot.
 //!
-//! It never waits and knows no runtime. The two senders are ways to wait on it: a thread waits in
-//! [`Sender`](crate::queue::sender), a task in `tokio::Sender`.
+//! It never waits and knows no runtime. The senders are ways to wait on it: a thread waits in
+//! [`Sender`](crate::queue::sender), an event loop by [`event_loop`](crate::queue::event_loop), a task in
+//! `tokio::Sender`.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

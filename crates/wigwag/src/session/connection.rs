@@ -23,7 +23,7 @@ use crate::session::descriptors::{self, CallerDescriptors, Found};
 use crate::session::protocol::Reason;
 use crate::sync::Ordering;
 use crate::sys::epoll::Events;
-#[cfg(not(loom))]
+#[cfg(all(feature = "tokio", not(loom)))]
 use crate::sys::epoll::Interest;
 use crate::sys::fork::ForkGuard;
 use crate::sys::timer_slack::TimerSlack;
