@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context as _;
 use clap::Args;
 
+use crate::python;
 use crate::step::{self, Step};
 
 /// What is run.
@@ -30,7 +31,7 @@ Every step runs even when one before it failed.
 It exits with 0 when all passed, with 1 when one did not, with 2 on wrong usage.";
 
 /// All steps; the tests come last, because they take longest.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step { name: "format", about: "rustfmt changes nothing", commands: format },
     Step { name: "lints", about: "clippy has nothing to say", commands: lints },
     Step { name: "features", about: "the library compiles with every set of its features", commands: features },
@@ -38,6 +39,7 @@ const STEPS: [Step; 12] = [
     Step { name: "examples", about: "each runs to its end", commands: examples },
     Step { name: "models", about: "the lock-free structures under loom", commands: models },
     Step { name: "grpc", about: "gRPC over streams", commands: grpc },
+    Step { name: "python", about: "the Python package, installed and tested", commands: python::commands },
     Step {
         name: "c",
         about: "the interface for C: compilers, valgrind, AddressSanitizer, symbols, examples",
@@ -89,10 +91,11 @@ fn with_flags(mut command: Command, flags: &str, directory: &str) -> Command {
 }
 
 fn format() -> anyhow::Result<Vec<Command>> {
-    let beside = ["bench/compare", "bridge", "examples/grpc", "verify/fuzz", INTERFACE].map(|workspace| {
-        let manifest = format!("{workspace}/Cargo.toml");
-        cargo(&["fmt", "--manifest-path", &manifest, "--check"])
-    });
+    let beside =
+        ["bench/compare", "bridge", "examples/grpc", "verify/fuzz", INTERFACE, python::PACKAGE].map(|workspace| {
+            let manifest = format!("{workspace}/Cargo.toml");
+            cargo(&["fmt", "--manifest-path", &manifest, "--check"])
+        });
     Ok(std::iter::once(cargo(&["fmt", "--all", "--check"])).chain(beside).collect())
 }
 

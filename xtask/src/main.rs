@@ -12,6 +12,7 @@
 mod ci;
 mod install;
 mod previous;
+mod python;
 mod release;
 mod step;
 

@@ -1503,13 +1503,14 @@ int wigwag_sender_fd(wigwag_sender *sender,
 /**
  * What an event loop does when the sender's descriptor is readable, and before it waits for that. It never waits.
  *
- * `has_room`: where 1 goes if a message can be sent, or the receiver is gone, so that a wigwag_sender_send() without
- * waiting tells more; 0 if the queue is full: from then on the descriptor becomes readable when that changes. While no
- * receiver is there, send, or call this, from time to time: nothing tells of the next one. `unacknowledged`: where the
- * number of messages goes that are not acknowledged; NULL if it is not wanted. If it is and there are some, and the
- * queue is not full, the descriptor becomes readable when the newest is acknowledged.
+ * `has_room`: where 1 goes if a message can be sent; 0 if the queue is full, or no receiver is there: from then on the
+ * descriptor becomes readable when it is worth to call this again, also for the next receiver. `unacknowledged`: where
+ * the number of messages goes that are not acknowledged; NULL if it is not wanted. If it is and there are some, and a
+ * message can be sent, the descriptor becomes readable when the newest is acknowledged.
  *
- * Fails with `WIGWAG_ERR_FORKED`, `WIGWAG_ERR_IO`, `WIGWAG_ERR_VIOLATION`.
+ * Fails with `WIGWAG_ERR_NOT_RUNNING` once no other receiver has come within `options->server_timeout_ns`: the next
+ * call looks again; `WIGWAG_ERR_REFUSED`, `WIGWAG_ERR_CONTRACT_MISMATCH` by the next receiver; `WIGWAG_ERR_FORKED`,
+ * `WIGWAG_ERR_IO`, `WIGWAG_ERR_VIOLATION`.
  */
 WIGWAG_API
 int wigwag_sender_process(wigwag_sender *sender,

@@ -648,7 +648,7 @@ public:
         return detail::done(detail::settled(handle_, wigwag_sender_close(handle_.get(), detail::told())));
     }
     result<int> fd() { return detail::descriptor(wigwag_sender_fd(handle_.get(), detail::told())); }
-    /** Whether a message can be sent, or the receiver is gone; if not, wait for the descriptor. */
+    /** Whether a message can be sent; if not, wait for the descriptor, which tells of the next receiver, too. */
     result<bool> process()
     {
         int has_room = 0;

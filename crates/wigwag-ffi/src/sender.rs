@@ -1,14 +1,13 @@
 //! The sender of a queue.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use library::{MessageLoan, Sender, SenderStats};
 
 use crate::code::wigwag_code;
 use crate::failure::{Failure, Result, free_handle, guarded, guarded_value, wigwag_error};
 use crate::given::{self, Alone, Kept, opaque};
-use crate::loop_descriptor::LoopDescriptor;
 use crate::options::{connect_options, wigwag_connect_options};
 use crate::time::Patience;
 
@@ -26,20 +25,12 @@ pub struct SenderState {
     /// Borrows from `sender`: it is dropped first.
     loan: Option<MessageLoan<'static>>,
     sender: Kept<Sender>,
-    loop_descriptor: Option<LoopDescriptor>,
+    loop_descriptor: Option<OwnedFd>,
 }
 
 impl SenderState {
     fn new(sender: Sender) -> SenderState {
         SenderState { loan: None, sender: Kept::new(sender), loop_descriptor: None }
-    }
-
-    /// The session may be another one after any call.
-    fn watch(&mut self) -> Result<()> {
-        match &mut self.loop_descriptor {
-            Some(descriptor) => descriptor.watch(self.sender.lend().as_fd()),
-            None => Ok(()),
-        }
     }
 }
 
@@ -282,10 +273,10 @@ pub extern "C" fn wigwag_sender_fd(sender: *mut wigwag_sender, error: *mut wigwa
     let code = guarded(error, || {
         let mut inside = alone(sender)?;
         if inside.loop_descriptor.is_none() {
-            inside.loop_descriptor = Some(LoopDescriptor::new()?);
+            let descriptor = inside.sender.lend_alone().try_clone_descriptor()?;
+            inside.loop_descriptor = Some(descriptor);
         }
-        inside.watch()?;
-        fd = inside.loop_descriptor.as_ref().map_or(-1, LoopDescriptor::raw);
+        fd = inside.loop_descriptor.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         Ok(())
     });
     if code == wigwag_code::WIGWAG_OK as c_int { fd } else { code }
@@ -293,13 +284,14 @@ pub extern "C" fn wigwag_sender_fd(sender: *mut wigwag_sender, error: *mut wigwa
 
 /// What an event loop does when the sender's descriptor is readable, and before it waits for that. It never waits.
 ///
-/// `has_room`: where 1 goes if a message can be sent, or the receiver is gone, so that a wigwag_sender_send() without
-/// waiting tells more; 0 if the queue is full: from then on the descriptor becomes readable when that changes. While no
-/// receiver is there, send, or call this, from time to time: nothing tells of the next one. `unacknowledged`: where the
-/// number of messages goes that are not acknowledged; NULL if it is not wanted. If it is and there are some, and the
-/// queue is not full, the descriptor becomes readable when the newest is acknowledged.
+/// `has_room`: where 1 goes if a message can be sent; 0 if the queue is full, or no receiver is there: from then on the
+/// descriptor becomes readable when it is worth to call this again, also for the next receiver. `unacknowledged`: where
+/// the number of messages goes that are not acknowledged; NULL if it is not wanted. If it is and there are some, and a
+/// message can be sent, the descriptor becomes readable when the newest is acknowledged.
 ///
-/// Fails with `WIGWAG_ERR_FORKED`, `WIGWAG_ERR_IO`, `WIGWAG_ERR_VIOLATION`.
+/// Fails with `WIGWAG_ERR_NOT_RUNNING` once no other receiver has come within `options->server_timeout_ns`: the next
+/// call looks again; `WIGWAG_ERR_REFUSED`, `WIGWAG_ERR_CONTRACT_MISMATCH` by the next receiver; `WIGWAG_ERR_FORKED`,
+/// `WIGWAG_ERR_IO`, `WIGWAG_ERR_VIOLATION`.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_sender_process(
     sender: *mut wigwag_sender,
@@ -310,16 +302,17 @@ pub extern "C" fn wigwag_sender_process(
     guarded(error, || {
         let place = given::place(has_room, "has_room")?;
         let mut inside = alone(sender)?;
-        let is_full = inside.sender.lend_alone().arm_room()?;
+        let sender = inside.sender.lend_alone();
+        sender.take_events()?;
+        let has_room = sender.has_room_or_arm()?;
         if !unacknowledged.is_null() {
-            if !is_full {
-                inside.sender.lend_alone().arm_flush()?;
+            if has_room {
+                sender.flush_or_arm()?;
             }
-            let stats = inside.sender.lend().stats();
-            given::put_if_wanted(unacknowledged, stats.sent.saturating_sub(stats.acknowledged) as usize);
+            given::put_if_wanted(unacknowledged, sender.unacknowledged());
         }
-        place.put((!is_full).into());
-        inside.watch()
+        place.put(has_room.into());
+        Ok(())
     })
 }
 

@@ -1,12 +1,12 @@
 //! Event loops of other makes than tokio's: one descriptor for each handle, calls that never wait, no ring that is
 //! lost, and a peer's death that is told once.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use wigwag::{Client, ErrorKind, Pending, Receiver, Sender, Server};
-use wigwag_testing::{Ground, LIMIT, Process, fill, limited, role, word};
+use wigwag_testing::{Ground, LIMIT, Process, eventually, fill, limited, role, word};
 
 /// Waits until a descriptor is readable; fails if it is not within the time limit of a test.
 #[track_caller]
@@ -33,7 +33,7 @@ fn bound() {
                 std::thread::park();
             }
             _ => {
-                let _receiver = Receiver::bind(socket).unwrap();
+                let _receiver = Receiver::builder().shared(form == "sharing").bind(socket).unwrap();
                 parent.tell("there");
                 std::thread::park();
             }
@@ -196,16 +196,14 @@ fn a_queue_fed_and_emptied_by_loops_loses_no_ring() {
             let socket = ground.socket();
             let sending = scope.spawn(move || {
                 let mut sender = Sender::builder().slots(4).connect(socket).unwrap();
+                let descriptor = sender.try_clone_descriptor().unwrap();
                 for number in 0..MESSAGES {
-                    while let Err(error) = sender.try_send(&number.to_le_bytes()) {
-                        assert_eq!(error.kind(), ErrorKind::Full);
-                        if sender.arm_room().unwrap() {
-                            wait_for(&sender);
-                        }
+                    while !sender.send_or_arm(&number.to_le_bytes()).unwrap() {
+                        wait_for(&descriptor);
                     }
                 }
-                while sender.arm_flush().unwrap() {
-                    wait_for(&sender);
+                while !sender.flush_or_arm().unwrap() {
+                    wait_for(&descriptor);
                 }
                 let stats = sender.stats();
                 assert_eq!((stats.sent, stats.acknowledged), (MESSAGES, MESSAGES));
@@ -225,41 +223,116 @@ fn a_queue_fed_and_emptied_by_loops_loses_no_ring() {
     });
 }
 
-#[test]
-fn a_loop_that_sends_notices_that_the_receiver_is_gone_and_finds_the_next_one() {
-    let ground = Ground::new();
-    let mut first = Process::start("bound", ["receiver".into(), ground.socket()]);
-    first.expect("there");
-    let mut sender = Sender::builder().slots(1).connect(ground.socket()).unwrap();
-    sender.try_send(b"one").unwrap();
-    assert!(sender.arm_room().unwrap());
-    first.kill();
-    while sender.arm_room().unwrap() {
-        wait_for(&sender);
+/// What a loop does with a sender: it polls one descriptor for all its life.
+struct Loop {
+    sender: Sender,
+    descriptor: OwnedFd,
+}
+
+impl Loop {
+    fn connect(ground: &Ground, slots: usize, server_timeout: Duration) -> Loop {
+        let builder = Sender::builder().slots(slots).server_timeout(server_timeout);
+        let mut sender = builder.connect(ground.socket()).unwrap();
+        let descriptor = sender.try_clone_descriptor().unwrap();
+        Loop { sender, descriptor }
     }
-    assert!(!is_readable(&sender, Duration::from_millis(20)), "a loop that waits there would run hot");
-    assert_eq!(sender.try_send(b"two").unwrap_err().kind(), ErrorKind::NotRunning);
-    let mut second = Receiver::bind(ground.socket()).unwrap();
-    let error = loop {
-        match sender.try_send(b"two") {
-            Err(error) if error.kind() == ErrorKind::NotRunning => std::thread::sleep(Duration::from_millis(1)),
-            other => break other.unwrap_err(),
+
+    fn send(&mut self, message: &[u8]) -> wigwag::Result<()> {
+        while !self.sender.send_or_arm(message)? {
+            wait_for(&self.descriptor);
         }
-    };
-    assert_eq!(error.kind(), ErrorKind::Full);
-    assert!(sender.arm_room().unwrap());
-    let descriptor = second.try_clone_descriptor().unwrap();
-    let message = loop {
-        match second.recv_or_arm().unwrap() {
-            Some(message) => break message,
-            None => wait_for(&descriptor), // the session is on its way to the loop
+        Ok(())
+    }
+
+    fn flush(&mut self) -> wigwag::Result<()> {
+        while !self.sender.flush_or_arm()? {
+            wait_for(&self.descriptor);
         }
-    };
-    assert_eq!(&message[..], b"one");
-    drop(message);
-    wait_for(&sender);
-    sender.try_send(b"two").unwrap();
-    drop(second.recv());
+        Ok(())
+    }
+
+    /// A loop that polls the descriptor all the time takes in what it tells, and is silent then.
+    #[track_caller]
+    fn falls_silent(&mut self) {
+        eventually("it is silent", || {
+            self.sender.take_events().unwrap();
+            !is_readable(&self.descriptor, Duration::from_millis(20))
+        });
+    }
+}
+
+#[test]
+fn a_loop_that_sends_is_told_of_the_next_receiver() {
+    limited(|| {
+        let ground = Ground::new();
+        let mut first = Process::start("bound", ["receiver".into(), ground.socket()]);
+        first.expect("there");
+        let mut sending = Loop::connect(&ground, 1, LIMIT);
+        sending.send(b"one").unwrap();
+        assert!(!sending.sender.send_or_arm(b"two").unwrap());
+        first.kill();
+        wait_for(&sending.descriptor);
+        assert!(!sending.sender.send_or_arm(b"two").unwrap(), "nobody is there");
+        sending.falls_silent();
+        let second = Receiver::bind(ground.socket()).unwrap();
+        let receiving = std::thread::spawn(move || {
+            ["one", "two"].map(|expected| {
+                let message = second.recv().unwrap();
+                assert_eq!(&message[..], expected.as_bytes());
+                message.is_redelivered()
+            })
+        });
+        sending.send(b"two").unwrap();
+        sending.flush().unwrap();
+        receiving.join().unwrap();
+        sending.falls_silent();
+        assert_eq!(sending.sender.stats().reconnects, 1);
+    });
+}
+
+#[test]
+fn a_loop_is_told_when_nobody_comes_in_time() {
+    limited(|| {
+        let ground = Ground::new();
+        let receiver = Receiver::bind(ground.socket()).unwrap();
+        let mut sending = Loop::connect(&ground, 1, Duration::from_millis(50));
+        sending.send(b"one").unwrap();
+        drop(receiver);
+        assert_eq!(sending.send(b"two").unwrap_err().kind(), ErrorKind::NotRunning);
+        assert_eq!(sending.flush().unwrap_err().kind(), ErrorKind::NotRunning);
+        assert_eq!((sending.sender.unacknowledged(), sending.sender.stats().refused), (1, 1));
+        // The next call looks again.
+        let receiver = Receiver::bind(ground.socket()).unwrap();
+        let receiving = std::thread::spawn(move || (0..2).map(|_| receiver.recv().unwrap()[0]).collect::<Vec<_>>());
+        sending.send(b"two").unwrap();
+        sending.flush().unwrap();
+        assert_eq!(receiving.join().unwrap(), b"ot");
+    });
+}
+
+/// The thread that stands in for idle senders has been there before the loop asks for anything.
+#[test]
+fn an_idle_loop_goes_on_where_the_thread_has_brought_its_messages() {
+    for kind in ["receiver", "sharing"] {
+        limited(move || {
+            let ground = Ground::new();
+            let mut first = Process::start("bound", [kind.into(), ground.socket()]);
+            first.expect("there");
+            let mut sending = Loop::connect(&ground, 4, LIMIT);
+            sending.send(b"one").unwrap();
+            first.kill();
+            let second = Receiver::builder().shared(kind == "sharing").bind(ground.socket()).unwrap();
+            // No call of the sender's was made since.
+            let message = second.recv().unwrap();
+            assert_eq!(&message[..], b"one");
+            message.ack();
+            sending.send(b"two").unwrap();
+            assert_eq!(&second.recv().unwrap()[..], b"two");
+            sending.flush().unwrap();
+            let stats = sending.sender.stats();
+            assert_eq!((stats.sent, stats.acknowledged, stats.reconnects), (2, 2, 1));
+        });
+    }
 }
 
 /// The loop's one descriptor stands for all receivers that share the name, those that come later among them.
@@ -269,30 +342,77 @@ fn a_sender_of_a_shared_name_is_told_of_room_at_any_of_them_and_of_those_who_com
         let ground = Ground::new();
         let share = || Receiver::builder().shared(true).bind(ground.socket()).unwrap();
         let receivers = [share(), share()];
-        let mut sender = Sender::builder().slots(1).connect(ground.socket()).unwrap();
-        let fill_up = |sender: &mut Sender| (0..100).take_while(|number| sender.try_send(&[*number]).is_ok()).count();
-        assert_eq!(fill_up(&mut sender), 2);
+        let mut sending = Loop::connect(&ground, 1, LIMIT);
+        let fill_up =
+            |sending: &mut Loop| (0..100).take_while(|number| sending.sender.send_or_arm(&[*number]).unwrap()).count();
+        assert_eq!(fill_up(&mut sending), 2);
         for receiver in receivers.iter().rev() {
-            assert!(sender.arm_room().unwrap());
-            assert!(!is_readable(&sender, Duration::ZERO));
+            assert!(!sending.sender.has_room_or_arm().unwrap());
+            sending.falls_silent();
+            assert!(!sending.sender.has_room_or_arm().unwrap());
             receiver.recv().unwrap().ack();
-            wait_for(&sender);
-            while sender.arm_room().unwrap() {
-                wait_for(&sender);
+            while !sending.sender.has_room_or_arm().unwrap() {
+                wait_for(&sending.descriptor);
             }
-            assert_eq!(fill_up(&mut sender), 1);
+            assert_eq!(fill_up(&mut sending), 1);
         }
         let third = share();
-        while sender.arm_room().unwrap() {
-            wait_for(&sender);
+        while !sending.sender.has_room_or_arm().unwrap() {
+            wait_for(&sending.descriptor);
         }
-        assert_eq!(fill_up(&mut sender), 1);
+        assert_eq!(fill_up(&mut sending), 1);
         third.recv().unwrap().ack();
-        assert!(sender.arm_flush().unwrap(), "two are open");
+        assert!(!sending.sender.flush_or_arm().unwrap(), "two are open");
         receivers.iter().for_each(|receiver| receiver.recv().unwrap().ack());
-        while sender.arm_flush().unwrap() {
-            wait_for(&sender);
+        sending.flush().unwrap();
+        assert_eq!(sending.sender.stats().acknowledged, 5);
+    });
+}
+
+/// As in a loop that has its descriptors in an epoll: they are nested four deep.
+#[test]
+fn the_descriptor_may_be_in_an_epoll_also_of_a_shared_name() {
+    limited(|| {
+        let ground = Ground::new();
+        let mut first = Process::start("bound", ["sharing".into(), ground.socket()]);
+        first.expect("there");
+        let second = Receiver::builder().shared(true).bind(ground.socket()).unwrap();
+        let mut sending = Loop::connect(&ground, 1, LIMIT);
+        let outside = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        epoll::add(&outside, &sending.descriptor, epoll::EventData::new_u64(0), epoll::EventFlags::IN).unwrap();
+        sending.send(b"one").unwrap();
+        sending.send(b"two").unwrap();
+        assert!(!sending.sender.send_or_arm(b"three").unwrap());
+        sending.falls_silent();
+        assert!(!is_readable(&outside, Duration::ZERO));
+        first.kill();
+        let receiving = std::thread::spawn(move || {
+            (0..3).for_each(|_| second.recv().unwrap().ack());
+            second.try_recv().unwrap().is_none()
+        });
+        while !sending.sender.send_or_arm(b"three").unwrap() {
+            wait_for(&outside);
         }
-        assert_eq!(sender.stats().acknowledged, 5);
+        while !sending.sender.flush_or_arm().unwrap() {
+            wait_for(&outside);
+        }
+        assert!(receiving.join().unwrap());
+        let stats = sending.sender.stats();
+        assert_eq!((stats.sent, stats.acknowledged), (3, 3));
+    });
+}
+
+#[test]
+fn a_sender_that_ends_in_the_background_keeps_nobody_and_hands_all_on() {
+    limited(|| {
+        let ground = Ground::new();
+        let mut first = Process::start("bound", ["receiver".into(), ground.socket()]);
+        first.expect("there");
+        let mut sending = Loop::connect(&ground, 4, LIMIT);
+        sending.send(b"one").unwrap();
+        sending.sender.end_in_background(); // the first never acknowledges it
+        first.kill();
+        let second = Receiver::bind(ground.socket()).unwrap();
+        assert_eq!(&second.recv().unwrap()[..], b"one");
     });
 }

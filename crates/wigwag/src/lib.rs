@@ -41,7 +41,7 @@
 //! # The modules, top down
 //!
 //! ```text
-//! tokio  verify/{fuzzing models}                 the forms for tasks; what fuzz targets and models see of the inside
+//! tokio  polled  verify/{fuzzing models}         the forms for tasks, for event loops; for fuzz targets, models
 //! exchange  queue  stream  broadcast  semaphore  runtime    the forms, a folder each; names and kernel features
 //! service                                        whoever owns a name: control thread, workers, sessions
 //! observe                                        what runs, read by others
@@ -50,7 +50,7 @@
 //! wait                                           how one side waits: spinning, sleeping, reactors
 //! permits                                        what lies in a semaphore's file, and who has it
 //! memory  statistics                             what lies in shared memory; counters
-//! encoded  typed_view                            values as bytes: any serde type, any plain-memory type
+//! encoded  typed_view  array                     values as bytes: any serde type, any plain-memory type, arrays
 //! contract  form  stats                          what two sides agree on, what depends on the form, what was counted
 //! sys                                            system calls
 //! error  trace  sync  faults                     sentences; events; atomics, real or model; injected faults
@@ -68,6 +68,7 @@ compile_error!("Wigwag needs Linux: memfd, eventfd, pidfd and sealed shared memo
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("Wigwag needs a 64-bit target: its segments and counters do not fit into 32 bits");
 
+pub mod array;
 mod broadcast;
 mod contract;
 #[cfg(feature = "serde")]
@@ -81,6 +82,8 @@ mod memory;
 pub mod observe;
 mod options;
 mod permits;
+#[cfg(not(loom))]
+pub mod polled;
 mod queue;
 pub mod runtime;
 mod semaphore;

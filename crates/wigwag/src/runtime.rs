@@ -27,7 +27,24 @@ pub use crate::session::runtime_directory::Rule;
 use crate::error::{Error, Result};
 use crate::session::runtime_directory::DirectoryChoice;
 use crate::session::{cleanup, name};
-use crate::sys::kernel;
+use crate::sys::{kept_memory, kernel};
+
+/// From now on, forked children of this process keep a private copy of the memory of sessions, at the same addresses:
+/// for languages whose references outlive a fork. Handles still give [`Forked`](crate::ErrorKind::Forked) in a child.
+///
+/// Without it the memory is not there in a child, and whoever touched it would end by SIGSEGV; Rust's borrows see to it
+/// that nobody does. It holds for sessions that begin after the call, and costs each of them a descriptor.
+///
+/// # Errors
+/// [`Io`](crate::ErrorKind::Io) if the system registers no handler.
+///
+/// ```
+/// wigwag::runtime::keep_memory_in_children()?;
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+pub fn keep_memory_in_children() -> Result<()> {
+    kept_memory::keep_in_children()
+}
 
 /// The directory in which this process's names are sockets and files.
 ///

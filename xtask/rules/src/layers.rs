@@ -9,7 +9,7 @@ use crate::source::{self, Source, report};
 
 /// The library's layers, the highest first; the list in lib.rs is the same.
 const LAYERS: &[&[&str]] = &[
-    &["tokio", "verify::fuzzing", "verify::models"],
+    &["tokio", "polled", "verify::fuzzing", "verify::models"],
     &["exchange", "queue", "stream", "broadcast", "semaphore", "runtime"],
     &["service"],
     &["observe"],
@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["wait"],
     &["permits"],
     &["memory", "statistics"],
-    &["encoded", "typed_view"],
+    &["encoded", "typed_view", "array"],
     &["contract", "form", "stats"],
     &["sys"],
     &["error", "trace", "sync", "faults"],

@@ -77,7 +77,8 @@ pub fn files() -> Vec<String> {
 fn walk(directory: &Path, prefix: &str, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name == ".git" || name.starts_with("target") || name == "demo-out" {
+        let is_built = name == "__pycache__" || name.ends_with(".so");
+        if name == ".git" || name.starts_with("target") || name == "demo-out" || is_built {
             continue;
         }
         let path = format!("{prefix}{name}");

@@ -7,6 +7,7 @@ use crate::source::{self, report};
 /// Where unsafe code may stand, and why there.
 const ADDRESSES: &[(&str, &str)] = &[
     ("crates/wigwag/src/sys/", "system calls"),
+    ("crates/wigwag-python/src/", "buffers that another language counts the references of"),
     ("crates/wigwag/src/memory/segment.rs", "pointers into the mapping"),
     ("crates/wigwag/src/memory/board.rs", "pointers into the mapping of a publisher's memory"),
     ("crates/wigwag/src/memory/payload.rs", "payload bytes as slices"),
@@ -27,6 +28,7 @@ const PAYLOAD_OWNERS: &[(&str, &str)] = &[
     ("crates/wigwag/src/broadcast/message.rs", "H1"),
     ("crates/wigwag/src/broadcast/publication.rs", "H1"),
     ("crates/wigwag/src/exchange/owned_loan.rs", "L1"),
+    ("crates/wigwag/src/exchange/passed_slot.rs", "L1"),
     ("crates/wigwag/src/exchange/request.rs", "Q1"),
     ("crates/wigwag/src/queue/loan.rs", "D1"),
     ("crates/wigwag/src/queue/message.rs", "R1"),

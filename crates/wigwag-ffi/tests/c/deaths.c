@@ -191,7 +191,6 @@ static void receivers(wigwag_error *error)
     OK(wigwag_sender_send(sender, "three", 5, LIMIT_NS, error));
     static const char *const expected[] = {"one", "two", "three"};
     for (int at = 0; at < 3; at++) {
-        /* A sender has no thread: it notices a death, and finds the next receiver, in its own calls. */
         int64_t until = now_ns() + LIMIT_NS;
         do
             wigwag_sender_flush(sender, 10 * 1000 * 1000, error);

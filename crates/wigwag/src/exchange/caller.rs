@@ -506,7 +506,6 @@ impl Caller {
 }
 
 /// The steps of those who hold slots without a borrow, and wait for descriptors.
-#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the blocking client borrows, and sleeps by itself"))]
 impl Caller {
     /// What to wait for: the bell, which is rung for each slot that was [armed](Caller::arm), and what tells of
     /// everything else, as [`Connection::descriptors`] has them. From then on the bell wakes no blocking call.
@@ -523,6 +522,7 @@ impl Caller {
         self.reclaim();
     }
 
+    #[cfg(any(feature = "tokio", test))]
     /// How many slots are out: in loans, calls and replies, and those given up while the server has them.
     pub fn slots_out(&self) -> usize {
         self.free.out()
@@ -593,7 +593,7 @@ mod tests {
     use wigwag_testing::{Ground, LIMIT};
 
     use super::*;
-    use crate::exchange::owned_loan::PassedSlot;
+    use crate::exchange::passed_slot::PassedSlot;
     use crate::session::connect;
     use crate::{Client, Server};
 

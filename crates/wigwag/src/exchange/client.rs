@@ -315,7 +315,7 @@ impl Client {
     }
 
     /// The core, for the client of tasks, and the options that it was made with.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub(crate) fn into_parts(self) -> (Caller, OsString, ClientBuilder) {
         (self.sessions.into_current(), self.name, self.builder)
     }

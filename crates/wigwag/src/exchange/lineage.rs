@@ -8,7 +8,7 @@
 #![allow(unsafe_code, reason = "a session is freed when its slots say that nobody refers to it")]
 
 use std::cell::{Cell, RefCell};
-#[cfg(all(feature = "tokio", not(loom)))]
+#[cfg(not(loom))]
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
@@ -134,7 +134,7 @@ impl Lineage {
     }
 
     /// The current session alone; nothing borrows the client any more.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn into_current(self) -> Caller {
         let this = ManuallyDrop::new(self);
         for caller in this.former.take() {

@@ -23,6 +23,7 @@
 //! | the server's half: a turn that was seen becomes a request | [`crate::service::worker`], [`request`] |
 //! | blocking | [`client::Client`], [`loan`], [`server::Server`] |
 //! | tasks | `tokio` |
+//! | event loops, other languages | [`polled`] |
 //! | values instead of bytes | `typed_*`, `encoded` |
 //!
 //! A process that is killed at any instruction leaves each slot with one side or with the other, as each change of the
@@ -41,6 +42,10 @@ mod intake;
 mod lineage;
 mod loan;
 mod owned_loan;
+#[cfg(not(loom))]
+mod passed_slot;
+#[cfg(not(loom))]
+pub(crate) mod polled;
 pub(crate) mod request;
 mod server;
 mod sessions;

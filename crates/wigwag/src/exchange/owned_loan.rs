@@ -10,8 +10,7 @@ use crate::memory::head::Head;
 use crate::memory::layout::INLINE_CAPACITY;
 use crate::memory::payload::PayloadBytesMut;
 use crate::memory::prefetch;
-use crate::memory::segment::{Line, LineRef, Segment};
-use crate::memory::slot;
+use crate::memory::segment::{Line, Segment};
 
 /// A slot in the client's hands, to be filled or with the reply in it.
 ///
@@ -119,25 +118,5 @@ impl DerefMut for OwnedLoan {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.payload
-    }
-}
-
-/// A slot that was passed to the server, for who looks at it without the [`Caller`](crate::exchange::caller::Caller),
-/// which may be behind a lock. Whoever keeps it keeps the `Caller`, too.
-#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the blocking client has the line itself"))]
-#[derive(Debug)]
-pub struct PassedSlot(LineRef);
-
-#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the blocking client has the line itself"))]
-impl PassedSlot {
-    /// The slot of a line.
-    pub fn new(line: &Line) -> PassedSlot {
-        PassedSlot(LineRef::of(line))
-    }
-
-    /// Whether it has come back.
-    #[inline(always)]
-    pub fn is_back(&self) -> bool {
-        !slot::load(&self.0.get().turn).is_server()
     }
 }

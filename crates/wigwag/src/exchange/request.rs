@@ -27,6 +27,7 @@ use crate::session::arrivals::{Loss, PeerDescriptors};
 use crate::session::descriptors::{self, UnderWay};
 use crate::session::peer::Peer;
 use crate::session::peer::Trust;
+use crate::session::protocol::Reason;
 use crate::statistics::KeptEntry;
 use crate::sync::{self, Ordering};
 use crate::sys::clock;
@@ -619,6 +620,25 @@ impl Request {
     pub fn reply(mut self) {
         let answered = self.answer();
         self.count(answered);
+    }
+
+    /// Ends the session instead of answering: for who cannot give the bytes back, because something may still write to
+    /// them. The client gets `why`, and its other calls end, too.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("r").path;
+    /// let mut server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::connect(name)?;
+    /// let pending = client.loan(8)?.send()?;
+    /// let request = server.recv()?;
+    /// request.end_session("a thread still writes to it");
+    /// assert!(pending.wait().unwrap_err().to_string().contains("still writes"));
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn end_session(&self, why: impl fmt::Display) {
+        if self.open && !self.is_inherited() {
+            self.session.end(Reason::Refused, why.to_string());
+        }
     }
 
     /// Answers with an error; the client gets [`HandlerFailed`](crate::ErrorKind::HandlerFailed) with the text, cut at

@@ -415,7 +415,7 @@ impl Server {
     }
 
     /// A task has served to the end, or cannot go on: says farewell to all clients.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub(crate) fn end_serving(&mut self, outcome: Result<()>) -> Result<()> {
         let shared = Arc::clone(&self.service.shared);
         let Ok(worker) = self.worker() else { return outcome }; // a forked child's clients are its parent's

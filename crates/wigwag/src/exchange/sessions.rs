@@ -86,7 +86,7 @@ impl Sessions {
     }
 
     /// The session that is left when the client goes.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn into_current(self) -> Caller {
         match self {
             Sessions::One(caller) => caller,

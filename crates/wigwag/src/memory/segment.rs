@@ -227,7 +227,8 @@ impl Segment {
     /// Maps a memory object. Touches header, slot lines and deadlines; bodies stay virtual until somebody writes to
     /// them.
     pub fn map(memory: impl AsFd, geometry: Geometry) -> Result<Segment> {
-        let mapping = Mapping::new(memory, geometry.segment_size, geometry.bodies_offset)?;
+        let mapping = Mapping::new(&memory, geometry.segment_size, geometry.bodies_offset)?
+            .kept_in_children(memory, &[(0, geometry.segment_size)])?;
         Ok(Segment::of(mapping, geometry, geometry.body_stride))
     }
 
@@ -238,7 +239,7 @@ impl Segment {
             .map_err(|why| Error::new(ErrorKind::InvalidConfiguration, why))?;
         let ring = |index: usize| (geometry.bodies_offset + index * geometry.body_stride, geometry.body_stride);
         let parts = [(0, geometry.bodies_offset), ring(0), ring(0), ring(1), ring(1)];
-        let mapping = Mapping::of_parts(memory, &parts, geometry.bodies_offset)?;
+        let mapping = Mapping::of_parts(&memory, &parts, geometry.bodies_offset)?.kept_in_children(memory, &parts)?;
         Ok(Segment::of(mapping, geometry, 2 * geometry.body_stride))
     }
 

@@ -4,6 +4,7 @@ use std::hint;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::queue::event_loop::LoopDescriptor;
 use crate::queue::group::{Awaited, Group};
 use crate::queue::producer::{Producer, Room};
 use crate::queue::sender::Sender;
@@ -36,6 +37,7 @@ impl Sender {
         let mut group = Group::new(&self.producer)?;
         group.tend(&mut self.producer)?;
         self.group = Some(Box::new(group));
+        self.loop_descriptor.iter_mut().for_each(LoopDescriptor::has_changed);
         Ok(())
     }
 
@@ -119,15 +121,16 @@ impl Sender {
 
     /// For an event loop: whether there is something to wait for, of which the group's poller tells.
     pub(super) fn arm_group(&mut self, awaited: Awaited) -> Result<bool> {
-        if self.is_there(awaited)? {
-            return Ok(false);
+        loop {
+            if self.is_there(awaited)? {
+                return Ok(false);
+            }
+            if self.ask_group(awaited)? {
+                return Ok(true);
+            }
+            // Somebody has come, or is looked out for only from now on: one more look.
+            self.tend_group()?;
         }
-        if self.ask_group(awaited)? {
-            return Ok(true);
-        }
-        // Somebody has come, or is looked out for only from now on: one more look.
-        self.tend_group()?;
-        Ok(!self.is_there(awaited)? && self.ask_group(awaited)?)
     }
 
     /// Waits until all receivers have acknowledged all.
@@ -161,7 +164,7 @@ impl Sender {
     }
 
     /// How many messages no receiver has acknowledged.
-    pub(super) fn unacknowledged(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.producer.unacknowledged() + self.group.as_deref().map_or(0, Group::unacknowledged)
     }
 
@@ -190,7 +193,7 @@ impl Sender {
         let receivers = self.group.as_deref().map_or(0, |group| group.len(&self.producer));
         let sentence = format!(
             "{} messages at {receivers} receivers that share the name were not acknowledged within the time allowed",
-            self.unacknowledged()
+            self.open()
         );
         Error::new(ErrorKind::TimedOut { maybe_executed }, sentence)
     }

@@ -132,7 +132,7 @@ impl Lane {
 impl Search {
     fn begin(handshake: ClientHandshake, key: u64, poller: &Poller, is_of_task: bool) -> Result<Search> {
         let mut search = Search { key, handshake: Box::new(handshake), at: None };
-        search.handshake.watch_in(poller, key)?;
+        search.handshake.watch_in(poller, key, Interest::Readable)?;
         if is_of_task {
             search.handshake.tell_moments()?;
         }
@@ -377,7 +377,7 @@ impl Group {
     }
 
     /// Nothing is waited for in the task's way any more.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn leave_task(&mut self) {
         self.is_of_task = false;
     }

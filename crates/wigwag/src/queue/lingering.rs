@@ -44,7 +44,7 @@ impl Sender {
 
     /// It ends before all is acknowledged, and does not wait any more.
     pub(super) fn leave_told(&mut self, why: &dyn Display) {
-        trace::messages_left(self.producer.name(), self.unacknowledged(), why);
+        trace::messages_left(self.producer.name(), self.open(), why);
         self.producer.leave();
     }
 }

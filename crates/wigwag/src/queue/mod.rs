@@ -28,6 +28,7 @@
 //! | the receiver's half: a turn that was seen becomes a message | [`crate::service::worker`], [`intake`], [`message`] |
 //! | blocking: a sender; several threads take turns with one worker | [`sender`]; [`receiver`], [`delivery`] |
 //! | tasks | `tokio` |
+//! | event loops of other makes | [`event_loop`]; [`receiver`] |
 //!
 //! docs/design/queue.md has the guarantee and its reasons.
 
@@ -35,15 +36,20 @@ mod dealing;
 mod delivery;
 #[cfg(feature = "serde")]
 mod encoded;
+mod event_loop;
 mod failover;
 mod group;
 mod intake;
 #[cfg(not(loom))]
 mod keeper;
 mod lingering;
+#[cfg(not(loom))]
+mod lingering_thread;
 mod loan;
 pub(crate) mod message;
 mod outbox;
+#[cfg(not(loom))]
+pub(crate) mod polled;
 mod producer;
 mod receiver;
 mod sender;

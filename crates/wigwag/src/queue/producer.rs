@@ -1,7 +1,8 @@
 //! The sender's core: what can be done now, how to be told when more can be done, and why it cannot.
 //!
-//! It never waits and knows no runtime. The two senders are ways to wait on it: a thread waits in
-//! [`Sender`](crate::queue::sender), a task in `tokio::Sender`.
+//! It never waits and knows no runtime. The senders are ways to wait on it: a thread waits in
+//! [`Sender`](crate::queue::sender), an event loop by [`event_loop`](crate::queue::event_loop), a task in
+//! `tokio::Sender`.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -150,7 +151,6 @@ impl Producer {
     }
 
     /// Whether a message of `len` bytes can be written at once. What a step costs is at most a look at the descriptors.
-    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "a thread takes the steps one by one"))]
     pub fn room(&mut self, len: usize) -> Result<Room> {
         self.check(len)?;
         if self.may_be_gone() && self.is_found_gone()? {

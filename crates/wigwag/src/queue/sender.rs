@@ -2,16 +2,16 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::{self, Fault};
 use crate::options::ConnectOptions;
-use crate::queue::group::{Awaited, Group};
+use crate::queue::event_loop::LoopDescriptor;
+use crate::queue::group::Group;
 use crate::queue::loan::MessageLoan;
 use crate::queue::producer::Producer;
-use crate::session::connect::ClientHandshake;
+use crate::session::connect::{ClientHandshake, Established};
 use crate::stats::SenderStats;
 use crate::wait::deadline::Deadline;
 
@@ -56,6 +56,8 @@ pub struct Sender {
     pub(super) producer: Producer,
     /// For the next receiver, begun by a call that had no time for its end.
     pub(super) search: Option<Box<ClientHandshake>>,
+    /// For an event loop, once one has asked for it.
+    pub(super) loop_descriptor: Option<LoopDescriptor>,
     /// There if several receivers share the name: the sessions with all but one of them.
     pub(super) group: Option<Box<Group>>,
     /// It is being dropped, and waits only for what a receiver of this very process does not have.
@@ -323,73 +325,19 @@ impl Sender {
         flushed
     }
 
-    /// For an event loop that found the queue [`Full`](ErrorKind::Full): has the receiver ring when the oldest message
-    /// is acknowledged, so that the sender's descriptor ([`AsFd`]) becomes readable. `false`: there is nothing to wait
-    /// for, and [`try_send`](Sender::try_send) sends or says what is the matter. It takes in what the descriptor told,
-    /// without waiting.
-    ///
-    /// While nobody receives, `try_send` looks for the next receiver each time it is called: a loop does that by a
-    /// timer of its own. The descriptor is then the new session's: ask for it anew.
-    ///
-    /// # Errors
-    /// [`Forked`](ErrorKind::Forked), [`Io`](ErrorKind::Io), [`Violation`](ErrorKind::Violation).
+    /// Ends it at once: what is not acknowledged is received if the receiver lives, and lost if it does not.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("q").path;
-    /// use rustix::event::{PollFd, PollFlags, poll};
-    /// let receiver = wigwag::Receiver::bind(name)?;
-    /// let mut sender = wigwag::Sender::builder().slots(1).connect(name)?;
-    /// sender.try_send(b"one")?;
-    /// assert!(sender.arm_room()?);               // full: from here on an acknowledgement makes `sender` readable
-    /// receiver.recv()?.ack();
-    /// poll(&mut [PollFd::new(&sender, PollFlags::IN)], None).unwrap();
-    /// sender.try_send(b"two")?;
-    /// # receiver.recv()?.ack();
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn arm_room(&mut self) -> Result<bool> {
-        self.take_events()?;
-        match self.group {
-            Some(_) => self.arm_group(Awaited::Room),
-            None => Ok(!self.producer.has_room()? && self.producer.ask_for_ring(0)),
-        }
-    }
-
-    /// As [`arm_room`](Sender::arm_room), for a loop that waits until everything is acknowledged: the receiver rings
-    /// for the newest message that is not. `false`: all are, or the receiver is gone.
-    ///
-    /// # Errors
-    /// As [`arm_room`](Sender::arm_room).
-    ///
-    /// ```
-    /// # let name = &wigwag_testing::temporary_name("q").path;
-    /// let receiver = wigwag::Receiver::bind(name)?;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
     /// let mut sender = wigwag::Sender::connect(name)?;
-    /// sender.try_send(b"one")?;
-    /// assert!(sender.arm_flush()?);
-    /// receiver.recv()?.ack();
-    /// assert!(!sender.arm_flush()?);
+    /// sender.send(b"hello")?;
+    /// sender.abandon();
+    /// assert_eq!(&receiver.recv()?[..], b"hello");
     /// # Ok::<(), wigwag::Error>(())
     /// ```
-    pub fn arm_flush(&mut self) -> Result<bool> {
-        self.take_events()?;
-        match self.group {
-            Some(_) => self.arm_group(Awaited::Acknowledgements),
-            None => Ok(self.producer.newest_open()?.is_some_and(|place| self.producer.ask_for_ring(place))),
-        }
-    }
-
-    fn take_events(&mut self) -> Result<()> {
-        self.producer.check_fork()?;
-        if let Some(group) = &mut self.group {
-            group.tell_moments()?;
-            return self.tend_group();
-        }
-        self.producer.look()?;
-        if self.producer.is_receiver_gone() {
-            self.producer.connection().stop_watching();
-        }
-        Ok(())
+    pub fn abandon(mut self) {
+        self.producer.leave();
     }
 
     /// Another sender to the same queue, with the same wishes: for another thread.
@@ -426,10 +374,32 @@ impl Sender {
         self.all_stats()
     }
 
+    /// How many messages no receiver has acknowledged; none, in a forked child.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("q").path;
+    /// # let receiver = wigwag::Receiver::bind(name)?;
+    /// let mut sender = wigwag::Sender::connect(name)?;
+    /// sender.send(b"hello")?;
+    /// assert_eq!(sender.unacknowledged(), 1);
+    /// receiver.recv()?.ack();
+    /// assert_eq!(sender.unacknowledged(), 0);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn unacknowledged(&self) -> usize {
+        if self.producer.check_fork().is_err() { 0 } else { self.open() }
+    }
+
     /// One that has just been made.
     pub(super) fn new(producer: Producer) -> Result<Sender> {
-        let mut sender =
-            Sender { producer, search: None, group: None, is_lingering: false, looks_for_half: LOOKS_FOR_HALF_MAX };
+        let mut sender = Sender {
+            producer,
+            search: None,
+            loop_descriptor: None,
+            group: None,
+            is_lingering: false,
+            looks_for_half: LOOKS_FOR_HALF_MAX,
+        };
         sender.join_all()?;
         Ok(sender)
     }
@@ -554,34 +524,57 @@ impl Sender {
     /// well.
     #[cold]
     fn reconnect(&mut self, deadline: Deadline) -> Result<()> {
+        if self.search.as_ref().is_some_and(|search| search.is_stale()) {
+            self.search = None;
+        }
+        let until = if faults::is(Fault::PatientSearch) { None } else { deadline.as_instant() };
+        if self.go_on_searching(|search| search.wait(until))? {
+            return Ok(());
+        }
+        let not_yet = self.search.as_mut().map_or_else(|| self.producer.why_gone(), |search| search.not_yet());
+        let error = self.producer.not_found(not_yet);
+        Err(match (deadline, error.kind()) {
+            // Who does not wait has not run out of time.
+            (Deadline::Now, ErrorKind::TimedOut { .. }) => Error::new(ErrorKind::NotRunning, error.to_string()),
+            _ => error,
+        })
+    }
+
+    /// Takes a step of the search for the next receiver. Whether that is there, and has what the last one did not
+    /// acknowledge. An error ends the search.
+    pub(super) fn go_on_searching(
+        &mut self,
+        step: impl FnOnce(&mut ClientHandshake) -> Result<Option<Established>>,
+    ) -> Result<bool> {
         if self.producer.adopt() {
             self.search = None;
-            return self.join_all_in_time();
+            return self.has_moved();
         }
         let mut search = match self.search.take() {
-            Some(search) if !search.is_stale() => search,
-            _ => Box::new(self.producer.search()?),
+            Some(search) => search,
+            None => Box::new(self.producer.search()?),
         };
-        let until = if faults::is(Fault::PatientSearch) { None } else { deadline.as_instant() };
-        match search.wait(until) {
+        self.loop_descriptor.iter_mut().for_each(LoopDescriptor::has_changed);
+        match step(&mut search) {
             // The thread was first.
-            Ok(Some(_)) if self.producer.act_by_itself() => self.join_all_in_time(),
+            Ok(Some(_)) if self.producer.act_by_itself() => self.has_moved(),
             Ok(Some(established)) => {
                 let moved = self.producer.move_to(self.producer.connection_of(established));
                 moved.map_err(|error| self.producer.not_found(error))?;
-                self.join_all_in_time()
+                self.has_moved()
             }
             Ok(None) => {
-                let error = self.producer.not_found(search.not_yet());
                 self.search = Some(search);
-                Err(match (deadline, error.kind()) {
-                    // Who does not wait has not run out of time.
-                    (Deadline::Now, ErrorKind::TimedOut { .. }) => Error::new(ErrorKind::NotRunning, error.to_string()),
-                    _ => error,
-                })
+                Ok(false)
             }
             Err(error) => Err(self.producer.not_found(error)),
         }
+    }
+
+    fn has_moved(&mut self) -> Result<bool> {
+        self.loop_descriptor.iter_mut().for_each(LoopDescriptor::has_changed);
+        self.join_all_in_time()?;
+        Ok(true)
     }
 
     /// `maybe_executed`: whether the call was about messages that had been sent.
@@ -606,20 +599,6 @@ impl Drop for Sender {
         if self.is_to_linger() {
             self.linger();
         }
-    }
-}
-
-/// The descriptor of the sender's session, for an event loop: see [`arm_room`](Sender::arm_room). Reading from it or
-/// writing to it is not possible.
-impl AsFd for Sender {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.group.as_ref().map_or_else(|| self.producer.connection().poller(), |group| group.poller()).as_fd()
-    }
-}
-
-impl AsRawFd for Sender {
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
     }
 }
 

@@ -464,7 +464,7 @@ impl Entry {
                     None => ClientHandshake::begin(&self.wishes.name, self.wishes.options.clone())?
                         .prefer_after(self.wishes.member),
                 };
-                search.watch_in(poller, self.number * KEYS + KEY_HEIR)?;
+                search.watch_in(poller, self.number * KEYS + KEY_HEIR, Interest::Readable)?;
                 self.search = Some(Box::new(search));
             }
         }

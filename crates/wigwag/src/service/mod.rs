@@ -12,7 +12,7 @@ pub mod intake;
 pub mod keeping;
 pub mod launch;
 pub mod name_claim;
-#[cfg(all(feature = "tokio", not(loom)))]
+#[cfg(not(loom))]
 pub mod polling_backoff;
 pub mod quota;
 pub mod service;

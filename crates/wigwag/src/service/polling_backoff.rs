@@ -19,14 +19,19 @@ pub struct PollingBackoff {
 const WORTH_IT: u32 = 16;
 
 impl PollingBackoff {
+    /// A request was found, here or by a glance.
+    pub fn note_found(&mut self) {
+        self.found = self.found.saturating_add(1);
+        self.is_backing_off = self.is_backing_off && !self.spin_backoff.may_spin();
+    }
+
     pub fn next<I: Intake>(&mut self, worker: &mut Worker<I>, may_spin: bool) -> Result<Next> {
         if !may_spin || self.is_backing_off {
             worker.cool();
         }
         let next = worker.next(Until::Quiet)?;
         if next == Next::Request {
-            self.found = self.found.saturating_add(1);
-            self.is_backing_off = self.is_backing_off && !self.spin_backoff.may_spin();
+            self.note_found();
         }
         if let Some(found_cold) = worker.take_cooled() {
             // A period of polling is over.

@@ -311,7 +311,7 @@ impl<I: Intake> Worker<I> {
 
     /// Whether a session that was polled has been silent for too long since this was asked last, and how many requests
     /// were found since then without polling.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn take_cooled(&mut self) -> Option<u32> {
         std::mem::take(&mut self.has_cooled).then(|| std::mem::take(&mut self.found_cold))
     }

@@ -86,7 +86,7 @@ pub const KEY_BELL: u64 = 0;
 /// The server's process has ended.
 pub const KEY_PIDFD: u64 = 2;
 /// Of a handshake in a reactor: a moment that was waited for has come.
-#[cfg(all(feature = "tokio", not(loom)))]
+#[cfg(not(loom))]
 const KEY_TIMER: u64 = 3;
 /// How long a socket that does not let this user connect is tried again: between a server's `bind` and its `chmod`
 /// every socket is such a one.
@@ -148,7 +148,7 @@ pub struct ClientHandshake {
     /// `None` once the session has it.
     poller: Option<Poller>,
     events: Events,
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     timer: Option<crate::sys::timerfd::Timer>,
 }
 
@@ -237,7 +237,7 @@ impl ClientHandshake {
             is_doubted: false,
             poller: Some(Poller::new()?),
             events: Events::with_capacity(4),
-            #[cfg(all(feature = "tokio", not(loom)))]
+            #[cfg(not(loom))]
             timer: None,
         })
     }
@@ -596,7 +596,7 @@ impl ClientHandshake {
                 PeerSocket::from(socket)
             }
         };
-        #[cfg(all(feature = "tokio", not(loom)))]
+        #[cfg(not(loom))]
         if let Some(timer) = self.timer.take() {
             poller.remove(&timer);
         }
@@ -636,8 +636,8 @@ impl ClientHandshake {
     }
 
     /// From now on that poller tells when the next step is due, but for moments.
-    pub fn watch_in(&self, poller: &Poller, key: u64) -> Result<()> {
-        poller.add(self.poller()?, key, Interest::Readable)
+    pub fn watch_in(&self, poller: &Poller, key: u64, interest: Interest) -> Result<()> {
+        poller.add(self.poller()?, key, interest)
     }
 
     /// That poller tells of it no more. A forked child may hold it open: it is taken out by name.
@@ -647,7 +647,7 @@ impl ClientHandshake {
 
     /// For a reactor: moments are told of as well.
     pub fn tell_moments(&mut self) -> Result<()> {
-        #[cfg(all(feature = "tokio", not(loom)))]
+        #[cfg(not(loom))]
         if self.timer.is_none() {
             let timer = crate::sys::timerfd::Timer::new()?;
             self.poller()?.add(&timer, KEY_TIMER, Interest::Readable)?;
@@ -659,7 +659,7 @@ impl ClientHandshake {
     /// As [`step`](ClientHandshake::step), with the moment told if that was asked for.
     pub fn step_and_tell(&mut self) -> Result<Progress> {
         let progress = self.step()?;
-        #[cfg(all(feature = "tokio", not(loom)))]
+        #[cfg(not(loom))]
         if let Progress::Wait(at) = &progress {
             self.timer.iter().for_each(|timer| timer.set(*at));
         }

@@ -462,7 +462,7 @@ impl Connection {
     }
 
     /// Whether spinning for a reply can pay: the server did not have to be woken for it, and may run at the same time.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn is_worth_spinning(&self) -> bool {
         self.may_ever_spin.get() && !self.server_slept.get()
     }
@@ -693,7 +693,7 @@ impl Connection {
     }
 
     /// The most that spinning for a reply is worth.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn spin_budget(&self) -> Duration {
         self.wake_latency.borrow().spin_budget()
     }

@@ -80,8 +80,8 @@ impl RollCall {
         std::mem::take(&mut self.has_changed)
     }
 
-    /// One of them was not there when it was asked. The next look, which is soon, says whether it has its lock, although
-    /// nothing changes in the directory when a process ends.
+    /// One of them was not there when it was asked. The next look, which is soon, says whether it has its lock,
+    /// although nothing changes in the directory when a process ends.
     pub fn doubt(&mut self) {
         self.is_settled = false;
     }

@@ -11,6 +11,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mun
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fork::ForkGuard;
+use crate::sys::kept_memory::KeptMemory;
 use crate::sys::process;
 
 /// Makes an anonymous memory object of `size` bytes that can neither shrink nor grow, nor be executed. `name` is for
@@ -183,6 +184,8 @@ pub struct Mapping {
     base: NonNull<u8>,
     size: usize,
     fork: ForkGuard,
+    /// Dropped before the memory goes.
+    kept: Option<KeptMemory>,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread; what may be done with its bytes is ruled by `Segment`.
@@ -200,7 +203,7 @@ impl Mapping {
             .map_err(|error| Error::io(format_args!("map a segment of {size} bytes"), error))?;
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| Error::new(ErrorKind::Io, "the kernel mapped a segment at address zero"))?;
-        Mapping { base, size, fork: ForkGuard::new() }.prepared(touch)
+        Mapping { base, size, fork: ForkGuard::new(), kept: None }.prepared(touch)
     }
 
     /// Maps `size` bytes of a memory object to be read only: a write through it kills the process.
@@ -210,7 +213,7 @@ impl Mapping {
             .map_err(|error| Error::io(format_args!("map {size} bytes to be read"), error))?;
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| Error::new(ErrorKind::Io, "the kernel mapped a memory object at address zero"))?;
-        Mapping { base, size, fork: ForkGuard::new() }.prepared(0)
+        Mapping { base, size, fork: ForkGuard::new(), kept: None }.prepared(0)
     }
 
     /// Maps a page of a file, however long that is, only to keep the open file description for as long as the mapping
@@ -222,7 +225,7 @@ impl Mapping {
             .map_err(|error| Error::io("map a lock file", error))?;
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| Error::new(ErrorKind::Io, "the kernel mapped a lock file at address zero"))?;
-        Mapping { base, size: SIZE, fork: ForkGuard::new() }.prepared(0)
+        Mapping { base, size: SIZE, fork: ForkGuard::new(), kept: None }.prepared(0)
     }
 
     /// Maps parts of a memory object, one directly behind the other: (offset, bytes), in whole pages. The first `touch`
@@ -236,7 +239,7 @@ impl Mapping {
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| Error::new(ErrorKind::Io, "the kernel mapped a segment at address zero"))?;
         // From here on the whole range is unmapped on drop, also when a part cannot be mapped.
-        let mapping = Mapping { base, size, fork: ForkGuard::new() };
+        let mapping = Mapping { base, size, fork: ForkGuard::new(), kept: None };
         let mut at = 0;
         for &(offset, len) in parts {
             let flags = MapFlags::SHARED | MapFlags::FIXED;
@@ -263,6 +266,13 @@ impl Mapping {
         // SAFETY: the range lies within the mapping (M1), and none of the advices used here discards data.
         unsafe { madvise(self.base.as_ptr().cast::<c_void>(), len, advice) }
             .map_err(|error| Error::io(format_args!("advise the kernel about a segment ({advice:?})"), error))
+    }
+
+    /// Has forked children keep a private copy at the same addresses, if this process was told so. `parts`: what is
+    /// mapped, one after the other.
+    pub fn kept_in_children(mut self, memory: impl AsFd, parts: &[(usize, usize)]) -> Result<Mapping> {
+        self.kept = KeptMemory::new(self.base.as_ptr() as usize, parts, memory.as_fd())?;
+        Ok(self)
     }
 
     /// Touches a range in one call (Linux 5.14).
@@ -321,6 +331,7 @@ impl Drop for Mapping {
         if self.fork.is_forked() {
             return; // M1: there may be something else at this address by now
         }
+        drop(self.kept.take()); // no child is to map what is gone
         // SAFETY: the range is exactly the mapping (M1), and with `self` the last borrow of it ends.
         let _ = unsafe { munmap(self.base.as_ptr().cast::<c_void>(), self.size) };
     }

@@ -12,6 +12,7 @@ pub mod eventfd;
 pub mod fork;
 pub mod futex;
 pub mod inotify;
+pub mod kept_memory;
 pub mod kernel;
 pub mod memory;
 pub mod name_lock;
@@ -21,7 +22,7 @@ pub mod process;
 pub mod record_lock;
 pub mod socket;
 pub mod timer_slack;
-#[cfg(all(feature = "tokio", not(loom)))]
+#[cfg(not(loom))]
 pub mod timerfd;
 
 /// Repeats a call for as long as a signal interrupts it.

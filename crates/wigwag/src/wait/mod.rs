@@ -1,6 +1,8 @@
 //! How one side waits.
 
 pub mod deadline;
+#[cfg(not(loom))]
+pub mod edge_readiness;
 pub mod placement;
 pub mod policy;
 #[cfg(all(feature = "tokio", not(loom)))]
@@ -9,7 +11,7 @@ pub mod readiness;
 pub mod replay;
 pub mod reply_time;
 pub mod runtime_guard;
-#[cfg(all(feature = "tokio", not(loom)))]
+#[cfg(not(loom))]
 pub mod spin_backoff;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub mod task_waiter;

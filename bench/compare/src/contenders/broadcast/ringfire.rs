@@ -1,7 +1,8 @@
 //! ringfire: one ring in shared memory that all consumers read.
 //!
-//! Best fair configuration: up to 4 KiB a ring of fixed-size items with its lossless flow control; above, the blob ring,
-//! written and read in place, whose producer looks at the lag of its readers and waits, as it has no flow control of its
+//! Best fair configuration: up to 4 KiB a ring of fixed-size items with its lossless flow control; above, the blob
+//! ring, written and read in place, whose producer looks at the lag of its readers and waits, as it has no flow
+//! control of its
 //! own. Consumers look, and give their processor away in between; those of items may sleep with its `FutexWait`.
 
 use std::path::PathBuf;

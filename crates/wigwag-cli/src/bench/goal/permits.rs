@@ -33,7 +33,7 @@ const SIZE: usize = 4096;
 
 /// Something that one at a time can have.
 enum Contender {
-    Wigwag(wigwag::Semaphore),
+    Wigwag(Box<wigwag::Semaphore>),
     Posix(&'static Posix),
     Flock(File),
 }
@@ -41,7 +41,7 @@ enum Contender {
 impl Contender {
     fn open(which: usize, directory: &Path, memory: &Memory) -> anyhow::Result<Contender> {
         Ok(match CONTENDERS[which] {
-            "wigwag" => Contender::Wigwag(wigwag::Semaphore::open(directory.join("permits"), 1)?),
+            "wigwag" => Contender::Wigwag(Box::new(wigwag::Semaphore::open(directory.join("permits"), 1)?)),
             "sem_t" => Contender::Posix(Posix::at(memory)),
             _ => Contender::Flock(File::options().create(true).append(true).open(directory.join("lock"))?),
         })

@@ -9,14 +9,15 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::{Error, Result};
 use crate::exchange::caller::Caller;
 use crate::exchange::carrying::is_end;
-use crate::exchange::owned_loan::{OwnedLoan, PassedSlot};
+use crate::exchange::owned_loan::OwnedLoan;
+use crate::exchange::passed_slot::PassedSlot;
 use crate::faults::{self, Fault};
 use crate::session::close_reason::CloseReason;
 use crate::session::protocol::Reason;
@@ -172,7 +173,7 @@ impl Session {
                 .then(|| (PassedSlot::new(caller.line(slot)), caller.connection.spin_budget()))
         });
         let Some((passed, budget)) = passed else { return };
-        let has_paid = spin_for(&passed, budget);
+        let has_paid = passed.spin_for(budget);
         self.with_state(0, |state| if has_paid { state.spin_backoff.succeeded() } else { state.spin_backoff.failed() });
     }
 
@@ -303,25 +304,6 @@ impl Session {
     fn lock(&self) -> MutexGuard<'_, State> {
         // What may panic while it is held are allocations, with nothing half done.
         sync::lock(&self.state)
-    }
-}
-
-/// Spins before the clock is read for the first time, and between two looks at it.
-const SPINS_PER_CLOCK: u32 = 128;
-
-/// For at most as long as a wake-up takes. Not under the lock.
-fn spin_for(passed: &PassedSlot, budget: Duration) -> bool {
-    let mut begin = None;
-    loop {
-        for _ in 0..SPINS_PER_CLOCK {
-            if passed.is_back() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        if begin.get_or_insert_with(Instant::now).elapsed() > budget {
-            return false;
-        }
     }
 }
 

@@ -534,8 +534,8 @@ impl Registry {
     /// after them.
     ///
     /// That sender has ended. A process that lives is another one, though it has the same number: in another PID
-    /// namespace, after that one, or 0 as all have that the receiver cannot see. Which have ended is asked here, because
-    /// not all may have been told yet.
+    /// namespace, after that one, or 0 as all have that the receiver cannot see. Which have ended is asked here,
+    /// because not all may have been told yet.
     fn may_come_unmarked(&self, entry: &Entry, id: u64) -> bool {
         let now = Some(Instant::now());
         let is_other = |(other, it): (&u64, &Entry)| {

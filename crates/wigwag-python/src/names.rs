@@ -1,0 +1,149 @@
+//! What is said before a connect or a bind.
+
+use std::ffi::OsString;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use wigwag::{ConnectOptions, Error, Limits, ListenOptions, Wait};
+
+use crate::errors::Failure;
+use crate::wait::duration;
+
+/// A name: text, bytes, or a path.
+pub fn name_of(name: &Bound<'_, PyAny>) -> PyResult<OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    if let Ok(bytes) = name.extract::<&[u8]>() {
+        return Ok(OsString::from_vec(bytes.to_vec()));
+    }
+    name.extract::<std::path::PathBuf>().map(OsString::from).map_err(|_| {
+        let kind = name.get_type().name().map(|kind| kind.to_string()).unwrap_or_default();
+        PyTypeError::new_err(format!("a name is a str, bytes or a path, not {kind}"))
+    })
+}
+
+/// How to wait.
+pub fn wait_of(wait: &str) -> PyResult<Wait> {
+    match wait {
+        "adaptive" => Ok(Wait::Adaptive),
+        "park" => Ok(Wait::Park),
+        "spin" => Ok(Wait::Spin),
+        _ => Err(PyValueError::new_err(format!("wait={wait:?}: it is 'adaptive', 'park' or 'spin'"))),
+    }
+}
+
+/// The keyword arguments of those who connect.
+pub struct ConnectWishes {
+    pub slots: Option<usize>,
+    pub capacity: Option<usize>,
+    pub timeout: Option<f64>,
+    pub server_timeout: Option<f64>,
+    pub wait: Wait,
+    pub server_user: Option<u32>,
+}
+
+impl ConnectWishes {
+    /// As they were given, for a pickle.
+    pub fn as_dict(&self, py: Python<'_>, wait: &str) -> PyResult<Py<PyDict>> {
+        let dict = PyDict::new(py);
+        dict.set_item("slots", self.slots)?;
+        dict.set_item("capacity", self.capacity)?;
+        dict.set_item("timeout", self.timeout)?;
+        dict.set_item("server_timeout", self.server_timeout)?;
+        dict.set_item("wait", wait)?;
+        dict.set_item("server_user", self.server_user)?;
+        Ok(dict.unbind())
+    }
+
+    /// Connects while other threads run, and Ctrl-C is heard.
+    pub fn connect<T: Send + 'static>(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        connect: impl FnOnce(ConnectOptions, OsString) -> Result<T, Error> + Send + 'static,
+    ) -> PyResult<T> {
+        let name = name_of(name)?;
+        let mut options = ConnectOptions::default().wait(self.wait);
+        if let Some(slots) = self.slots {
+            options = options.slots(slots);
+        }
+        if let Some(capacity) = self.capacity {
+            options = options.capacity(capacity);
+        }
+        if let Some(uid) = self.server_user {
+            options = options.server_user(uid);
+        }
+        let timeout = self.timeout.map(|timeout| duration(timeout, "a timeout")).transpose()?;
+        if let Some(timeout) = timeout {
+            options = options.timeout(timeout);
+        }
+        let server_timeout = self.server_timeout.map(|timeout| duration(timeout, "a server_timeout")).transpose()?;
+        if let Some(timeout) = server_timeout {
+            options = options.server_timeout(timeout);
+        }
+        crate::patience::in_thread(py, move || connect(options, name))
+    }
+}
+
+/// The keyword arguments of those who bind.
+pub struct ListenWishes {
+    pub slots: Option<usize>,
+    pub capacity: Option<usize>,
+    pub max_sessions: Option<usize>,
+    pub max_bytes_total: Option<usize>,
+    pub wait: Wait,
+    pub replace: Option<f64>,
+    pub allow_users: Vec<u32>,
+    pub allow_groups: Vec<u32>,
+}
+
+impl ListenWishes {
+    pub fn options(&self) -> PyResult<ListenOptions> {
+        let mut limits = Limits::default();
+        if let Some(slots) = self.slots {
+            limits = limits.slots(slots);
+        }
+        if let Some(capacity) = self.capacity {
+            limits = limits.capacity(capacity);
+        }
+        if let Some(sessions) = self.max_sessions {
+            limits = limits.max_sessions(sessions);
+        }
+        if let Some(bytes) = self.max_bytes_total {
+            limits = limits.max_bytes_total(bytes);
+        }
+        let mut options = ListenOptions::default().limits(limits).wait(self.wait);
+        if !self.allow_users.is_empty() || !self.allow_groups.is_empty() {
+            let mut access = wigwag::Access::default();
+            for uid in &self.allow_users {
+                access = access.allow_user(*uid);
+            }
+            for gid in &self.allow_groups {
+                access = access.allow_group(*gid);
+            }
+            options = options.access(access);
+        }
+        if let Some(seconds) = self.replace {
+            options = options.replace(duration(seconds, "a time for the former server")?);
+        }
+        Ok(options)
+    }
+}
+
+/// How a handle is pickled: as its class, its name and its wishes.
+pub fn reduced<'py>(
+    handle: &Bound<'py, PyAny>,
+    name: &Py<PyAny>,
+    wishes: &Py<PyDict>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let py = handle.py();
+    let again = py.import("wigwag._handles")?.getattr("connect_again")?;
+    let arguments =
+        PyTuple::new(py, [handle.get_type().into_any(), name.bind(py).clone(), wishes.bind(py).clone().into_any()])?;
+    PyTuple::new(py, [again, arguments.into_any()])
+}
+
+/// An error of the library as Python's.
+pub fn raised<T>(outcome: Result<T, Error>) -> PyResult<T> {
+    Ok(outcome.map_err(Failure::from)?)
+}
