@@ -745,6 +745,30 @@ fn a_publisher_that_is_replaced_is_over_and_its_subscribers_follow() {
 }
 
 #[test]
+fn a_publisher_that_is_replaced_while_it_waits_is_told() {
+    for waits_for_room in [false, true] {
+        limited(move || {
+            let ground = Ground::new();
+            let builder = Publisher::builder().history(1).overrun(Overrun::Wait(Duration::MAX));
+            let mut old = builder.bind(ground.socket()).unwrap();
+            let _laggard = waits_for_room.then(|| {
+                let laggard = Subscriber::connect(ground.socket()).unwrap();
+                old.wait_for_subscribers(1, LIMIT).unwrap();
+                publish(&mut old, 2, 10);
+                laggard
+            });
+            let waiting = std::thread::spawn(move || match waits_for_room {
+                true => old.send(b"").unwrap_err().kind(),
+                false => old.wait_for_subscribers(1, Duration::MAX).unwrap_err().kind(),
+            });
+            std::thread::sleep(Duration::from_millis(50)); // so that it sleeps
+            let _new = Publisher::builder().replace(LIMIT).bind(ground.socket()).unwrap();
+            assert_eq!(waiting.join().unwrap(), ErrorKind::ServerClosed { maybe_executed: false });
+        });
+    }
+}
+
+#[test]
 fn the_board_is_mapped_to_be_read_only_and_cannot_be_made_writable() {
     let ground = Ground::new();
     let _publisher = Publisher::bind(ground.socket()).unwrap();

@@ -43,6 +43,8 @@ pub struct Output {
     fork: ForkGuard,
     /// Which of other users' subscribers the thread that wakes them was started for.
     others_version: u64,
+    /// The tick at which no thread was to be had for that.
+    tried_at: i64,
     /// The tick of the kernel's clock at which was swept last.
     swept: i64,
     counts: Tally,
@@ -88,6 +90,7 @@ impl Output {
             shared,
             fork: ForkGuard::new(),
             others_version: 0,
+            tried_at: i64::MIN,
             swept: clock::tick(),
             counts: Tally::default(),
         })
@@ -271,10 +274,22 @@ impl Output {
     fn wake_others(&mut self) {
         let version = self.audience.others_version();
         if version != self.others_version {
-            self.others_version = version;
-            let _ = self.waker.start(); // it looks at them when it begins
+            self.start_waker(version);
         }
         self.waker.published();
+    }
+
+    /// Where no thread is to be had, it is tried again with a message after the next tick of the kernel's clock.
+    #[cold]
+    fn start_waker(&mut self, version: u64) {
+        let tick = clock::tick();
+        if tick == self.tried_at {
+            return;
+        }
+        match self.waker.start() {
+            Ok(()) => self.others_version = version, // it looks at them when it begins
+            Err(_) => self.tried_at = tick,
+        }
     }
 
     #[cold]

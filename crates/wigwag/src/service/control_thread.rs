@@ -87,7 +87,8 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
     let is_succeeding = control.claim.as_ref().is_some_and(NameClaim::is_succeeding);
     let (tell, told) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name("wigwag-control".into()).spawn(move || {
-        let _shutdown_on_panic = ShutdownOnPanic(Arc::clone(&control.shared), control.accept_queue.clone());
+        let (accept_queue, audience) = (control.accept_queue.clone(), control.audience.clone());
+        let _shutdown_on_panic = ShutdownOnPanic(Arc::clone(&control.shared), accept_queue, audience);
         let kept = control.keep_name();
         let serves = kept.is_ok();
         let _ = tell.send(kept); // nobody waits for it otherwise
@@ -107,7 +108,7 @@ pub fn start(shared: Arc<ServiceShared>, mut launch: Launch) -> Result<std::thre
 
 /// A control thread that panicked would leave a server that hears of no death and lets nobody in: end it in good order
 /// instead.
-struct ShutdownOnPanic(Arc<ServiceShared>, Option<Arc<AcceptQueue>>);
+struct ShutdownOnPanic(Arc<ServiceShared>, Option<Arc<AcceptQueue>>, Option<Arc<Audience>>);
 
 impl Drop for ShutdownOnPanic {
     fn drop(&mut self) {
@@ -115,6 +116,7 @@ impl Drop for ShutdownOnPanic {
             self.0.shut_down();
             self.0.complete();
             self.1.iter().for_each(|accept_queue| accept_queue.close());
+            self.2.iter().for_each(|audience| audience.bell().ring());
         }
     }
 }
@@ -786,6 +788,7 @@ impl ControlThread {
             }
             self.accept_queue.iter().for_each(|accept_queue| accept_queue.close());
             self.shared.complete();
+            self.audience.iter().for_each(|audience| audience.bell().ring()); // its publisher may wait for somebody
         }
     }
 

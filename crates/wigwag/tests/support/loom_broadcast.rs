@@ -373,3 +373,95 @@ fn a_sleeper_or_a_publisher_without_its_fence_is_found() {
         publish_to_sleepers(Sleeping { wake, ..SLEEPING }, 1, 1)
     });
 }
+
+// ---- (i) who is of another user -------------------------------------------------------------------------------------
+
+/// What the publisher and the thread that wakes other users' subscribers have together.
+#[derive(Default)]
+struct Strangers {
+    entry: Entry,
+    published: AtomicU64,
+    armed: AtomicU32,
+    /// How many strangers there are.
+    others: AtomicU64,
+    /// That of the one who has just come.
+    waiting: AtomicU32,
+}
+
+/// The newest message, by the publisher's word or by the entry behind it.
+fn newest(strangers: &Strangers) -> u64 {
+    let published = strangers.published.load(Ordering::Relaxed);
+    fence(Ordering::Acquire);
+    if entry::look(&strangers.entry) == published + 1 { published + 1 } else { published }
+}
+
+/// One of them sleeps, and the thread looks whether there is something for it while a message is published.
+fn publish_to_a_stranger(look: fn(&Strangers) -> u64) -> Outcome {
+    let strangers = Arc::new(Strangers::default());
+    let publisher = thread::spawn({
+        let strangers = Arc::clone(&strangers);
+        move || {
+            entry::publish(&strangers.entry, 1, 0, &[]);
+            strangers.published.store(1, Ordering::Release);
+            Waiting(&strangers.armed).claim()
+        }
+    });
+    let is_found = look(&strangers) == 1;
+    let is_rung = publisher.join().unwrap();
+    assert!(is_found || is_rung, "{LOST}");
+    if is_found { "found" } else { "rung" }
+}
+
+#[test]
+fn the_thread_that_wakes_strangers_finds_a_message_or_is_rung() {
+    explore(&["found", "rung"], || {
+        publish_to_a_stranger(|strangers| {
+            Waiting(&strangers.armed).announce();
+            newest(strangers)
+        })
+    });
+    must_fail("a look before the thread is armed", LOST, || {
+        publish_to_a_stranger(|strangers| {
+            let newest = newest(strangers);
+            Waiting(&strangers.armed).announce();
+            newest
+        })
+    });
+}
+
+/// One has come and goes to sleep, while a message is published.
+fn publish_to_a_newcomer(count: fn(&AtomicU64) -> bool) -> Outcome {
+    let strangers = Arc::new(Strangers::default());
+    let publisher = thread::spawn({
+        let strangers = Arc::clone(&strangers);
+        move || {
+            entry::publish(&strangers.entry, 1, 0, &[]);
+            count(&strangers.others)
+        }
+    });
+    let control = thread::spawn({
+        let strangers = Arc::clone(&strangers);
+        move || {
+            strangers.others.fetch_add(1, Ordering::SeqCst);
+            Waiting(&strangers.waiting).claim()
+        }
+    });
+    Waiting(&strangers.waiting).announce();
+    let is_asleep = entry::look(&strangers.entry) == 0;
+    let (is_known, is_rung) = (publisher.join().unwrap(), control.join().unwrap());
+    assert!(!is_asleep || is_known || is_rung, "{LOST}");
+    if is_asleep { "slept" } else { "saw it" }
+}
+
+#[test]
+fn a_newcomer_that_sleeps_is_known_to_the_publisher_or_rung() {
+    explore(&["saw it", "slept"], || {
+        publish_to_a_newcomer(|others| {
+            fence(Ordering::SeqCst);
+            others.load(Ordering::Relaxed) > 0
+        })
+    });
+    must_fail("a publisher without its fence", LOST, || {
+        publish_to_a_newcomer(|others| others.load(Ordering::Relaxed) > 0)
+    });
+}
