@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -349,15 +351,55 @@ fn without_a_descriptor_a_sender_goes_on_with_those_it_has_and_finds_the_others_
     });
 }
 
+/// The second of those who share the name: it has its lock and does nothing, and its socket may be another.
+fn stopped(ground: &Ground) -> (Process, PathBuf) {
+    let second = worker(ground, 8);
+    second.halt();
+    let path = ground.path("server@2");
+    std::fs::remove_file(&path).unwrap();
+    (second, path)
+}
+
+#[test]
+fn one_that_lies_ends_the_sender_for_good_whatever_the_others_do() {
+    limited(|| {
+        const QUEUE: u8 = 1;
+        let ground = Ground::new();
+        let receiver = shared(4).capacity(1024).bind(ground.socket()).unwrap();
+        let (_second, path) = stopped(&ground);
+        let liar = RawServer::bind(&path);
+        let lying = std::thread::spawn(move || liar.serve_in_form(4, 1024, QUEUE));
+        let mut sender = Sender::connect(ground.socket()).unwrap();
+        eventually("it has a session", || {
+            sender.send(b"job").unwrap();
+            receiver.try_recv().unwrap();
+            lying.is_finished()
+        });
+        let lying = lying.join().unwrap();
+        eventually("it has a message", || {
+            let _ = sender.try_send(b"job");
+            lying.turn(0).load(Ordering::SeqCst) != 0
+        });
+        lying.head(0).store(u64::MAX, Ordering::SeqCst);
+        lying.turn(0).store(1 << 8, Ordering::SeqCst);
+        let mut send = || {
+            receiver.try_recv().unwrap(); // there is room with the other
+            sender.try_send(b"job").map_err(|error| error.kind())
+        };
+        eventually("it is seen", || send() == Err(ErrorKind::Violation));
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(100) {
+            assert_eq!(send(), Err(ErrorKind::Violation));
+        }
+    });
+}
+
 #[test]
 fn one_who_is_slow_to_listen_is_found_when_he_does() {
     limited(|| {
         let ground = Ground::new();
         let receiver = shared(8).bind(ground.socket()).unwrap();
-        let slow = worker(&ground, 8);
-        slow.halt(); // it has its lock; its socket is one that is only bound
-        let path = ground.path("server@2");
-        std::fs::remove_file(&path).unwrap();
+        let (_slow, path) = stopped(&ground); // its socket is one that is only bound
         let flags = SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();

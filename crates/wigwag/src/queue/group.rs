@@ -206,8 +206,9 @@ impl Group {
         }
         let mut loads = [0; MEMBERS_MAX + 1];
         for (lane, producer) in each(&mut self.lane, current, &mut self.others) {
-            if !producer.is_receiver_gone() {
-                loads[producer.member()] += lane.open(producer)?;
+            match producer.is_receiver_gone() {
+                false => loads[producer.member()] += lane.open(producer)?,
+                true => drop(producer.wishes_for_successor()?), // none after a violation, which is for good
             }
         }
         let mut least: Option<(usize, u64, usize)> = None;

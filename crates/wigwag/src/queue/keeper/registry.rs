@@ -280,6 +280,7 @@ impl Registry {
         self.connections
             .insert(id, Connection { socket: Arc::new(socket), receiver: id, has_registered: false, is_counted: true });
         self.ledger.count(|counts| counts.receivers += 1);
+        self.listen_to(id); // who has gone already does not take a descriptor from those who come next
     }
 
     /// Whether a connection counts as a receiver.
