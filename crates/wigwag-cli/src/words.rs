@@ -175,7 +175,8 @@ pub fn in_flags(sentence: &str) -> String {
         )
         // A publisher of this program has the usual limits.
         .replace(
-            ", shorter ones (PublisherBuilder::capacity), let fewer be held (PublisherBuilder::max_holds), or raise that",
+            ", shorter ones (PublisherBuilder::capacity), let fewer be held (PublisherBuilder::max_holds), or raise \
+             that",
             " or shorter ones (--capacity)",
         )
         .replace(" (PublisherBuilder::max_bytes_total)", "")
