@@ -329,7 +329,7 @@ impl Run<'_> {
             return self.leave_out("everybody", "one publisher and its readers", LATE.to_owned());
         }
         let extent = broadcasts::Extent {
-            sizes: scope.choose(&[64, 4 << 10, 1 << 20], &[64, 1 << 20]),
+            sizes: scope.choose(&[48, 64, 4 << 10, 1 << 20], &[64, 1 << 20]),
             readers: scope.choose(&[1, 4, 16], &[1, 4]),
             rounds: scope.choose(5, 1),
             turn: Duration::from_millis(scope.choose(500, 100)),

@@ -306,12 +306,14 @@ impl Publishing {
     }
 
     /// Publishes so many messages.
+    #[track_caller]
     fn publish(&mut self, count: u64) {
         self.write(count);
         self.published += count;
         self.until(|seen| seen.published == self.published);
     }
 
+    #[track_caller]
     fn until(&self, is_so: impl Fn(&wigwag::observe::Snapshot) -> bool) {
         let observers = wigwag::observe::Observer::all();
         let observer = observers.iter().find(|observer| observer.service().path == self.path).expect("it is there");
@@ -363,8 +365,10 @@ fn what_subscribers_lose_hold_and_do_not_read_is_told() {
     let (level, fact, cure) = told.one("subscriber-stopped");
     assert!(level == "note" && fact.contains("1 subscriber of log is stopped"), "{fact}");
     assert!(cure.contains(&format!("kill -CONT {}", stopped.0.id())), "{cure}");
-    // Whoever lets go is told of no more.
+    // Whoever lets go is told of no more, and a publisher forgets who is gone with its next message.
     drop((held, slow, stopped));
+    log.publish(1);
+    holder.recv_into(&mut Vec::new()).unwrap();
     log.until(|seen| seen.sessions.len() == 1);
     let told = Told::by(&mut doctor(&runtime));
     for check in ["subscriber-holds", "subscriber-loses", "subscriber-stopped"] {

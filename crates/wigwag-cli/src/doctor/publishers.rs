@@ -113,7 +113,8 @@ impl Publisher<'_> {
         });
         let hidden = match snapshot.hidden() {
             0 => String::new(),
-            hidden => format!("; {} cannot be looked at", plural(hidden as u64, "subscriber")),
+            // Of those who left after its last message, a publisher learns with the next one.
+            hidden => format!("; {} of them gone or not to be looked at", count(hidden as u64)),
         };
         report.ok(
             Servers,

@@ -107,6 +107,7 @@ const ZENOH: About = About { name: "zenoh", label: "zenoh 1.10 publish/subscribe
 pub fn all() -> Vec<Entry> {
     vec![
         Entry::of::<wigwag::Wigwag>(),
+        Entry::of::<wigwag::Copied>(),
         Entry::of::<iceoryx2::Iceoryx2>(),
         Entry::of::<ringfire::Ringfire>(),
         Entry::of::<mqueue::Mqueue>(),

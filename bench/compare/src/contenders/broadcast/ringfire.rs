@@ -1,9 +1,8 @@
 //! ringfire: one ring in shared memory that all consumers read.
 //!
 //! Best fair configuration: up to 4 KiB a ring of fixed-size items with its lossless flow control; above, the blob
-//! ring, written and read in place, whose producer looks at the lag of its readers and waits, as it has no flow
-//! control of its
-//! own. Consumers look, and give their processor away in between; those of items may sleep with its `FutexWait`.
+//! ring, written and read in place, whose producer looks at the lag of its readers and waits, as it has no flow control
+//! of its own. Consumers look, and give their processor away in between; those of items may sleep with its `FutexWait`.
 
 use std::path::PathBuf;
 
@@ -21,14 +20,16 @@ pub struct Ringfire;
 
 /// The producer, by the payload's size.
 pub enum Producing {
-    Short(RingProducer<[u8; 64]>),
+    Entry(RingProducer<[u8; 48]>),
+    Line(RingProducer<[u8; 64]>),
     Page(RingProducer<[u8; 4096]>),
     Blobs { ring: BlobProducer<u64>, depth: u64 },
 }
 
 /// A consumer, by the payload's size.
 pub enum Consuming {
-    Short(RingConsumer<[u8; 64]>, Option<FutexWait>),
+    Entry(RingConsumer<[u8; 48]>, Option<FutexWait>),
+    Line(RingConsumer<[u8; 64]>, Option<FutexWait>),
     Page(RingConsumer<[u8; 4096]>, Option<FutexWait>),
     Blobs(BlobConsumer<u64>),
 }
@@ -40,6 +41,13 @@ fn path(part: &Part) -> PathBuf {
 fn fixed(part: &Part) -> RingProducerBuilder {
     let builder = RingProducerBuilder::new(part.depth() as u64).flow_control(FlowControl::LosslessBackpressure);
     builder.max_readers(part.readers)
+}
+
+/// Hands an item on.
+fn push<const N: usize>(ring: &mut RingProducer<[u8; N]>, fill: impl FnOnce(&mut [u8])) {
+    let mut item = [0; N];
+    fill(&mut item);
+    ring.push(&item);
 }
 
 /// Takes the next item.
@@ -68,7 +76,8 @@ impl Medium for Ringfire {
 
     fn publisher(part: &Part) -> anyhow::Result<Producing> {
         Ok(match part.size {
-            64 => Producing::Short(fixed(part).build(path(part))?),
+            48 => Producing::Entry(fixed(part).build(path(part))?),
+            64 => Producing::Line(fixed(part).build(path(part))?),
             4096 => Producing::Page(fixed(part).build(path(part))?),
             size => {
                 let depth = part.depth();
@@ -81,7 +90,8 @@ impl Medium for Ringfire {
     fn reader(part: &Part) -> anyhow::Result<Consuming> {
         let wait = (part.wait != WaitMode::Spin).then(FutexWait::default);
         Ok(match part.size {
-            64 => Consuming::Short(RingConsumer::builder().start_from_oldest().attach(path(part))?, wait),
+            48 => Consuming::Entry(RingConsumer::builder().start_from_oldest().attach(path(part))?, wait),
+            64 => Consuming::Line(RingConsumer::builder().start_from_oldest().attach(path(part))?, wait),
             4096 => Consuming::Page(RingConsumer::builder().start_from_oldest().attach(path(part))?, wait),
             _ => {
                 ensure!(wait.is_none(), "the blob ring has nothing to sleep on");
@@ -93,16 +103,9 @@ impl Medium for Ringfire {
     #[inline]
     fn publish(publisher: &mut Producing, len: usize, fill: impl FnOnce(&mut [u8])) -> anyhow::Result<()> {
         match publisher {
-            Producing::Short(ring) => {
-                let mut item = [0; 64];
-                fill(&mut item);
-                ring.push(&item);
-            }
-            Producing::Page(ring) => {
-                let mut item = [0; 4096];
-                fill(&mut item);
-                ring.push(&item);
-            }
+            Producing::Entry(ring) => push(ring, fill),
+            Producing::Line(ring) => push(ring, fill),
+            Producing::Page(ring) => push(ring, fill),
             Producing::Blobs { ring, depth } => {
                 while ring.reader_lag() + 1 >= *depth {
                     std::thread::yield_now();
@@ -116,7 +119,8 @@ impl Medium for Ringfire {
     #[inline]
     fn read<R>(reader: &mut Consuming, mut look: impl FnMut(&[u8]) -> R) -> anyhow::Result<R> {
         match reader {
-            Consuming::Short(ring, wait) => Ok(look(&next(ring, wait))),
+            Consuming::Entry(ring, wait) => Ok(look(&next(ring, wait))),
+            Consuming::Line(ring, wait) => Ok(look(&next(ring, wait))),
             Consuming::Page(ring, wait) => Ok(look(&next(ring, wait))),
             Consuming::Blobs(ring) => loop {
                 match ring.view(|_, bytes| look(bytes))? {

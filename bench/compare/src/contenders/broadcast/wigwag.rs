@@ -1,4 +1,4 @@
-//! Ours: the public interface, a publisher that waits for its subscribers, default waiting.
+//! Ours: the public interface, a publisher that waits for its subscribers, default waiting; read in place, and copied.
 
 use std::time::Duration;
 
@@ -49,5 +49,42 @@ impl Medium for Wigwag {
     #[inline]
     fn read<R>(reader: &mut Subscriber, mut look: impl FnMut(&[u8]) -> R) -> anyhow::Result<R> {
         Ok(look(&reader.recv()?))
+    }
+}
+
+/// The same, and its subscribers copy each message, which holds nothing.
+pub struct Copied;
+
+impl Medium for Copied {
+    type Publisher = Publisher;
+    type Reader = (Subscriber, Vec<u8>);
+    const ABOUT: About = About {
+        name: "wigwag-copied",
+        label: "Wigwag, copied out",
+        how: "as Wigwag, and subscribers copy each message (Subscriber::recv_into)",
+        waits: &[WaitMode::Adaptive],
+    };
+
+    fn publisher(part: &Part) -> anyhow::Result<Publisher> {
+        Wigwag::publisher(part)
+    }
+
+    fn reader(part: &Part) -> anyhow::Result<(Subscriber, Vec<u8>)> {
+        Ok((Wigwag::reader(part)?, Vec::with_capacity(part.size)))
+    }
+
+    fn meet(publisher: &mut Publisher, part: &Part) -> anyhow::Result<()> {
+        Wigwag::meet(publisher, part)
+    }
+
+    #[inline]
+    fn publish(publisher: &mut Publisher, len: usize, fill: impl FnOnce(&mut [u8])) -> anyhow::Result<()> {
+        Wigwag::publish(publisher, len, fill)
+    }
+
+    #[inline]
+    fn read<R>((subscriber, bytes): &mut Self::Reader, mut look: impl FnMut(&[u8]) -> R) -> anyhow::Result<R> {
+        subscriber.recv_into(bytes)?;
+        Ok(look(bytes))
     }
 }
