@@ -56,6 +56,8 @@ pub enum Word {
     Begun,
     /// When it was left by those that it served: dropped or killed; 0: not yet.
     LeftAt,
+    /// When another one began to take its name; 0: nobody has.
+    ReplacedAt,
 }
 
 /// The stage of one history, as each of its processes sees it.
