@@ -412,13 +412,16 @@ impl History {
         self.parties.iter().any(|party| party.claim != Claim::InTurn)
     }
 
-    /// Whether all that is sent comes, whoever dies: a keeper has it from the first to the last message.
-    pub fn keeps_all(&self) -> bool {
+    /// Whether all that this sender sends comes, whoever dies: a keeper, of another process, has it from the first to
+    /// the last message.
+    pub fn keeps_all_of(&self, sender: &Party) -> bool {
         let is_keeper = |party: usize| self.parties[party].role == Role::Keeper;
+        let is_beside = |party: &Party| party.role == Role::Keeper && party.home == Home::Thread;
         let loses = |step: &Step| matches!(step, Step::Kill(party) if is_keeper(*party));
         let has_end = |party: &Party| party.limit > 0 || party.steps.contains(&Step::ShutDownSelf);
         let mut hosts = self.parties.iter().filter(|party| party.role == Role::Host);
         self.has_keeper()
+            && !(sender.home == Home::Thread && self.parties.iter().any(is_beside))
             && !self.steps().any(loses)
             && !self.parties.iter().any(|party| party.role == Role::Keeper && has_end(party))
             && hosts.all(|party| party.keeping == Keeping::Insists)

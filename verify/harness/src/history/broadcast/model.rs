@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use wigwag::{Error, ErrorKind, SubscriberStats};
+use wigwag::{Error, ErrorKind, SubscriberState, SubscriberStats};
 use wigwag_testing::fill;
 
 use crate::history::act::Actor;
@@ -85,6 +85,21 @@ pub struct Account<'a> {
     is_over: bool,
     /// It has lost what a publisher waits for with: it was too slow, and must be told so.
     is_cut_off: bool,
+    /// Of a party's first session.
+    is_first: bool,
+}
+
+/// Notes which subscribers are counted by their publisher when a message is the newest: those that have said where they
+/// read, each the only one of its process.
+pub fn note_counted(actor: &Actor, subscribers: &[SubscriberState], newest: u64) {
+    let Actor { stage, history, .. } = actor;
+    for (guest, _) in history.guests().filter(|(_, party)| party.home == Home::Process) {
+        let pid = stage.read(guest, Word::Process);
+        let is_counted = |it: &SubscriberState| it.received > 0 && it.peer.pid as u64 == pid;
+        if stage.read(guest, Word::CountedAt) == 0 && subscribers.iter().any(is_counted) {
+            stage.set(guest, Word::CountedAt, newest);
+        }
+    }
 }
 
 impl<'a> Account<'a> {
@@ -94,11 +109,13 @@ impl<'a> Account<'a> {
     }
 
     /// Of a session that has just begun.
-    pub fn new(actor: &'a Actor, before: Vec<u64>) -> Account<'a> {
+    pub fn new(actor: &'a Actor, before: Vec<u64>, is_first: bool) -> Account<'a> {
         let candidates = actor.history.hosts();
         let known = candidates.iter().zip(before);
         let known = known.map(|(&host, least)| (host, least, actor.stage.read(host, Word::MayHaveWritten)));
-        Account { known: known.collect(), candidates, actor, last: None, told: 0, came: 0, is_over: false, is_cut_off: false }
+        let known = known.collect();
+        let (last, told, came, is_over, is_cut_off) = Default::default();
+        Account { known, candidates, actor, last, told, came, is_over, is_cut_off, is_first }
     }
 
     /// Whether the end was told.
@@ -145,7 +162,7 @@ impl<'a> Account<'a> {
         }
         self.check_number(came);
         let has_begun = self.last.is_some();
-        if has_begun && lost_before > 0 && self.publisher().is_some_and(|host| self.waits_for_me(host)) {
+        if has_begun && lost_before > 0 && self.publisher().is_some_and(|host| self.waits_for_me(host, number - 1)) {
             self.is_cut_off = true;
             self.check_patience(&format!("message {number} came with {lost_before} lost before it"));
         }
@@ -205,11 +222,16 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Whether that publisher loses none of this subscriber's messages while its patience lasts. One that is killed may
+    /// Whether that publisher replaces none of this subscriber's messages from that one on while its patience lasts: it
+    /// has counted this one, which can be told where it is the only one of its process. A publisher that is killed may
     /// have been about to replace one that was read.
-    fn waits_for_me(&self, host: usize) -> bool {
+    fn waits_for_me(&self, host: usize, lost: u64) -> bool {
+        let counted_at = self.actor.stage.read(self.actor.me, Word::CountedAt);
         self.actor.history.parties[host].airing.patience_us.is_some()
-            && self.actor.party().home != Home::OtherUser
+            && self.actor.history.hosts().len() == 1
+            && self.is_first
+            && counted_at != 0
+            && lost > counted_at
             && self.actor.stage.read(host, Word::Dying) == 0
     }
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use wigwag::{ErrorKind, Overrun, Publisher, PublisherBuilder, PublisherStats, Result};
+use wigwag::{ErrorKind, Overrun, Publisher, PublisherBuilder, PublisherStats, Result, SubscriberState};
 
-use super::model::{MESSAGES_MAX, PUBLISHERS_MAX, message, note};
+use super::model::{MESSAGES_MAX, PUBLISHERS_MAX, message, note, note_counted};
 use crate::history::act::{Actor, TIME_LIMIT, forked, poll_once, runtime, within};
 use crate::history::plan::{Claim, Face, Home, How, Party, Role, Step};
 use crate::history::stage::Word;
@@ -49,6 +49,13 @@ impl Outlet {
         match self {
             Outlet::Blocking(publisher) => Some(publisher.wait_for_subscribers(count, limit)),
             Outlet::Tasks(publisher) => tokio::time::timeout(limit, publisher.wait_for_subscribers(count)).await.ok(),
+        }
+    }
+
+    fn subscribers(&self) -> Vec<SubscriberState> {
+        match self {
+            Outlet::Blocking(publisher) => publisher.subscribers(),
+            Outlet::Tasks(publisher) => publisher.subscribers(),
         }
     }
 
@@ -202,6 +209,9 @@ impl Player<'_> {
                     self.actor.complain(format!("message {number} was published under the number {told}"));
                 }
                 stage.set(*me, Word::Written, number);
+                if self.actor.party().airing.patience_us.is_some() {
+                    note_counted(self.actor, &self.outlet.subscribers(), number);
+                }
                 self.actor.progress();
             }
             Some(Err(error)) => {

@@ -70,7 +70,8 @@ impl Intake {
 }
 
 /// One session, and its account; `None`: there is no publisher any more.
-fn connect(actor: &Actor) -> Option<(Subscriber, Account<'_>)> {
+fn connect(actor: &Actor, is_first: bool) -> Option<(Subscriber, Account<'_>)> {
+    actor.stage.set(actor.me, Word::Process, std::process::id().into());
     let party = actor.party();
     let start = match party.airing.start {
         StartAt::Next => Start::Next,
@@ -89,13 +90,13 @@ fn connect(actor: &Actor) -> Option<(Subscriber, Account<'_>)> {
         *before.borrow_mut() = Account::before(actor);
         builder.clone().connect(actor.stage.name())
     })?;
-    let account = Account::new(actor, before.into_inner());
+    let account = Account::new(actor, before.into_inner(), is_first);
     Some((subscriber, account))
 }
 
 /// A subscriber.
 pub fn guest(actor: &Actor) {
-    let Some((subscriber, account)) = connect(actor) else { return };
+    let Some((subscriber, account)) = connect(actor, true) else { return };
     let mut player = Player { actor, intake: Some(Intake::Blocking(subscriber)), account, held: Vec::new() };
     match actor.party().face {
         Face::Blocking => match poll_once(player.play(0)) {
@@ -203,7 +204,7 @@ impl Player<'_> {
     /// A session of its own, in the place of one that is dropped.
     fn come_again(&mut self) {
         let is_task = tokio::runtime::Handle::try_current().is_ok();
-        if let Some((subscriber, account)) = connect(self.actor) {
+        if let Some((subscriber, account)) = connect(self.actor, false) {
             (self.intake, self.account) = (Some(Intake::Blocking(subscriber)), account);
             if is_task {
                 self.become_task();

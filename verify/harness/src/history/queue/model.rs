@@ -452,7 +452,7 @@ fn is_of_one_byte(step: &Step) -> bool {
 /// What must hold in the end.
 pub fn judge(stage: &Stage, history: &History) {
     let mut have_all_ended_well = true;
-    for (party, _) in history.guests() {
+    for (party, of) in history.guests() {
         let has_ended_well = stage.read(party, Word::EndedWell) != 0;
         have_all_ended_well &= has_ended_well;
         for number in 0..MESSAGES_MAX {
@@ -460,7 +460,7 @@ pub fn judge(stage: &Stage, history: &History) {
             if is(Fact::State) == REFUSED && is(Fact::Received) > 0 {
                 stage.complain(format!("message {number} of sender {party} came, and its sending had failed"));
             }
-            if is(Fact::State) == SENT && is(Fact::Received) == 0 && (has_ended_well || history.keeps_all()) {
+            if is(Fact::State) == SENT && is(Fact::Received) == 0 && (has_ended_well || history.keeps_all_of(of)) {
                 stage.complain(format!("message {number} of sender {party} was sent, and never came"));
             }
         }
