@@ -138,7 +138,8 @@ fn try_all(trial: &Trial) -> anyhow::Result<Outcome> {
         findings.push(text);
     }
     let figure = format!(
-        "{run} histories of {all}, {each} of each form and of queues as many again, in {seconds:.1} s, {} findings of {} kinds; seed {}",
+        "{run} histories of {all}, {each} of each form, and of queues as many again, in {seconds:.1} s, {} findings of \
+         {} kinds; seed {}",
         found.len(),
         kinds.len(),
         trial.seed

@@ -159,8 +159,8 @@ impl<'a> Hands<'a> {
         }
     }
 
-    /// A receiver that is not alone has the messages of a sender in the order of each session: its own, and one more for
-    /// each receiver that has ended, whose messages go on in a session of their own.
+    /// A receiver that is not alone has the messages of a sender in the order of each session: its own, and one more
+    /// for each receiver that has ended, whose messages go on in a session of their own.
     fn check_order(&self, party: usize, number: u64) {
         let (stage, me) = (&self.actor.stage, self.actor.me);
         let mut all = self.sessions.borrow_mut();
