@@ -382,6 +382,22 @@ fn a_sender_that_is_dropped_in_a_process_that_lives_is_over_too() {
 }
 
 #[test]
+fn a_session_that_its_sender_gave_up_before_it_heard_of_it_is_let_go_while_that_one_lives() {
+    limited(|| {
+        let ground = Ground::new();
+        let keeper = start_keeper(&ground);
+        let receiver = kept(&ground).handshake_timeout(LIMIT).bind(ground.socket()).unwrap();
+        keeper.halt();
+        let error = Sender::builder().timeout(Duration::from_millis(100)).connect(ground.socket()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TimedOut { .. }), "{error:?}");
+        keeper.signal(Signal::CONT);
+        eventually("the keeper has the memory", || stats(&ground).kept == 1);
+        eventually("and lets it go", || stats(&ground).sessions == 0);
+        drop(receiver);
+    });
+}
+
+#[test]
 fn a_receiver_that_ends_in_order_and_a_sender_that_is_gone_leave_to_the_keeper_what_is_not_acknowledged() {
     limited(|| {
         let ground = Ground::new();
