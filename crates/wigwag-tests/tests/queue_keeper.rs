@@ -382,18 +382,17 @@ fn a_sender_that_is_dropped_in_a_process_that_lives_is_over_too() {
 }
 
 #[test]
-fn a_session_that_its_sender_gave_up_before_it_heard_of_it_is_let_go_while_that_one_lives() {
+fn a_session_that_its_sender_has_never_heard_of_is_let_go_while_that_one_lives() {
     limited(|| {
         let ground = Ground::new();
-        let keeper = start_keeper(&ground);
-        let receiver = kept(&ground).handshake_timeout(LIMIT).bind(ground.socket()).unwrap();
-        keeper.halt();
-        let error = Sender::builder().timeout(Duration::from_millis(100)).connect(ground.socket()).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::TimedOut { .. }), "{error:?}");
-        keeper.signal(Signal::CONT);
-        eventually("the keeper has the memory", || stats(&ground).kept == 1);
-        eventually("and lets it go", || stats(&ground).sessions == 0);
-        drop(receiver);
+        let _keeper = start_keeper(&ground);
+        let mut worker = start_worker(&ground);
+        let sender = wire::connect_to(&ground.socket());
+        wire::send(&sender, &greeting(), &[]).unwrap();
+        assert!(wire::peek(&sender).is_some(), "a welcome, which nobody reads");
+        worker.kill();
+        assert_eq!(stats(&ground).kept, 1);
+        eventually("the keeper lets it go", || stats(&ground).sessions == 0);
     });
 }
 
@@ -476,10 +475,18 @@ fn sender_by_hand() {
 
 /// A sender that tells what becomes of its messages.
 fn by_hand(path: &std::path::Path) -> Raw {
+    Raw::connect_saying(path, greeting(), 4, 1024, 1)
+}
+
+/// Of a sender that says what becomes of its messages, and asks for 4 slots of 1024 bytes.
+fn greeting() -> Vec<u8> {
     const TELLS_MOVES: u8 = 8;
     let mut greeting = wire::hello();
+    greeting[13..17].copy_from_slice(&4_u32.to_le_bytes());
+    greeting[17..21].copy_from_slice(&1024_u32.to_le_bytes());
+    greeting[31] = 1;
     greeting[38] |= TELLS_MOVES;
-    Raw::connect_saying(path, greeting, 4, 1024, 1)
+    greeting
 }
 
 fn pass(raw: &Raw, number: u32) {

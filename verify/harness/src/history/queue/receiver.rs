@@ -179,16 +179,14 @@ pub fn collect(stage: &Arc<Stage>, history: &Arc<History>) {
         Err(error) => return stage.complain(format!("the last receiver: bind: {error:?}")),
     };
     let hands = Hands::new(&actor, false);
-    let mut last_since = None;
     loop {
         let is_last = stage.cell(GUESTS_OVER).load(Ordering::SeqCst) != 0;
-        let waited = if is_last { last_since.get_or_insert_with(Instant::now).elapsed() } else { Duration::ZERO };
         match receiver.recv_timeout(Duration::from_millis(if is_last { 0 } else { 1 })) {
             Ok(Some(delivery)) => {
                 hands.look(&delivery);
                 hands.release(&delivery);
             }
-            Ok(None) if is_last && is_all_here(&actor, &receiver, waited) => return,
+            Ok(None) if is_last && is_all_here(&actor, &receiver) => return,
             // What the dead left comes when the kernel tells of their ends.
             Ok(None) if is_last => std::thread::sleep(Duration::from_micros(200)),
             Ok(None) => {}
@@ -197,19 +195,13 @@ pub fn collect(stage: &Arc<Stage>, history: &Arc<History>) {
     }
 }
 
-/// A keeper has decided by then on every session whose sender and receiver are over.
-const DECIDED: Duration = Duration::from_secs(5);
-
 /// Whether nothing is left with a keeper, nor with senders that are over.
-fn is_all_here(actor: &Actor, receiver: &Receiver, waited: Duration) -> bool {
+fn is_all_here(actor: &Actor, receiver: &Receiver) -> bool {
     if !actor.history.has_keeper() {
         return true;
     }
-    let has_living_senders = actor.history.guests().any(|(_, party)| party.home == Home::Thread);
     let has_none_left = match Keeper::stats_of(actor.stage.name(), Duration::from_secs(1)) {
-        // A session of which its sender has never heard, because its receiver was killed while it welcomed it, stays
-        // until the process of the sender ends.
-        Ok(kept) => kept.left == 0 && (kept.sessions == 0 || has_living_senders && waited > DECIDED),
+        Ok(kept) => kept.left == 0 && kept.sessions == 0,
         Err(error) if error.kind() == ErrorKind::NotRunning => !may_be_kept(actor),
         Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) => false, // it is stopped
         Err(error) => {
