@@ -388,6 +388,21 @@ fn a_sender_that_is_dropped_in_a_process_that_lives_is_over_too() {
 }
 
 #[test]
+fn a_session_that_its_sender_has_never_heard_of_is_let_go_while_that_one_lives() {
+    limited(|| {
+        let ground = Ground::new();
+        let _keeper = start_keeper(&ground);
+        let mut worker = start_worker(&ground);
+        let sender = wire::connect_to(&ground.socket());
+        wire::send(&sender, &greeting(), &[]).unwrap();
+        assert!(wire::peek(&sender).is_some(), "a welcome, which nobody reads");
+        worker.kill();
+        assert_eq!(stats(&ground).kept, 1);
+        eventually("the keeper lets it go", || stats(&ground).sessions == 0);
+    });
+}
+
+#[test]
 fn a_receiver_that_ends_in_order_and_a_sender_that_is_gone_leave_to_the_keeper_what_is_not_acknowledged() {
     limited(|| {
         let ground = Ground::new();
@@ -472,10 +487,12 @@ fn by_hand(path: &std::path::Path) -> Raw {
 /// The number of the form.
 const QUEUE: u8 = 1;
 
-/// What such a sender says first.
+/// What such a sender says first: it asks for 4 slots of 1024 bytes.
 fn greeting() -> Vec<u8> {
     const TELLS_MOVES: u8 = 8;
     let mut greeting = wire::hello();
+    greeting[13..17].copy_from_slice(&4_u32.to_le_bytes());
+    greeting[17..21].copy_from_slice(&1024_u32.to_le_bytes());
     greeting[31] = QUEUE;
     greeting[38] |= TELLS_MOVES;
     greeting

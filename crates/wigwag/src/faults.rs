@@ -185,6 +185,16 @@ faults! {
     ForsakingHolder = "forsaking-holder";
     /// A server that was replaced removes the files of its name.
     GreedyFormer = "greedy-former";
+    /// A message has its number before its bytes are there.
+    EarlySequence = "early-sequence";
+    /// A subscriber does not look whether what it has read of an entry is still the message that it expects.
+    UncheckedEntry = "unchecked-entry";
+    /// A subscriber that was lapped tells of one message too few.
+    ShortLoss = "short-loss";
+    /// A subscriber lets go of a message's body when it hands the message out.
+    EarlyRelease = "early-release";
+    /// A publisher counts subscribers on that are gone.
+    UnnoticedLeave = "unnoticed-leave";
 }
 
 /// Whether this fault is injected.

@@ -12,6 +12,7 @@ use crate::broadcast::listeners::Listeners;
 use crate::broadcast::pool::{self, Pool};
 use crate::broadcast::waker::Waker;
 use crate::error::{Error, ErrorKind, Result};
+use crate::faults::{self, Fault};
 use crate::memory::board::{Board, Hints};
 use crate::memory::entry::{self, INLINE_WORDS, Place};
 use crate::memory::{hint, hold};
@@ -240,6 +241,10 @@ impl Output {
     #[inline(always)]
     fn publish(&mut self, place: Place, inline: &[u64]) -> u64 {
         let sequence = self.next;
+        if faults::is(Fault::EarlySequence) {
+            entry::publish(self.board.entry(self.index), sequence, place.pack(), &[]);
+            faults::widen_window();
+        }
         entry::publish(self.board.entry(self.index), sequence, place.pack(), inline);
         self.board.publisher_line().set_published(sequence);
         self.record.record.published.set(sequence);

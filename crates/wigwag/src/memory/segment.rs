@@ -55,7 +55,7 @@ unsafe impl Sync for Segment {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Moving {
-    /// It has done nothing.
+    /// It has done nothing, or has not come yet.
     NotBegun = 0,
     /// It has begun to pass it to another receiver.
     Begun = 1,
@@ -63,6 +63,8 @@ pub enum Moving {
     Done = 2,
     /// It has ended, and has passed nothing of it to anybody.
     Left = 3,
+    /// It has the memory, and has done nothing. Without that it may never have heard of the session.
+    Attached = 4,
 }
 
 impl Moving {
@@ -72,6 +74,7 @@ impl Moving {
             0 => Moving::NotBegun,
             2 => Moving::Done,
             3 => Moving::Left,
+            4 => Moving::Attached,
             _ => Moving::Begun,
         }
     }
@@ -312,6 +315,12 @@ impl Segment {
     pub fn client_line(&self) -> &ClientLine {
         // SAFETY: in bounds and aligned (G1), only atomics inside (G2).
         unsafe { &*self.base.as_ptr().add(CLIENT_LINE_OFFSET).cast::<ClientLine>() }
+    }
+
+    /// A sender: says what it does with what is not acknowledged here.
+    pub fn say_moving(&self, moving: Moving) {
+        // Release: whoever reads it, by `pread`, sees what this thread had passed before.
+        self.client_line().moving.store(moving as u32, Ordering::Release);
     }
 
     /// The server's control line.

@@ -186,7 +186,8 @@ pub(super) fn note_moving(of: &Connection, moving: Moving) {
 
 /// Says that its sender is done with a session. What has moved, or has begun to, has been said already.
 pub(super) fn note_left(of: &Connection) {
-    if !of.is_forked() && of.segment().client_line().moving.load(Ordering::Relaxed) == Moving::NotBegun as u32 {
+    let moving = || Moving::of(of.segment().client_line().moving.load(Ordering::Relaxed));
+    if !of.is_forked() && matches!(moving(), Moving::NotBegun | Moving::Attached) {
         note_moving(of, Moving::Left);
     }
 }
@@ -194,8 +195,7 @@ pub(super) fn note_left(of: &Connection) {
 /// The same, for who has no more of the session than its memory.
 pub(super) fn say_moving(segment: &Segment, protocol: Protocol, moving: Moving) {
     if protocol >= Protocol::V2 {
-        // Release: whoever reads it, by `pread`, sees what this thread had passed before.
-        segment.client_line().moving.store(moving as u32, Ordering::Release);
+        segment.say_moving(moving);
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::Result;
+use crate::faults::{self, Fault};
 use crate::memory::board::BoardGeometry;
 use crate::memory::doorbell::Waiting;
 use crate::memory::hint::GROUPS;
@@ -161,6 +162,9 @@ impl Audience {
 
     /// The control thread: somebody is gone.
     pub fn leave(&self, id: u64) {
+        if faults::is(Fault::UnnoticedLeave) {
+            return;
+        }
         let gone = {
             let mut members = self.members();
             members.iter().position(|session| session.id == id).map(|at| members.swap_remove(at))

@@ -14,7 +14,7 @@ use rustix::net::SocketAddrUnix;
 
 use crate::error::{Error, ErrorKind, Result, shown, spoken};
 use crate::memory::board::Board;
-use crate::memory::segment::Segment;
+use crate::memory::segment::{Moving, Segment};
 use crate::options::ConnectOptions;
 use crate::session::agreement::{Agreement, Features, Protocol};
 use crate::session::background::{Background, PeerSocket};
@@ -566,16 +566,28 @@ impl ClientHandshake {
         }
         let Stage::Greeted(greeted) = &mut self.stage else { return Ok(None) };
         if greeted.pidfd.is_ok() {
+            // Before READY: from here on messages may lie there.
+            let has_keeper_word = self.options.contract.form.can_be_kept() && agreement.tells_moves();
+            let say = |moving| {
+                if has_keeper_word {
+                    segment.say_moving(moving)
+                }
+            };
+            say(Moving::Attached);
             // A server that has hung up although it welcomed us says why, as it does when the handshake took too long:
             // that is there to be read.
             match socket::send(greeted.socket.as_fd(), &FromClient::Ready.encode(), &[]) {
                 Ok(()) => {}
                 Err(Errno::PIPE | Errno::CONNRESET) => {
+                    say(Moving::Left);
                     client_bell.iter().for_each(|bell| poller.remove(bell));
                     greeted.is_gone = true;
                     return Ok(None);
                 }
-                Err(error) => return Err(Stop::Error(gone(&greeted.place, Some(error)))),
+                Err(error) => {
+                    say(Moving::Left);
+                    return Err(Stop::Error(gone(&greeted.place, Some(error))));
+                }
             }
         }
         let Stage::Greeted(greeted) = std::mem::replace(&mut self.stage, Stage::Resting(None, None)) else {

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use wigwag::{Error, ErrorKind};
 
-use super::plan::{Face, Fork, Form, History, Home, How, Party, Role, Step};
+use super::plan::{Claim, Face, Fork, Form, History, Home, How, Party, Role, Step};
 use super::stage::{PLANNED, Stage, Word};
-use super::{exchange, queue, semaphore, stream};
+use super::{broadcast, exchange, queue, semaphore, stream};
 
 /// A party in the process that it lives in.
 pub struct Actor {
@@ -118,6 +118,8 @@ impl Actor {
                     | ErrorKind::TimedOut { .. } => return !self.may_be_served(),
                     // There is room again when somebody leaves.
                     ErrorKind::Refused if self.history.has_limits() => return !self.may_be_served(),
+                    // There is a keeper again, or room there.
+                    ErrorKind::Busy if self.history.has_keeper() => return !self.may_be_served(),
                     _ => self.complain(format!("connect: {error:?}")),
                 },
             }
@@ -142,24 +144,51 @@ impl Actor {
         match (self.history.form, self.party().role) {
             (_, Role::Director) => self.direct(),
             (form, Role::Host) => {
-                let before = self.history.hosts().into_iter().filter(|&host| host < self.me);
-                for host in before {
-                    self.stage.wait_until(|| self.stage.read(host, Word::Over) != 0);
-                }
+                self.await_those_before();
                 std::thread::sleep(Duration::from_micros(self.party().delay_us));
                 if self.stage.cell(GUESTS_OVER).load(Ordering::SeqCst) == 0 {
                     match form {
                         Form::Exchange => exchange::host(self),
                         Form::Queue => queue::host(self),
                         Form::Stream => stream::host(self),
+                        Form::Broadcast => broadcast::host(self),
                         Form::Semaphore => {}
                     }
                 }
             }
+            (_, Role::Keeper) => queue::keeper(self),
             (Form::Exchange, Role::Guest) => exchange::guest(self),
             (Form::Queue, Role::Guest) => queue::guest(self),
             (Form::Stream, Role::Guest) => stream::guest(self),
             (Form::Semaphore, Role::Guest) => semaphore::guest(self),
+            (Form::Broadcast, Role::Guest) => broadcast::guest(self),
+        }
+    }
+
+    /// A host waits until the name is its to be had.
+    fn await_those_before(&self) {
+        let is_over = |host: usize| self.stage.read(host, Word::Over) != 0;
+        let mut before: Vec<usize> = self.history.hosts().into_iter().filter(|&host| host < self.me).collect();
+        match self.party().claim {
+            Claim::InTurn => {}
+            Claim::Shared => before.retain(|&host| self.history.parties[host].claim != Claim::Shared),
+            Claim::Replacing => {
+                if let Some(former) = before.pop() {
+                    self.stage.wait_until(|| self.stage.read(former, Word::Bound) != 0 || is_over(former));
+                }
+            }
+        }
+        for host in before {
+            self.stage.wait_until(|| is_over(host));
+        }
+    }
+
+    /// Notes that this host is about to take the name of the one before it.
+    pub fn replaces(&self) {
+        if self.party().claim == Claim::Replacing
+            && let Some(former) = self.history.hosts().into_iter().rfind(|&host| host < self.me)
+        {
+            self.stage.set(former, Word::ReplacedAt, self.stage.now());
         }
     }
 
@@ -196,6 +225,9 @@ impl Actor {
 
 /// The cell that says that no guest is left.
 pub const GUESTS_OVER: usize = 6143;
+
+/// The cell that says that the last receiver of a queue has taken all there was.
+pub const COLLECTED: usize = 6142;
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     panic

@@ -25,6 +25,7 @@ pub fn add(history: &mut History) {
         Form::Queue => late_receivers(&mut dice, history),
         Form::Stream => stream(&mut dice, history),
         Form::Semaphore => semaphore(&mut dice, history),
+        Form::Broadcast => {} // its seeds are later
     }
 }
 

@@ -1,15 +1,18 @@
 //! Histories out of a seed.
 
-use super::additions;
 use super::dialect::{BLOCKS, Dialect};
-use super::plan::{Face, Fate, Fork, Form, HANDLER_ACTIONS, HandlerAction, History, Home, How, Party, Role, Step, Way};
+use super::plan::{
+    Airing, Claim, FIRST_LATER_SEED, Face, Fate, Fork, Form, HANDLER_ACTIONS, HandlerAction, History, Home, How,
+    Keeping, Linger, Party, Role, Step, Way,
+};
 use super::run::has_other_users;
+use super::{additions, broadcast, queue};
 use crate::storm::dice::Dice;
 
 /// Slots of a session.
 const SLOTS: [usize; 6] = [1, 1, 2, 3, 5, 16];
 /// Bytes of a payload: nothing, one, and around what fits into a slot's own line, or into a page.
-const CAPACITIES: [usize; 8] = [0, 1, 8, 47, 48, 49, 300, 4097];
+pub(super) const CAPACITIES: [usize; 8] = [0, 1, 8, 47, 48, 49, 300, 4097];
 /// Bytes of an encoded payload.
 const ENCODED: [usize; 3] = [64, 300, 4097];
 /// Bytes of a ring.
@@ -28,6 +31,13 @@ const FIRST_ACTIONS: usize = 6;
 pub fn generate(seed: u64) -> History {
     let mut dice = Dice::new(seed);
     let form = Form::of(seed);
+    if seed >= FIRST_LATER_SEED {
+        let parties = match form {
+            Form::Broadcast => broadcast::parties(&mut dice),
+            _ => queue::company(&mut dice),
+        };
+        return History { seed, form, dialect: Dialect::Bytes, parties };
+    }
     let has_payloads = matches!(form, Form::Exchange | Form::Queue);
     let is_crowd = has_payloads && dice.once_in(CROWD_ONE_IN);
     let dialect = if has_payloads && !is_crowd { dialect(&mut dice, form) } else { Dialect::Bytes };
@@ -35,9 +45,10 @@ pub fn generate(seed: u64) -> History {
     let parties = match form {
         _ if is_crowd => crowd(&mut dice, form),
         Form::Exchange => exchange(&mut dice, capacity),
-        Form::Queue => queue(&mut dice, capacity),
+        Form::Queue => senders_and_receivers(&mut dice, capacity),
         Form::Stream => stream(&mut dice),
         Form::Semaphore => semaphore(&mut dice),
+        Form::Broadcast => Vec::new(), // of later seeds only
     };
     let mut history = History { seed, form, dialect, parties };
     if seed >= additions::FIRST_SEED && !is_crowd {
@@ -87,7 +98,7 @@ pub(super) fn how(dice: &mut Dice) -> How {
     }
 }
 
-fn fate(dice: &mut Dice) -> Fate {
+pub(super) fn fate(dice: &mut Dice) -> Fate {
     match dice.below(12) {
         0..=4 => Fate::Done,
         5 => Fate::Dropped,
@@ -107,7 +118,7 @@ fn handler_action(dice: &mut Dice) -> HandlerAction {
 }
 
 /// A length that may be around what fits.
-fn len(dice: &mut Dice, capacity: usize) -> usize {
+pub(super) fn len(dice: &mut Dice, capacity: usize) -> usize {
     match dice.below(8) {
         0 => capacity,
         1 => capacity + 1,
@@ -128,6 +139,10 @@ pub(super) fn party(role: Role, steps: Vec<Step>) -> Party {
         is_patient: false,
         is_of_version_1: false,
         delay_us: 0,
+        claim: Claim::default(),
+        keeping: Keeping::default(),
+        linger: Linger::default(),
+        airing: Airing::default(),
         steps,
     }
 }
@@ -170,7 +185,7 @@ fn direct(dice: &mut Dice, parties: &mut Vec<Party>, may_stop: bool) {
 }
 
 /// Now and then, in between, what has nothing to do with the form.
-fn sprinkle(dice: &mut Dice, steps: &mut Vec<Step>, parties: u64) {
+pub(super) fn sprinkle(dice: &mut Dice, steps: &mut Vec<Step>, parties: u64) {
     let at = |dice: &mut Dice, steps: &Vec<Step>| dice.below(steps.len() as u64 + 1) as usize;
     if dice.once_in(3) {
         let place = at(dice, steps);
@@ -271,7 +286,7 @@ fn killed_holder(dice: &mut Dice, capacity: usize) -> Vec<Party> {
     vec![server, client, party(Role::Director, vec![Step::AwaitSurely(0, many), Step::Kill(0)])]
 }
 
-fn queue(dice: &mut Dice, capacity: usize) -> Vec<Party> {
+fn senders_and_receivers(dice: &mut Dice, capacity: usize) -> Vec<Party> {
     let hosts = 1 + some(dice, 2) as u64;
     let guests = 1 + dice.below(3);
     let mut parties = Vec::new();

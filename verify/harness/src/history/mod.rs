@@ -10,7 +10,7 @@
 //! run        its parties as threads and processes, a watch over them, the end
 //! act        what every party can do; what a director does to others
 //! dialect    what a payload is: bytes, a typed one, an encoded one
-//! exchange  queue  stream  semaphore    the parties of each form, and what must hold
+//! exchange  queue  stream  semaphore  broadcast    the parties of each form, and what must hold
 //! stage      words that all parties share, across processes
 //! shrink     the smallest history that still fails
 //! ```
@@ -30,6 +30,7 @@ use crate::scale::Trial;
 
 mod act;
 mod additions;
+mod broadcast;
 mod dialect;
 mod exchange;
 mod generate;
@@ -42,7 +43,7 @@ mod stage;
 mod stream;
 
 use generate::generate;
-use plan::{FORMS, Form, History};
+use plan::{FIRST_FORMS, FIRST_LATER_SEED, Form, History, LATER_FORMS};
 
 /// The goals of this part.
 pub const GOALS: &[Goal] = &[Goal {
@@ -68,12 +69,20 @@ const WORKERS: u64 = 4;
 /// Different findings that are made smaller.
 const SHRUNK_MAX: usize = 6;
 
-/// The seed of a history: which of the trial's, of which form, and whether it has additions, as every second one has.
+/// Histories of a round: one of each of the first forms without additions, and one with them; and as many of the later
+/// forms together as of two others.
+const ROUND: u64 = 2 * FIRST_FORMS.len() as u64 + 2 * LATER_FORMS.len() as u64;
+
+/// The seed of a history: which of the trial's, of which form, and whether it has additions or is a later one.
 fn seed_of(trial: u64, index: u64) -> u64 {
-    let forms = FORMS.len() as u64;
-    let has_additions = index / forms % 2 == 1;
-    let first = if has_additions { additions::FIRST_SEED } else { 0 };
-    first + (word(trial, index) >> 32) * forms + index % forms
+    let (first_forms, later_forms) = (FIRST_FORMS.len() as u64, LATER_FORMS.len() as u64);
+    let place = index % ROUND;
+    let (first, forms) = match place / first_forms {
+        0 => (0, first_forms),
+        1 => (additions::FIRST_SEED, first_forms),
+        _ => (FIRST_LATER_SEED, later_forms),
+    };
+    first + (word(trial, index) >> 32) * forms + place % forms
 }
 
 /// What one worker has to do: every so many-th history from one on.
@@ -99,7 +108,7 @@ fn try_all(trial: &Trial) -> anyhow::Result<Outcome> {
         return try_one(trial, seed);
     }
     let each = trial.histories.unwrap_or_else(|| trial.pick(150, 20_000, 2_000_000));
-    let all = each * FORMS.len() as u64;
+    let all = each * ROUND / 2;
     // An explicit number is taken as it is.
     let budget = Duration::from_secs(if trial.histories.is_some() { 80_000 } else { trial.pick(15, 150, 80_000) });
     let (found, run) = run_all(trial.seed, all, begin + budget);
@@ -129,7 +138,8 @@ fn try_all(trial: &Trial) -> anyhow::Result<Outcome> {
         findings.push(text);
     }
     let figure = format!(
-        "{run} histories of {all}, {each} of each form, in {seconds:.1} s, {} findings of {} kinds; seed {}",
+        "{run} histories of {all}, {each} of each form, and of queues as many again, in {seconds:.1} s, {} findings of \
+         {} kinds; seed {}",
         found.len(),
         kinds.len(),
         trial.seed

@@ -17,15 +17,22 @@ pub enum Form {
     Stream,
     /// Permits.
     Semaphore,
+    /// Messages from one to many.
+    Broadcast,
 }
 
-/// All forms; a history's seed modulo their number is its form.
-pub const FORMS: [Form; 4] = [Form::Exchange, Form::Queue, Form::Stream, Form::Semaphore];
+/// The forms of the first histories; such a history's seed modulo their number is its form.
+pub const FIRST_FORMS: [Form; 4] = [Form::Exchange, Form::Queue, Form::Stream, Form::Semaphore];
+/// The forms of later histories: of queues those with companies.
+pub const LATER_FORMS: [Form; 2] = [Form::Queue, Form::Broadcast];
+/// The first seed of a later history: those before, additions included, have 35 bits.
+pub const FIRST_LATER_SEED: u64 = 1 << 35;
 
 impl Form {
     /// The form of the history with that seed.
     pub fn of(seed: u64) -> Form {
-        FORMS[(seed % FORMS.len() as u64) as usize]
+        let forms = if seed < FIRST_LATER_SEED { &FIRST_FORMS[..] } else { &LATER_FORMS[..] };
+        forms[(seed % forms.len() as u64) as usize]
     }
 }
 
@@ -65,6 +72,14 @@ pub struct Party {
     pub is_of_version_1: bool,
     /// Of a host: how many microseconds pass before it takes the name.
     pub delay_us: u64,
+    /// Of a host: how it takes the name.
+    pub claim: Claim,
+    /// Of a receiver: whether a keeper has its messages.
+    pub keeping: Keeping,
+    /// Of a sender: how long its drop waits.
+    pub linger: Linger,
+    /// Of a broadcast: what a publisher grants, or what a subscriber wishes.
+    pub airing: Airing,
     /// What it does, in this order.
     pub steps: Vec<Step>,
 }
@@ -74,10 +89,75 @@ pub struct Party {
 pub enum Role {
     /// A server, receiver or listener: takes the name. If there are several, one comes after the other.
     Host,
-    /// A client, sender, connector, or one who wants permits.
+    /// A client, sender, connector, subscriber, or one who wants permits.
     Guest,
+    /// Keeps what the senders and receivers of a queue leave. If there are several, one comes after the other.
+    Keeper,
     /// Kills, stops and shuts down others.
     Director,
+}
+
+/// How a host takes its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Claim {
+    /// When those before it are over.
+    #[default]
+    InTurn,
+    /// A receiver: beside others that share it.
+    Shared,
+    /// From the one before it, which lives.
+    Replacing,
+}
+
+/// Whether the messages of a receiver are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Keeping {
+    /// They are not.
+    #[default]
+    None,
+    /// Senders are let in if a keeper has room for them.
+    Insists,
+    /// Senders are let in although no keeper has them.
+    Allows,
+}
+
+/// How long the drop of a sender waits for acknowledgements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Linger {
+    /// For one of three short times, which follows from the seed.
+    #[default]
+    Short,
+    /// For so many microseconds.
+    For(u64),
+    /// As the library does where nothing is said.
+    AsEver,
+}
+
+/// What a publisher grants, or what a subscriber wishes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Airing {
+    /// A publisher: for how many microseconds it waits for a subscriber; `None`: the oldest message is dropped.
+    pub patience_us: Option<u64>,
+    /// A publisher: how many messages all subscribers together may hold.
+    pub max_holds: usize,
+    /// A publisher: how many of them each may hold.
+    pub holds: usize,
+    /// A subscriber: where it begins.
+    pub start: StartAt,
+    /// A subscriber: for how many microseconds it looks for the next publisher; 0: it follows none.
+    pub follows_us: u64,
+}
+
+/// The message that a subscriber begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartAt {
+    /// The next one.
+    #[default]
+    Next,
+    /// The oldest one that is kept.
+    Oldest,
+    /// The newest one.
+    Last,
 }
 
 /// Where a party runs.
@@ -243,7 +323,8 @@ pub enum Step {
     Volley(HandlerAction),
     /// A blocking client: so many calls that are answered at once, after others that took long.
     Hurry(usize),
-    /// A client or sender: a session of its own, with which it goes on. Of a client the former one is closed.
+    /// A client, sender or subscriber: a session of its own, with which it goes on. The former one of a client or a
+    /// subscriber is closed.
     Clone,
     /// A blocking client, sender or stream becomes one for tasks.
     BecomeTask,
@@ -285,6 +366,30 @@ pub enum Step {
     /// Opens the semaphore anew.
     Reopen,
 
+    /// A sender with a process of its own: makes no call until all that it has sent is in somebody's hands.
+    Idle,
+
+    /// A publisher: publishes a message of so many bytes.
+    Publish(usize, How),
+    /// A publisher: writes a message in place, and commits it or drops it.
+    Draft(usize, bool),
+    /// A publisher: publishes so many messages of so many bytes.
+    Burst(usize, usize),
+    /// A publisher: waits for so many subscribers, for so many microseconds.
+    AwaitSubscribers(usize, u64),
+    /// A publisher: waits until it has no more subscribers than there are parties that may be some.
+    Count,
+    /// A subscriber: takes a copy of the next message.
+    Copy(How),
+    /// A blocking subscriber: asks for a ring, and sleeps for so many microseconds until its descriptor has one.
+    Arm(u64),
+    /// A subscriber: is dropped before the messages that it holds, and comes again.
+    Outlive,
+    /// A subscriber: comes again and again, until it may hold messages in place, which the dead have held before.
+    Regain,
+    /// A subscriber: takes all there is until the end is told.
+    ListenToEnd,
+
     /// Forks, and the child does that.
     Fork(Fork),
     /// Panics while it holds everything.
@@ -294,14 +399,42 @@ pub enum Step {
 impl History {
     /// Whether a host turns guests away when it has enough of them.
     pub fn has_limits(&self) -> bool {
-        self.parties.iter().any(|party| party.limit > 0)
+        self.parties.iter().any(|party| party.role == Role::Host && party.limit > 0)
+    }
+
+    /// Whether a keeper takes part.
+    pub fn has_keeper(&self) -> bool {
+        self.parties.iter().any(|party| party.role == Role::Keeper)
+    }
+
+    /// Whether hosts live beside each other.
+    pub fn has_company(&self) -> bool {
+        self.parties.iter().any(|party| party.claim != Claim::InTurn)
+    }
+
+    /// Whether all that this sender sends comes, whoever dies: a keeper, of another process, has it from the first to
+    /// the last message.
+    pub fn keeps_all_of(&self, sender: &Party) -> bool {
+        let is_keeper = |party: usize| self.parties[party].role == Role::Keeper;
+        let is_beside = |party: &Party| party.role == Role::Keeper && party.home == Home::Thread;
+        let loses = |step: &Step| matches!(step, Step::Kill(party) if is_keeper(*party));
+        let has_end = |party: &Party| party.limit > 0 || party.steps.contains(&Step::ShutDownSelf);
+        let mut hosts = self.parties.iter().filter(|party| party.role == Role::Host);
+        let is_beside_a_keeper = sender.home == Home::Thread && self.parties.iter().any(is_beside);
+        let is_lost_on_the_way =
+            self.steps().any(loses) || self.parties.iter().any(|party| party.role == Role::Keeper && has_end(party));
+        self.has_keeper()
+            && !is_beside_a_keeper
+            && !is_lost_on_the_way
+            && hosts.all(|party| party.keeping == Keeping::Insists)
     }
 }
 
 impl Party {
     /// What is not the same for most parties.
     fn particulars(&self) -> String {
-        let Party { limit, descriptors, is_patient, is_of_version_1, delay_us, .. } = self;
+        let Party { limit, descriptors, is_patient, is_of_version_1, delay_us, claim, keeping, linger, .. } = self;
+        let Airing { patience_us, max_holds, holds, start, follows_us } = self.airing;
         let mut told = String::new();
         for (is_so, what) in [
             (*limit > 0, format!(", {limit} sessions")),
@@ -309,6 +442,13 @@ impl Party {
             (*is_patient, ", patient".to_owned()),
             (*is_of_version_1, ", of version 1".to_owned()),
             (*delay_us > 0, format!(", comes after {delay_us} us")),
+            (*claim != Claim::InTurn, format!(", {claim:?}")),
+            (*keeping != Keeping::None, format!(", {keeping:?} of a keeper")),
+            (*linger != Linger::Short, format!(", lingers {linger:?}")),
+            (patience_us.is_some(), format!(", waits for {} us", patience_us.unwrap_or(0))),
+            (max_holds > 0, format!(", {holds} of {max_holds} holds")),
+            (start != StartAt::Next, format!(", begins with {start:?}")),
+            (follows_us > 0, format!(", follows for {follows_us} us")),
         ] {
             told += if is_so { &what } else { "" };
         }
@@ -320,7 +460,7 @@ impl fmt::Display for History {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{:?}, {:?}, history {}:", self.form, self.dialect, self.seed)?;
         for (number, party) in self.parties.iter().enumerate() {
-            if party.steps.is_empty() && party.role != Role::Host {
+            if party.steps.is_empty() && !matches!(party.role, Role::Host | Role::Keeper) {
                 continue;
             }
             let Party { role, home, face, slots, capacity, steps, .. } = party;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use wigwag_testing::Link;
 
-use super::act::{Actor, GUESTS_OVER};
+use super::act::{Actor, COLLECTED, GUESTS_OVER};
 use super::plan::{Form, History, Home, Role};
 use super::stage::{PARTIES_MAX, Stage, Word, write_down_panics};
 use super::{exchange, queue, semaphore};
@@ -88,6 +88,7 @@ fn perform(stage: &Arc<Stage>, history: &Arc<History>, hang: Duration) -> Result
         waited += 1;
         spawn("collector".to_owned(), move || {
             queue::collect(&stage, &history);
+            stage.cell(COLLECTED).store(1, Ordering::SeqCst);
             drop((stage, history));
             let _ = tell.send(usize::MAX);
         });
@@ -120,7 +121,7 @@ fn watch(
             .parties
             .iter()
             .enumerate()
-            .all(|(party, of)| of.role == Role::Host || stage.read(party, Word::Over) != 0);
+            .all(|(party, of)| matches!(of.role, Role::Host | Role::Keeper) || stage.read(party, Word::Over) != 0);
         if are_guests_over {
             stage.cell(GUESTS_OVER).store(1, Ordering::SeqCst);
             for host in history.hosts() {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::plan::{Face, History, Home, Role, Step};
+use super::plan::{Claim, Face, History, Home, Keeping, Linger, Role, Step};
 
 /// Tries of each smaller history, as what fails may fail now and then only.
 const TRIES: usize = 6;
@@ -50,6 +50,12 @@ fn smaller(history: &History) -> Vec<History> {
     for party in parties {
         with(&|history| history.parties[party].home = Home::Thread);
         with(&|history| history.parties[party].face = Face::Blocking);
+        with(&|history| history.parties[party].claim = Claim::InTurn);
+        with(&|history| history.parties[party].keeping = Keeping::None);
+        with(&|history| history.parties[party].linger = Linger::Short);
+        with(&|history| history.parties[party].airing.patience_us = None);
+        with(&|history| history.parties[party].airing.follows_us = 0);
+        with(&|history| history.parties[party].delay_us = 0);
         if history.parties[party].role != Role::Director {
             for step in 0..history.parties[party].steps.len() {
                 with(&|history| history.parties[party].steps[step] = simpler(history.parties[party].steps[step]));
@@ -71,6 +77,8 @@ fn simpler(step: Step) -> Step {
         Step::Both(len) => Step::Both(len / 2),
         Step::SendBatch(count, len) if count > 1 => Step::SendBatch(count / 2, len),
         Step::Send(len, how) if len > 8 => Step::Send(8, how),
+        Step::Burst(count, len) if count > 1 => Step::Burst(count / 2, len),
+        Step::Publish(len, how) if len > 8 => Step::Publish(8, how),
         Step::Call(len, action, how) if len > 8 => Step::Call(8, action, how),
         Step::Pass(len, action, how) if len > 8 => Step::Pass(8, action, how),
         other => other,

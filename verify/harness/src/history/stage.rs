@@ -56,6 +56,12 @@ pub enum Word {
     Begun,
     /// When it was left by those that it served: dropped or killed; 0: not yet.
     LeftAt,
+    /// When another one began to take its name; 0: nobody has.
+    ReplacedAt,
+    /// The number of the process that it is in.
+    Process,
+    /// The message that was the newest when its publisher counted it among its subscribers; 0: not yet.
+    CountedAt,
 }
 
 /// The stage of one history, as each of its processes sees it.

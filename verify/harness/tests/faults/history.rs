@@ -94,3 +94,29 @@ fn g27_finds_a_permit_that_goes_with_a_future_that_was_given_up() {
     let ways = ["death", "nothing happens"];
     finds_in_history_one_of(PROGRAM, "G27", "cancelled-permit", 17179961863, &ways);
 }
+
+#[test]
+fn g27_finds_messages_that_have_their_number_before_their_bytes() {
+    finds_in_history(PROGRAM, "G27", "early-sequence", 37486372547, "is not what was published");
+}
+
+#[test]
+fn g27_finds_entries_that_are_read_without_a_second_look() {
+    finds_in_history_by_chance(PROGRAM, "G27", "unchecked-entry", 34843720199, &["is not what was published"]);
+}
+
+#[test]
+fn g27_finds_losses_that_are_told_wrong_by_one() {
+    finds_in_history(PROGRAM, "G27", "short-loss", 41559210421, "were told as lost");
+}
+
+#[test]
+fn g27_finds_bodies_that_are_written_to_while_they_are_held() {
+    let ways = ["has changed while it was held", "is not what was published"];
+    finds_in_history_by_chance(PROGRAM, "G27", "early-release", 39764273997, &ways);
+}
+
+#[test]
+fn g27_finds_subscribers_that_are_gone_and_counted_on() {
+    finds_in_history(PROGRAM, "G27", "unnoticed-leave", 36121497325, "nothing happens");
+}

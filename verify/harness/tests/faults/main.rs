@@ -12,6 +12,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod audit;
+mod broadcasts;
 mod crowd;
 mod held;
 mod history;

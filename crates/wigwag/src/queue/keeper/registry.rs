@@ -82,7 +82,13 @@ struct Entry {
     /// Nobody takes messages from it any more, as its receiver has said.
     is_released: bool,
     has_sender_ended: bool,
+    /// When it was seen first that its receiver is over.
+    over_since: Option<Instant>,
 }
+
+/// So long after its receiver's end nobody who has not had the memory by then gets into a session: its socket is
+/// closed.
+const UNHEARD_OF: Duration = Duration::from_secs(1);
 
 /// The thread's state.
 pub struct Registry {
@@ -420,6 +426,7 @@ impl Registry {
             pidfd,
             is_released: false,
             has_sender_ended: false,
+            over_since: None,
         };
         self.entries.insert(id, entry);
         Ok(bytes)
@@ -484,7 +491,7 @@ impl Registry {
     }
 
     fn decide_on(&mut self, id: u64) {
-        let Some(entry) = self.entries.get(&id) else {
+        let Some(entry) = self.entries.get_mut(&id) else {
             self.open.remove(&id);
             return;
         };
@@ -506,6 +513,15 @@ impl Registry {
         if moving == Moving::Done {
             return self.let_go(id);
         }
+        let over_since = *entry.over_since.get_or_insert_with(Instant::now);
+        if moving == Moving::NotBegun && !is_sender_over && over_since.elapsed() > UNHEARD_OF {
+            // A handshake that was cut off or given up: its sender lives, and knows nothing of this session.
+            let contents = entry.kept.contents(false);
+            if contents.messages.is_empty() && contents.unreadable == 0 {
+                return self.let_go(id);
+            }
+        }
+        let Some(entry) = self.entries.get(&id) else { return };
         if !is_sender_over {
             return; // it hands its messages on itself, and what it does is looked at again
         }

@@ -1,8 +1,10 @@
 //! The model of a queue: what is known of each message, and what senders and receivers must be told.
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use wigwag::{Batch, Delivery, Error, ErrorKind};
 use wigwag_testing::fill;
@@ -70,12 +72,15 @@ pub struct Hands<'a> {
     is_shared: bool,
     /// Messages that were given back, and must come before any other.
     given_back: Cell<usize>,
+    /// Of each sender, where its sessions are: the last unmarked message of each, by which they are told apart.
+    sessions: RefCell<BTreeMap<usize, Vec<u64>>>,
 }
 
 impl<'a> Hands<'a> {
     /// Empty ones; `is_shared`: of one of several threads that take.
     pub fn new(actor: &'a Actor, is_shared: bool) -> Hands<'a> {
-        Hands { actor, is_over: Cell::new(false), is_shared, given_back: Cell::new(0) }
+        let (is_over, given_back, sessions) = Default::default();
+        Hands { actor, is_over, is_shared, given_back, sessions }
     }
 
     /// Whether the end was told.
@@ -140,12 +145,42 @@ impl<'a> Hands<'a> {
         if before == 0 && is_marked && !may_be_marked_unseen(history) {
             self.actor.complain(format!("message {number} of sender {party} is marked, and nobody has had it"));
         }
-        if !is_marked && !self.is_shared && !history.steps().any(|step| matches!(step, Step::Serve(_))) {
+        if is_marked || self.is_shared {
+            return;
+        }
+        if history.has_company() {
+            self.check_order(party, number);
+        } else if !history.steps().any(|step| matches!(step, Step::Serve(_))) {
             let last = stage.cell(LAST + party).fetch_max(number + 1, Ordering::SeqCst);
             if last > number {
                 let after = last - 1;
                 self.actor.complain(format!("message {number} of sender {party} comes after its message {after}"));
             }
+        }
+    }
+
+    /// A receiver that is not alone has the messages of a sender in the order of each session: its own, and one more
+    /// for each receiver that has ended, whose messages go on in a session of their own.
+    fn check_order(&self, party: usize, number: u64) {
+        let (stage, me) = (&self.actor.stage, self.actor.me);
+        let mut all = self.sessions.borrow_mut();
+        let sessions = all.entry(party).or_default();
+        match sessions.iter_mut().filter(|last| **last < number).max() {
+            Some(last) => *last = number,
+            None => sessions.push(number),
+        }
+        let has_ended = |host: &usize| {
+            let words = [Word::Over, Word::Dying, Word::LeftAt, Word::ShutDownAt, Word::ReplacedAt];
+            words.into_iter().any(|word| stage.read(*host, word) != 0)
+        };
+        let is_other = |host: &usize| *host != me || stage.read(*host, Word::Over) != 0;
+        let ended = self.actor.history.hosts().into_iter().filter(is_other).filter(has_ended).count();
+        if sessions.len() > 1 + ended {
+            let several = sessions.len();
+            self.actor.complain(format!(
+                "message {number} of sender {party} is the first of session {several}, and {ended} other receivers \
+                 have ended"
+            ));
         }
     }
 
@@ -214,7 +249,7 @@ impl<'a> Hands<'a> {
             return self.actor.complain(format!("receiving: {error:?}"));
         }
         let shut_down_at = stage.read(me, Word::ShutDownAt);
-        if shut_down_at == 0 {
+        if shut_down_at == 0 && stage.read(me, Word::ReplacedAt) == 0 {
             self.actor.complain("the end was told before the shutdown began");
         }
         if !self.is_over.replace(true) {
@@ -235,13 +270,17 @@ impl<'a> Hands<'a> {
     /// What was sent before the shutdown began has been received by now, and what was given back received again.
     fn check_drained(&self, shut_down_at: u64) {
         let (stage, history) = (&self.actor.stage, &self.actor.history);
-        if history.hosts().first() != Some(&self.actor.me) || self.is_shared {
+        if self.is_shared {
             return;
         }
         if self.given_back.get() > 0 {
             let back = self.given_back.get();
             self.actor
                 .complain(format!("the end was told while {back} messages that were given back had not come again"));
+        }
+        // Others have no part of what was sent before they came, or share it.
+        if history.hosts().first() != Some(&self.actor.me) || history.has_company() {
+            return;
         }
         for (party, _) in history.guests() {
             for number in 0..MESSAGES_MAX {
@@ -334,8 +373,29 @@ impl<'a> MessageLog<'a> {
                     | ErrorKind::Refused => {}
                     ErrorKind::CapacityExceeded { len, .. } if len > self.capacity => {}
                     ErrorKind::Violation if has_liar(&self.actor.history) => {}
+                    ErrorKind::Busy if self.actor.history.has_keeper() => {}
                     _ => self.actor.complain(format!("sending message {number} of {len} bytes: {error:?}")),
                 }
+            }
+        }
+    }
+
+    /// Whether all that was sent is in somebody's hands, or was. Of messages without bytes that is not known.
+    pub fn is_received(&self) -> bool {
+        let is = |number, wanted| fact(&self.actor.stage, self.actor.me, number, wanted).load(Ordering::SeqCst);
+        (0..self.next).all(|number| is(number, Fact::State) != SENT || is(number, Fact::Received) > 0)
+    }
+
+    /// Its drop has waited so long, and no longer than it may: so everything has been acknowledged.
+    pub fn left(&self, waited: Duration) {
+        for number in 0..self.next {
+            let is = |wanted| fact(&self.actor.stage, self.actor.me, number, wanted).load(Ordering::SeqCst);
+            if is(Fact::State) == SENT && is(Fact::Released) == 0 {
+                let received = is(Fact::Received);
+                self.actor.complain(format!(
+                    "the drop has waited {waited:?} only, and nobody has acknowledged message {number} (received \
+                     {received} times)"
+                ));
             }
         }
     }
@@ -360,6 +420,9 @@ impl<'a> MessageLog<'a> {
         if error.kind() == ErrorKind::Violation && has_liar(&self.actor.history) {
             return;
         }
+        if error.kind() == ErrorKind::Busy && self.actor.history.has_keeper() {
+            return;
+        }
         if !matches!(error.kind(), ErrorKind::TimedOut { .. } | ErrorKind::NotRunning | ErrorKind::Refused) {
             self.actor.complain(format!("flush: {error:?}"));
         }
@@ -372,6 +435,7 @@ pub fn is_nobody_there(error: &Error, history: &History) -> bool {
         ErrorKind::NotRunning | ErrorKind::ServerClosed { .. } | ErrorKind::PeerDied { .. } => true,
         ErrorKind::Refused => history.has_limits(),
         ErrorKind::Violation => has_liar(history),
+        ErrorKind::Busy => history.has_keeper(),
         _ => false,
     }
 }
@@ -388,7 +452,7 @@ fn is_of_one_byte(step: &Step) -> bool {
 /// What must hold in the end.
 pub fn judge(stage: &Stage, history: &History) {
     let mut have_all_ended_well = true;
-    for (party, _) in history.guests() {
+    for (party, of) in history.guests() {
         let has_ended_well = stage.read(party, Word::EndedWell) != 0;
         have_all_ended_well &= has_ended_well;
         for number in 0..MESSAGES_MAX {
@@ -396,7 +460,7 @@ pub fn judge(stage: &Stage, history: &History) {
             if is(Fact::State) == REFUSED && is(Fact::Received) > 0 {
                 stage.complain(format!("message {number} of sender {party} came, and its sending had failed"));
             }
-            if is(Fact::State) == SENT && is(Fact::Received) == 0 && has_ended_well {
+            if is(Fact::State) == SENT && is(Fact::Received) == 0 && (has_ended_well || history.keeps_all_of(of)) {
                 stage.complain(format!("message {number} of sender {party} was sent, and never came"));
             }
         }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use wigwag::{Batch, Delivery, ErrorKind, Receiver, ReceiverBuilder, ShutdownHandle};
+use wigwag::{Batch, Delivery, ErrorKind, Keeper, Receiver, ReceiverBuilder, ShutdownHandle};
 use wigwag_testing::{Offer, RawServer, wire};
 
 use super::model::Hands;
-use crate::history::act::{Actor, GUESTS_OVER, forked, poll_once, runtime, within};
-use crate::history::plan::{Face, Fate, History, Home, How, Party, Step};
+use crate::history::act::{Actor, GUESTS_OVER, TIME_LIMIT, forked, poll_once, runtime, within};
+use crate::history::plan::{Claim, Face, Fate, History, Home, How, Keeping, Party, Role, Step};
 use crate::history::stage::{Stage, Word};
 
 /// A receiver of one of the faces.
@@ -20,15 +20,38 @@ enum Intake {
 }
 
 impl Intake {
-    fn bind(actor: &Actor) -> wigwag::Result<Intake> {
-        let party = actor.party();
+    /// `None`: it insists on a keeper, and none comes any more.
+    fn bind(actor: &Actor) -> wigwag::Result<Option<Intake>> {
+        let (party, name) = (actor.party(), actor.stage.name());
         let mut builder = builder(actor, party.slots, party.capacity);
         if party.limit > 0 {
             builder = builder.max_sessions(party.limit);
         }
-        match party.face {
-            Face::Blocking => Ok(Intake::Blocking(builder.bind(actor.stage.name())?)),
-            _ => Ok(Intake::Tasks(builder.bind_async(actor.stage.name())?)),
+        builder = match party.claim {
+            Claim::InTurn => builder,
+            Claim::Shared => builder.shared(true),
+            Claim::Replacing => builder.replace(TIME_LIMIT),
+        };
+        builder = match party.keeping {
+            Keeping::None => builder,
+            Keeping::Insists => builder.kept_by(&name),
+            Keeping::Allows => builder.kept_by(&name).allow_unkept(true),
+        };
+        actor.replaces();
+        loop {
+            let bound = match party.face {
+                Face::Blocking => builder.clone().bind(&name).map(Intake::Blocking),
+                _ => builder.clone().bind_async(&name).map(Intake::Tasks),
+            };
+            match bound {
+                Err(error) if error.kind() == ErrorKind::NotRunning && party.keeping == Keeping::Insists => {
+                    if !may_be_kept(actor) {
+                        return Ok(None);
+                    }
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                bound => return bound.map(Some),
+            }
         }
     }
 
@@ -75,6 +98,12 @@ impl Intake {
     }
 }
 
+/// Whether there is a keeper, or one will be.
+fn may_be_kept(actor: &Actor) -> bool {
+    let (stage, mut parties) = (&actor.stage, actor.history.parties.iter().enumerate());
+    parties.any(|(party, of)| of.role == Role::Keeper && stage.read(party, Word::Over) == 0)
+}
+
 fn builder(actor: &Actor, slots: usize, capacity: usize) -> ReceiverBuilder {
     let builder = Receiver::builder().slots(slots).capacity(capacity).contract(actor.history.dialect.contract());
     match actor.history.parties.iter().any(|party| party.home == Home::OtherUser) {
@@ -91,7 +120,8 @@ pub fn host(actor: &Actor) {
     }
     let play = async {
         match Intake::bind(actor) {
-            Ok(intake) => Host { actor, intake, held: Vec::new(), hands: Hands::new(actor, false) }.play().await,
+            Ok(None) => {}
+            Ok(Some(intake)) => Host { actor, intake, held: Vec::new(), hands: Hands::new(actor, false) }.play().await,
             Err(error) => actor.complain(format!("bind: {error:?}")),
         }
     };
@@ -156,11 +186,30 @@ pub fn collect(stage: &Arc<Stage>, history: &Arc<History>) {
                 hands.look(&delivery);
                 hands.release(&delivery);
             }
-            Ok(None) if is_last => return,
+            Ok(None) if is_last && is_all_here(&actor, &receiver) => return,
+            // What the dead left comes when the kernel tells of their ends.
+            Ok(None) if is_last => std::thread::sleep(Duration::from_micros(200)),
             Ok(None) => {}
             Err(error) => return stage.complain(format!("the last receiver: {error:?}")),
         }
     }
+}
+
+/// Whether nothing is left with a keeper, nor with senders that are over.
+fn is_all_here(actor: &Actor, receiver: &Receiver) -> bool {
+    if !actor.history.has_keeper() {
+        return true;
+    }
+    let has_none_left = match Keeper::stats_of(actor.stage.name(), Duration::from_secs(1)) {
+        Ok(kept) => kept.left == 0 && kept.sessions == 0,
+        Err(error) if error.kind() == ErrorKind::NotRunning => !may_be_kept(actor),
+        Err(error) if matches!(error.kind(), ErrorKind::TimedOut { .. }) => false, // it is stopped
+        Err(error) => {
+            actor.complain(format!("a keeper does not say what it has: {error:?}"));
+            true
+        }
+    };
+    has_none_left && receiver.stats().senders == 0
 }
 
 struct Host<'a> {
@@ -180,6 +229,8 @@ impl Host<'_> {
             }
         }
         self.release();
+        // From here on its senders may hand on what it has not received.
+        stage.set(*me, Word::LeftAt, stage.now());
         stage.unregister(*me);
     }
 

@@ -2,14 +2,14 @@
 //! poll.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wigwag::{ErrorKind, Result, Sender};
 
 use super::model::{MessageLog, NAMELESS_SENT, is_nobody_there};
 use crate::history::act::{Actor, TIME_LIMIT, forked, patience, poll_once, runtime, within};
 use crate::history::dialect::Parcel;
-use crate::history::plan::{Face, Home, How, Step};
+use crate::history::plan::{Face, Home, How, Linger, Step};
 use crate::history::stage::Word;
 
 /// A sender of one of the faces.
@@ -110,18 +110,28 @@ impl Outlet {
     }
 }
 
-/// How long a sender that is dropped waits: always with an end, as its receiver may never acknowledge what it holds.
-fn lingers(actor: &Actor) -> Duration {
+/// How long a sender that is dropped waits; `None`: as the library likes.
+fn lingers(actor: &Actor) -> Option<Duration> {
     const TIMES_MS: [u64; 3] = [0, 3, 40];
     let which = actor.history.seed.wrapping_add(actor.party().steps.len() as u64) % TIMES_MS.len() as u64;
-    Duration::from_millis(TIMES_MS[which as usize])
+    match actor.party().linger {
+        Linger::Short => Some(Duration::from_millis(TIMES_MS[which as usize])),
+        Linger::For(us) => Some(Duration::from_micros(us)),
+        Linger::AsEver => None,
+    }
 }
+
+/// Less than a drop waits where there is no receiver.
+const WITHOUT_RECEIVER: Duration = Duration::from_secs(4);
 
 /// A sender.
 pub fn guest(actor: &Actor) {
     let party = actor.party();
     let builder = Sender::builder().timeout(TIME_LIMIT).server_timeout(patience(party));
-    let mut builder = builder.contract(actor.history.dialect.contract()).linger(lingers(actor));
+    let mut builder = builder.contract(actor.history.dialect.contract());
+    if let Some(time) = lingers(actor) {
+        builder = builder.linger(time);
+    }
     // A wish that no receiver grants would be refused for ever.
     let hosts = || actor.history.hosts().into_iter().map(|host| &actor.history.parties[host]);
     if let (Some(slots), Some(capacity)) =
@@ -138,7 +148,7 @@ pub fn guest(actor: &Actor) {
     match party.face {
         Face::Blocking => match poll_once(player.play(0)) {
             Some(Some(next)) => in_tasks(player, next, Face::Tasks),
-            Some(None) => {}
+            Some(None) => player.leave(),
             None => actor.complain("a blocking sender waited for a reactor"),
         },
         face => in_tasks(player, 0, face),
@@ -180,8 +190,32 @@ impl Player<'_> {
         None
     }
 
+    /// It is dropped. Within its time that waits until everything is acknowledged, unless a receiver is of the same
+    /// process, or turns it away.
+    fn leave(self) {
+        let Player { message_log, outlet } = self;
+        let (actor, begin) = (message_log.actor, Instant::now());
+        drop(outlet);
+        let waited = begin.elapsed();
+        let may_be_refused = actor.history.has_limits() || actor.history.has_keeper();
+        let most = lingers(actor).map_or(WITHOUT_RECEIVER, |time| time.min(WITHOUT_RECEIVER));
+        if actor.party().home == Home::Process && !may_be_refused && waited < most {
+            message_log.left(waited);
+        }
+    }
+
+    /// Makes no call until all that was sent has come, also what a receiver had that has ended. That is not so at a
+    /// receiver of the same process, nor at one of another user.
+    fn idle(&self) {
+        let actor = self.message_log.actor;
+        if actor.party().home == Home::Process {
+            actor.stage.wait_until(|| self.message_log.is_received());
+        }
+    }
+
     async fn step(&mut self, step: Step) {
         match step {
+            Step::Idle => self.idle(),
             Step::Send(len, how) => self.send(len, how).await,
             Step::SendBatch(count, len) if self.is_encoded() => {
                 for _ in 0..count {
