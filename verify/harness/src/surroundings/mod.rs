@@ -44,7 +44,7 @@ pub const GOALS: &[Goal] = &[Goal {
     id: "G28",
     name: "surroundings",
     title: "the world as it is: surroundings and what is done in them",
-    limit_s: [240, 600, 7200],
+    limit_s: [600, 900, 7200],
     run: try_all,
 }];
 
