@@ -596,11 +596,13 @@ fn a_server_marks_what_it_begins_for_who_asks_for_that() {
     }
 }
 
+/// Where a server says that it takes nothing any more.
+const CLOSED: usize = 1152 + 12;
+const FAREWELL_MOVED: &[u8] = b"\x05\x08it has moved";
+
 /// A server that lives says farewell: it has given its name to another one.
 #[test]
 fn a_farewell_lets_a_call_go_on_if_the_server_has_said_that_it_takes_nothing_any_more() {
-    const CLOSED: usize = 1152 + 12;
-    const FAREWELL_MOVED: &[u8] = b"\x05\x08it has moved";
     for is_closed in [false, true] {
         limited(move || {
             let ground = Ground::new();
@@ -631,6 +633,25 @@ fn a_farewell_lets_a_call_go_on_if_the_server_has_said_that_it_takes_nothing_any
             });
         });
     }
+}
+
+#[test]
+fn a_call_that_meets_one_server_after_the_other_keeps_no_session_of_theirs() {
+    limited(|| {
+        let ground = Ground::new();
+        let server = RawServer::bind(&ground.socket());
+        let mut caller = Process::start("caller", [ground.socket().into_os_string(), "0".into(), "1".into()]);
+        for before in 0..20 {
+            let raw = serve_marking(&server);
+            eventually("the same request", || raw.turn(0).load(Ordering::Acquire) & SERVER != 0);
+            let maps = fs::read_to_string(format!("/proc/{}/maps", caller.id())).unwrap();
+            let sessions = maps.lines().filter(|line| line.contains("/memfd:wigwag")).count();
+            assert!(sessions <= 3, "{sessions} sessions after {before} servers: this one, and the one it comes from");
+            raw.half(CLOSED).store(1, Ordering::Release);
+            wire::send(&raw.socket, FAREWELL_MOVED, &[]).unwrap();
+        }
+        caller.kill();
+    });
 }
 
 #[test]

@@ -50,6 +50,17 @@ pub struct Caller {
     pub connection: Connection,
     free: FreeSlots,
     counters: Counters,
+    /// How many refer to it and may have no slot of it.
+    holds: Cell<usize>,
+}
+
+/// Keeps a former session of a client that outlives its servers, for who refers to it and may have no slot of it.
+pub struct Hold<'c>(&'c Caller);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.holds.set(self.0.holds.get() - 1);
+    }
 }
 
 /// Each is changed by this client alone.
@@ -67,6 +78,7 @@ impl Caller {
             connection: Connection::new(established, wait),
             free: FreeSlots::new(slots),
             counters: Counters::default(),
+            holds: Cell::new(0),
         };
         caller.publish_depth();
         caller
@@ -109,6 +121,17 @@ impl Caller {
     /// How many slots are in loans, calls and replies.
     pub fn slots_held(&self) -> usize {
         self.free.held()
+    }
+
+    /// It is not freed while that lives.
+    pub fn hold(&self) -> Hold<'_> {
+        self.holds.set(self.holds.get() + 1);
+        Hold(self)
+    }
+
+    /// Whether anybody may refer to it: by a slot, or by a hold.
+    pub fn is_held(&self) -> bool {
+        self.slots_held() > 0 || self.holds.get() > 0
     }
 
     /// Whether a payload of that length has room in a slot, whatever has become of the session.

@@ -262,8 +262,8 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn take_events(&self) -> Result<()> {
-        let _hold = self.sessions.hold();
         let caller = self.sessions.current();
+        let _hold = caller.hold();
         if caller.connection.is_forked() {
             return Err(Error::forked());
         }
@@ -335,7 +335,7 @@ impl Client {
 
     #[cold]
     fn wait_for_loan<'c>(&'c self, caller: &'c Caller, len: usize, deadline: Deadline) -> Result<Loan<'c>> {
-        let _hold = self.sessions.hold();
+        let _hold = caller.hold();
         match wait_for_slot(caller, deadline) {
             Ok(slot) => Ok(Loan::new(&self.sessions, caller, caller.lend(slot, len))),
             Err(error) => self.loan_after(error, len, deadline),
@@ -345,9 +345,9 @@ impl Client {
     /// A loan of the session that follows the one which has ended with this error; if there is none, the error.
     #[cold]
     fn loan_after(&self, mut error: Error, len: usize, deadline: Deadline) -> Result<Loan<'_>> {
-        let _hold = self.sessions.hold();
         loop {
             let caller = self.sessions.successor_for_loan(error, deadline)?;
+            let _hold = caller.hold();
             let outcome = caller.check_loan(len).and_then(|()| wait_for_slot(caller, deadline));
             match outcome {
                 Ok(slot) => return Ok(Loan::new(&self.sessions, caller, caller.lend(slot, len))),

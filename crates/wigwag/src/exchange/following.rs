@@ -84,7 +84,6 @@ pub fn pass_on<'c>(
     write: &dyn Fn(&mut [u8]),
     unsent: &dyn Fn(&str) -> Error,
 ) -> Result<Passed<'c>> {
-    let _hold = outliving.lineage.hold(); // it waits for a slot of the successor, and has none
     loop {
         let caller = match outliving.successor(deadline) {
             Ok(Some(caller)) => caller,
@@ -92,6 +91,7 @@ pub fn pass_on<'c>(
             Err(why) if matches!(why.kind(), ErrorKind::Violation | ErrorKind::Forked) => return Err(why),
             Err(why) => return Err(unsent(&why.to_string())),
         };
+        let _hold = caller.hold(); // it waits for a slot of the successor, and has none
         if len > caller.capacity() {
             return Err(too_small(len, caller.capacity()));
         }

@@ -19,15 +19,14 @@ use crate::stats::ClientStats;
 /// The sessions of one client.
 ///
 /// **Invariant C1.** Each pointer is of a `Caller` that was boxed here, and that is freed here alone: by `prune`, if it
-/// is not the current one and none of its slots is in a loan, a call or a reply; by `into_current` and by a drop, when
-/// nothing borrows the client. A loan, a call and a reply have a slot of the session that they refer to for as long as
-/// they do so. Whoever refers to a session otherwise holds them all, with a [`Hold`], or does so within a call that is
-/// not `prune` and calls no program's code. A subscriber of `tracing` is a program's code: it may call the same client.
+/// is not the current one, none of its slots is in a loan, a call or a reply, and nobody holds it; by `into_current` and
+/// by a drop, when nothing borrows the client. A loan, a call and a reply have a slot of the session that they refer to
+/// for as long as they do so. Whoever refers to a session otherwise has a [`Hold`](crate::exchange::caller::Hold) of it,
+/// or does so within a call that is not `prune` and calls no program's code. A subscriber of `tracing` is a program's
+/// code: it may call the same client.
 pub struct Lineage {
     current: Cell<NonNull<Caller>>,
     former: RefCell<Vec<NonNull<Caller>>>,
-    /// How many refer to sessions in which they may have no slot: none is freed meanwhile.
-    holds: Cell<usize>,
     /// Whether there are former ones, for the path of every call.
     has_former: Cell<bool>,
     /// What was counted of those that are freed.
@@ -45,22 +44,12 @@ const _: () = {
     may_move::<Caller>();
 };
 
-/// Keeps every session, for who refers to one and has no slot in it.
-pub struct Hold<'l>(&'l Lineage);
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.0.holds.set(self.0.holds.get() - 1);
-    }
-}
-
 impl Lineage {
     /// Of a client's first session.
     pub fn new(first: Caller) -> Lineage {
         Lineage {
             current: Cell::new(boxed(first)),
             former: RefCell::default(),
-            holds: Cell::new(0),
             has_former: Cell::new(false),
             freed: Cell::default(),
             reconnects: Cell::new(0),
@@ -72,7 +61,7 @@ impl Lineage {
     #[inline(always)]
     pub fn current(&self) -> &Caller {
         // SAFETY: the current one is never freed while it is that, and later as C1 says: who still refers to it then
-        // has one of its slots, or has not returned.
+        // has one of its slots, or a hold of it, or calls nothing that frees it.
         unsafe { self.current.get().as_ref() }
     }
 
@@ -98,25 +87,19 @@ impl Lineage {
         self.moved.set(self.moved.get() + 1);
     }
 
-    /// No session is freed while that lives.
-    pub fn hold(&self) -> Hold<'_> {
-        self.holds.set(self.holds.get() + 1);
-        Hold(self)
-    }
-
-    /// Frees the former sessions in which nothing lies.
+    /// Frees the former sessions in which nothing lies and that nobody holds.
     #[cold]
     fn prune(&self) {
-        if self.holds.get() > 0 || faults::is(Fault::KeptSessions) {
+        if faults::is(Fault::KeptSessions) {
             return;
         }
         // SAFETY: none of those in the list is freed yet (C1).
-        let is_held = |caller: &NonNull<Caller>| unsafe { caller.as_ref() }.slots_held() > 0;
+        let is_held = |caller: &NonNull<Caller>| unsafe { caller.as_ref() }.is_held();
         let (held, idle): (Vec<_>, Vec<_>) = self.former.take().into_iter().partition(is_held);
         self.has_former.set(!held.is_empty());
         self.former.replace(held);
         for caller in idle {
-            // SAFETY: it is a former one, none of its slots is in anybody's hands, and it has left the list (C1).
+            // SAFETY: it is a former one, nobody has a slot or a hold of it, and it has left the list (C1).
             let caller = unsafe { unboxed(caller) };
             self.freed.set(self.freed.get().and(caller.stats()));
         }
@@ -175,7 +158,7 @@ mod tests {
     use crate::{Client, Server};
 
     #[test]
-    fn a_former_session_stays_while_a_slot_of_it_is_out_or_somebody_holds_all() {
+    fn a_former_session_stays_while_a_slot_of_it_is_out_or_somebody_holds_it() {
         let ground = Ground::new();
         let _server = Server::bind(ground.socket()).unwrap();
         let caller = || {
@@ -189,12 +172,13 @@ mod tests {
         lineage.succeed(caller());
         lineage.current_after_pruning();
         assert_eq!(formers(), 1, "its slot is out");
-        let (one, two) = (lineage.hold(), lineage.hold());
+        let (one, two) = (first.hold(), first.hold());
         first.release(slot);
+        lineage.succeed(caller());
         lineage.current_after_pruning();
         drop(one);
         lineage.current_after_pruning();
-        assert_eq!((formers(), first.slots_held()), (1, 0), "somebody holds it");
+        assert_eq!((formers(), first.slots_held()), (1, 0), "somebody holds it, and nobody the second");
         drop(two);
         lineage.current_after_pruning();
         assert_eq!(formers(), 0);

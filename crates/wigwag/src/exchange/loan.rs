@@ -157,7 +157,7 @@ impl<'c> Loan<'c> {
 
     fn call_or_payload_until(self, deadline: Option<Instant>) -> std::result::Result<Reply<'c>, CallError> {
         let (caller, slot, len) = (self.caller, self.owned.slot(), self.owned.len());
-        let _hold = self.sessions.hold(); // of the session that it lies in, which the call may leave
+        let _hold = caller.hold(); // the call may leave the session that it lies in
         self.call_until(deadline).map_err(|error| CallError::of(caller, slot, len, error))
     }
 
@@ -457,7 +457,7 @@ impl<'c> Pending<'c> {
     /// ```
     pub fn wait_or_payload(self) -> std::result::Result<Reply<'c>, CallError> {
         let passed = self.passed;
-        let _hold = passed.as_ref().map(|passed| passed.sessions.hold());
+        let _hold = passed.as_ref().map(|passed| passed.caller.hold());
         self.wait().map_err(|error| match passed {
             None => CallError::without_payload(error),
             Some(Passed { caller, slot, len, .. }) => CallError::of(caller, slot, len, error),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::caller::Caller;
 use crate::exchange::carrying::is_end;
-use crate::exchange::lineage::{Hold, Lineage};
+use crate::exchange::lineage::Lineage;
 use crate::options::ConnectOptions;
 use crate::session::connect::ClientHandshake;
 use crate::stats::ClientStats;
@@ -64,12 +64,7 @@ impl Sessions {
         }
     }
 
-    /// Keeps every session, for who goes on to refer to one in which it may have no slot any more.
-    pub fn hold(&self) -> Option<Hold<'_>> {
-        self.outliving().map(|outliving| outliving.lineage.hold())
-    }
-
-    /// Frees the former sessions in which nothing lies. Whoever calls it and goes on in one has a slot there.
+    /// Frees the former sessions in which nothing lies. Whoever calls it and goes on in one has a slot or a hold of it.
     #[inline(always)]
     pub fn free_former(&self) {
         if let Sessions::Outliving(outliving) = self {
@@ -139,7 +134,9 @@ impl Outliving {
     /// Why no session was made within the time for that, or never will be.
     #[cold]
     pub fn successor(&self, deadline: Deadline) -> Result<Option<&Caller>> {
-        let current = self.lineage.current();
+        // Servers may end one after the other for as long as the caller's time lasts: no session of theirs piles up.
+        let current = self.lineage.current_after_pruning();
+        let _hold = current.hold();
         if current.connection.is_forked() {
             return Err(Error::forked());
         }
