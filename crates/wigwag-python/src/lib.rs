@@ -3,7 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `client`, `server` | the exchange |
-//! | `queue`, `stream`, `semaphore`, `observe` | the other forms; what runs |
+//! | `queue`, `stream`, `publisher`, `subscriber`, `semaphore`, `observe` | the other forms; what runs |
 //! | `memory`, `buffer`, `array`, `dtypes` | a session's bytes in Python's hands, as buffers and arrays |
 //! | `wait`, `patience`, `turn` | how a thread of Python waits, and hears Ctrl-C; what one thread at a time uses |
 //! | `names`, `errors` | arguments of connects and binds; exceptions |
@@ -21,10 +21,12 @@ mod memory;
 mod names;
 mod observe;
 mod patience;
+mod publisher;
 mod queue;
 mod semaphore;
 mod server;
 mod stream;
+mod subscriber;
 mod turn;
 mod wait;
 
@@ -42,6 +44,8 @@ mod _wigwag {
     #[pymodule_export]
     use crate::observe::{list_services, snapshot};
     #[pymodule_export]
+    use crate::publisher::{Draft, Publisher};
+    #[pymodule_export]
     use crate::queue::{Message, Receiver, Sender};
     #[pymodule_export]
     use crate::semaphore::{Permit, Semaphore};
@@ -49,6 +53,8 @@ mod _wigwag {
     use crate::server::{Request, Server, answer};
     #[pymodule_export]
     use crate::stream::{Stream, StreamListener};
+    #[pymodule_export]
+    use crate::subscriber::{BroadcastMessage, Subscriber};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

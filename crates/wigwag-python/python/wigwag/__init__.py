@@ -9,6 +9,7 @@ form           classes                                 use it for
 exchange       `Server`, `Client`                      requests, also large ones; many under way
 queue          `Receiver`, `Sender`                    jobs that survive a killed receiver
 stream         `StreamListener`, `Stream`              protocols that speak through a socket today
+broadcast      `Publisher`, `Subscriber`               one to all who listen, read in place
 semaphore      `Semaphore`                             locks between processes
 =============  ======================================  =====================================================
 
@@ -36,6 +37,7 @@ from wigwag._errors import (
     ContractMismatchError,
     DirectoryUnsafeError,
     EncodingError,
+    EndedError,
     ForkedError,
     FullError,
     HandlerFailedError,
@@ -59,12 +61,15 @@ from wigwag._errors import (
 )
 from wigwag._wigwag import (
     Array,
+    BroadcastMessage,
     Client,
+    Draft,
     Loan,
     Memory,
     Message,
     Pending,
     Permit,
+    Publisher,
     Receiver,
     Reply,
     Request,
@@ -73,6 +78,7 @@ from wigwag._wigwag import (
     Server,
     Stream,
     StreamListener,
+    Subscriber,
     __version__,
 )
 
@@ -80,12 +86,15 @@ __all__ = [
     "AbortedError",
     "aio",
     "Array",
+    "BroadcastMessage",
     "BusyError",
     "CapacityExceededError",
     "Client",
     "ContractMismatchError",
     "DirectoryUnsafeError",
+    "Draft",
     "EncodingError",
+    "EndedError",
     "ForkedError",
     "FullError",
     "HandlerFailedError",
@@ -104,6 +113,7 @@ __all__ = [
     "PeerDied",
     "Pending",
     "Permit",
+    "Publisher",
     "Receiver",
     "RefusedError",
     "Reply",
@@ -114,6 +124,7 @@ __all__ = [
     "ServerClosedError",
     "Stream",
     "StreamListener",
+    "Subscriber",
     "SystemError_",
     "testing",
     "TimedOut",
