@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `client`, `server` | the exchange |
 //! | `queue`, `stream`, `publisher`, `subscriber`, `semaphore`, `observe` | the other forms; what runs |
+//! | `keeper` | who has the messages of the dead |
 //! | `memory`, `buffer`, `array`, `dtypes` | a session's bytes in Python's hands, as buffers and arrays |
 //! | `wait`, `patience`, `turn` | how a thread of Python waits, and hears Ctrl-C; what one thread at a time uses |
 //! | `names`, `errors` | arguments of connects and binds; exceptions |
@@ -17,6 +18,7 @@ mod buffer;
 mod client;
 mod dtypes;
 mod errors;
+mod keeper;
 mod memory;
 mod names;
 mod observe;
@@ -39,6 +41,8 @@ mod _wigwag {
     use crate::array::Array;
     #[pymodule_export]
     use crate::client::{Client, Loan, Pending, Ready, Reply};
+    #[pymodule_export]
+    use crate::keeper::Keeper;
     #[pymodule_export]
     use crate::memory::Memory;
     #[pymodule_export]

@@ -477,7 +477,7 @@ def test_a_client_belongs_to_one_loop_and_goes_without_a_trace(serving: Any) -> 
         with pytest.raises(RuntimeError, match="another event loop"):
             for _ in range(1000):
                 pending = client._client.send(b"x")
-                await client._waiters._until(client._ready.fileno(), client._ready.listen, lambda: None, "x", 1.0)
+                await aio._step(client._session, lambda: None, "x", 1.0)
                 pending.cancel()
 
     asyncio.run(elsewhere())

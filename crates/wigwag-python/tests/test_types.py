@@ -75,6 +75,7 @@ def _handles(serving: Any, name: str) -> list[Any]:
         subscriber.recv(LIMIT, copy=True),
         subscriber,
         publisher,
+        wigwag.Keeper(wigwag.testing.name("k")),
     ]
 
 
@@ -124,7 +125,7 @@ def test_every_method_with_every_wrong_type(serving: Any, name: str) -> None:
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: type(wrong).__name__)
 def test_every_constructor_with_every_wrong_type(wrong: Any) -> None:
     for kind in (wigwag.Client, wigwag.Server, wigwag.Sender, wigwag.Receiver, wigwag.Stream, wigwag.StreamListener,
-                 wigwag.Publisher, wigwag.Subscriber, wigwag.Semaphore):  # fmt: skip
+                 wigwag.Publisher, wigwag.Subscriber, wigwag.Keeper, wigwag.Semaphore):  # fmt: skip
         with pytest.raises(Exception):
             made = kind(wrong)
             raise ValueError(made)  # some of these are names

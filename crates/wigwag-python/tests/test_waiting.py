@@ -32,7 +32,7 @@ WAITS = {
     "broadcast": "publisher = wigwag.Publisher(path); list(wigwag.Subscriber(path))",
     "next publisher": "publisher, subscriber = pair(1000); publisher.close(); subscriber.recv()",
     "publish": "publisher, subscriber = pair(); publisher.send(b'1'); publisher.send(b'2'); publisher.send(b'3')",
-    "commit": "publisher, subscriber = pair(); drafts = [publisher.loan(1) for _ in range(3)]; [one.commit() for one in drafts]",
+    "commit": "publisher, subscriber = pair(); three = [publisher.loan(1) for _ in '123']; [one.commit() for one in three]",
     "subscribers": "wigwag.Publisher(path).wait_for_subscribers(1)",
     "acquire": "lock = wigwag.Semaphore(path, 1); held = lock.acquire(); lock.acquire()",
     "connect": "wigwag.Client(path, server_timeout=1000)",

@@ -163,14 +163,25 @@ def _rang(waiters: "weakref.ref[_Waiters]", listen: Callable[[], None]) -> None:
         found._rang(listen)
 
 
+# What a session's waiters need: the descriptor, and who waits.
+_Session = tuple[_wigwag._Readiness, _Waiters]
+
+
+async def _step(
+    session: _Session, step: Callable[[], Any], what: str, timeout: Optional[float], maybe_executed: bool = False
+) -> Any:
+    ready, waiters = session
+    return await waiters._until(ready.fileno(), ready.listen, step, what, timeout, maybe_executed)
+
+
 class Client:
     """A client of an exchange, for the tasks of one loop: see `wigwag.Client`. Made by ``await Client.connect(name)``."""
 
     def __init__(self, client: _wigwag.Client) -> None:
         """Takes a connected blocking client over."""
         self._client = client
-        self._ready = client._readiness()
-        self._waiters = _Waiters()
+        self._session = (client._readiness(), _Waiters())
+        self._search: Optional[asyncio.Future[None]] = None
 
     @classmethod
     async def connect(cls, name: _Name, **options: Any) -> "Client":
@@ -193,7 +204,8 @@ class Client:
 
     async def loan(self, len: int, timeout: Optional[float] = None) -> _wigwag.Loan:
         """Borrows memory that the server already has: fill it, then ``await client.call_loan(loan)``."""
-        found = await self._step(lambda: self._client._try_loan(len), "no slot came free", timeout)
+        session = await self._live()
+        found = await _step(session, lambda: self._client._try_loan(len), "no slot came free", timeout)
         assert isinstance(found, _wigwag.Loan)
         return found
 
@@ -206,25 +218,41 @@ class Client:
 
     async def _call(self, data: Any, is_array: bool, timeout: Optional[float]) -> _wigwag.Reply:
         end = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        session = await self._live()
         send = functools.partial(self._client._try_send, data, is_array)
-        pending = await self._step(send, "no slot came free", timeout)
+        pending = await _step(session, send, "no slot came free", timeout)
         left = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
         return await self._reply(pending, left)
 
     async def _reply(self, pending: _wigwag.Pending, timeout: Optional[float]) -> _wigwag.Reply:
         pending._glance()
+        session = self._session
+        if not pending._is_told_by(session[0]):
+            session = (pending._readiness(), _Waiters())  # of a server that has ended since
         try:
-            found = await self._step(pending._poll, "no reply", timeout, True)
+            found = await _step(session, pending._poll, "no reply", timeout, True)
             assert isinstance(found, _wigwag.Reply)
             return found
         finally:
             pending.cancel()  # nothing, if its reply was taken
 
-    async def _step(
-        self, step: Callable[[], Any], what: str, timeout: Optional[float], maybe_executed: bool = False
-    ) -> Any:
-        ready = self._ready
-        return await self._waiters._until(ready.fileno(), ready.listen, step, what, timeout, maybe_executed)
+    async def _live(self) -> _Session:
+        """The session for the next call, which may be with another server (``reconnect``)."""
+        if self._search is None and not self._client._has_to_reconnect():
+            return self._session
+        if self._search is None:
+            self._search = asyncio.ensure_future(self._reconnect())
+        search = self._search
+        try:
+            await asyncio.shield(search)  # it is also the other tasks'
+        finally:
+            if self._search is search and search.done():
+                self._search = None
+        return self._session
+
+    async def _reconnect(self) -> None:
+        await asyncio.to_thread(self._client._reconnect)
+        self._session = (self._client._readiness(), _Waiters())
 
     @property
     def capacity(self) -> int:
@@ -239,9 +267,8 @@ class Client:
     def close(self) -> None:
         """Ends the session; calls that wait raise ``ServerClosedError``."""
         self._client.close()
-        for step in tuple(self._waiters._steps.values()):
-            step()
-        self._waiters._ignore()
+        self._session[1]._step_all()
+        self._session[1]._ignore()
 
     async def __aenter__(self) -> "Client":
         return self
