@@ -13,7 +13,8 @@ broadcast      `Publisher`, `Subscriber`               one to all who listen, re
 semaphore      `Semaphore`                             locks between processes
 =============  ======================================  =====================================================
 
-`Keeper` has the messages of queues whose both ends are killed. `wigwag.aio` has the same for asyncio, `wigwag.observe` what runs, `wigwag.testing` names for tests.
+`Keeper` has the messages of queues whose both ends are killed. `wigwag.aio` has the same for asyncio, `wigwag.observe`
+what runs, `wigwag.testing` names for tests.
 
 >>> import wigwag, threading
 >>> server = wigwag.Server(wigwag.testing.name('invert'))
