@@ -401,6 +401,23 @@ def test_a_task_that_publishes_waits_for_who_is_slow_and_cuts_off_who_stops(name
     run(main)
 
 
+def test_tasks_that_publish_at_once_take_turns_for_room(name: str) -> None:
+    async def main() -> None:
+        async with aio.Publisher(name, history=1, overrun=LIMIT) as publisher:
+            subscriber = await aio.Subscriber.connect(name)
+            await publisher.wait_for_subscribers(1)
+            sending = [asyncio.create_task(publisher.send(bytes([number]))) for number in range(30)]
+            seen = []
+            async for message in subscriber:
+                seen.append(message[0])
+                if len(seen) == 30:
+                    break
+            assert sorted(await asyncio.gather(*sending)) == list(range(1, 31)) and sorted(seen) == list(range(30))
+            subscriber.close()
+
+    run(main)
+
+
 def test_the_next_publisher_is_looked_for_by_the_loop(name: str, program: Any) -> None:
     code = """
     import sys, time, wigwag

@@ -36,7 +36,7 @@ from types import TracebackType
 from typing import Any, AsyncIterator, Awaitable, Callable, Optional, Union
 
 from wigwag import _serving, _wigwag
-from wigwag._errors import EndedError, ServerClosedError, make
+from wigwag._errors import EndedError, FullError, ServerClosedError, make
 
 __all__ = [
     "Client",
@@ -651,30 +651,30 @@ class Publisher:
         self._waiters = _Waiters()
 
     async def loan(self, len: int, timeout: Optional[float] = None) -> _wigwag.Draft:
-        """Borrows memory for a message: fill it, and commit it, as with `wigwag.Publisher.loan`."""
-        await self._room(len, timeout)
-        return self._publisher.loan(len, timeout=0)
+        """Borrows memory for a message: fill it, and commit it, as with `wigwag.Publisher.loan`. A commit waits, and
+        the loop with it, if the publisher waits for its subscribers and other tasks have published since."""
+        draft = await self._with_room(lambda: self._publisher.loan(len, timeout=0), timeout)
+        assert isinstance(draft, _wigwag.Draft)
+        return draft
 
     async def loan_array(self, shape: Any, dtype: Any, timeout: Optional[float] = None) -> _wigwag.Draft:
         """Borrows memory for an array: see `wigwag.Publisher.loan_array`."""
-        await self._room(0, timeout)
-        return self._publisher.loan_array(shape, dtype, timeout=0)
+        draft = await self._with_room(lambda: self._publisher.loan_array(shape, dtype, timeout=0), timeout)
+        assert isinstance(draft, _wigwag.Draft)
+        return draft
 
     async def send(self, data: Any, timeout: Optional[float] = None) -> int:
         """Publishes a copy of the bytes, once there is room: see `wigwag.Publisher.send`. One that is cancelled was not
         published."""
-        await self._room(0, timeout)
-        return self._publisher.send(data, timeout=0)
+        return int(await self._with_room(lambda: self._publisher.send(data, timeout=0), timeout))
 
     async def send_array(self, array: Any, timeout: Optional[float] = None) -> int:
         """As ``send``, with an array."""
-        await self._room(0, timeout)
-        return self._publisher.send_array(array, timeout=0)
+        return int(await self._with_room(lambda: self._publisher.send_array(array, timeout=0), timeout))
 
     async def send_object(self, object: Any, timeout: Optional[float] = None) -> int:
         """As ``send``, with any object that can be pickled."""
-        await self._room(0, timeout)
-        return self._publisher.send_object(object, timeout=0)
+        return int(await self._with_room(lambda: self._publisher.send_object(object, timeout=0), timeout))
 
     async def wait_for_subscribers(self, count: int = 1, timeout: Optional[float] = None) -> None:
         """Waits until at least ``count`` subscribers are there.
@@ -687,14 +687,24 @@ class Publisher:
 
         await self._waiters._until(self._fd, _nothing, step, f"not {count} subscribers came", timeout)
 
-    async def _room(self, len: int, timeout: Optional[float]) -> None:
-        if self._publisher._has_room(len):
-            return
+    async def _with_room(self, do: Callable[[], Any], timeout: Optional[float]) -> Any:
         loop = asyncio.get_running_loop()
         end = None if timeout is None else loop.time() + timeout
+        while True:
+            if not self._publisher._has_room(0):
+                await self._room(end, timeout)
+            try:
+                return do()
+            except FullError:
+                if self._publisher._has_room(0):
+                    raise  # it is something else that is full
+            # Another task had the room before this one came to its turn.
+
+    async def _room(self, end: Optional[float], timeout: Optional[float]) -> None:
+        loop = asyncio.get_running_loop()
 
         def step() -> Optional[bool]:
-            return self._publisher._has_room(len) or None
+            return self._publisher._has_room(0) or None
 
         try:
             while True:
