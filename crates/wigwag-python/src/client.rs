@@ -1,5 +1,6 @@
 //! The client of an exchange.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex};
 
@@ -27,6 +28,26 @@ struct Link {
 const IDLE_MAX: usize = 8;
 
 impl Link {
+    fn new(client: wigwag::Client) -> PyResult<Link> {
+        let client = polled::Client::from_blocking(client).map_err(Failure::from)?;
+        Ok(Link { client, idle: Mutex::default() })
+    }
+
+    /// Whether the session is over in such a way that another server may take its place.
+    fn has_ended(&self) -> PyResult<bool> {
+        if !self.client.is_over() {
+            let mut readiness = self.readiness().map_err(Failure::from)?;
+            let heard = self.client.listen(&mut readiness);
+            self.put_back(Some(readiness));
+            raised(heard)?;
+        }
+        if !self.client.is_over() {
+            return Ok(false);
+        }
+        let kind = self.client.try_loan(0).err().map(|error| error.kind());
+        Ok(matches!(kind, Some(ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. })))
+    }
+
     fn readiness(&self) -> Result<Readiness, wigwag::Error> {
         match lock(&self.idle).pop() {
             Some(readiness) => Ok(readiness),
@@ -127,6 +148,10 @@ fn timed_out(py: Python<'_>, timeout: Option<f64>, is_sent: bool) -> PyErr {
 /// are waited for: ``'adaptive'``, ``'park'`` or ``'spin'``. ``server_user`` is the user id that the server must have
 /// (this process's own). ``slots`` and ``capacity`` are limited by the server.
 ///
+/// With ``reconnect`` it outlives its server: whatever ended the session, the next call looks for a server of the name
+/// for up to so many seconds, and makes a new session. Nothing is passed twice: calls that were under way end with
+/// ``PeerDied`` or ``ServerClosedError``, and a loan belongs to the server that it was made for.
+///
 /// Several threads may use one client. It may be pickled: then it connects anew, by its name. In a forked child it
 /// raises ``ForkedError``.
 ///
@@ -147,9 +172,40 @@ pub struct Client {
     link: Mutex<Option<Arc<Link>>>,
     name: Py<PyAny>,
     wishes: Py<PyDict>,
+    again: Option<Again>,
+}
+
+/// How a client outlives its server.
+struct Again {
+    wishes: ConnectWishes,
+    /// A forked child follows nobody.
+    process: u32,
 }
 
 impl Client {
+    /// The session for the next call: another one, if the former has ended and this client outlives its server.
+    fn live_link(&self, py: Python<'_>) -> PyResult<Arc<Link>> {
+        let link = self.link(py)?;
+        let Some(again) = self.again.as_ref().filter(|again| again.process == std::process::id()) else {
+            return Ok(link);
+        };
+        if !link.has_ended()? {
+            return Ok(link);
+        }
+        let next = again.wishes.connect(py, self.name.bind(py), connect)?;
+        let next = Arc::new(Link::new(next)?);
+        let mut current = lock(&self.link);
+        match &*current {
+            Some(it) if Arc::ptr_eq(it, &link) => *current = Some(Arc::clone(&next)),
+            // Another thread was quicker.
+            Some(other) => return Ok(Arc::clone(other)),
+            None => {}
+        }
+        drop(current);
+        drop(link);
+        self.link(py)
+    }
+
     fn link(&self, py: Python<'_>) -> PyResult<Arc<Link>> {
         lock(&self.link).clone().ok_or_else(|| of_kind(py, "ServerClosed", "this client has been closed: connect anew"))
     }
@@ -161,7 +217,7 @@ impl Client {
         limit: Limit,
         timeout: Option<f64>,
     ) -> PyResult<(Arc<Link>, polled::Loan)> {
-        let link = self.link(py)?;
+        let link = self.live_link(py)?;
         match link.loan(py, len, limit)? {
             Some(loan) => Ok((link, loan)),
             None if timeout == Some(0.0) => Err(Failure::from(link.client.full()).into()),
@@ -178,7 +234,7 @@ impl Client {
         write: impl FnOnce(&mut [u8]) -> PyResult<()>,
     ) -> PyResult<Py<Reply>> {
         let limit = Limit::after(timeout)?;
-        let link = self.link(py)?;
+        let link = self.live_link(py)?;
         let mut write = Some(write);
         let write_once = |bytes: &mut [u8]| write.take().map_or(Ok(()), |write| write(bytes)).map_err(Failure::from);
         let pending = match link.client.try_send_with(len, limit.at(), write_once)? {
@@ -220,11 +276,15 @@ fn finish(
     }
 }
 
+fn connect(options: wigwag::ConnectOptions, name: OsString) -> Result<wigwag::Client, wigwag::Error> {
+    wigwag::ClientBuilder::from(options).connect(name)
+}
+
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (name, *, slots=None, capacity=None, timeout=None, server_timeout=None, wait="adaptive",
-        server_user=None))]
+    #[pyo3(signature = (name, *, slots=None, capacity=None, timeout=None, server_timeout=None, reconnect=None,
+        wait="adaptive", server_user=None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -233,15 +293,22 @@ impl Client {
         capacity: Option<usize>,
         timeout: Option<f64>,
         server_timeout: Option<f64>,
+        reconnect: Option<f64>,
         wait: &str,
         server_user: Option<u32>,
     ) -> PyResult<Client> {
         let wishes = ConnectWishes { slots, capacity, timeout, server_timeout, wait: wait_of(wait)?, server_user };
         let kept = wishes.as_dict(py, wait)?;
-        let client = wishes.connect(py, name, |options, name| wigwag::ClientBuilder::from(options).connect(name))?;
-        let client = polled::Client::from_blocking(client).map_err(Failure::from)?;
-        let link = Arc::new(Link { client, idle: Mutex::default() });
-        Ok(Client { link: Mutex::new(Some(link)), name: name.clone().unbind(), wishes: kept })
+        kept.bind(py).set_item("reconnect", reconnect)?;
+        if let Some(time) = reconnect {
+            crate::wait::duration(time, "a time for the next server (reconnect)")?;
+        }
+        let link = Arc::new(Link::new(wishes.connect(py, name, connect)?)?);
+        let again = reconnect.map(|_| Again {
+            wishes: ConnectWishes { server_timeout: reconnect, ..wishes },
+            process: std::process::id(),
+        });
+        Ok(Client { link: Mutex::new(Some(link)), name: name.clone().unbind(), wishes: kept, again })
     }
 
     /// Borrows ``len`` bytes of memory that the server already has: fill it, then ``call()`` or ``send()`` it.
@@ -437,6 +504,17 @@ impl Client {
         let link = self.link(py)?;
         let readiness = link.client.readiness().map_err(Failure::from)?;
         Ok(Ready { readiness: Mutex::new(readiness), link })
+    }
+
+    /// Whether the next call has to look for another server. For `wigwag.aio`.
+    fn _has_to_reconnect(&self, py: Python<'_>) -> PyResult<bool> {
+        let is_own = self.again.as_ref().is_some_and(|again| again.process == std::process::id());
+        Ok(is_own && self.link(py)?.has_ended()?)
+    }
+
+    /// Looks for it.
+    fn _reconnect(&self, py: Python<'_>) -> PyResult<()> {
+        self.live_link(py).map(drop)
     }
 
     /// Sends if a slot is free. For `wigwag.aio`.
@@ -673,6 +751,17 @@ impl Pending {
     /// As `try_wait`, and asks to be told. For `wigwag.aio`.
     fn _poll(&self, py: Python<'_>) -> PyResult<Option<Py<Reply>>> {
         self.step(py, true)
+    }
+
+    /// A descriptor for one event loop that tells of this call. For `wigwag.aio`.
+    fn _readiness(&self) -> PyResult<Ready> {
+        let readiness = self.link.client.readiness().map_err(Failure::from)?;
+        Ok(Ready { readiness: Mutex::new(readiness), link: Arc::clone(&self.link) })
+    }
+
+    /// Whether that descriptor tells of it.
+    fn _is_told_by(&self, ready: &Ready) -> bool {
+        Arc::ptr_eq(&self.link, &ready.link)
     }
 
     /// Looks for a microsecond or two. For `wigwag.aio`.

@@ -70,6 +70,7 @@ fn described(kind: ErrorKind) -> (&'static str, bool) {
         ErrorKind::HandlerFailed => ("HandlerFailed", true),
         ErrorKind::HandlerPanicked => ("HandlerPanicked", true),
         ErrorKind::Unanswered => ("Unanswered", true),
+        ErrorKind::Ended => ("Ended", false),
         ErrorKind::Forked => ("Forked", false),
         ErrorKind::Violation => ("Violation", true),
         ErrorKind::Encoding => ("Encoding", false),

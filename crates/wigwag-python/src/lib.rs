@@ -3,7 +3,8 @@
 //! | file | what is there |
 //! |---|---|
 //! | `client`, `server` | the exchange |
-//! | `queue`, `stream`, `semaphore`, `observe` | the other forms; what runs |
+//! | `queue`, `stream`, `publisher`, `subscriber`, `semaphore`, `observe` | the other forms; what runs |
+//! | `keeper` | who has the messages of the dead |
 //! | `memory`, `buffer`, `array`, `dtypes` | a session's bytes in Python's hands, as buffers and arrays |
 //! | `wait`, `patience`, `turn` | how a thread of Python waits, and hears Ctrl-C; what one thread at a time uses |
 //! | `names`, `errors` | arguments of connects and binds; exceptions |
@@ -17,14 +18,17 @@ mod buffer;
 mod client;
 mod dtypes;
 mod errors;
+mod keeper;
 mod memory;
 mod names;
 mod observe;
 mod patience;
+mod publisher;
 mod queue;
 mod semaphore;
 mod server;
 mod stream;
+mod subscriber;
 mod turn;
 mod wait;
 
@@ -38,9 +42,13 @@ mod _wigwag {
     #[pymodule_export]
     use crate::client::{Client, Loan, Pending, Ready, Reply};
     #[pymodule_export]
+    use crate::keeper::Keeper;
+    #[pymodule_export]
     use crate::memory::Memory;
     #[pymodule_export]
     use crate::observe::{list_services, snapshot};
+    #[pymodule_export]
+    use crate::publisher::{Draft, Publisher};
     #[pymodule_export]
     use crate::queue::{Message, Receiver, Sender};
     #[pymodule_export]
@@ -49,6 +57,8 @@ mod _wigwag {
     use crate::server::{Request, Server, answer};
     #[pymodule_export]
     use crate::stream::{Stream, StreamListener};
+    #[pymodule_export]
+    use crate::subscriber::{BroadcastMessage, Subscriber};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -24,6 +24,11 @@ pub enum Held {
     Loan(polled::Loan),
     Request(Request),
     Message(Delivery),
+    Draft(polled::Draft),
+    /// Boxed, so that short bytes, which it has within itself, stay where they are.
+    Broadcast(Box<wigwag::Message>),
+    /// A copy of this process's own.
+    Copy(Vec<u8>),
     /// They were given away or given back: how.
     Gone(&'static str),
 }
@@ -41,6 +46,9 @@ impl Held {
             Held::Loan(loan) => loan,
             Held::Request(request) => request,
             Held::Message(message) => message,
+            Held::Draft(draft) => draft,
+            Held::Broadcast(message) => message,
+            Held::Copy(bytes) => bytes,
             Held::Gone(_) => &[],
         }
     }
@@ -50,13 +58,16 @@ impl Held {
             Held::Loan(loan) => (loan.as_mut_ptr(), loan.len(), false),
             Held::Request(request) => (request.as_mut_ptr(), request.len(), false),
             Held::Message(message) => (message.as_ptr().cast_mut(), message.len(), true),
+            Held::Draft(draft) => (draft.as_mut_ptr(), draft.len(), false),
+            Held::Broadcast(message) => (message.as_ptr().cast_mut(), message.len(), true),
+            Held::Copy(bytes) => (bytes.as_mut_ptr(), bytes.len(), false),
             Held::Gone(_) => (std::ptr::NonNull::dangling().as_ptr(), 0, true),
         }
     }
 }
 
-/// Memory that both sides of a session have, while it is this side's turn: what ``Loan``, ``Reply``, ``Request`` and
-/// ``Message`` have in common.
+/// Memory that both sides of a session have, while it is this side's turn: what ``Loan``, ``Reply``, ``Request``,
+/// ``Message``, ``Draft`` and ``BroadcastMessage`` have in common.
 ///
 /// It is a buffer of bytes: ``memoryview(x)``, ``bytes(x)``, ``numpy.frombuffer(x, dtype)`` and ``numpy.asarray(x)``
 /// see the bytes where they lie, without a copy. ``x[i]`` and ``x[i:j]`` read, ``x[i:j] = data`` writes where it is
@@ -351,6 +362,8 @@ impl Memory {
                 match held {
                     Held::Loan(loan) => loan[at] = byte,
                     Held::Request(request) => request[at] = byte,
+                    Held::Draft(draft) => draft[at] = byte,
+                    Held::Copy(bytes) => bytes[at] = byte,
                     _ => return Err(PyTypeError::new_err("this memory is read-only: copy it, as with bytearray()")),
                 }
                 Ok(())
@@ -382,13 +395,14 @@ impl Memory {
         self.exports()
     }
 
-    /// Whether it cannot be written to: a message is its sender's.
+    /// Whether it cannot be written to: a message is its sender's, or its publisher's.
     #[getter]
     fn readonly(&self) -> bool {
         self.is_readonly()
     }
 
-    /// Gives the memory back. A loan is not sent, a request stays unanswered, a message is acknowledged.
+    /// Gives the memory back. A loan is not sent, a draft is not published, a request stays unanswered, a message is
+    /// acknowledged, a message of a broadcast is held no more.
     ///
     /// Raises ``BufferError`` while views of it are alive. Releasing twice does nothing.
     fn release(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use wigwag::Form;
 use wigwag::observe::{Counts, Observer};
 use wigwag::runtime::RuntimeDirectory;
 
@@ -51,6 +52,16 @@ pub fn snapshot<'py>(py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Boun
     dict.set_item("oldest_waiting", seen.oldest_waiting().map(|age| age.as_secs_f64()))?;
     dict.set_item("blocked", seen.blocked())?;
     counted(&dict, &seen.counts)?;
+    if service.form == Form::Broadcast {
+        dict.set_item("published", seen.published)?;
+        dict.set_item("cut_off", seen.cut_off)?;
+    }
+    if let Some(board) = &seen.board {
+        dict.set_item("history", board.history)?;
+        dict.set_item("capacity", board.capacity)?;
+        dict.set_item("pool_bytes", board.bytes)?;
+        dict.set_item("is_lossless", board.is_lossless)?;
+    }
     let sessions = PyList::empty(py);
     for session in &seen.sessions {
         let of_session = PyDict::new(py);
@@ -63,6 +74,14 @@ pub fn snapshot<'py>(py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Boun
         of_session.set_item("capacity", session.capacity)?;
         of_session.set_item("in_flight", session.in_flight)?;
         counted(&of_session, &session.counts)?;
+        if let Some(subscription) = &session.subscription {
+            of_session.set_item("lag", subscription.lag)?;
+            of_session.set_item("received", subscription.received)?;
+            of_session.set_item("lost", subscription.lost)?;
+            of_session.set_item("holds", subscription.holds)?;
+            of_session.set_item("outlived_holds", subscription.outlived_holds)?;
+            of_session.set_item("is_asleep", subscription.is_asleep)?;
+        }
         sessions.append(of_session)?;
     }
     dict.set_item("sessions", sessions)?;

@@ -16,7 +16,7 @@ use crate::errors::{Failure, timed_out};
 use crate::memory::{Held, Memory};
 use crate::names::{ConnectWishes, ListenWishes, name_of, raised, wait_of};
 use crate::turn::{Borrowed, Turn, lock};
-use crate::wait::{self, Limit, Slept, Step};
+use crate::wait::{self, Limit, Slept, Step, duration};
 
 /// The sending end of a queue: each message is kept until the receiver has acknowledged it, and goes to the next
 /// receiver if that one dies.
@@ -25,7 +25,8 @@ use crate::wait::{self, Limit, Slept, Step};
 /// of ``Client``. ``server_timeout`` is also how long the next receiver is looked for after one has gone.
 ///
 /// **End it with** ``close()``, **or use it in a** ``with`` **block**: both wait until all is acknowledged. One that is
-/// garbage waits in a thread in the background, which ends with the process.
+/// garbage waits in a thread in the background, which ends with the process: for up to ``linger`` seconds, by default
+/// as long as a receiver lives, and for 5 seconds where there is none.
 ///
 /// Raises what ``Client`` raises.
 ///
@@ -133,8 +134,8 @@ impl Sender {
 #[pymethods]
 impl Sender {
     #[new]
-    #[pyo3(signature = (name, *, slots=None, capacity=None, timeout=None, server_timeout=None, wait="adaptive",
-        server_user=None))]
+    #[pyo3(signature = (name, *, slots=None, capacity=None, timeout=None, server_timeout=None, linger=None,
+        wait="adaptive", server_user=None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -143,12 +144,21 @@ impl Sender {
         capacity: Option<usize>,
         timeout: Option<f64>,
         server_timeout: Option<f64>,
+        linger: Option<f64>,
         wait: &str,
         server_user: Option<u32>,
     ) -> PyResult<Sender> {
         let wishes = ConnectWishes { slots, capacity, timeout, server_timeout, wait: wait_of(wait)?, server_user };
         let kept = wishes.as_dict(py, wait)?;
-        let sender = wishes.connect(py, name, |options, name| wigwag::SenderBuilder::from(options).connect(name))?;
+        kept.bind(py).set_item("linger", linger)?;
+        let linger = linger.map(|time| duration(time, "a time to linger")).transpose()?;
+        let sender = wishes.connect(py, name, move |options, name| {
+            let mut builder = wigwag::SenderBuilder::from(options);
+            if let Some(time) = linger {
+                builder = builder.linger(time);
+            }
+            builder.connect(name)
+        })?;
         let mut sender = Sending(Some(sender));
         let descriptor = raised(sender.try_clone_descriptor())?;
         Ok(Sender { turn: Turn::new(sender), descriptor, name: name.clone().unbind(), wishes: kept })
@@ -340,6 +350,9 @@ impl Sender {
 /// The arguments are those of ``Server``, and ``shared=True``: receivers in up to 64 processes that say so take turns
 /// with the messages of one name, and what one leaves that dies goes to another.
 ///
+/// ``kept_by`` names a keeper (``Keeper``, or ``wigwag queue keep NAME``): what neither side could acknowledge before
+/// both died is handed on by it. A sender that cannot be kept is refused, unless ``allow_unkept=True``.
+///
 /// ``for message in receiver`` acknowledges each message when it asks for the next; a ``with message`` block
 /// acknowledges when it ends, and gives the message back if an exception ends it. A message that was handed out before
 /// is marked (``Message.is_redelivered``).
@@ -400,7 +413,7 @@ impl Receiver {
 impl Receiver {
     #[new]
     #[pyo3(signature = (name, *, slots=None, capacity=None, max_sessions=None, max_bytes_total=None, wait="adaptive",
-        replace=None, allow_users=vec![], allow_groups=vec![], shared=false))]
+        replace=None, allow_users=vec![], allow_groups=vec![], shared=false, kept_by=None, allow_unkept=false))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -414,12 +427,18 @@ impl Receiver {
         allow_users: Vec<u32>,
         allow_groups: Vec<u32>,
         shared: bool,
+        kept_by: Option<&Bound<'_, PyAny>>,
+        allow_unkept: bool,
     ) -> PyResult<Receiver> {
         let wait = wait_of(wait)?;
         let wishes =
             ListenWishes { slots, capacity, max_sessions, max_bytes_total, wait, replace, allow_users, allow_groups };
         let (options, name) = (wishes.options()?, name_of(name)?);
-        let bind = move || wigwag::ReceiverBuilder::from(options).shared(shared).bind(name);
+        let mut builder = wigwag::ReceiverBuilder::from(options).shared(shared).allow_unkept(allow_unkept);
+        if let Some(keeper) = kept_by {
+            builder = builder.kept_by(name_of(keeper)?);
+        }
+        let bind = move || builder.bind(name);
         let receiver = crate::patience::in_thread(py, bind)?;
         let receiver = raised(polled::Receiver::from_blocking(receiver))?;
         Ok(Receiver {

@@ -53,6 +53,18 @@ impl<T> Turn<T> {
         }
     }
 
+    /// Takes it, unless another thread has it or it is closed.
+    pub fn borrow_if_idle(&self) -> Option<Borrowed<'_, T>> {
+        let mut state = lock(&self.0);
+        match std::mem::replace(&mut *state, State::Taken) {
+            State::Idle(held) => Some(Borrowed { held: Some(held), from: self }),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
     /// Closes it. What is in another thread's hands is dropped when that is done with it.
     pub fn close(&self) -> Option<Box<T>> {
         match std::mem::replace(&mut *lock(&self.0), State::Closed) {

@@ -2,12 +2,12 @@
 //!
 //! A signal ends the sleep (EINTR), and then Python's handlers run: so Ctrl-C works at once, without a timer.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::errors::Failure;
@@ -42,6 +42,12 @@ impl Limit {
         }
     }
 
+    /// Or before, in that time.
+    pub fn or_in(self, time: Option<Duration>) -> Limit {
+        let at = time.and_then(|time| Instant::now().checked_add(time));
+        self.at().into_iter().chain(at).min().map_or(Limit::Never, Limit::At)
+    }
+
     /// Whether there is no time left.
     pub fn is_over(self) -> bool {
         self.at().is_some_and(|at| at <= Instant::now())
@@ -64,11 +70,43 @@ pub enum Slept {
 
 /// Sleeps until the descriptor is readable. Not while attached to the interpreter.
 pub fn sleep(fd: BorrowedFd<'_>, limit: Limit) -> Result<Slept, Failure> {
+    sleep_on(&mut [PollFd::new(&fd, PollFlags::IN)], limit)
+}
+
+/// As [`sleep`], also until the handle is closed by another thread.
+pub fn sleep_unless_closed(fd: BorrowedFd<'_>, closing: &Closing, limit: Limit) -> Result<Slept, Failure> {
+    sleep_on(&mut [PollFd::new(&fd, PollFlags::IN), PollFd::new(&closing.bell, PollFlags::IN)], limit)
+}
+
+/// Tells whoever sleeps that the handle is closed.
+pub struct Closing {
+    bell: OwnedFd,
+    /// A child has the same bell, and must not ring it for its parent.
+    process: u32,
+}
+
+impl Closing {
+    pub fn new() -> Result<Closing, Failure> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let bell = bell.map_err(|error| Failure::Python(std::io::Error::from(error).into()))?;
+        Ok(Closing { bell, process: std::process::id() })
+    }
+
+    /// For good.
+    pub fn tell(&self) {
+        if std::process::id() == self.process {
+            // It cannot be full: it is rung once or twice.
+            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+fn sleep_on(descriptors: &mut [PollFd<'_>], limit: Limit) -> Result<Slept, Failure> {
     let timeout = limit.at().map(|at| {
         let left = at.saturating_duration_since(Instant::now()).min(Duration::from_secs(86_400));
         Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
     });
-    match poll(&mut [PollFd::new(&fd, PollFlags::IN)], timeout.as_ref()) {
+    match poll(descriptors, timeout.as_ref()) {
         Ok(0) if limit.is_over() => Ok(Slept::TimedOut),
         Ok(_) => Ok(Slept::Rang),
         Err(Errno::INTR) => Ok(Slept::Interrupted),

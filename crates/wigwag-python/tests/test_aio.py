@@ -253,6 +253,201 @@ def test_streams(name: str) -> None:
     run(main)
 
 
+def test_what_nobody_waits_for_does_not_spin_the_loop(name: str) -> None:
+    async def main() -> None:
+        async def in_vain(waiting: Awaitable[Any]) -> None:
+            with pytest.raises(wigwag.TimedOut):
+                await waiting
+
+        receiver = aio.Receiver(name)
+        sender = await aio.Sender.connect(name)
+        server = aio.Server(wigwag.testing.name("server"))
+        client = wigwag.Client(server.path)
+        listener = aio.StreamListener(wigwag.testing.name("listener"))
+        near = await aio.Stream.connect(listener.path)
+        far = await listener.accept()
+        publisher = aio.Publisher(wigwag.testing.name("publisher"))
+        subscriber = await aio.Subscriber.connect(publisher.path)
+        await publisher.wait_for_subscribers(1)
+        await in_vain(receiver.recv(0.02))
+        await in_vain(server.recv(0.02))
+        await in_vain(listener.accept(0.02))
+        await in_vain(far.read(timeout=0.02))
+        await in_vain(subscriber.recv(0.02))
+        await in_vain(publisher.wait_for_subscribers(2, 0.02))
+        # From here on each has something, and nobody waits for it.
+        await sender.send(b"message")
+        pending = client.send(b"request")
+        await near.write_all(b"bytes")
+        await publisher.send(b"news")
+        others = [await aio.Stream.connect(listener.path), await aio.Subscriber.connect(publisher.path)]
+        await asyncio.sleep(0.05)
+        wakes = 0
+
+        def count() -> None:
+            nonlocal wakes
+            wakes += 1
+            loop.call_later(0.05, count)
+
+        loop = asyncio.get_running_loop()
+        selected = loop._selector.select  # type: ignore[attr-defined]
+        rounds = 0
+
+        def select(timeout: Any = None) -> Any:
+            nonlocal rounds
+            rounds += 1
+            return selected(timeout)
+
+        loop._selector.select = select  # type: ignore[attr-defined]
+        count()
+        await asyncio.sleep(0.5)
+        assert rounds < 100, f"the loop went round {rounds} times, for {wakes} timers"
+        (await receiver.recv(LIMIT)).ack()
+        request = await server.recv(LIMIT)
+        request.reply()
+        pending.wait(LIMIT).release()
+        assert await far.read() == b"bytes"
+        assert bytes(await subscriber.recv(LIMIT)) == b"news"
+        await publisher.wait_for_subscribers(2, LIMIT)
+        await sender.close()
+        for one in (receiver, server, near, far, listener, subscriber, publisher, *others):
+            one.close()
+        client.close()
+
+    run(main)
+
+
+def test_broadcasts(name: str) -> None:
+    async def main() -> None:
+        async with aio.Publisher(name, history=64) as publisher:
+            subscribers = [await aio.Subscriber.connect(name) for _ in range(3)]
+            await publisher.wait_for_subscribers(3, LIMIT)
+
+            async def read(subscriber: aio.Subscriber) -> list[int]:
+                return [message.sequence async for message in subscriber]
+
+            reading = [asyncio.create_task(read(subscriber)) for subscriber in subscribers]
+            for number in range(20):
+                assert await publisher.send(bytes([number])) == number + 1
+                await asyncio.sleep(0)
+            await publisher.send_array(np.arange(1000))
+            await publisher.send_object({"a": 1})
+            draft = await publisher.loan(5000)
+            draft[:] = bytes(5000)
+            draft.commit()
+            with await publisher.loan_array((10, 10), "f4") as draft:
+                np.asarray(draft.array())[:] = 1
+            assert len(publisher.subscribers()) == 3
+            assert "aio.Publisher" in repr(publisher) and "aio.Subscriber" in repr(subscribers[0])
+        assert await asyncio.gather(*reading) == [list(range(1, 25))] * 3
+        with pytest.raises(wigwag.EndedError):
+            await subscribers[0].recv(LIMIT)
+        for subscriber in subscribers:
+            subscriber.close()
+
+    run(main)
+
+
+def test_a_cancelled_recv_takes_nothing_and_a_close_ends_it(name: str) -> None:
+    async def main() -> None:
+        async with aio.Publisher(name) as publisher:
+            subscriber = await aio.Subscriber.connect(name)
+            for _ in range(3):
+                waiting = asyncio.create_task(subscriber.recv())
+                await asyncio.sleep(0.01)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+            await publisher.send(b"one")
+            copy = await subscriber.recv(LIMIT, copy=True)
+            assert (copy.sequence, copy.lost_before, copy.readonly) == (1, 0, False)
+            waiting = asyncio.create_task(subscriber.recv())
+            await asyncio.sleep(0.01)
+            subscriber.close()
+            with pytest.raises(wigwag.ServerClosedError):
+                await waiting
+            assert [message async for message in subscriber] == []
+
+    run(main)
+
+
+def test_a_task_that_publishes_waits_for_who_is_slow_and_cuts_off_who_stops(name: str) -> None:
+    async def main() -> None:
+        async with aio.Publisher(name, history=2, overrun=0.3) as publisher:
+            slow = await aio.Subscriber.connect(name)
+            await publisher.wait_for_subscribers(1)
+            for _ in range(3):
+                await publisher.send(b"x", timeout=LIMIT)
+                if publisher._publisher._has_room(0) is False:
+                    break
+            with pytest.raises(wigwag.TimedOut):
+                await publisher.send(b"x", timeout=0.02)
+            waiting = [asyncio.create_task(publisher.send(b"x")) for _ in range(2)]
+            await asyncio.sleep(0.02)
+            waiting[0].cancel()
+            assert not waiting[1].done()
+            first = await slow.recv(LIMIT)
+            assert first.lost_before == 0
+            await waiting[1]
+            # It reads no more, and so it is cut off.
+            for _ in range(10):
+                await publisher.send(b"x")
+            assert publisher.stats()["cut_off"] == 1
+            with pytest.raises(wigwag.RefusedError):
+                async for message in slow:
+                    pass
+            slow.close()
+
+    run(main)
+
+
+def test_tasks_that_publish_at_once_take_turns_for_room(name: str) -> None:
+    async def main() -> None:
+        async with aio.Publisher(name, history=1, overrun=LIMIT) as publisher:
+            subscriber = await aio.Subscriber.connect(name)
+            await publisher.wait_for_subscribers(1)
+            sending = [asyncio.create_task(publisher.send(bytes([number]))) for number in range(30)]
+            seen = []
+            async for message in subscriber:
+                seen.append(message[0])
+                if len(seen) == 30:
+                    break
+            assert sorted(await asyncio.gather(*sending)) == list(range(1, 31)) and sorted(seen) == list(range(30))
+            subscriber.close()
+
+    run(main)
+
+
+def test_the_next_publisher_is_looked_for_by_the_loop(name: str, program: Any) -> None:
+    code = """
+    import sys, time, wigwag
+    publisher = wigwag.Publisher(sys.argv[1])
+    print("ready", flush=True)
+    publisher.wait_for_subscribers(1)
+    publisher.send(b"x" * 1000)
+    time.sleep(1000)
+    """
+
+    async def main() -> None:
+        first = program(code, name)
+        async with await aio.Subscriber.connect(name, reconnect=LIMIT, start="oldest") as subscriber:
+            message = await subscriber.recv(LIMIT)
+            first.kill()
+            threads = threading.active_count()
+            waiting = asyncio.create_task(subscriber.recv())
+            await asyncio.sleep(0.1)
+            assert threading.active_count() == threads and not waiting.done()
+            second = await asyncio.to_thread(program, code, name)
+            following = await waiting
+            assert following.is_of_new_publisher and following.sequence == 1
+            assert bytes(message) == bytes(following) == b"x" * 1000
+            second.kill()
+            with pytest.raises(wigwag.TimedOut):
+                await subscriber.recv(0.05)
+
+    run(main)
+
+
 def test_semaphores(name: str) -> None:
     async def main() -> None:
         semaphore = aio.Semaphore(name, 1)
@@ -299,7 +494,7 @@ def test_a_client_belongs_to_one_loop_and_goes_without_a_trace(serving: Any) -> 
         with pytest.raises(RuntimeError, match="another event loop"):
             for _ in range(1000):
                 pending = client._client.send(b"x")
-                await client._waiters._until(client._ready.fileno(), client._ready.listen, lambda: None, "x", 1.0)
+                await aio._step(client._session, lambda: None, "x", 1.0)
                 pending.cancel()
 
     asyncio.run(elsewhere())

@@ -63,6 +63,28 @@ def test_jobs_survive_their_workers(start: Any) -> None:
     assert "'job': 19" in second.stdout.read()
 
 
+def test_the_fan_out_outlives_its_workers_and_its_publisher(start: Any) -> None:
+    publisher = start("fan_out", "publish")
+    assert publisher.stdout.readline() == "publishing\n"
+    victim, worker = start("fan_out", "work"), start("fan_out", "work")
+    for process in (victim, worker):
+        assert process.stdout.readline() == "working\n"
+        assert "0 lost before" in process.stdout.readline()
+    victim.kill()
+    assert "0 lost before" in worker.stdout.readline()
+    publisher.kill()
+    publisher.wait(LIMIT)
+    publisher = start("fan_out", "publish")
+    assert publisher.stdout.readline() == "publishing\n"
+    while not worker.stdout.readline().startswith("step 1,"):
+        pass  # what was published before the kill
+
+
+def test_the_fan_out_under_kills(start: Any) -> None:
+    said = ended(start("fan_out", "check", "3", "5"))
+    assert "0 wrong" in said and "messages read" in said
+
+
 @pytest.mark.parametrize(("example", "said"), [
     ("replacing_multiprocessing", "at once"), ("tensors", "(3, 4)")])
 def test_examples_that_need_one_terminal(start: Any, example: str, said: str) -> None:

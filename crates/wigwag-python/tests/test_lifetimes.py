@@ -218,6 +218,94 @@ def test_a_forked_child_touches_views_and_is_told_of_handles(name: str, serving:
     assert client.call(b"on", timeout=LIMIT).tobytes() == b"on"
 
 
+def test_a_forked_child_touches_views_of_a_broadcast(name: str) -> None:
+    publisher = wigwag.Publisher(name, holds=8)
+    subscriber = wigwag.Subscriber(name)
+    publisher.wait_for_subscribers(1, LIMIT)
+    publisher.send(b"x" * 5000)
+    publisher.send(b"y" * 20)
+    message, short = subscriber.recv(LIMIT), subscriber.recv(LIMIT)
+    assert message.is_in_place
+    view, short_view = np.asarray(message), memoryview(short)
+    draft = publisher.loan(50_000)
+    writable = np.asarray(draft)
+    writable[:] = 1
+
+    def child() -> None:
+        assert bytes(view) == b"x" * 5000 and bytes(short_view) == b"y" * 20
+        assert writable.sum() == 50_000
+        writable[:] = 8
+        for use in (
+            lambda: publisher.send(b""),
+            lambda: publisher.loan(100),
+            lambda: publisher.wait_for_subscribers(0),
+            lambda: subscriber.recv(0.1),
+            lambda: subscriber.try_recv(),
+            lambda: draft.commit(),
+        ):
+            try:
+                use()
+            except (wigwag.ForkedError, BufferError):
+                pass
+            else:
+                raise AssertionError("a handle of the parent")
+        subscriber.close()
+        publisher.close()
+
+        def grandchild() -> None:
+            assert bytes(view) == b"x" * 5000 and writable.sum() == 400_000, "the child's own bytes"
+
+        assert fork(grandchild) == 0
+        with wigwag.Subscriber(name, start="oldest") as again:
+            assert again.recv(LIMIT).tobytes() == b"x" * 5000
+
+    assert fork(child) == 0
+    assert bytes(view) == b"x" * 5000 and writable.sum() == 50_000, "the child has written to its own memory"
+    del writable
+    draft.commit()
+    assert subscriber.recv(LIMIT).tobytes() == b"\1" * 50_000
+
+
+def _of_listener(subscriber: wigwag.Subscriber) -> bytes:
+    return subscriber.recv(LIMIT).tobytes()
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_subscriber_goes_to_another_process_by_its_name(name: str, method: str) -> None:
+    with wigwag.Publisher(name) as publisher:
+        subscriber = wigwag.Subscriber(name, start="oldest")
+        publisher.send(b"for all")
+        with pytest.raises(TypeError, match="pickle"):
+            multiprocessing.reduction.ForkingPickler.dumps(publisher)
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            assert pool.apply(_of_listener, (subscriber,)) == b"for all" == subscriber.recv(LIMIT).tobytes()
+
+
+def test_views_of_a_broadcast_outlive_publisher_and_subscriber(name: str) -> None:
+    publisher = wigwag.Publisher(name)
+    subscriber = wigwag.Subscriber(name)
+    publisher.wait_for_subscribers(1, LIMIT)
+    publisher.send_array(np.arange(5000))
+    view = np.asarray(subscriber.recv(LIMIT).array())
+    tensor = np.from_dlpack(subscriber.recv(LIMIT).array()) if publisher.send_array(np.arange(5000)) else None
+    copy = np.asarray(subscriber.recv(LIMIT, copy=True).array()) if publisher.send_array(np.arange(5000)) else None
+    draft = publisher.loan_array(5000, "i8")
+    drawn = np.asarray(draft.array())
+    subscriber.close()
+    publisher.close()
+    del subscriber, publisher
+    with pytest.raises(BufferError):
+        draft.commit()
+    gc.collect()
+    drawn[:] = 1
+    assert copy is not None and tensor is not None
+    copy[0] = 1
+    assert view.sum() == tensor.sum() == 12_497_500 == copy.sum() - 1 and drawn.sum() == 5000
+    del drawn
+    with pytest.raises(wigwag.ServerClosedError):
+        draft.commit()
+
+
 def _of_spawned(client: wigwag.Client, sender: wigwag.Sender) -> bytes:
     sender.send(b"from the child", timeout=LIMIT)
     sender.close(LIMIT)
@@ -259,14 +347,21 @@ def test_an_interpreter_ends_with_everything_alive(serving: Any, program: Any) -
             view = np.asarray(reply.array())
             tensor = np.from_dlpack(reply.array())
             raw = memoryview(client.loan(5000))
+            publisher = wigwag.Publisher(wigwag.testing.name('p'))
+            subscriber = wigwag.Subscriber(publisher.path)
+            publisher.wait_for_subscribers(1)
+            publisher.send_array(np.arange(1000))
+            published = np.asarray(subscriber.recv(10).array())
+            draft = np.asarray(publisher.loan(1000))
             pending = client.send(b'x')
             class Late:
                 def __del__(self): self.view.sum()
             late = Late(); late.view = view; late.itself = late
             threading.Thread(target=client._readiness().listen, daemon=True).start()
-            def hang():
+            def hang(receiver):
                 for _ in receiver: pass
-            threading.Thread(target=hang, daemon=True).start()
+            threading.Thread(target=hang, args=(receiver,), daemon=True).start()
+            threading.Thread(target=hang, args=(subscriber,), daemon=True).start()
             print('ready', flush=True)
             {end}
             """,
@@ -286,13 +381,15 @@ def test_any_history_of_views_and_ends(seed: int, program: Any, name: str) -> No
     """
     chance = random.Random(seed)
     server = program(code, name)
+    publisher = wigwag.Publisher(name + "p", history=4, max_holds=8, holds=4)
+    subscribers: list[Any] = []
     clients: list[Any] = []
     memories: list[Any] = []
     views: list[tuple[Any, int]] = []
 
     def step() -> None:
-        nonlocal server
-        kind = chance.randrange(16)
+        nonlocal server, publisher
+        kind = chance.randrange(22)
         try:
             if kind == 0 and len(clients) < 4:
                 clients.append(wigwag.Client(name, slots=4, capacity=200_000))
@@ -333,12 +430,39 @@ def test_any_history_of_views_and_ends(seed: int, program: Any, name: str) -> No
                 def child() -> None:
                     for array, mark in snapshot:
                         assert (array == mark).all()
-                        array[:] = 0
+                        if array.flags.writeable:
+                            array[:] = 0
 
                 assert fork(child) == 0
             elif kind == 15 and memories:
                 memory, _ = memories[chance.randrange(len(memories))]
                 memory.__exit__(*(chance.choice(((None, None, None), (KeyError, KeyError(), None)))))
+            elif kind == 16 and len(subscribers) < 3:
+                start = chance.choice(("next", "oldest", "last"))
+                subscribers.append(wigwag.Subscriber(name + "p", start=start, reconnect=0.01))
+            elif kind == 17:
+                memories.append((publisher.loan(chance.choice((0, 1, 48, 49, 5000)), timeout=0), None))
+            elif kind == 18:
+                mark = chance.randrange(1, 255)
+                publisher.send(bytes([mark]) * chance.choice((1, 48, 49, 5000)), timeout=0)
+            elif kind == 19 and subscribers:
+                message = chance.choice(subscribers).try_recv(copy=chance.random() < 0.3)
+                if message is not None and len(message):
+                    views.append((np.asarray(message), message[0]))
+                if message is not None:
+                    memories.append((message, None))
+            elif kind == 20 and memories:
+                memory, _ = memories.pop(chance.randrange(len(memories)))
+                if isinstance(memory, wigwag.Draft) and len(memory) and memory.views == 0:
+                    mark = chance.randrange(1, 255)
+                    memory[:] = bytes([mark]) * len(memory)
+                    memory.commit(0)
+            elif kind == 21 and chance.random() < 0.2:
+                if subscribers and chance.random() < 0.5:
+                    subscribers.pop(chance.randrange(len(subscribers))).close()
+                else:
+                    publisher.close()
+                    publisher = wigwag.Publisher(name + "p", history=4, max_holds=8, holds=4)
         except (wigwag.WigwagError, BufferError, ValueError):
             pass
         for array, mark in views:

@@ -47,6 +47,11 @@ def _handles(serving: Any, name: str) -> list[Any]:
     request_server = wigwag.Server(wigwag.testing.name("r"))
     requester = wigwag.Client(request_server.path)
     pending = requester.send(b"request")
+    publisher = wigwag.Publisher(wigwag.testing.name("p"), holds=64)
+    subscriber = wigwag.Subscriber(publisher.path)
+    publisher.wait_for_subscribers(1, LIMIT)
+    for _ in range(3):
+        publisher.send_array(np.arange(100))
     return [
         client,
         client.loan_array((2, 2), "f4"),
@@ -63,6 +68,14 @@ def _handles(serving: Any, name: str) -> list[Any]:
         request_server,
         request_server.recv(LIMIT),
         pending,
+        publisher.loan_array((2, 2), "f4"),
+        publisher.loan(5),
+        subscriber.recv(LIMIT),
+        subscriber.recv(LIMIT).array(),
+        subscriber.recv(LIMIT, copy=True),
+        subscriber,
+        publisher,
+        wigwag.Keeper(wigwag.testing.name("k")),
     ]
 
 
@@ -112,7 +125,7 @@ def test_every_method_with_every_wrong_type(serving: Any, name: str) -> None:
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: type(wrong).__name__)
 def test_every_constructor_with_every_wrong_type(wrong: Any) -> None:
     for kind in (wigwag.Client, wigwag.Server, wigwag.Sender, wigwag.Receiver, wigwag.Stream, wigwag.StreamListener,
-                 wigwag.Semaphore):  # fmt: skip
+                 wigwag.Publisher, wigwag.Subscriber, wigwag.Keeper, wigwag.Semaphore):  # fmt: skip
         with pytest.raises(Exception):
             made = kind(wrong)
             raise ValueError(made)  # some of these are names
@@ -122,7 +135,8 @@ def test_every_constructor_with_every_wrong_type(wrong: Any) -> None:
                     made = kind(wigwag.testing.name("w"), **{option: wrong})
                     raise ValueError(made)
     for kind in (_wigwag.Loan, _wigwag.Reply, _wigwag.Request, _wigwag.Message, _wigwag.Memory, _wigwag.Array,
-                 _wigwag.Pending, _wigwag.Permit, _wigwag._Readiness):  # fmt: skip
+                 _wigwag.Pending, _wigwag.Permit, _wigwag._Readiness, _wigwag.Draft,
+                 _wigwag.BroadcastMessage):  # fmt: skip
         with pytest.raises(TypeError):
             kind(wrong)
 

@@ -28,6 +28,12 @@ WAITS = {
     "accept": "wigwag.StreamListener(path).accept()",
     "read": "listener = wigwag.StreamListener(path); stream = wigwag.Stream(path); stream.read()",
     "write": "listener = wigwag.StreamListener(path); stream = wigwag.Stream(path); stream.write_all(bytes(1 << 24))",
+    "next message": "publisher = wigwag.Publisher(path); wigwag.Subscriber(path).recv()",
+    "broadcast": "publisher = wigwag.Publisher(path); list(wigwag.Subscriber(path))",
+    "next publisher": "publisher, subscriber = pair(1000); publisher.close(); subscriber.recv()",
+    "publish": "publisher, subscriber = pair(); publisher.send(b'1'); publisher.send(b'2'); publisher.send(b'3')",
+    "commit": "publisher, subscriber = pair(); three = [publisher.loan(1) for _ in '123']; [one.commit() for one in three]",
+    "subscribers": "wigwag.Publisher(path).wait_for_subscribers(1)",
     "acquire": "lock = wigwag.Semaphore(path, 1); held = lock.acquire(); lock.acquire()",
     "connect": "wigwag.Client(path, server_timeout=1000)",
     "await": "import asyncio; asyncio.run(main())",
@@ -46,6 +52,11 @@ def test_ctrl_c_ends_every_wait(what: str, program: Any, name: str, serving: Any
             other = await wigwag.aio.Client.connect(server)
             receiver = wigwag.aio.Receiver(path)
             await receiver.recv()
+        def pair(reconnect=None):
+            publisher = wigwag.Publisher(path, history=1, overrun=float('inf'))
+            subscriber = wigwag.Subscriber(path, reconnect=reconnect)
+            publisher.wait_for_subscribers(1)
+            return publisher, subscriber
         def say():
             time.sleep(0.2)
             print('ready', flush=True)
@@ -79,6 +90,31 @@ def test_a_wait_lets_the_other_threads_run_and_costs_nothing(name: str) -> None:
         assert count == 100_000 and switches > 0
         receiver.shutdown()
         thread.join(LIMIT)
+
+
+def test_who_listens_or_follows_sleeps(name: str) -> None:
+    publisher = wigwag.Publisher(name)
+    subscriber = wigwag.Subscriber(name, reconnect=LIMIT)
+    received: list[int] = []
+    thread = threading.Thread(target=lambda: received.extend(message.sequence for message in subscriber))
+    thread.start()
+    cpu = []
+    for end in (lambda: None, publisher.close):
+        end()
+        time.sleep(0.1)
+        begin = time.process_time()
+        time.sleep(0.5)
+        cpu.append(time.process_time() - begin)
+    assert max(cpu) < 0.25, "it sleeps, and so costs next to nothing"
+    with wigwag.Publisher(name) as publisher:
+        publisher.send(b"x")
+        end_at = time.monotonic() + LIMIT
+        while not received:
+            assert time.monotonic() < end_at
+            time.sleep(0.01)
+        subscriber.close()
+    thread.join(LIMIT)
+    assert received == [1] and not thread.is_alive()
 
 
 def test_a_signal_handler_that_does_not_raise_lets_the_wait_go_on(name: str) -> None:

@@ -26,6 +26,7 @@ const ADDRESSES: &[(&str, &str)] = &[
 /// relies on (V1) and cannot check.
 const PAYLOAD_OWNERS: &[(&str, &str)] = &[
     ("crates/wigwag/src/broadcast/message.rs", "H1"),
+    ("crates/wigwag/src/broadcast/polled.rs", "H1"),
     ("crates/wigwag/src/broadcast/publication.rs", "H1"),
     ("crates/wigwag/src/exchange/owned_loan.rs", "L1"),
     ("crates/wigwag/src/exchange/passed_slot.rs", "L1"),

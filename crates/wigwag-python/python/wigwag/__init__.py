@@ -9,10 +9,12 @@ form           classes                                 use it for
 exchange       `Server`, `Client`                      requests, also large ones; many under way
 queue          `Receiver`, `Sender`                    jobs that survive a killed receiver
 stream         `StreamListener`, `Stream`              protocols that speak through a socket today
+broadcast      `Publisher`, `Subscriber`               one to all who listen, read in place
 semaphore      `Semaphore`                             locks between processes
 =============  ======================================  =====================================================
 
-`wigwag.aio` has the same for asyncio, `wigwag.observe` what runs, `wigwag.testing` names for tests.
+`Keeper` has the messages of queues whose both ends are killed. `wigwag.aio` has the same for asyncio, `wigwag.observe`
+what runs, `wigwag.testing` names for tests.
 
 >>> import wigwag, threading
 >>> server = wigwag.Server(wigwag.testing.name('invert'))
@@ -36,6 +38,7 @@ from wigwag._errors import (
     ContractMismatchError,
     DirectoryUnsafeError,
     EncodingError,
+    EndedError,
     ForkedError,
     FullError,
     HandlerFailedError,
@@ -59,12 +62,16 @@ from wigwag._errors import (
 )
 from wigwag._wigwag import (
     Array,
+    BroadcastMessage,
     Client,
+    Draft,
+    Keeper,
     Loan,
     Memory,
     Message,
     Pending,
     Permit,
+    Publisher,
     Receiver,
     Reply,
     Request,
@@ -73,6 +80,7 @@ from wigwag._wigwag import (
     Server,
     Stream,
     StreamListener,
+    Subscriber,
     __version__,
 )
 
@@ -80,17 +88,21 @@ __all__ = [
     "AbortedError",
     "aio",
     "Array",
+    "BroadcastMessage",
     "BusyError",
     "CapacityExceededError",
     "Client",
     "ContractMismatchError",
     "DirectoryUnsafeError",
+    "Draft",
     "EncodingError",
+    "EndedError",
     "ForkedError",
     "FullError",
     "HandlerFailedError",
     "HandlerPanickedError",
     "InvalidConfigurationError",
+    "Keeper",
     "Loan",
     "Memory",
     "Message",
@@ -104,6 +116,7 @@ __all__ = [
     "PeerDied",
     "Pending",
     "Permit",
+    "Publisher",
     "Receiver",
     "RefusedError",
     "Reply",
@@ -114,6 +127,7 @@ __all__ = [
     "ServerClosedError",
     "Stream",
     "StreamListener",
+    "Subscriber",
     "SystemError_",
     "testing",
     "TimedOut",

@@ -17,6 +17,7 @@ __all__ = [
     "ContractMismatchError",
     "DirectoryUnsafeError",
     "EncodingError",
+    "EndedError",
     "ForkedError",
     "FullError",
     "HandlerFailedError",
@@ -144,6 +145,10 @@ class UnansweredError(WigwagError):
     """The server dropped the request without an answer."""
 
 
+class EndedError(WigwagError, EOFError):
+    """The publisher has ended the broadcast, and all that it published was read."""
+
+
 class ForkedError(WigwagError, RuntimeError):
     """The handle was made before a fork: connect or bind anew in the child, or unpickle it there."""
 
@@ -185,6 +190,7 @@ _CLASSES: dict[str, type[WigwagError]] = {
     "HandlerFailed": HandlerFailedError,
     "HandlerPanicked": HandlerPanickedError,
     "Unanswered": UnansweredError,
+    "Ended": EndedError,
     "Forked": ForkedError,
     "Violation": ViolationError,
     "Encoding": EncodingError,
@@ -196,7 +202,7 @@ _CLASSES: dict[str, type[WigwagError]] = {
 def make(kind: str, text: str, maybe_executed: bool, number: Optional[int]) -> WigwagError:
     """The exception of a kind."""
     # The library says what to change in Rust's words.
-    text = re.sub(r"\b(Client|Server|Sender|Receiver|Stream|StreamListener|Semaphore)Builder::(\w+)", r"\1(\2=...)", text)
+    text = re.sub(r"\b(Client|Server|Sender|Receiver|Stream|StreamListener|Publisher|Subscriber|Semaphore)Builder::(\w+)", r"\1(\2=...)", text)
     error = _CLASSES.get(kind, WigwagError)(text)
     error.kind = kind
     error.maybe_executed = maybe_executed

@@ -110,6 +110,14 @@ def send(sender: Any, value: Any, timeout: Optional[float]) -> None:
     sender.send(payload, timeout)
 
 
+def publish(publisher: Any, value: Any, timeout: Optional[float]) -> Any:
+    """Publishes an object, written where it will be read."""
+    packed = _Packed(value)
+    draft = publisher.loan(packed.size, timeout)
+    packed.write(draft)
+    return draft.commit(timeout)
+
+
 def call(client: Any, value: Any, allow_pickle: bool, timeout: Optional[float]) -> Any:
     """Calls with an object."""
     # A client connects to servers of its own user, unless `server_user` says another.

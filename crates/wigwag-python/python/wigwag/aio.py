@@ -1,4 +1,5 @@
-"""The same forms for asyncio: `Client`, `Server`, `Sender`, `Receiver`, `Stream`, `StreamListener`, `Semaphore`.
+"""The same forms for asyncio: `Client`, `Server`, `Sender`, `Receiver`, `Stream`, `StreamListener`, `Publisher`,
+`Subscriber`, `Semaphore`.
 
 Each session has a descriptor that tells of replies, messages and ends; the event loop watches it (``add_reader``), so
 there is no thread and nothing is polled. A semaphore has no session: a task that has to wait for one waits in a thread.
@@ -35,9 +36,19 @@ from types import TracebackType
 from typing import Any, AsyncIterator, Awaitable, Callable, Optional, Union
 
 from wigwag import _serving, _wigwag
-from wigwag._errors import ServerClosedError, make
+from wigwag._errors import EndedError, FullError, ServerClosedError, make
 
-__all__ = ["Client", "Receiver", "Semaphore", "Sender", "Server", "Stream", "StreamListener"]
+__all__ = [
+    "Client",
+    "Publisher",
+    "Receiver",
+    "Semaphore",
+    "Sender",
+    "Server",
+    "Stream",
+    "StreamListener",
+    "Subscriber",
+]
 
 _Name = Union[str, bytes, "os.PathLike[str]"]
 
@@ -51,6 +62,7 @@ class _Waiters:
 
     def __init__(self) -> None:
         self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._is_watched = False
         self._fd = -1
         self._steps: dict[object, Callable[[], None]] = {}
 
@@ -59,9 +71,11 @@ class _Waiters:
         if self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise RuntimeError("this object is used in another event loop: make one for each")
-            self._loop, self._fd = loop, fd
+            self._loop, self._fd, self._is_watched = loop, fd, False
+        if not self._is_watched:
             # The loop must not keep what it watches.
             loop.add_reader(fd, _rang, weakref.ref(self), listen)
+            self._is_watched = True
         return loop
 
     def _rang(self, listen: Callable[[], None]) -> None:
@@ -69,17 +83,28 @@ class _Waiters:
             listen()
         except Exception:
             pass  # whoever waits comes upon it in its step
+        if not self._steps:
+            # Nobody takes what came, and so it stays readable: the loop would not sleep. The next who waits watches.
+            self._unwatch()
+            return
+        self._step_all()
+
+    def _step_all(self) -> None:
         for step in tuple(self._steps.values()):
             step()
 
+    def _unwatch(self) -> None:
+        if self._is_watched and self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+        self._is_watched = False
+
     def _ignore(self) -> None:
-        loop, self._loop = self._loop, None
-        if loop is not None and not loop.is_closed():
-            loop.remove_reader(self._fd)
+        self._unwatch()
+        self._loop = None
 
     def __del__(self) -> None:
         loop = self._loop
-        if loop is None or loop.is_closed():
+        if loop is None or not self._is_watched or loop.is_closed():
             return
         try:
             if asyncio._get_running_loop() is loop:
@@ -138,14 +163,25 @@ def _rang(waiters: "weakref.ref[_Waiters]", listen: Callable[[], None]) -> None:
         found._rang(listen)
 
 
+# What a session's waiters need: the descriptor, and who waits.
+_Session = tuple[_wigwag._Readiness, _Waiters]
+
+
+async def _step(
+    session: _Session, step: Callable[[], Any], what: str, timeout: Optional[float], maybe_executed: bool = False
+) -> Any:
+    ready, waiters = session
+    return await waiters._until(ready.fileno(), ready.listen, step, what, timeout, maybe_executed)
+
+
 class Client:
     """A client of an exchange, for the tasks of one loop: see `wigwag.Client`. Made by ``await Client.connect(name)``."""
 
     def __init__(self, client: _wigwag.Client) -> None:
         """Takes a connected blocking client over."""
         self._client = client
-        self._ready = client._readiness()
-        self._waiters = _Waiters()
+        self._session = (client._readiness(), _Waiters())
+        self._search: Optional[asyncio.Future[None]] = None
 
     @classmethod
     async def connect(cls, name: _Name, **options: Any) -> "Client":
@@ -168,7 +204,8 @@ class Client:
 
     async def loan(self, len: int, timeout: Optional[float] = None) -> _wigwag.Loan:
         """Borrows memory that the server already has: fill it, then ``await client.call_loan(loan)``."""
-        found = await self._step(lambda: self._client._try_loan(len), "no slot came free", timeout)
+        session = await self._live()
+        found = await _step(session, lambda: self._client._try_loan(len), "no slot came free", timeout)
         assert isinstance(found, _wigwag.Loan)
         return found
 
@@ -181,25 +218,41 @@ class Client:
 
     async def _call(self, data: Any, is_array: bool, timeout: Optional[float]) -> _wigwag.Reply:
         end = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        session = await self._live()
         send = functools.partial(self._client._try_send, data, is_array)
-        pending = await self._step(send, "no slot came free", timeout)
+        pending = await _step(session, send, "no slot came free", timeout)
         left = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
         return await self._reply(pending, left)
 
     async def _reply(self, pending: _wigwag.Pending, timeout: Optional[float]) -> _wigwag.Reply:
         pending._glance()
+        session = self._session
+        if not pending._is_told_by(session[0]):
+            session = (pending._readiness(), _Waiters())  # of a server that has ended since
         try:
-            found = await self._step(pending._poll, "no reply", timeout, True)
+            found = await _step(session, pending._poll, "no reply", timeout, True)
             assert isinstance(found, _wigwag.Reply)
             return found
         finally:
             pending.cancel()  # nothing, if its reply was taken
 
-    async def _step(
-        self, step: Callable[[], Any], what: str, timeout: Optional[float], maybe_executed: bool = False
-    ) -> Any:
-        ready = self._ready
-        return await self._waiters._until(ready.fileno(), ready.listen, step, what, timeout, maybe_executed)
+    async def _live(self) -> _Session:
+        """The session for the next call, which may be with another server (``reconnect``)."""
+        if self._search is None and not self._client._has_to_reconnect():
+            return self._session
+        if self._search is None:
+            self._search = asyncio.ensure_future(self._reconnect())
+        search = self._search
+        try:
+            await asyncio.shield(search)  # it is also the other tasks'
+        finally:
+            if self._search is search and search.done():
+                self._search = None
+        return self._session
+
+    async def _reconnect(self) -> None:
+        await asyncio.to_thread(self._client._reconnect)
+        self._session = (self._client._readiness(), _Waiters())
 
     @property
     def capacity(self) -> int:
@@ -214,9 +267,8 @@ class Client:
     def close(self) -> None:
         """Ends the session; calls that wait raise ``ServerClosedError``."""
         self._client.close()
-        for step in tuple(self._waiters._steps.values()):
-            step()
-        self._waiters._ignore()
+        self._session[1]._step_all()
+        self._session[1]._ignore()
 
     async def __aenter__(self) -> "Client":
         return self
@@ -575,6 +627,209 @@ class StreamListener:
 
     def __repr__(self) -> str:
         return repr(self._listener).replace("wigwag.", "wigwag.aio.", 1)
+
+
+class Publisher:
+    """Messages to all who listen: see `wigwag.Publisher`, whose options these are.
+
+    Only a publisher that waits for its subscribers (``overrun``) ever waits.
+
+    >>> import asyncio, wigwag
+    >>> async def main():
+    ...     async with Publisher(wigwag.testing.name('prices')) as publisher:
+    ...         async with await Subscriber.connect(publisher.path) as subscriber:
+    ...             await publisher.send(b'1.07')
+    ...             with await subscriber.recv(timeout=10) as message:
+    ...                 return bytes(message)
+    >>> asyncio.run(main())
+    b'1.07'
+    """
+
+    def __init__(self, name: _Name, **options: Any) -> None:
+        self._publisher = _wigwag.Publisher(name, **options)
+        self._fd = self._publisher._fileno()
+        self._waiters = _Waiters()
+
+    async def loan(self, len: int, timeout: Optional[float] = None) -> _wigwag.Draft:
+        """Borrows memory for a message: fill it, and commit it, as with `wigwag.Publisher.loan`. A commit waits, and
+        the loop with it, if the publisher waits for its subscribers and other tasks have published since."""
+        draft = await self._with_room(lambda: self._publisher.loan(len, timeout=0), timeout)
+        assert isinstance(draft, _wigwag.Draft)
+        return draft
+
+    async def loan_array(self, shape: Any, dtype: Any, timeout: Optional[float] = None) -> _wigwag.Draft:
+        """Borrows memory for an array: see `wigwag.Publisher.loan_array`."""
+        draft = await self._with_room(lambda: self._publisher.loan_array(shape, dtype, timeout=0), timeout)
+        assert isinstance(draft, _wigwag.Draft)
+        return draft
+
+    async def send(self, data: Any, timeout: Optional[float] = None) -> int:
+        """Publishes a copy of the bytes, once there is room: see `wigwag.Publisher.send`. One that is cancelled was not
+        published."""
+        return int(await self._with_room(lambda: self._publisher.send(data, timeout=0), timeout))
+
+    async def send_array(self, array: Any, timeout: Optional[float] = None) -> int:
+        """As ``send``, with an array."""
+        return int(await self._with_room(lambda: self._publisher.send_array(array, timeout=0), timeout))
+
+    async def send_object(self, object: Any, timeout: Optional[float] = None) -> int:
+        """As ``send``, with any object that can be pickled."""
+        return int(await self._with_room(lambda: self._publisher.send_object(object, timeout=0), timeout))
+
+    async def wait_for_subscribers(self, count: int = 1, timeout: Optional[float] = None) -> None:
+        """Waits until at least ``count`` subscribers are there.
+
+        Raises ``TimedOut``, ``ServerClosedError``.
+        """
+
+        def step() -> Optional[bool]:
+            return self._publisher._has_subscribers(count) or None
+
+        await self._waiters._until(self._fd, _nothing, step, f"not {count} subscribers came", timeout)
+
+    async def _with_room(self, do: Callable[[], Any], timeout: Optional[float]) -> Any:
+        loop = asyncio.get_running_loop()
+        end = None if timeout is None else loop.time() + timeout
+        while True:
+            if not self._publisher._has_room(0):
+                await self._room(end, timeout)
+            try:
+                return do()
+            except FullError:
+                if self._publisher._has_room(0):
+                    raise  # it is something else that is full
+            # Another task had the room before this one came to its turn.
+
+    async def _room(self, end: Optional[float], timeout: Optional[float]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def step() -> Optional[bool]:
+            return self._publisher._has_room(0) or None
+
+        try:
+            while True:
+                # Whoever has had all of the publisher's patience is cut off by a step at that time.
+                times = [self._publisher._patience_left(), None if end is None else max(0.0, end - loop.time())]
+                left = min((time for time in times if time is not None), default=None)
+                try:
+                    await self._waiters._until(self._fd, _nothing, step, "not published", left)
+                    return
+                except TimeoutError:
+                    if end is not None and loop.time() >= end:
+                        raise _timed_out("not published", timeout, False) from None
+        finally:
+            if not self._publisher.closed:
+                self._publisher._stop_waiting()
+                if self._waiters._steps:
+                    self._publisher._has_room(0)  # the others go on waiting
+
+    def subscribers(self) -> list[dict[str, Any]]:
+        """Who listens: see `wigwag.Publisher.subscribers`."""
+        return self._publisher.subscribers()
+
+    def stats(self) -> dict[str, int]:
+        """What has happened so far: see `wigwag.Publisher.stats`."""
+        return self._publisher.stats()
+
+    def close(self) -> None:
+        """Ends the broadcast in good order; tasks that wait raise ``ServerClosedError``."""
+        self._publisher.close()
+        self._waiters._step_all()
+        self._waiters._ignore()
+
+    @property
+    def path(self) -> os.PathLike[str]:
+        """Where the socket is."""
+        return self._publisher.path
+
+    async def __aenter__(self) -> "Publisher":
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._publisher).replace("wigwag.", "wigwag.aio.", 1)
+
+
+class Subscriber:
+    """Takes a publisher's messages: see `wigwag.Subscriber`. Made by ``await Subscriber.connect(name)``.
+
+    ``async for message in subscriber`` lets go of each message when it asks for the next, and ends with the broadcast.
+    """
+
+    def __init__(self, subscriber: _wigwag.Subscriber) -> None:
+        """Takes a connected blocking subscriber over."""
+        self._subscriber = subscriber
+        self._fd = subscriber._fileno()
+        self._waiters = _Waiters()
+        self._in_hand: Optional[_wigwag.BroadcastMessage] = None
+
+    @classmethod
+    async def connect(cls, name: _Name, **options: Any) -> "Subscriber":
+        """Connects, with the options of `wigwag.Subscriber`. The handshake is done in a thread; with ``reconnect`` the
+        next publisher is looked for by the loop."""
+        return cls(await asyncio.to_thread(_wigwag.Subscriber, name, **options))
+
+    async def recv(self, timeout: Optional[float] = None, *, copy: bool = False) -> _wigwag.BroadcastMessage:
+        """Waits for the next message: see `wigwag.Subscriber.recv`. One that is cancelled has taken none."""
+        step = functools.partial(self._subscriber.try_recv, copy=copy)
+        found = await self._waiters._until(self._fd, _nothing, step, "no message", timeout)
+        assert isinstance(found, _wigwag.BroadcastMessage)
+        return found
+
+    def __aiter__(self) -> AsyncIterator[_wigwag.BroadcastMessage]:
+        return self
+
+    async def __anext__(self) -> _wigwag.BroadcastMessage:
+        self._let_go()
+        if self._subscriber.closed:
+            raise StopAsyncIteration
+        try:
+            self._in_hand = await self.recv()
+        except EndedError:
+            raise StopAsyncIteration from None
+        return self._in_hand
+
+    def _let_go(self) -> None:
+        in_hand, self._in_hand = self._in_hand, None
+        if in_hand is not None:
+            in_hand._let_go()
+
+    @property
+    def lag(self) -> int:
+        """How many messages were published and not taken yet."""
+        return self._subscriber.lag
+
+    def stats(self) -> dict[str, int]:
+        """What has happened so far: see `wigwag.Subscriber.stats`."""
+        return self._subscriber.stats()
+
+    def close(self) -> None:
+        """Ends it; a task that waits raises ``ServerClosedError``."""
+        self._let_go()
+        self._subscriber.close()
+        self._waiters._step_all()
+        self._waiters._ignore()
+
+    async def __aenter__(self) -> "Subscriber":
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._subscriber).replace("wigwag.", "wigwag.aio.", 1)
 
 
 class Semaphore:

@@ -39,12 +39,23 @@ def inspect(name: Union[str, bytes, "os.PathLike[str]"]) -> dict[str, Any]:
     ``bytes_in``, ``bytes_out``, ``failed``; and ``sessions``, a list of dicts with the same counts, ``pid``, ``uid``,
     ``program``, ``age``, ``slots``, ``capacity``, ``in_flight``.
 
+    Of a publisher also ``published`` messages, ``cut_off`` subscribers, the ``history`` and ``capacity`` that it keeps,
+    ``pool_bytes``, and ``is_lossless``; its sessions are its subscribers, with ``lag``, ``received``, ``lost``,
+    ``holds``, ``outlived_holds`` (messages that it holds for longer than they are kept) and ``is_asleep``.
+
     Raises ``NotRunningError``, ``RefusedError``, ``OSError``.
 
     >>> import wigwag
     >>> with wigwag.Receiver(wigwag.testing.name('jobs')) as receiver:
     ...     inspect(receiver.path)['form']
     'queue'
+    >>> with wigwag.Publisher(wigwag.testing.name('news')) as publisher:
+    ...     subscriber = wigwag.Subscriber(publisher.path)
+    ...     publisher.wait_for_subscribers(1, timeout=10)
+    ...     number = publisher.send(b'unread')
+    ...     seen = inspect(publisher.path)
+    ...     seen['form'], seen['published'], seen['sessions'][0]['lag']
+    ('broadcast', 1, 1)
     """
     return snapshot(name)
 

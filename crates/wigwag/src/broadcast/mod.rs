@@ -24,6 +24,7 @@
 //! | what is handed out | [`message`] |
 //! | blocking | [`publisher`], [`publication`]; [`subscriber`] |
 //! | values in the place of bytes | [`typed_publisher`], [`typed_subscriber`] |
+//! | event loops of any kind, other languages | `polled` |
 //! | tasks | `tokio` |
 //!
 //! docs/design/broadcast.md has the guarantees and their reasons.
@@ -33,6 +34,8 @@ mod laggards;
 mod listeners;
 mod message;
 mod output;
+#[cfg(not(loom))]
+pub(crate) mod polled;
 mod pool;
 mod publication;
 mod publisher;

@@ -103,6 +103,11 @@ impl Output {
         &self.board
     }
 
+    /// The memory, for a draft that may outlive this.
+    pub fn shared_board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
     /// The number of the next message.
     #[inline(always)]
     pub fn next(&self) -> u64 {

@@ -389,13 +389,13 @@ impl Publisher {
     }
 
     /// Takes in what rang, so that the epoll tells of the next ring.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub(crate) fn take_rings(&mut self) -> Result<()> {
         self.poller.poll(&mut self.events)
     }
 
-    /// The core, for tasks.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    /// The core, for tasks and event loops.
+    #[cfg(not(loom))]
     pub(crate) fn output(&mut self) -> &mut Output {
         &mut self.output
     }

@@ -12,11 +12,15 @@ use crate::broadcast::reception::Reception;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::ConnectOptions;
 use crate::session::close_reason::CloseReason;
+#[cfg(not(loom))]
+use crate::session::connect::Progress;
 use crate::session::connect::{ClientHandshake, Established};
 use crate::session::peer::Peer;
 use crate::session::protocol::Reason;
 use crate::sync::Ordering;
 use crate::sys::epoll::Events;
+#[cfg(not(loom))]
+use crate::sys::epoll::{Interest, Poller};
 use crate::sys::{clock, cpu};
 use crate::wait::deadline::Deadline;
 use crate::wait::placement::SLEEPS_PER_AFFINITY;
@@ -120,7 +124,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    fn of(message: &Message) -> Receipt {
+    pub(super) fn of(message: &Message) -> Receipt {
         Receipt {
             sequence: message.sequence(),
             lost_before: message.lost_before(),
@@ -536,17 +540,27 @@ impl Subscriber {
     /// The publisher has ended, and is read out: the error that says so, or another publisher. `false`: not until then.
     #[cold]
     fn follow(&mut self, until: Option<Instant>) -> Result<bool> {
+        let found = self.search()?.wait(until);
+        self.found(found)
+    }
+
+    /// The search for the next publisher.
+    fn search(&mut self) -> Result<&mut ClientHandshake> {
         if self.input.reception().is_forked() {
             return Err(Error::forked());
         }
         if !self.options.restarts.are_outlived() || !may_be_followed(self.input.ended()) {
             return Err(self.input.fate());
         }
-        let search = match &mut self.search {
+        Ok(match &mut self.search {
             Some(search) => search,
             none => none.insert(Box::new(ClientHandshake::for_successor(&self.name, &self.options)?)),
-        };
-        let established = match search.wait(until) {
+        })
+    }
+
+    /// What a step of the search came to. Whether it has another publisher now.
+    fn found(&mut self, outcome: Result<Option<Established>>) -> Result<bool> {
+        let established = match outcome {
             Ok(Some(established)) => established,
             Ok(None) => return Ok(false),
             Err(error) => {
@@ -590,10 +604,65 @@ impl Subscriber {
         )
     }
 
-    /// The next message, if it is there: for tasks, which look for the end by [`arm`](Subscriber::arm).
-    #[cfg(all(feature = "tokio", not(loom)))]
-    pub(super) fn poll_take(&mut self) -> Result<Option<Message>> {
-        self.input.take(&mut Wants::InPlace)
+    /// The next message, if it is there: for who looks for the end by [`arm`](Subscriber::arm).
+    #[cfg(not(loom))]
+    pub(super) fn take_now(&mut self, wants: &mut Wants<'_>) -> Result<Option<Message>> {
+        self.input.take(wants)
+    }
+
+    /// Whether something is there to be taken, in so many looks.
+    #[cfg(not(loom))]
+    pub(super) fn glance(&self, looks: u32) -> bool {
+        !self.input.reception().is_forked()
+            && (0..looks).any(|_| {
+                std::hint::spin_loop();
+                self.input.is_there()
+            })
+    }
+
+    /// Spins for a while, whatever the policy. Whether something is there, or the end.
+    #[cfg(not(loom))]
+    pub(super) fn spin_once(&mut self) -> Result<bool> {
+        if self.input.reception().is_forked() {
+            return Err(Error::forked());
+        }
+        if self.options.wait != Wait::Spin || self.input.ended().is_some() {
+            return self.spin(Deadline::Never);
+        }
+        let budget = self.waiting.wake_latency.spin_budget();
+        waiter::spin_for(budget, || Ok::<_, Error>(self.input.is_there()))
+    }
+
+    /// That poller tells of the search for the next publisher, if there is one, or else of the session.
+    #[cfg(not(loom))]
+    pub(super) fn watch_in(&self, poller: &Poller, key: u64) -> Result<()> {
+        // It may be there already: a search's poller becomes its session's, and what it tells is to be told anew.
+        match &self.search {
+            Some(search) => {
+                search.leave(poller);
+                search.watch_in(poller, key, Interest::Bell)
+            }
+            None => {
+                let own = &self.input.reception().poller;
+                poller.remove(own);
+                poller.add(own, key, Interest::Bell)
+            }
+        }
+    }
+
+    /// The publisher has ended, and is read out: goes on with the search for the next as far as it can without waiting.
+    /// `false`: its poller tells when to go on, of moments, too.
+    ///
+    /// # Errors
+    /// None is looked for: why the session is over. None has come.
+    #[cfg(not(loom))]
+    pub(super) fn go_on_searching(&mut self) -> Result<bool> {
+        let search = self.search()?;
+        let found = search.tell_moments().and_then(|()| search.step_and_tell());
+        self.found(found.map(|progress| match progress {
+            Progress::Attached(established) => Some(*established),
+            Progress::Wait(_) => None,
+        }))
     }
 
     /// Whether the publisher has ended, and everything was read.

@@ -191,6 +191,7 @@ impl Board {
     pub fn create(geometry: BoardGeometry, header: &BoardHeader) -> Result<(Board, std::os::fd::OwnedFd)> {
         let memory = memory::create_sealed("wigwag-board", geometry.size)?;
         let mapping = Mapping::new(&memory, geometry.size, geometry.bodies_offset)?;
+        let mapping = mapping.kept_in_children(&memory, &[(0, geometry.size)])?;
         memory::seal_finally(&memory)?;
         let board = Board { base: mapping.base(), geometry, mapping };
         for (index, chunk) in header.as_bytes().chunks_exact(8).enumerate() {
@@ -204,7 +205,9 @@ impl Board {
     /// Maps a publisher's board to be read: all of it, or the ring alone. A write through it would kill the process.
     pub fn map_to_read(memory: impl AsFd, geometry: BoardGeometry, is_whole: bool) -> Result<Board> {
         let size = if is_whole { geometry.size } else { geometry.bodies_offset };
-        let mapping = Mapping::read_only(memory, size)?;
+        let mapping = Mapping::read_only(&memory, size)?;
+        // Of a publisher of another user nothing is read in place.
+        let mapping = if is_whole { mapping.kept_in_children(&memory, &[(0, size)])? } else { mapping };
         Ok(Board { base: mapping.base(), geometry, mapping })
     }
 
@@ -218,6 +221,11 @@ impl Board {
     #[inline(always)]
     pub fn has_bodies(&self) -> bool {
         self.mapping.size() == self.geometry.size
+    }
+
+    /// Whether this is a child process, which does not have the memory.
+    pub fn is_forked(&self) -> bool {
+        self.mapping.is_forked()
     }
 
     /// Copies the header out: subscriber, once.

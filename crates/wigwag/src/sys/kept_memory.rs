@@ -96,13 +96,13 @@ extern "C" fn in_child() {
         let mut base = entry.base;
         for &(offset, len) in &entry.parts {
             // SAFETY: the range was the parent's mapping, which the child did not inherit: nothing is there. Should the
-            // kernel refuse, it stays so.
+            // kernel refuse, it stays so. No memory is reserved, because hardly any of it is ever written to.
             unsafe {
                 libc::mmap(
                     base as *mut c_void,
                     len,
                     libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE,
+                    libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE,
                     entry.memory,
                     offset as libc::off_t,
                 );

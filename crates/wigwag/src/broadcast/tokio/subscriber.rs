@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
+use crate::broadcast::input::Wants;
 use crate::broadcast::message::Message;
 use crate::broadcast::subscriber::{self, SubscriberBuilder, SubscriberStats};
 use crate::error::{Error, ErrorKind, Result};
@@ -177,7 +178,7 @@ impl Subscriber {
                 self.search = None; // after an error the next call begins anew
                 self.subscriber.attach(found?)?;
             }
-            match self.subscriber.poll_take()? {
+            match self.subscriber.take_now(&mut Wants::InPlace)? {
                 Some(message) => return Poll::Ready(Ok(message)),
                 None if self.subscriber.is_read_out() => {
                     let (name, options) = self.subscriber.successor()?;
