@@ -41,6 +41,7 @@ static void messages(wigwag_error *error)
 
     wigwag_listen_options listening = {0};
     listening.size = sizeof listening;
+    listening.handshake_timeout_ns = LIMIT_NS;
     listening.history = 8;
     listening.capacity = 2000;
     listening.slots = 2; /* messages held by one subscriber */
@@ -177,6 +178,7 @@ static void begin_and_go_on(wigwag_error *error)
     for (size_t at = 0; at < 3; at++) {
         wigwag_listen_options listening = {0};
         listening.size = sizeof listening;
+        listening.handshake_timeout_ns = LIMIT_NS;
         listening.has_no_holds = 1;
         OK(wigwag_publisher_bind(name_of("start"), &listening, &publisher, error));
         OK(wigwag_publisher_send(publisher, "1", 1, 0, NULL, error));
@@ -197,7 +199,7 @@ static void begin_and_go_on(wigwag_error *error)
 
     connecting.start = 0;
     connecting.reconnect_ns = LIMIT_NS;
-    OK(wigwag_publisher_bind(name_of("next"), NULL, &publisher, error));
+    OK(wigwag_publisher_bind(name_of("next"), unhurried(), &publisher, error));
     OK(wigwag_subscriber_connect(name_of("next"), &connecting, &subscriber, error));
     int fd = wigwag_subscriber_fd(subscriber, error);
     OK(wigwag_publisher_send(publisher, "old", 3, 0, NULL, error));
@@ -207,7 +209,7 @@ static void begin_and_go_on(wigwag_error *error)
     OK(wigwag_sample_release(sample));
     OK(wigwag_subscriber_process(subscriber, &sample, &bytes, &len, error));
     CHECK(sample == NULL); /* none is there yet, and no descriptor tells of it */
-    OK(wigwag_publisher_bind(name_of("next"), NULL, &publisher, error));
+    OK(wigwag_publisher_bind(name_of("next"), unhurried(), &publisher, error));
     for (int64_t until = now_ns() + LIMIT_NS; now_ns() < until; pause_ms(1)) {
         wigwag_subscriber_stats stats = {0};
         stats.size = sizeof stats;
@@ -241,6 +243,7 @@ static void patience(wigwag_error *error)
     char byte;
 
     listening.size = sizeof listening;
+    listening.handshake_timeout_ns = LIMIT_NS;
     listening.history = 1; /* and the one that is being replaced: so two have room */
     listening.overrun = WIGWAG_OVERRUN_WAIT; /* with no patience: it is full, and never waits */
     OK(wigwag_publisher_bind(name_of("patience"), &listening, &publisher, error));
@@ -301,7 +304,7 @@ static void loops(wigwag_error *error)
     const void *bytes;
     size_t len;
 
-    OK(wigwag_publisher_bind(name_of("loop"), NULL, &publisher, error));
+    OK(wigwag_publisher_bind(name_of("loop"), unhurried(), &publisher, error));
     OK(wigwag_subscriber_connect(name_of("loop"), NULL, &subscriber, error));
     int fd = wigwag_subscriber_fd(subscriber, error);
     CHECK(fd >= 0 && wigwag_subscriber_fd(subscriber, error) == fd);
@@ -343,7 +346,7 @@ static void threads(wigwag_error *error)
     void *result;
     int code = WIGWAG_OK;
 
-    OK(wigwag_publisher_bind(name_of("threads"), NULL, &publisher, error));
+    OK(wigwag_publisher_bind(name_of("threads"), unhurried(), &publisher, error));
     OK(wigwag_subscriber_connect(name_of("threads"), NULL, &subscriber, error));
     OK(wigwag_publisher_stop(publisher, &stop, error));
     CHECK(pthread_create(&thread, NULL, wait_for_three, publisher) == 0);
@@ -354,7 +357,7 @@ static void threads(wigwag_error *error)
     OK(wigwag_stop_shutdown(stop));
     CHECK(pthread_join(thread, &result) == 0 && (intptr_t)result == WIGWAG_ERR_SERVER_CLOSED);
     IS(WIGWAG_ERR_SERVER_CLOSED, wigwag_publisher_send(publisher, "x", 1, 0, NULL, error));
-    OK(wigwag_publisher_bind(name_of("threads"), NULL, &second, error)); /* the name is free */
+    OK(wigwag_publisher_bind(name_of("threads"), unhurried(), &second, error)); /* the name is free */
     OK(wigwag_publisher_free(second));
     OK(wigwag_stop_free(stop));
     OK(wigwag_publisher_free(publisher));
@@ -395,7 +398,7 @@ static void mistakes(wigwag_error *error)
     size_t len;
     char byte;
 
-    OK(wigwag_publisher_bind(name_of("mistakes"), NULL, &publisher, error));
+    OK(wigwag_publisher_bind(name_of("mistakes"), unhurried(), &publisher, error));
     OK(wigwag_subscriber_connect(name_of("mistakes"), NULL, &subscriber, error));
     OK(wigwag_publisher_wait_for_subscribers(publisher, 1, LIMIT_NS, error));
 
@@ -427,11 +430,13 @@ static void mistakes(wigwag_error *error)
 
     /* Handles of another form, options that say nothing that is possible. */
     IS(WIGWAG_ERR_INVALID_HANDLE, wigwag_publisher_free((wigwag_publisher *)subscriber));
-    IS(WIGWAG_ERR_INVALID_HANDLE, wigwag_subscriber_recv((wigwag_subscriber *)publisher, 0, &sample, NULL, NULL, error));
+    wigwag_subscriber *wrong = (wigwag_subscriber *)publisher;
+    IS(WIGWAG_ERR_INVALID_HANDLE, wigwag_subscriber_recv(wrong, 0, &sample, NULL, NULL, error));
     CHECK(strstr(wigwag_error_text(error), "Publis") != NULL);
     IS(WIGWAG_ERR_INVALID_HANDLE, wigwag_sample_release((wigwag_sample *)subscriber));
     IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_publisher_bind(name_of("none"), &listening, &no_publisher, error));
     listening.size = sizeof listening;
+    listening.handshake_timeout_ns = LIMIT_NS;
     listening.overrun = 9;
     IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_publisher_bind(name_of("none"), &listening, &no_publisher, error));
     listening.overrun = WIGWAG_OVERRUN_DROP_OLDEST;

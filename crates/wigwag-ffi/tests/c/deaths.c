@@ -70,7 +70,7 @@ static int play(wigwag_error *error, const char *part, const char *name, int sai
     if (strcmp(part, "server") == 0) {
         wigwag_server *server;
         wigwag_request *request;
-        OK(wigwag_server_bind(path, NULL, &server, error));
+        OK(wigwag_server_bind(path, unhurried(), &server, error));
         CHECK(write(said, "b", 1) == 1);
         OK(wigwag_server_recv(server, WIGWAG_FOREVER, &request, error));
         CHECK(write(said, "r", 1) == 1);
@@ -83,13 +83,13 @@ static int play(wigwag_error *error, const char *part, const char *name, int sai
     } else if (strcmp(part, "receiver") == 0) {
         wigwag_receiver *receiver;
         wigwag_message *message;
-        OK(wigwag_receiver_bind(path, NULL, &receiver, error));
+        OK(wigwag_receiver_bind(path, unhurried(), &receiver, error));
         CHECK(write(said, "b", 1) == 1);
         OK(wigwag_receiver_recv(receiver, WIGWAG_FOREVER, &message, NULL, NULL, error));
         CHECK(write(said, "r", 1) == 1);
     } else if (strcmp(part, "publisher") == 0) {
         wigwag_publisher *publisher;
-        OK(wigwag_publisher_bind(path, NULL, &publisher, error));
+        OK(wigwag_publisher_bind(path, unhurried(), &publisher, error));
         CHECK(write(said, "b", 1) == 1);
         OK(wigwag_publisher_wait_for_subscribers(publisher, 1, WIGWAG_FOREVER, error));
         for (int at = 0; at < 2; at++) {
@@ -193,7 +193,7 @@ static void clients(wigwag_error *error, int64_t *times, size_t kills)
 {
     wigwag_server *server;
     wigwag_request *request;
-    OK(wigwag_server_bind(path_of(room, sizeof room, directory, "clients"), NULL, &server, error));
+    OK(wigwag_server_bind(path_of(room, sizeof room, directory, "clients"), unhurried(), &server, error));
     for (size_t kill_ = 0; kill_ < kills; kill_++) {
         struct child child = start(error, "client", "clients");
         hear(error, &child);
@@ -226,7 +226,7 @@ static void receivers(wigwag_error *error)
     OK(wigwag_sender_send(sender, "two", 3, 0, error));
     CHECK(kill(child.pid, SIGKILL) == 0);
     bury(error, &child);
-    OK(wigwag_receiver_bind(path, NULL, &receiver, error));
+    OK(wigwag_receiver_bind(path, unhurried(), &receiver, error));
     OK(wigwag_sender_send(sender, "three", 5, LIMIT_NS, error));
     static const char *const expected[] = {"one", "two", "three"};
     for (int at = 0; at < 3; at++) {
@@ -296,6 +296,7 @@ static void subscribers(wigwag_error *error, int64_t *times, size_t kills)
     int code;
 
     listening.size = sizeof listening;
+    listening.handshake_timeout_ns = LIMIT_NS;
     listening.history = 1;
     listening.slots = 2;
     listening.max_holds = 2;

@@ -26,7 +26,7 @@ int main(int argc, char **argv)
     void *data;
     int code = 0;
 
-    OK(wigwag_server_bind(name, NULL, &server, error));
+    OK(wigwag_server_bind(name, unhurried(), &server, error));
     OK(wigwag_client_connect(name, NULL, &client, error));
     OK(wigwag_client_loan(client, 8, 0, &loan, &data, error));
     if (strcmp(how, "nothing") == 0) {
@@ -49,7 +49,7 @@ int main(int argc, char **argv)
         OK(wigwag_pending_abandon(pending));
     } else if (strncmp(how, "sample-", 7) == 0) {
         OK(wigwag_loan_release(loan));
-        OK(wigwag_publisher_bind(path_of(room, sizeof room, argv[1], "sample"), NULL, &publisher, error));
+        OK(wigwag_publisher_bind(path_of(room, sizeof room, argv[1], "sample"), unhurried(), &publisher, error));
         OK(wigwag_subscriber_connect(room, NULL, &subscriber, error));
         OK(wigwag_publisher_send(publisher, "short", 5, 0, NULL, error));
         const void *bytes;
@@ -63,7 +63,7 @@ int main(int argc, char **argv)
         OK(wigwag_publisher_free(publisher));
     } else if (strcmp(how, "publisher-after-free") == 0) {
         OK(wigwag_loan_release(loan));
-        OK(wigwag_publisher_bind(path_of(room, sizeof room, argv[1], "late"), NULL, &publisher, error));
+        OK(wigwag_publisher_bind(path_of(room, sizeof room, argv[1], "late"), unhurried(), &publisher, error));
         OK(wigwag_publisher_loan(publisher, 5, 0, &data, error));
         OK(wigwag_publisher_free(publisher));
         code = wigwag_publisher_commit(publisher, NULL, error);
