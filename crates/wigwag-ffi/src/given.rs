@@ -5,8 +5,8 @@
 //! stated in the header, is that it is null or what the header says of it. A handle lives until it is given to the
 //! function that ends it.
 //!
-//! **Invariant A2.** Whatever borrows from a client or a sender lies in an object that belongs to it, and the client's
-//! or sender's object is freed only when none of these is out.
+//! **Invariant A2.** Whatever borrows from a client, a sender or a publisher lies in an object that belongs to it, and
+//! that one's own object is freed only when none of these is out.
 
 #![allow(unsafe_code, reason = "pointers from C")]
 

@@ -102,9 +102,9 @@ impl Publisher {
     /// whoever exceeds that is cut off. So this returns at the latest once patience is over for everybody.
     ///
     /// # Errors
-    /// [`CapacityExceeded`](ErrorKind::CapacityExceeded); [`ServerClosed`](ErrorKind::ServerClosed) if it was shut down,
-    /// or another publisher has taken the name; [`Full`](ErrorKind::Full) of a publisher whose patience is zero, if a
-    /// subscriber has not made room; [`Forked`](ErrorKind::Forked).
+    /// [`CapacityExceeded`](ErrorKind::CapacityExceeded); [`ServerClosed`](ErrorKind::ServerClosed) if it was shut
+    /// down, or another publisher has taken the name; [`Full`](ErrorKind::Full) of a publisher whose patience is zero,
+    /// if a subscriber has not made room; [`Forked`](ErrorKind::Forked).
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("p").path;

@@ -333,8 +333,8 @@ impl Subscriber {
     /// For an event loop: the next message if one is there. If none is, the subscriber's descriptor ([`AsFd`]) becomes
     /// readable once it is worth to call this again. It never waits.
     ///
-    /// While a subscriber that [reconnects](SubscriberBuilder::reconnect) finds no publisher, no descriptor tells of the
-    /// next one: call this from time to time. That publisher comes with another descriptor.
+    /// While a subscriber that [reconnects](SubscriberBuilder::reconnect) finds no publisher, no descriptor tells of
+    /// the next one: call this from time to time. That publisher comes with another descriptor.
     ///
     /// # Errors
     /// As [`recv`](Subscriber::recv).
