@@ -27,7 +27,6 @@ Examples:
   cargo xtask install                                            into /usr/local
   cargo xtask install --prefix $HOME/.local
   cargo xtask install --prefix /usr --destdir package            for a package of a distribution
-  cargo cinstall --manifest-path crates/wigwag-ffi/Cargo.toml    the same by cargo-c, without CMake's files and the page
 
 It installs wigwag.h, wigwag.hpp, libwigwag.so with its names, libwigwag.a, wigwag.pc, wigwagConfig.cmake and the page
 wigwag(3).";

@@ -90,6 +90,20 @@ void stream(const std::string &name)
     std::printf("stream: %s\n", text.c_str());
 }
 
+void broadcast(const std::string &name)
+{
+    auto publisher = must(wigwag::publisher::bind(name.c_str()));
+    auto one = must(wigwag::subscriber::connect(name.c_str()));
+    auto other = must(wigwag::subscriber::connect(name.c_str()));
+    must(publisher.send(wigwag::bytes_of("1.07")));
+    for (auto *subscriber : {&one, &other}) {
+        auto sample = must(subscriber->recv(std::chrono::seconds(5)));
+        std::printf("to all: %s, number %llu, %llu lost before\n", std::string(sample.bytes().text()).c_str(),
+                    static_cast<unsigned long long>(sample.sequence()),
+                    static_cast<unsigned long long>(sample.lost_before()));
+    } // each is let go of where it goes out of scope
+}
+
 void semaphore(const std::string &name)
 {
     auto permits = must(wigwag::semaphore::open(name.c_str(), 2));
@@ -110,6 +124,7 @@ int main(int argc, char **argv)
     exchange(directory + "/orders");
     queue(directory + "/jobs");
     stream(directory + "/bytes");
+    broadcast(directory + "/prices");
     semaphore(directory + "/permits");
     return 0;
 }

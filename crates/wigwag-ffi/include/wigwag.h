@@ -78,6 +78,32 @@
 #define WIGWAG_NO_LINGER (-2)
 
 /**
+ * A subscriber begins with the first message that is published from now on. The default.
+ */
+#define WIGWAG_START_NEXT 0
+
+/**
+ * A subscriber begins with the oldest message that is kept.
+ */
+#define WIGWAG_START_OLDEST 1
+
+/**
+ * A subscriber begins with the newest message that is there.
+ */
+#define WIGWAG_START_LAST 2
+
+/**
+ * A publisher replaces the oldest message; a subscriber that has not read it loses it, and is told. The default.
+ */
+#define WIGWAG_OVERRUN_DROP_OLDEST 0
+
+/**
+ * A publisher waits for its own user's subscribers, for each at most `patience_ns` within as many messages as are
+ * kept; one that exceeds that is cut off and told.
+ */
+#define WIGWAG_OVERRUN_WAIT 1
+
+/**
  * The most file descriptors that travel with one request, reply or message.
  */
 #define WIGWAG_DESCRIPTORS_MAX 16
@@ -111,6 +137,11 @@
  * The form of a service: bytes both ways.
  */
 #define WIGWAG_FORM_STREAM 3
+
+/**
+ * The form of a service: messages to all who listen.
+ */
+#define WIGWAG_FORM_BROADCAST 4
 
 /**
  * The form of a service: one that this version of the interface does not know.
@@ -234,6 +265,10 @@ typedef enum {
      */
     WIGWAG_ERR_OTHER = -26,
     /**
+     * A publisher has ended its broadcast in good order, and all that it had published was read.
+     */
+    WIGWAG_ERR_ENDED = -27,
+    /**
      * Nothing is there, and waiting was not asked for.
      */
     WIGWAG_ERR_WOULD_BLOCK = -100,
@@ -304,6 +339,15 @@ typedef struct wigwag_pending wigwag_pending;
 typedef struct wigwag_permit wigwag_permit;
 
 /**
+ * A publisher: it owns a name, and its messages go to all who listen there, each of whom reads them in place. It does
+ * not know whether somebody does, and a subscriber that is slow, stopped or dead costs it nothing, but with
+ * `WIGWAG_OVERRUN_WAIT`.
+ *
+ * One thread at a time may use a publisher. wigwag_stop ends one from any thread.
+ */
+typedef struct wigwag_publisher wigwag_publisher;
+
+/**
  * The receiver of a queue: it owns the name, and takes what senders send there.
  *
  * Any number of threads may receive at the same time. Whoever uses wigwag_receiver_fd() and wigwag_receiver_process()
@@ -322,6 +366,16 @@ typedef struct wigwag_reply wigwag_reply;
  * One thread at a time may use a request; it may be another one than the server's.
  */
 typedef struct wigwag_request wigwag_request;
+
+/**
+ * A message of a publisher, as a subscriber has taken it. One of more than 48 bytes is read where the publisher wrote
+ * it, and held there until it is released: the publisher writes elsewhere meanwhile, also if it ends or is killed. How
+ * many one subscriber holds at a time is the publisher's to say; what cannot be held is a copy.
+ *
+ * One thread at a time may use it, and any may. It outlives the handle of its subscriber. In a child after fork() its
+ * bytes must not be touched.
+ */
+typedef struct wigwag_sample wigwag_sample;
 
 /**
  * A semaphore by name: so many permits for all programs of this user that open it. With one permit it is a mutex. What
@@ -348,8 +402,8 @@ typedef struct wigwag_sender wigwag_sender;
 typedef struct wigwag_server wigwag_server;
 
 /**
- * Ends a server, a receiver or a listener from another thread. Any number of threads may use one. It outlives what it
- * ends, and must be freed by itself. It is not for signal handlers.
+ * Ends a server, a receiver, a listener or a publisher from another thread. Any number of threads may use one. It
+ * outlives what it ends, and must be freed by itself. It is not for signal handlers.
  */
 typedef struct wigwag_stop wigwag_stop;
 
@@ -363,8 +417,16 @@ typedef struct wigwag_stop wigwag_stop;
 typedef struct wigwag_stream wigwag_stream;
 
 /**
- * What a client, a sender or a stream wishes for before it connects. Set all of it to zero and `size` to its size;
- * what stays zero is the default. NULL is all defaults.
+ * A subscriber: it takes the messages of a publisher, all of them in order, or with the number of those that it was
+ * too slow for. It can write nothing of the publisher's, and its death costs that one nothing.
+ *
+ * One thread at a time may use a subscriber; its samples are handles of their own.
+ */
+typedef struct wigwag_subscriber wigwag_subscriber;
+
+/**
+ * What a client, a sender, a stream or a subscriber wishes for before it connects. Set all of it to zero and `size` to
+ * its size; what stays zero is the default. NULL is all defaults.
  *
  *     wigwag_connect_options options = {0};
  *     options.size = sizeof options;
@@ -376,12 +438,13 @@ typedef struct {
      */
     size_t size;
     /**
-     * How many calls or messages can be under way at a time, 1 to 4096. 0: the server's choice. Not of streams.
+     * How many calls or messages can be under way at a time, 1 to 4096. 0: the server's choice. Not of streams
+     * and subscribers.
      */
     size_t slots;
     /**
      * The largest payload in bytes, up to 1 GiB; of a stream, how many bytes can be under way in each direction.
-     * 0: the server's choice.
+     * 0: the server's choice. Not of subscribers.
      */
     size_t capacity;
     /**
@@ -401,8 +464,8 @@ typedef struct {
      */
     int64_t server_timeout_ns;
     /**
-     * Of a client: its next call looks for the next server for so long once this one has ended. 0: it ends with its
-     * server.
+     * Of a client or a subscriber: its next call looks for the next server, or publisher, for so long once this one
+     * has ended. 0: it ends with its server.
      */
     int64_t reconnect_ns;
     /**
@@ -439,9 +502,9 @@ typedef struct {
      */
     uint32_t contract_align;
     /**
-     * Zero.
+     * Of a subscriber: which message comes first. WIGWAG_START_NEXT, WIGWAG_START_OLDEST or WIGWAG_START_LAST.
      */
-    uint32_t reserved;
+    int start;
 } wigwag_connect_options;
 
 /**
@@ -483,8 +546,9 @@ typedef struct {
 } wigwag_client_stats;
 
 /**
- * What a server, a receiver or a listener allows. Set all of it to zero and `size` to its size; what stays zero is the
- * default. NULL is all defaults: clients of the same user, and the limits that docs/failures.md lists.
+ * What a server, a receiver, a listener or a publisher allows. Set all of it to zero and `size` to its size; what
+ * stays zero is the default. NULL is all defaults: clients of the same user, and the limits that docs/failures.md
+ * lists.
  */
 typedef struct {
     /**
@@ -493,12 +557,12 @@ typedef struct {
     size_t size;
     /**
      * The most calls or messages of a session that can be under way, and what a client gets that does not ask. 0: 16
-     * calls, 256 messages.
+     * calls, 256 messages. Of a publisher: the most messages that one subscriber may hold in place, up to 64. 0: 4.
      */
     size_t slots;
     /**
      * The largest payload in bytes, and what a client gets that does not ask; of a listener, the bytes under way in
-     * each direction of a stream. 0: 1 MiB of a server, 64 KiB of a receiver, 2 MiB of a listener.
+     * each direction of a stream. 0: 1 MiB of a server, 64 KiB of a receiver or a publisher, 2 MiB of a listener.
      */
     size_t capacity;
     /**
@@ -586,6 +650,29 @@ typedef struct {
      * As wigwag_connect_options has it.
      */
     uint32_t contract_align;
+    /**
+     * Of a publisher: how many messages are kept for subscribers that read later, up to 65536. 0: 64.
+     */
+    size_t history;
+    /**
+     * Of a publisher: how many messages all subscribers together may hold in place, up to 65536; `slots` says how many
+     * each of them. Who comes when they are given away gets copies. 0: 64.
+     */
+    size_t max_holds;
+    /**
+     * Of a publisher: what becomes of the oldest message when the next one needs its place.
+     * WIGWAG_OVERRUN_DROP_OLDEST or WIGWAG_OVERRUN_WAIT.
+     */
+    int overrun;
+    /**
+     * Of a publisher: 1: nobody holds messages in place, and every subscriber gets copies.
+     */
+    int has_no_holds;
+    /**
+     * Of a publisher with WIGWAG_OVERRUN_WAIT: how long it waits for each subscriber, in nanoseconds. 0: it never
+     * waits, and sends are `WIGWAG_ERR_FULL` until there is room.
+     */
+    int64_t patience_ns;
 } wigwag_listen_options;
 
 /**
@@ -764,6 +851,149 @@ typedef struct {
 } wigwag_receiver_stats;
 
 /**
+ * What a publisher has counted since it was bound: see wigwag_publisher_statistics().
+ */
+typedef struct {
+    /**
+     * sizeof(wigwag_publisher_stats), set by the caller.
+     */
+    size_t size;
+    /**
+     * Messages published.
+     */
+    uint64_t published;
+    /**
+     * Subscribers just now.
+     */
+    uint64_t subscribers;
+    /**
+     * Subscribers that slept and were rung by the publishing thread.
+     */
+    uint64_t rung;
+    /**
+     * Messages for which a thread of its own was given the sleepers to wake, because they were many.
+     */
+    uint64_t handed_over;
+    /**
+     * Looks at what all subscribers hold.
+     */
+    uint64_t scans;
+    /**
+     * Subscribers that were cut off, because the publisher's patience was over.
+     */
+    uint64_t cut_off;
+} wigwag_publisher_stats;
+
+/**
+ * One subscriber, as its publisher sees it: see wigwag_publisher_subscribers(). What one of another user says of
+ * itself may be anything.
+ */
+typedef struct {
+    /**
+     * sizeof(wigwag_subscriber_state) of the library: fields behind those that you know may follow.
+     */
+    size_t size;
+    /**
+     * Who it is.
+     */
+    wigwag_peer peer;
+    /**
+     * 1 if it is of the publisher's user.
+     */
+    int is_same_user;
+    /**
+     * Messages that were published and that it has not taken.
+     */
+    uint64_t lag;
+    /**
+     * Messages that it took.
+     */
+    uint64_t received;
+    /**
+     * Messages that it has lost.
+     */
+    uint64_t lost;
+    /**
+     * How many messages it may hold at a time.
+     */
+    size_t may_hold;
+    /**
+     * How many it holds.
+     */
+    size_t holds;
+    /**
+     * 1 while it sleeps.
+     */
+    int is_asleep;
+} wigwag_subscriber_state;
+
+/**
+ * Called for each subscriber: with what is seen of it, valid until it returns, and the pointer that
+ * wigwag_publisher_subscribers() was given. Returns 0 to go on, anything else to end. It must return.
+ */
+typedef int (*wigwag_subscriber_visitor)(const wigwag_subscriber_state *subscriber, void *user);
+
+/**
+ * What a message was that was copied: see wigwag_subscriber_recv_copied().
+ */
+typedef struct {
+    /**
+     * sizeof(wigwag_receipt), set by the caller.
+     */
+    size_t size;
+    /**
+     * As wigwag_sample_sequence().
+     */
+    uint64_t sequence;
+    /**
+     * As wigwag_sample_lost_before().
+     */
+    uint64_t lost_before;
+    /**
+     * As wigwag_sample_is_of_new_publisher().
+     */
+    int is_of_new_publisher;
+    /**
+     * Zero.
+     */
+    int reserved;
+} wigwag_receipt;
+
+/**
+ * What a subscriber has counted since it connected: see wigwag_subscriber_statistics().
+ */
+typedef struct {
+    /**
+     * sizeof(wigwag_subscriber_stats), set by the caller.
+     */
+    size_t size;
+    /**
+     * Messages taken.
+     */
+    uint64_t received;
+    /**
+     * Messages lost, all of which were told with a message or will be with the next.
+     */
+    uint64_t lost;
+    /**
+     * Times it slept.
+     */
+    uint64_t sleeps;
+    /**
+     * Publishers after the first, because that one had ended.
+     */
+    uint64_t publishers;
+    /**
+     * How many messages it may hold at a time; 0: it gets copies.
+     */
+    uint64_t may_hold;
+    /**
+     * How many it holds.
+     */
+    uint64_t held;
+} wigwag_subscriber_stats;
+
+/**
  * What somebody who is no client sees of a service: see wigwag_inspect(). It costs the service nothing.
  */
 typedef struct {
@@ -776,7 +1006,7 @@ typedef struct {
      */
     uint32_t pid;
     /**
-     * `WIGWAG_FORM_EXCHANGE`, `_QUEUE`, `_STREAM` or `_OTHER`.
+     * `WIGWAG_FORM_EXCHANGE`, `_QUEUE`, `_STREAM`, `_BROADCAST` or `_OTHER`.
      */
     int form;
     /**
@@ -792,7 +1022,7 @@ typedef struct {
      */
     uint64_t sessions;
     /**
-     * Calls answered, or messages acknowledged.
+     * Calls answered, messages acknowledged, or messages published.
      */
     uint64_t calls;
     /**
@@ -1897,6 +2127,322 @@ int wigwag_listener_stop(const wigwag_listener *listener,
  * Where the listener's socket is, valid until the listener is freed; NULL of what is no listener.
  */
 WIGWAG_API const char *wigwag_listener_path(const wigwag_listener *listener);
+
+/**
+ * Takes a name, and begins to let subscribers in.
+ *
+ * `publisher`: where the handle goes; wigwag_publisher_free() ends it. The rest is as wigwag_server_bind() has it. Of
+ * the options `history`, `capacity`, `slots`, `max_holds`, `overrun` and `patience_ns` say how much is kept, for whom,
+ * and what is done for who is slow.
+ *
+ * Fails as wigwag_server_bind(), and with `WIGWAG_ERR_INVALID_CONFIGURATION` if what is to be kept is more memory than
+ * `max_bytes_total` allows.
+ */
+WIGWAG_API
+int wigwag_publisher_bind(const char *name,
+                          const wigwag_listen_options *options,
+                          wigwag_publisher **publisher,
+                          wigwag_error *error);
+
+/**
+ * Ends a broadcast in good order, or does nothing with NULL: the name is free when this returns, and subscribers read
+ * what they have not read yet and get `WIGWAG_ERR_ENDED`. A message that was being written is not published.
+ *
+ * Fails with `WIGWAG_ERR_INVALID_HANDLE`, `WIGWAG_ERR_IN_USE`.
+ */
+WIGWAG_API
+int wigwag_publisher_free(wigwag_publisher *publisher);
+
+/**
+ * Publishes a copy of a message. With `WIGWAG_OVERRUN_WAIT` it waits until the message has room, for up to
+ * `timeout_ns`: `WIGWAG_FOREVER` is as long as the publisher's patience lasts, 0 does not wait. Without it none waits.
+ *
+ * `sequence`: where the message's number goes; NULL if that is not wanted. The first message has 1, and each has one
+ * more than the one before.
+ *
+ * A subscriber that dies makes room within milliseconds, and is no error. Fails with `WIGWAG_ERR_CAPACITY_EXCEEDED`;
+ * `WIGWAG_ERR_FULL` (of 0, or of a patience of 0) and `WIGWAG_ERR_TIMED_OUT` if a subscriber has not made room;
+ * `WIGWAG_ERR_SERVER_CLOSED` after wigwag_stop_shutdown(), or if another publisher has taken the name;
+ * `WIGWAG_ERR_FORKED`, `WIGWAG_ERR_IO`. Nothing is published then.
+ */
+WIGWAG_API
+int wigwag_publisher_send(wigwag_publisher *publisher,
+                          const void *message,
+                          size_t len,
+                          int64_t timeout_ns,
+                          uint64_t *sequence,
+                          wigwag_error *error);
+
+/**
+ * Borrows `len` bytes, to write a message where all subscribers will read it: no copy. One of up to 48 bytes is copied
+ * once more when it is published. It waits for room as wigwag_publisher_send() does.
+ *
+ * `data`: where the address of the bytes goes, aligned to 16. What lies there is anything, such as parts of earlier
+ * messages: write all of it. They are valid until wigwag_publisher_commit() or wigwag_publisher_discard(): one of
+ * these must follow, and until then nothing else can be done with this publisher but to free it.
+ *
+ * Fails as wigwag_publisher_send().
+ */
+WIGWAG_API
+int wigwag_publisher_loan(wigwag_publisher *publisher,
+                          size_t len,
+                          int64_t timeout_ns,
+                          void **data,
+                          wigwag_error *error);
+
+/**
+ * Publishes the message that was written into what wigwag_publisher_loan() lent: from here on every subscriber may
+ * read it, whatever happens to this process. It does not wait.
+ *
+ * `sequence`: as wigwag_publisher_send() has it. Fails with `WIGWAG_ERR_INVALID_ARGUMENT` if nothing is lent;
+ * `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_FORKED`: the loan is over then, too, and nothing is published.
+ */
+WIGWAG_API
+int wigwag_publisher_commit(wigwag_publisher *publisher,
+                            uint64_t *sequence,
+                            wigwag_error *error);
+
+/**
+ * Gives back what wigwag_publisher_loan() lent, and publishes nothing.
+ *
+ * Fails with `WIGWAG_ERR_INVALID_ARGUMENT` if nothing is lent.
+ */
+WIGWAG_API int wigwag_publisher_discard(wigwag_publisher *publisher);
+
+/**
+ * Waits until at least `count` subscribers are there, for up to `timeout_ns`.
+ *
+ * Fails with `WIGWAG_ERR_TIMED_OUT`, which says how many there are; `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_FORKED`,
+ * `WIGWAG_ERR_IO`. Those that die no longer count once the kernel says so.
+ */
+WIGWAG_API
+int wigwag_publisher_wait_for_subscribers(wigwag_publisher *publisher,
+                                          size_t count,
+                                          int64_t timeout_ns,
+                                          wigwag_error *error);
+
+/**
+ * The descriptor that an event loop polls for reading on behalf of this publisher, or a negative code. It is the
+ * publisher's: do not close it, and do not read from it. It stays the same for as long as the publisher lives.
+ *
+ * Once it is readable, call wigwag_publisher_process(). Call that once before the first poll, too.
+ */
+WIGWAG_API
+int wigwag_publisher_fd(wigwag_publisher *publisher,
+                        wigwag_error *error);
+
+/**
+ * What an event loop does when the publisher's descriptor is readable. It never waits.
+ *
+ * `has_room`: where 1 goes if a message has room, which without `WIGWAG_OVERRUN_WAIT` each has; 0 if a subscriber has
+ * to read first: then the descriptor becomes readable when one has. `subscribers`: where their number goes; NULL if it
+ * is not wanted. The descriptor becomes readable when one comes or goes.
+ *
+ * Fails with `WIGWAG_ERR_SERVER_CLOSED`, `WIGWAG_ERR_FORKED`, `WIGWAG_ERR_IO`.
+ */
+WIGWAG_API
+int wigwag_publisher_process(wigwag_publisher *publisher,
+                             int *has_room,
+                             size_t *subscribers,
+                             wigwag_error *error);
+
+/**
+ * A handle by which other threads end this publisher; wigwag_stop_free() frees it. After a shutdown the name is free,
+ * nobody subscribes any more, and each call of the publisher, also one that waits, gives `WIGWAG_ERR_SERVER_CLOSED`.
+ * Subscribers are told by wigwag_publisher_free().
+ */
+WIGWAG_API
+int wigwag_publisher_stop(const wigwag_publisher *publisher,
+                          wigwag_stop **stop,
+                          wigwag_error *error);
+
+/**
+ * Where the publisher's socket is, valid until the publisher is freed; NULL of what is no publisher.
+ */
+WIGWAG_API
+const char *wigwag_publisher_path(const wigwag_publisher *publisher);
+
+/**
+ * What a publisher has counted.
+ *
+ * `stats`: a struct whose `size` is set; the rest is filled.
+ */
+WIGWAG_API
+int wigwag_publisher_statistics(const wigwag_publisher *publisher,
+                                wigwag_publisher_stats *stats,
+                                wigwag_error *error);
+
+/**
+ * Visits those who listen just now; none, in a child after fork(). The publisher must not be used meanwhile.
+ */
+WIGWAG_API
+int wigwag_publisher_subscribers(const wigwag_publisher *publisher,
+                                 wigwag_subscriber_visitor visitor,
+                                 void *user,
+                                 wigwag_error *error);
+
+/**
+ * Connects to a publisher of this user. The first message is the next one that is published, or what `options->start`
+ * says.
+ *
+ * `subscriber`: where the handle goes; wigwag_subscriber_free() ends it. The rest is as wigwag_client_connect() has
+ * it.
+ */
+WIGWAG_API
+int wigwag_subscriber_connect(const char *name,
+                              const wigwag_connect_options *options,
+                              wigwag_subscriber **subscriber,
+                              wigwag_error *error);
+
+/**
+ * Ends a subscriber, or does nothing with NULL. Samples of it stay what they are until they are released.
+ *
+ * Fails with `WIGWAG_ERR_INVALID_HANDLE`, `WIGWAG_ERR_IN_USE`.
+ */
+WIGWAG_API
+int wigwag_subscriber_free(wigwag_subscriber *subscriber);
+
+/**
+ * Takes the next message, in place, and waits for it for up to `timeout_ns`: `WIGWAG_FOREVER`, or 0 to look whether
+ * one is there. Who only looks learns of the publisher's end within 256 calls.
+ *
+ * `sample`: where its handle goes; wigwag_sample_release() ends it. `data`, `len`: where its bytes are, aligned to 16,
+ * and how many; NULL if they are not wanted. They are valid until the sample is released, and not to be written to:
+ * the memory is mapped to be read only.
+ *
+ * Fails with `WIGWAG_ERR_WOULD_BLOCK` (of 0) and `WIGWAG_ERR_TIMED_OUT` if there is none; `WIGWAG_ERR_ENDED` when the
+ * publisher has ended the broadcast and all is read, `WIGWAG_ERR_PEER_DIED` when its process is gone and all is read
+ * that it had published: with `reconnect_ns` it waits for the next publisher instead, and fails with
+ * `WIGWAG_ERR_NOT_RUNNING` when none came within that. `WIGWAG_ERR_REFUSED`: this subscriber was cut off, with the
+ * reason. `WIGWAG_ERR_FULL`: it holds as many samples as it may; release one, or copy: the message is not lost.
+ * `WIGWAG_ERR_FORKED`, `WIGWAG_ERR_IO`; `WIGWAG_ERR_VIOLATION` of a publisher of another user.
+ */
+WIGWAG_API
+int wigwag_subscriber_recv(wigwag_subscriber *subscriber,
+                           int64_t timeout_ns,
+                           wigwag_sample **sample,
+                           const void **data,
+                           size_t *len,
+                           wigwag_error *error);
+
+/**
+ * Takes the next message as wigwag_subscriber_recv() does, and copies it: nothing is to be released.
+ *
+ * `bytes`, `capacity`: room for it. `len`: where its length goes, also if it did not fit. `receipt`: a struct whose
+ * `size` is set, and the rest of which is filled; NULL if it is not wanted.
+ *
+ * Fails as wigwag_subscriber_recv(), but for `WIGWAG_ERR_FULL`; and with `WIGWAG_ERR_CAPACITY_EXCEEDED` if the message
+ * does not fit: it is not lost, and is the next one. wigwag_subscriber_capacity() says how long it can be.
+ */
+WIGWAG_API
+int wigwag_subscriber_recv_copied(wigwag_subscriber *subscriber,
+                                  int64_t timeout_ns,
+                                  void *bytes,
+                                  size_t capacity,
+                                  size_t *len,
+                                  wigwag_receipt *receipt,
+                                  wigwag_error *error);
+
+/**
+ * The descriptor that an event loop polls for reading on behalf of this subscriber, or a negative code. It is the
+ * subscriber's: do not close it, and do not read from it. It stays the same for as long as the subscriber lives.
+ *
+ * Once it is readable, call wigwag_subscriber_process() until that finds nothing more. Call that once before the first
+ * poll, too.
+ */
+WIGWAG_API
+int wigwag_subscriber_fd(wigwag_subscriber *subscriber,
+                         wigwag_error *error);
+
+/**
+ * What an event loop does when the subscriber's descriptor is readable. It never waits.
+ *
+ * `sample`, `data`, `len`: as wigwag_subscriber_recv() has them; the sample is NULL when none is there: from then on
+ * the descriptor becomes readable when one is, or when the publisher ends or dies. So call it until it gives NULL.
+ *
+ * Fails as wigwag_subscriber_recv(). With `reconnect_ns` it gives NULL while no next publisher is there, and no
+ * descriptor tells of that one: call this by a timer then.
+ */
+WIGWAG_API
+int wigwag_subscriber_process(wigwag_subscriber *subscriber,
+                              wigwag_sample **sample,
+                              const void **data,
+                              size_t *len,
+                              wigwag_error *error);
+
+/**
+ * How many messages were published and not taken yet; 0 of what is no subscriber.
+ */
+WIGWAG_API uint64_t wigwag_subscriber_lag(const wigwag_subscriber *subscriber);
+
+/**
+ * The longest message in bytes; 0 of what is no subscriber. Another publisher may have another one.
+ */
+WIGWAG_API size_t wigwag_subscriber_capacity(const wigwag_subscriber *subscriber);
+
+/**
+ * How many messages the publisher keeps; 0 of what is no subscriber.
+ */
+WIGWAG_API size_t wigwag_subscriber_history(const wigwag_subscriber *subscriber);
+
+/**
+ * Who publishes.
+ */
+WIGWAG_API
+int wigwag_subscriber_peer(const wigwag_subscriber *subscriber,
+                           wigwag_peer *peer,
+                           wigwag_error *error);
+
+/**
+ * What a subscriber has counted.
+ *
+ * `stats`: a struct whose `size` is set; the rest is filled.
+ */
+WIGWAG_API
+int wigwag_subscriber_statistics(const wigwag_subscriber *subscriber,
+                                 wigwag_subscriber_stats *stats,
+                                 wigwag_error *error);
+
+/**
+ * Where the bytes of a sample are, and how many, as wigwag_subscriber_recv() has given them.
+ */
+WIGWAG_API
+int wigwag_sample_data(const wigwag_sample *sample,
+                       const void **data,
+                       size_t *len,
+                       wigwag_error *error);
+
+/**
+ * The number of a sample: a publisher's first message has 1, and each has one more than the one before; 0 of what is
+ * no sample.
+ */
+WIGWAG_API
+uint64_t wigwag_sample_sequence(const wigwag_sample *sample);
+
+/**
+ * How many messages the subscriber has lost between the one that it took before and this one. Of the first one of
+ * another publisher: how many that one had published and let go of before.
+ */
+WIGWAG_API
+uint64_t wigwag_sample_lost_before(const wigwag_sample *sample);
+
+/**
+ * 1 if it is the first one of another publisher than the one before: of a subscriber with `reconnect_ns`. 0 if not.
+ */
+WIGWAG_API
+int wigwag_sample_is_of_new_publisher(const wigwag_sample *sample);
+
+/**
+ * 1 if it is read where the publisher wrote it, 0 if it is a copy.
+ */
+WIGWAG_API int wigwag_sample_is_in_place(const wigwag_sample *sample);
+
+/**
+ * Lets go of a sample: its memory is the publisher's again. Does nothing with NULL.
+ *
+ * Fails with `WIGWAG_ERR_INVALID_HANDLE`, `WIGWAG_ERR_IN_USE`.
+ */
+WIGWAG_API int wigwag_sample_release(wigwag_sample *sample);
 
 /**
  * Opens a semaphore, or makes it.

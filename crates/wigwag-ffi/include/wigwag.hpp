@@ -461,6 +461,7 @@ private:
     friend class server;
     friend class receiver;
     friend class listener;
+    friend class publisher;
     explicit stop(wigwag_stop *handle) noexcept : handle_(handle) {}
 
     detail::owner<wigwag_stop, wigwag_stop_free> handle_;
@@ -855,6 +856,197 @@ private:
     explicit listener(wigwag_listener *handle) noexcept : handle_(handle) {}
 
     detail::owner<wigwag_listener, wigwag_listener_free> handle_;
+};
+
+/** Publishes messages to all who listen. To destroy it ends the broadcast, of which they are told. */
+class publisher {
+public:
+    static result<publisher> bind(const char *name, const wigwag_listen_options *options = nullptr)
+    {
+        wigwag_publisher *handle = nullptr;
+        if (int code = wigwag_publisher_bind(name, options, &handle, detail::told()); code != WIGWAG_OK)
+            return detail::why(code);
+        return publisher{handle};
+    }
+    /** Publishes a copy. The message's number. */
+    result<std::uint64_t> send(const_view message, duration timeout = forever)
+    {
+        std::uint64_t sequence = 0;
+        int code = wigwag_publisher_send(handle_.get(), message.data(), message.size(), timeout.count(), &sequence,
+                                         detail::told());
+        if (code != WIGWAG_OK)
+            return detail::why(code);
+        return sequence;
+    }
+    /** Room for a message, written where all will read it; commit() or discard() must follow. */
+    result<view> loan(std::size_t len, duration timeout = forever)
+    {
+        void *data = nullptr;
+        int code = wigwag_publisher_loan(handle_.get(), len, timeout.count(), &data, detail::told());
+        if (code != WIGWAG_OK)
+            return detail::why(code);
+        return detail::bytes(data, len);
+    }
+    /** Publishes what was lent. The message's number. */
+    result<std::uint64_t> commit()
+    {
+        std::uint64_t sequence = 0;
+        if (int code = wigwag_publisher_commit(handle_.get(), &sequence, detail::told()); code != WIGWAG_OK)
+            return detail::why(code);
+        return sequence;
+    }
+    void discard() noexcept { wigwag_publisher_discard(handle_.get()); }
+    status wait_for_subscribers(std::size_t count, duration timeout = forever)
+    {
+        return detail::done(
+            wigwag_publisher_wait_for_subscribers(handle_.get(), count, timeout.count(), detail::told()));
+    }
+    result<int> fd() { return detail::descriptor(wigwag_publisher_fd(handle_.get(), detail::told())); }
+    /** Whether a message has room; if not, wait for the descriptor. */
+    result<bool> process()
+    {
+        int has_room = 0;
+        int code = wigwag_publisher_process(handle_.get(), &has_room, nullptr, detail::told());
+        if (code != WIGWAG_OK)
+            return detail::why(code);
+        return has_room != 0;
+    }
+    /** Who listens, and how far each is. */
+    result<std::vector<wigwag_subscriber_state>> subscribers() const
+    {
+        std::vector<wigwag_subscriber_state> all;
+        if (int code = wigwag_publisher_subscribers(handle_.get(), &seen, &all, detail::told()); code != WIGWAG_OK)
+            return detail::why(code);
+        return all;
+    }
+    result<wigwag_publisher_stats> statistics() const
+    {
+        wigwag_publisher_stats stats{};
+        stats.size = sizeof stats;
+        if (int code = wigwag_publisher_statistics(handle_.get(), &stats, detail::told()); code != WIGWAG_OK)
+            return detail::why(code);
+        return stats;
+    }
+    result<wigwag::stop> stop() const
+    {
+        wigwag_stop *handle = nullptr;
+        if (int code = wigwag_publisher_stop(handle_.get(), &handle, detail::told()); code != WIGWAG_OK)
+            return detail::why(code);
+        return wigwag::stop{handle};
+    }
+    const char *path() const noexcept { return wigwag_publisher_path(handle_.get()); }
+    wigwag_publisher *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit publisher(wigwag_publisher *handle) noexcept : handle_(handle) {}
+
+    static int seen(const wigwag_subscriber_state *state, void *user)
+    {
+        static_cast<std::vector<wigwag_subscriber_state> *>(user)->push_back(*state);
+        return 0;
+    }
+
+    detail::owner<wigwag_publisher, wigwag_publisher_free> handle_;
+};
+
+/** A message of a publisher, where it was written. To destroy it lets go of it. It may outlive its subscriber. */
+class sample {
+public:
+    const_view bytes() const noexcept { return bytes_; }
+    std::uint64_t sequence() const noexcept { return wigwag_sample_sequence(handle_.get()); }
+    /** How many messages were lost between the one that was taken before and this one. */
+    std::uint64_t lost_before() const noexcept { return wigwag_sample_lost_before(handle_.get()); }
+    bool is_of_new_publisher() const noexcept { return wigwag_sample_is_of_new_publisher(handle_.get()) != 0; }
+    bool is_in_place() const noexcept { return wigwag_sample_is_in_place(handle_.get()) != 0; }
+    /** Done with it. */
+    void release() && { handle_.reset(); }
+
+private:
+    friend class subscriber;
+    sample(wigwag_sample *handle, const_view bytes) noexcept : handle_(handle), bytes_(bytes) {}
+
+    detail::owner<wigwag_sample, wigwag_sample_release> handle_;
+    const_view bytes_;
+};
+
+/** A message that was copied: the part of the room that it fills, and what it was. */
+struct copied {
+    view bytes;
+    wigwag_receipt receipt;
+};
+
+/** Takes the messages of a publisher. */
+class subscriber {
+public:
+    static result<subscriber> connect(const char *name, const wigwag_connect_options *options = nullptr)
+    {
+        wigwag_subscriber *handle = nullptr;
+        if (int code = wigwag_subscriber_connect(name, options, &handle, detail::told()); code != WIGWAG_OK)
+            return detail::why(code);
+        return subscriber{handle};
+    }
+    /** The next message in place. `WIGWAG_ERR_ENDED` says that the broadcast has ended, and all is read. */
+    result<sample> recv(duration timeout = forever)
+    {
+        wigwag_sample *taken = nullptr;
+        const void *data = nullptr;
+        std::size_t len = 0;
+        int code = wigwag_subscriber_recv(handle_.get(), timeout.count(), &taken, &data, &len, detail::told());
+        if (code != WIGWAG_OK)
+            return detail::why(code);
+        return sample{taken, detail::bytes(data, len)};
+    }
+    /** The next message, copied. One that does not fit (`WIGWAG_ERR_CAPACITY_EXCEEDED`) is the next one still. */
+    result<copied> recv_copied(view into, duration timeout = forever)
+    {
+        std::size_t len = 0;
+        wigwag_receipt receipt{};
+        receipt.size = sizeof receipt;
+        int code = wigwag_subscriber_recv_copied(handle_.get(), timeout.count(), into.data(), into.size(), &len,
+                                                 &receipt, detail::told());
+        if (code != WIGWAG_OK)
+            return detail::why(code);
+        return copied{into.first(len), receipt};
+    }
+    result<int> fd() { return detail::descriptor(wigwag_subscriber_fd(handle_.get(), detail::told())); }
+    /** The next message, or none: wait for the descriptor then. */
+    result<std::optional<sample>> process()
+    {
+        wigwag_sample *taken = nullptr;
+        const void *data = nullptr;
+        std::size_t len = 0;
+        int code = wigwag_subscriber_process(handle_.get(), &taken, &data, &len, detail::told());
+        if (code != WIGWAG_OK)
+            return detail::why(code);
+        if (taken == nullptr)
+            return std::optional<sample>{};
+        return std::optional<sample>{sample{taken, detail::bytes(data, len)}};
+    }
+    /** How many messages were published and not taken yet. */
+    std::uint64_t lag() const noexcept { return wigwag_subscriber_lag(handle_.get()); }
+    std::size_t capacity() const noexcept { return wigwag_subscriber_capacity(handle_.get()); }
+    std::size_t history() const noexcept { return wigwag_subscriber_history(handle_.get()); }
+    result<wigwag_peer> peer() const
+    {
+        wigwag_peer peer{};
+        if (int code = wigwag_subscriber_peer(handle_.get(), &peer, detail::told()); code != WIGWAG_OK)
+            return detail::why(code);
+        return peer;
+    }
+    result<wigwag_subscriber_stats> statistics() const
+    {
+        wigwag_subscriber_stats stats{};
+        stats.size = sizeof stats;
+        if (int code = wigwag_subscriber_statistics(handle_.get(), &stats, detail::told()); code != WIGWAG_OK)
+            return detail::why(code);
+        return stats;
+    }
+    wigwag_subscriber *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit subscriber(wigwag_subscriber *handle) noexcept : handle_(handle) {}
+
+    detail::owner<wigwag_subscriber, wigwag_subscriber_free> handle_;
 };
 
 /** Permits that are held. To destroy it gives them back. */

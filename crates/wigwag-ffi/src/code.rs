@@ -67,6 +67,8 @@ pub enum wigwag_code {
     WIGWAG_ERR_IO = -25,
     /// Something that this version of the interface has no code for.
     WIGWAG_ERR_OTHER = -26,
+    /// A publisher has ended its broadcast in good order, and all that it had published was read.
+    WIGWAG_ERR_ENDED = -27,
     /// Nothing is there, and waiting was not asked for.
     WIGWAG_ERR_WOULD_BLOCK = -100,
     /// A pointer that is needed is NULL, or points to nothing of its kind.
@@ -101,8 +103,8 @@ names! {
     WIGWAG_ERR_VERSION_MISMATCH WIGWAG_ERR_CAPACITY_EXCEEDED WIGWAG_ERR_FULL WIGWAG_ERR_NOT_AGREED WIGWAG_ERR_TIMED_OUT
     WIGWAG_ERR_PEER_DIED WIGWAG_ERR_SERVER_CLOSED WIGWAG_ERR_ABORTED WIGWAG_ERR_HANDLER_FAILED
     WIGWAG_ERR_HANDLER_PANICKED WIGWAG_ERR_UNANSWERED WIGWAG_ERR_FORKED WIGWAG_ERR_VIOLATION WIGWAG_ERR_ENCODING
-    WIGWAG_ERR_INVALID_CONFIGURATION WIGWAG_ERR_IO WIGWAG_ERR_OTHER WIGWAG_ERR_WOULD_BLOCK WIGWAG_ERR_NULL
-    WIGWAG_ERR_INVALID_HANDLE WIGWAG_ERR_IN_USE WIGWAG_ERR_INVALID_ARGUMENT WIGWAG_ERR_PANICKED
+    WIGWAG_ERR_INVALID_CONFIGURATION WIGWAG_ERR_IO WIGWAG_ERR_OTHER WIGWAG_ERR_ENDED WIGWAG_ERR_WOULD_BLOCK
+    WIGWAG_ERR_NULL WIGWAG_ERR_INVALID_HANDLE WIGWAG_ERR_IN_USE WIGWAG_ERR_INVALID_ARGUMENT WIGWAG_ERR_PANICKED
 }
 
 impl wigwag_code {
@@ -134,6 +136,7 @@ impl wigwag_code {
             ErrorKind::Encoding => wigwag_code::WIGWAG_ERR_ENCODING,
             ErrorKind::InvalidConfiguration => wigwag_code::WIGWAG_ERR_INVALID_CONFIGURATION,
             ErrorKind::Io => wigwag_code::WIGWAG_ERR_IO,
+            ErrorKind::Ended => wigwag_code::WIGWAG_ERR_ENDED,
             _ => wigwag_code::WIGWAG_ERR_OTHER,
         }
     }

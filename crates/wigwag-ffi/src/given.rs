@@ -5,8 +5,8 @@
 //! stated in the header, is that it is null or what the header says of it. A handle lives until it is given to the
 //! function that ends it.
 //!
-//! **Invariant A2.** Whatever borrows from a client or a sender lies in an object that belongs to it, and the client's
-//! or sender's object is freed only when none of these is out.
+//! **Invariant A2.** Whatever borrows from a client, a sender or a publisher lies in an object that belongs to it, and
+//! that one's own object is freed only when none of these is out.
 
 #![allow(unsafe_code, reason = "pointers from C")]
 
@@ -34,8 +34,9 @@ impl<T> Room<T> {
     /// With nothing in it.
     pub const EMPTY: Room<T> = Room(MaybeUninit::uninit());
 
-    /// Into an empty one, word by word: the compiler would take several of them at a time, which were written one by
-    /// one just before.
+    /// Into an empty one, word by word, so that they come back out word by word: the compiler would write several at a
+    /// time, or read several that were written one by one just before, for which the processor waits. Only the writes
+    /// are volatile: what is read stays in registers.
     #[inline(always)]
     pub fn put(&mut self, value: T) {
         const { assert!(size_of::<T>().is_multiple_of(size_of::<u64>()) && align_of::<T>() == align_of::<u64>()) }
@@ -44,7 +45,7 @@ impl<T> Room<T> {
         let to = self.0.as_mut_ptr().cast::<MaybeUninit<u64>>();
         for word in 0..size_of::<T>() / size_of::<u64>() {
             // SAFETY: both have so many words, and what was there is nobody's (A3); the value is not used after this.
-            unsafe { to.add(word).write(from.add(word).read_volatile()) };
+            unsafe { to.add(word).write_volatile(from.add(word).read()) };
         }
     }
 

@@ -2,8 +2,9 @@
 //! docs/c.md.
 //!
 //! ```text
-//! client  server  sender  receiver  stream  semaphore  observe   the forms: functions, and what is behind handles
-//! call  request                                                  what is in the hands of a client, of a server
+//! client  server  sender  receiver  stream  publisher  subscriber  semaphore  observe
+//!                                                                the forms: functions, and what is behind handles
+//! call  request  sample                                          what is in the hands of a client, server, subscriber
 //! stop  peer  descriptors  loop_descriptor                       what several forms share
 //! options  time                                                  what C says before and with a call
 //! failure  code  wording                                         what C is told of a failure; no panic leaves
@@ -42,6 +43,12 @@ mod sender;
 mod receiver;
 
 mod stream;
+
+mod publisher;
+
+mod subscriber;
+
+mod sample;
 
 mod semaphore;
 

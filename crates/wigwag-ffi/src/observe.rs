@@ -16,6 +16,8 @@ pub const WIGWAG_FORM_EXCHANGE: c_int = 1;
 pub const WIGWAG_FORM_QUEUE: c_int = 2;
 /// The form of a service: bytes both ways.
 pub const WIGWAG_FORM_STREAM: c_int = 3;
+/// The form of a service: messages to all who listen.
+pub const WIGWAG_FORM_BROADCAST: c_int = 4;
 /// The form of a service: one that this version of the interface does not know.
 pub const WIGWAG_FORM_OTHER: c_int = 0;
 
@@ -28,7 +30,7 @@ pub struct wigwag_service {
     pub size: usize,
     /// Process id of the service, for people.
     pub pid: u32,
-    /// `WIGWAG_FORM_EXCHANGE`, `_QUEUE`, `_STREAM` or `_OTHER`.
+    /// `WIGWAG_FORM_EXCHANGE`, `_QUEUE`, `_STREAM`, `_BROADCAST` or `_OTHER`.
     pub form: c_int,
     /// 1 while its process runs, also if it is stopped.
     pub is_running: c_int,
@@ -36,7 +38,7 @@ pub struct wigwag_service {
     pub has_name: c_int,
     /// Sessions alive.
     pub sessions: u64,
-    /// Calls answered, or messages acknowledged.
+    /// Calls answered, messages acknowledged, or messages published.
     pub calls: u64,
     /// Calls and messages that wait, and nobody has begun.
     pub waiting: u64,
@@ -48,20 +50,22 @@ given::plain!(wigwag_service);
 
 fn seen(observer: &Observer) -> Result<wigwag_service> {
     let snapshot = observer.snapshot()?;
+    let form = match observer.service().form {
+        Form::Exchange => WIGWAG_FORM_EXCHANGE,
+        Form::Queue => WIGWAG_FORM_QUEUE,
+        Form::Stream => WIGWAG_FORM_STREAM,
+        Form::Broadcast => WIGWAG_FORM_BROADCAST,
+        #[allow(unreachable_patterns, reason = "a later form is none of these")]
+        _ => WIGWAG_FORM_OTHER,
+    };
     Ok(wigwag_service {
         size: size_of::<wigwag_service>(),
         pid: observer.service().pid,
-        form: match observer.service().form {
-            Form::Exchange => WIGWAG_FORM_EXCHANGE,
-            Form::Queue => WIGWAG_FORM_QUEUE,
-            Form::Stream => WIGWAG_FORM_STREAM,
-            #[allow(unreachable_patterns, reason = "a later form is none of these")]
-            _ => WIGWAG_FORM_OTHER,
-        },
+        form,
         is_running: (snapshot.state != ProcessState::Gone).into(),
         has_name: observer.has_name().into(),
         sessions: snapshot.sessions.len() as u64,
-        calls: snapshot.counts.calls,
+        calls: if form == WIGWAG_FORM_BROADCAST { snapshot.published } else { snapshot.counts.calls },
         waiting: snapshot.waiting(),
         in_flight: snapshot.in_flight(),
     })

@@ -3,7 +3,8 @@
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
-use library::{Access, ConnectOptions, Contract, Limits, ListenOptions, Wait};
+use library::{Access, ConnectOptions, Contract, Limits, ListenOptions, Overrun, Publisher, PublisherBuilder};
+use library::{Start, Subscriber, SubscriberBuilder, Wait};
 
 use crate::code::wigwag_code;
 use crate::failure::{Failure, Result};
@@ -20,8 +21,21 @@ pub const WIGWAG_WAIT_PARK: c_int = 2;
 /// As `linger_ns`: whoever frees the sender does not wait for anything.
 pub const WIGWAG_NO_LINGER: i64 = -2;
 
-/// What a client, a sender or a stream wishes for before it connects. Set all of it to zero and `size` to its size;
-/// what stays zero is the default. NULL is all defaults.
+/// A subscriber begins with the first message that is published from now on. The default.
+pub const WIGWAG_START_NEXT: c_int = 0;
+/// A subscriber begins with the oldest message that is kept.
+pub const WIGWAG_START_OLDEST: c_int = 1;
+/// A subscriber begins with the newest message that is there.
+pub const WIGWAG_START_LAST: c_int = 2;
+
+/// A publisher replaces the oldest message; a subscriber that has not read it loses it, and is told. The default.
+pub const WIGWAG_OVERRUN_DROP_OLDEST: c_int = 0;
+/// A publisher waits for its own user's subscribers, for each at most `patience_ns` within as many messages as are
+/// kept; one that exceeds that is cut off and told.
+pub const WIGWAG_OVERRUN_WAIT: c_int = 1;
+
+/// What a client, a sender, a stream or a subscriber wishes for before it connects. Set all of it to zero and `size` to
+/// its size; what stays zero is the default. NULL is all defaults.
 ///
 ///     wigwag_connect_options options = {0};
 ///     options.size = sizeof options;
@@ -32,10 +46,11 @@ pub const WIGWAG_NO_LINGER: i64 = -2;
 pub struct wigwag_connect_options {
     /// sizeof(wigwag_connect_options).
     pub size: usize,
-    /// How many calls or messages can be under way at a time, 1 to 4096. 0: the server's choice. Not of streams.
+    /// How many calls or messages can be under way at a time, 1 to 4096. 0: the server's choice. Not of streams
+    /// and subscribers.
     pub slots: usize,
     /// The largest payload in bytes, up to 1 GiB; of a stream, how many bytes can be under way in each direction.
-    /// 0: the server's choice.
+    /// 0: the server's choice. Not of subscribers.
     pub capacity: usize,
     /// WIGWAG_WAIT_ADAPTIVE, WIGWAG_WAIT_SPIN or WIGWAG_WAIT_PARK.
     pub wait: c_int,
@@ -45,8 +60,8 @@ pub struct wigwag_connect_options {
     pub timeout_ns: i64,
     /// How long to look for a server where none runs, in nanoseconds. 0: not at all.
     pub server_timeout_ns: i64,
-    /// Of a client: its next call looks for the next server for so long once this one has ended. 0: it ends with its
-    /// server.
+    /// Of a client or a subscriber: its next call looks for the next server, or publisher, for so long once this one
+    /// has ended. 0: it ends with its server.
     pub reconnect_ns: i64,
     /// Of a client: as `reconnect_ns`, and calls that the server had not begun go on at the next one. 0: they fail.
     pub follow_restarts_ns: i64,
@@ -65,12 +80,13 @@ pub struct wigwag_connect_options {
     pub contract_size: u32,
     /// Of a plain-memory type that the server names: its alignment in bytes, at most 16.
     pub contract_align: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Of a subscriber: which message comes first. WIGWAG_START_NEXT, WIGWAG_START_OLDEST or WIGWAG_START_LAST.
+    pub start: c_int,
 }
 
-/// What a server, a receiver or a listener allows. Set all of it to zero and `size` to its size; what stays zero is the
-/// default. NULL is all defaults: clients of the same user, and the limits that docs/failures.md lists.
+/// What a server, a receiver, a listener or a publisher allows. Set all of it to zero and `size` to its size; what
+/// stays zero is the default. NULL is all defaults: clients of the same user, and the limits that docs/failures.md
+/// lists.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
@@ -78,10 +94,10 @@ pub struct wigwag_listen_options {
     /// sizeof(wigwag_listen_options).
     pub size: usize,
     /// The most calls or messages of a session that can be under way, and what a client gets that does not ask. 0: 16
-    /// calls, 256 messages.
+    /// calls, 256 messages. Of a publisher: the most messages that one subscriber may hold in place, up to 64. 0: 4.
     pub slots: usize,
     /// The largest payload in bytes, and what a client gets that does not ask; of a listener, the bytes under way in
-    /// each direction of a stream. 0: 1 MiB of a server, 64 KiB of a receiver, 2 MiB of a listener.
+    /// each direction of a stream. 0: 1 MiB of a server, 64 KiB of a receiver or a publisher, 2 MiB of a listener.
     pub capacity: usize,
     /// WIGWAG_WAIT_ADAPTIVE, WIGWAG_WAIT_SPIN or WIGWAG_WAIT_PARK.
     pub wait: c_int,
@@ -126,6 +142,19 @@ pub struct wigwag_listen_options {
     pub contract_size: u32,
     /// As wigwag_connect_options has it.
     pub contract_align: u32,
+    /// Of a publisher: how many messages are kept for subscribers that read later, up to 65536. 0: 64.
+    pub history: usize,
+    /// Of a publisher: how many messages all subscribers together may hold in place, up to 65536; `slots` says how many
+    /// each of them. Who comes when they are given away gets copies. 0: 64.
+    pub max_holds: usize,
+    /// Of a publisher: what becomes of the oldest message when the next one needs its place.
+    /// WIGWAG_OVERRUN_DROP_OLDEST or WIGWAG_OVERRUN_WAIT.
+    pub overrun: c_int,
+    /// Of a publisher: 1: nobody holds messages in place, and every subscriber gets copies.
+    pub has_no_holds: c_int,
+    /// Of a publisher with WIGWAG_OVERRUN_WAIT: how long it waits for each subscriber, in nanoseconds. 0: it never
+    /// waits, and sends are `WIGWAG_ERR_FULL` until there is room.
+    pub patience_ns: i64,
 }
 
 given::plain!(wigwag_connect_options);
@@ -222,6 +251,53 @@ pub fn listen_options(given: *const wigwag_listen_options) -> Result<ListenOptio
         options = options.from_listener(given::owned_descriptor(given.listener)?);
     }
     Ok(contract.into_iter().fold(options, ListenOptions::contract))
+}
+
+/// What a publisher is bound by.
+pub fn publisher_builder(given: *const wigwag_listen_options) -> Result<PublisherBuilder> {
+    let wigwag_listen_options { history, max_holds, has_no_holds, overrun, patience_ns, .. } =
+        given::sized(given, "options")?;
+    let mut builder = Publisher::builder();
+    if history != 0 {
+        builder = builder.history(history);
+    }
+    match (max_holds, has_no_holds) {
+        (0, 0) => {}
+        (messages, 0) => builder = builder.max_holds(messages),
+        (0, _) => builder = builder.max_holds(0),
+        _ => return Err(invalid("`max_holds` and `has_no_holds` exclude each other: set one".into())),
+    }
+    match overrun {
+        WIGWAG_OVERRUN_DROP_OLDEST if patience_ns != 0 => {
+            let text = "`patience_ns` is of a publisher that waits: set `overrun` to WIGWAG_OVERRUN_WAIT";
+            return Err(invalid(text.into()));
+        }
+        WIGWAG_OVERRUN_DROP_OLDEST => {}
+        WIGWAG_OVERRUN_WAIT => {
+            let patience = time::optional(patience_ns).unwrap_or(Duration::ZERO);
+            builder = builder.overrun(Overrun::Wait(patience));
+        }
+        _ => {
+            let text = format!("`overrun` is {overrun}, and should be WIGWAG_OVERRUN_DROP_OLDEST or _WAIT");
+            return Err(invalid(text));
+        }
+    }
+    // These last: they may take a descriptor, which then is in the builder.
+    Ok(builder.options(listen_options(given)?))
+}
+
+/// What a subscriber connects with.
+pub fn subscriber_builder(given: *const wigwag_connect_options) -> Result<SubscriberBuilder> {
+    let start = match given::sized(given, "options")?.start {
+        WIGWAG_START_NEXT => Start::Next,
+        WIGWAG_START_OLDEST => Start::Oldest,
+        WIGWAG_START_LAST => Start::Last,
+        start => {
+            let text = format!("`start` is {start}, and should be one of WIGWAG_START_NEXT, _OLDEST and _LAST");
+            return Err(invalid(text));
+        }
+    };
+    Ok(Subscriber::builder().start(start).options(connect_options(given)?))
 }
 
 fn limits(given: &wigwag_listen_options) -> Limits {

@@ -7,8 +7,8 @@ use library::ShutdownHandle;
 use crate::failure::{free_handle, guarded};
 use crate::given::{self, opaque};
 
-/// Ends a server, a receiver or a listener from another thread. Any number of threads may use one. It outlives what it
-/// ends, and must be freed by itself. It is not for signal handlers.
+/// Ends a server, a receiver, a listener or a publisher from another thread. Any number of threads may use one. It
+/// outlives what it ends, and must be freed by itself. It is not for signal handlers.
 #[allow(non_camel_case_types)]
 pub struct wigwag_stop([u8; 0]);
 

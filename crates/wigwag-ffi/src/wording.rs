@@ -5,10 +5,12 @@ const OWNERS: &[(&str, &str)] = &[
     ("ClientBuilder::", "wigwag_connect_options."),
     ("SenderBuilder::", "wigwag_connect_options."),
     ("StreamBuilder::", "wigwag_connect_options."),
+    ("SubscriberBuilder::", "wigwag_connect_options."),
     ("ConnectOptions::", "wigwag_connect_options."),
     ("ServerBuilder::", "wigwag_listen_options."),
     ("ReceiverBuilder::", "wigwag_listen_options."),
     ("StreamListenerBuilder::", "wigwag_listen_options."),
+    ("PublisherBuilder::", "wigwag_listen_options."),
     ("ListenOptions::", "wigwag_listen_options."),
     ("Limits::", "wigwag_listen_options."),
 ];
@@ -26,7 +28,11 @@ const NAMES: &[(&str, &str)] = &[
     ("allow_group", "allow_groups"),
     ("from_listener", "listener"),
     ("ring_bytes", "capacity"),
+    ("holds", "slots"),
 ];
+
+/// Functions that a sentence advises, and what they are here.
+const FUNCTIONS: &[(&str, &str)] = &[("Subscriber::recv_into", "wigwag_subscriber_recv_copied()")];
 
 /// The sentence, with fields in the place of options.
 pub fn of_c(sentence: &str) -> String {
@@ -41,7 +47,7 @@ pub fn of_c(sentence: &str) -> String {
             text.replace_range(at..at + owner.len() + name.len(), &replaced);
         }
     }
-    text
+    FUNCTIONS.iter().fold(text, |text, (rust, c)| text.replace(rust, c))
 }
 
 #[cfg(test)]
@@ -56,6 +62,10 @@ mod tests {
                 "ClientBuilder::slots and ServerBuilder::allow_user",
                 "wigwag_connect_options.slots and \
               wigwag_listen_options.allow_users",
+            ),
+            (
+                "its publisher grants it (PublisherBuilder::holds): copy them (Subscriber::recv_into)",
+                "its publisher grants it (wigwag_listen_options.slots): copy them (wigwag_subscriber_recv_copied())",
             ),
             ("nothing of the kind: a::b", "nothing of the kind: a::b"),
         ] {

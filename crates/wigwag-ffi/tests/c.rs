@@ -11,6 +11,9 @@ use support::{SYSTEM, checked_library, compile, ended, ground, here, is_there, l
 
 const COMPILERS: [&str; 2] = ["gcc", "clang"];
 
+/// The programs that use each function, and what they say last.
+const FORMS: [(&str, &str); 2] = [("forms.c", "all forms\n"), ("broadcast.c", "all of a broadcast\n")];
+
 fn words<'w>(words: impl IntoIterator<Item = &'w (impl AsRef<OsStr> + 'w + ?Sized)>) -> Vec<&'w OsStr> {
     words.into_iter().map(AsRef::as_ref).collect()
 }
@@ -25,7 +28,7 @@ fn with(compiler: &str, source: &str, link: &[OsString], more: &[&str], then: im
     let ground = ground();
     let program = ground.path("program");
     let all: Vec<&OsStr> = words(more).into_iter().chain(words(link)).collect();
-    compile(compiler, &here(&format!("tests/c/{source}.c")), &program, &all);
+    compile(compiler, &here(&format!("tests/c/{source}")), &program, &all);
     let directory = ground.path("names");
     std::fs::create_dir(&directory).unwrap();
     std::fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
@@ -36,10 +39,22 @@ fn with(compiler: &str, source: &str, link: &[OsString], more: &[&str], then: im
 fn every_form_works_from_c_however_it_is_compiled_and_linked() {
     for compiler in COMPILERS.into_iter().filter(|compiler| is_there(compiler)) {
         for link in [shared(), archive(&library().join("libwigwag.a"))] {
-            with(compiler, "forms", &link, &[], |program, directory| {
-                assert!(text(&run(Command::new(program).arg(directory)).stdout).ends_with("all forms\n"));
-            });
+            for (source, last) in FORMS {
+                with(compiler, source, &link, &[], |program, directory| {
+                    let said = text(&run(Command::new(program).arg(directory)).stdout);
+                    assert!(said.ends_with(last), "{source}: {said}");
+                });
+            }
         }
+    }
+}
+
+#[test]
+fn owners_in_cpp_end_what_they_own() {
+    for compiler in ["g++", "clang++"].into_iter().filter(|compiler| is_there(compiler)) {
+        with(compiler, "owners.cc", &shared(), &["-fno-exceptions"], |program, directory| {
+            assert_eq!(text(&run(Command::new(program).arg(directory)).stdout), "owners\n");
+        });
     }
 }
 
@@ -48,7 +63,7 @@ fn deaths_are_noticed_from_c() {
     if !is_there("gcc") {
         return;
     }
-    with("gcc", "deaths", &shared(), &[], |program, directory| {
+    with("gcc", "deaths.c", &shared(), &[], |program, directory| {
         println!("{}", text(&run(Command::new(program).arg(directory).arg("50")).stdout));
     });
 }
@@ -66,17 +81,23 @@ const MEMCHECK: &[&str] = &[
 
 #[test]
 fn valgrind_has_nothing_to_say() {
-    if !is_there("gcc") || !is_there("valgrind") {
+    if !is_there("gcc") || !is_there("g++") || !is_there("valgrind") {
         return;
     }
-    with("gcc", "forms", &shared(), &[], |program, directory| {
-        let said = run(Command::new("valgrind").args(MEMCHECK).arg(program).arg(directory));
-        // What it has to say of the program begins so; an old one also says which system calls it does not know.
-        let said = text(&said.stderr);
+    for (source, _) in FORMS {
+        with("gcc", source, &shared(), &[], |program, directory| {
+            let said = run(Command::new("valgrind").args(MEMCHECK).arg(program).arg(directory));
+            // What it has to say of the program begins so; an old one also says which system calls it does not know.
+            let said = text(&said.stderr);
+            assert!(!said.lines().any(|line| line.starts_with("==")), "{source}: {said}");
+        });
+    }
+    with("g++", "owners.cc", &shared(), &[], |program, directory| {
+        let said = text(&run(Command::new("valgrind").args(MEMCHECK).arg(program).arg(directory)).stderr);
         assert!(!said.lines().any(|line| line.starts_with("==")), "{said}");
     });
     // A program that loses memory, and one that uses what was freed: what it would say.
-    with("gcc", "misuse", &shared(), &[], |program, directory| {
+    with("gcc", "misuse.c", &shared(), &[], |program, directory| {
         let said = ended(Command::new("valgrind").args(MEMCHECK).arg(program).arg(directory).arg("client-freed-twice"));
         assert_eq!(said.status.code(), Some(9), "{}", text(&said.stderr));
         assert!(text(&said.stderr).contains("Invalid read"), "{}", text(&said.stderr));
@@ -88,6 +109,9 @@ const MISTAKES: &[(&str, &str)] = &[
     ("client-freed-twice", "heap-use-after-free"),
     ("loan-after-client", "heap-use-after-free"),
     ("request-answered-twice", "heap-use-after-free"),
+    ("sample-released-twice", "heap-use-after-free"),
+    ("sample-read-late", "heap-use-after-free"),
+    ("publisher-after-free", "heap-use-after-free"),
     ("error-after-free", "heap-use-after-free"),
     ("no-handle", "heap-buffer-overflow"),
     ("options-too-short", "heap-buffer-overflow"),
@@ -99,12 +123,14 @@ fn the_address_sanitizer_shows_what_cannot_be_noticed_and_nothing_else() {
         return;
     }
     let link = archive(&checked_library());
-    with("clang", "forms", &link, &["-fsanitize=address"], |program, directory| {
-        let said = run(Command::new(program).arg(directory));
-        assert_eq!(text(&said.stderr), "");
-    });
+    for (source, _) in FORMS {
+        with("clang", source, &link, &["-fsanitize=address"], |program, directory| {
+            let said = run(Command::new(program).arg(directory));
+            assert_eq!(text(&said.stderr), "", "{source}");
+        });
+    }
     for (mistake, report) in MISTAKES {
-        with("clang", "misuse", &link, &["-fsanitize=address"], |program, directory| {
+        with("clang", "misuse.c", &link, &["-fsanitize=address"], |program, directory| {
             let said = ended(Command::new(program).arg(directory).arg(mistake));
             let text = text(&said.stderr);
             assert!(
@@ -113,7 +139,7 @@ fn the_address_sanitizer_shows_what_cannot_be_noticed_and_nothing_else() {
             );
         });
     }
-    with("clang", "misuse", &link, &["-fsanitize=address"], |program, directory| {
+    with("clang", "misuse.c", &link, &["-fsanitize=address"], |program, directory| {
         run(Command::new(program).arg(directory).arg("nothing"));
     });
 }

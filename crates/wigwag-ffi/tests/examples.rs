@@ -88,6 +88,35 @@ fn a_client_in_rust_and_a_server_in_c() {
 }
 
 #[test]
+fn a_publisher_and_a_subscriber_in_c() {
+    for compiler in ["gcc", "clang"].into_iter().filter(|compiler| is_there(compiler)) {
+        let ground = ground();
+        let directory = ground.path("");
+        let [publisher, subscriber] =
+            ["publisher.c", "subscriber.c"].map(|source| example(compiler, source, directory.as_path(), &[]));
+        let name = ground.path("camera");
+        let mut publishing = Serving(Command::new(&publisher).arg(&name).arg("3").spawn().unwrap());
+        let said = support::ended(Command::new(&subscriber).arg(&name));
+        let sums = [1, 2, 3].map(|number| format!("frame {number}: {}\n", number * 64 * 48)).concat();
+        assert_eq!(text(&said.stdout), format!("{sums}the end\n"), "{}", text(&said.stderr));
+        assert!(said.status.success() && publishing.0.wait().unwrap().success());
+
+        // One that is killed is told apart from the end.
+        let publishing = Serving(Command::new(&publisher).arg(&name).arg("1000000000000").spawn().unwrap());
+        let mut reading = Command::new(&subscriber);
+        let mut reading = reading.arg(&name).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut frames, mut line) = (BufReader::new(reading.stdout.take().unwrap()), String::new());
+        frames.read_line(&mut line).unwrap();
+        assert!(line.contains("frame"), "{line}"); // which one it is, or how many were lost
+        drop(publishing);
+        std::io::copy(&mut frames, &mut std::io::sink()).unwrap();
+        let said = reading.wait_with_output().unwrap();
+        assert!(text(&said.stderr).contains("is gone without a farewell"), "{}", text(&said.stderr));
+        assert_eq!(said.status.code(), Some(1));
+    }
+}
+
+#[test]
 fn an_event_loop_with_several_sessions() {
     if !is_there("gcc") {
         return;
@@ -105,9 +134,10 @@ fn a_tour_in_cpp() {
         let ground = ground();
         let program = example(compiler, "tour.cc", ground.path("").as_path(), &["-fno-exceptions"]);
         let said = text(&run(Command::new(program).arg(ground.path(""))).stdout);
-        let expected = "order 7 costs 100\nrefused: an order has 16 bytes\nmessage: one\nmessage: two\nstream: bytes \
-                        both \
-                        ways\npermits: 1 free, two at once: WIGWAG_ERR_WOULD_BLOCK\n";
+        let expected = "order 7 costs 100\nrefused: an order has 16 bytes\nmessage: one\nmessage: two\n\
+                        stream: bytes both ways\nto all: 1.07, number 1, 0 lost before\n\
+                        to all: 1.07, number 1, 0 lost before\n\
+                        permits: 1 free, two at once: WIGWAG_ERR_WOULD_BLOCK\n";
         assert_eq!(said, expected);
     }
 }

@@ -32,6 +32,15 @@
 #define LIMIT_NS ((int64_t)30 * 1000 * 1000 * 1000)
 #define LIMIT_MS 30000
 
+/* All defaults for a bind, but that whoever connects may take long: the machine may be busy with something else. */
+static inline const wigwag_listen_options *unhurried(void)
+{
+    static wigwag_listen_options options;
+    options.size = sizeof options;
+    options.handshake_timeout_ns = LIMIT_NS;
+    return &options;
+}
+
 static inline int64_t now_ns(void)
 {
     struct timespec now;

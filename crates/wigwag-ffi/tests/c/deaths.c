@@ -48,13 +48,29 @@ static void bury(wigwag_error *error, struct child *child)
     close(child->said);
 }
 
+/* A subscriber that may hold two messages: what one that was killed held is given back once the publisher looks. */
+static wigwag_subscriber *connect_to_hold(wigwag_error *error, const char *path)
+{
+    for (int64_t until = now_ns() + LIMIT_NS;; pause_ms(1)) {
+        wigwag_subscriber *subscriber;
+        wigwag_subscriber_stats stats = {0};
+        stats.size = sizeof stats;
+        OK(wigwag_subscriber_connect(path, NULL, &subscriber, error));
+        OK(wigwag_subscriber_statistics(subscriber, &stats, error));
+        if (stats.may_hold == 2)
+            return subscriber;
+        OK(wigwag_subscriber_free(subscriber));
+        CHECK(now_ns() < until);
+    }
+}
+
 static int play(wigwag_error *error, const char *part, const char *name, int said)
 {
     const char *path = path_of(room, sizeof room, directory, name);
     if (strcmp(part, "server") == 0) {
         wigwag_server *server;
         wigwag_request *request;
-        OK(wigwag_server_bind(path, NULL, &server, error));
+        OK(wigwag_server_bind(path, unhurried(), &server, error));
         CHECK(write(said, "b", 1) == 1);
         OK(wigwag_server_recv(server, WIGWAG_FOREVER, &request, error));
         CHECK(write(said, "r", 1) == 1);
@@ -67,10 +83,33 @@ static int play(wigwag_error *error, const char *part, const char *name, int sai
     } else if (strcmp(part, "receiver") == 0) {
         wigwag_receiver *receiver;
         wigwag_message *message;
-        OK(wigwag_receiver_bind(path, NULL, &receiver, error));
+        OK(wigwag_receiver_bind(path, unhurried(), &receiver, error));
         CHECK(write(said, "b", 1) == 1);
         OK(wigwag_receiver_recv(receiver, WIGWAG_FOREVER, &message, NULL, NULL, error));
         CHECK(write(said, "r", 1) == 1);
+    } else if (strcmp(part, "publisher") == 0) {
+        wigwag_publisher *publisher;
+        OK(wigwag_publisher_bind(path, unhurried(), &publisher, error));
+        CHECK(write(said, "b", 1) == 1);
+        OK(wigwag_publisher_wait_for_subscribers(publisher, 1, WIGWAG_FOREVER, error));
+        for (int at = 0; at < 2; at++) {
+            void *data;
+            OK(wigwag_publisher_loan(publisher, 1000, 0, &data, error));
+            memset(data, at, 1000);
+            OK(wigwag_publisher_commit(publisher, NULL, error));
+        }
+        CHECK(write(said, "p", 1) == 1);
+    } else if (strcmp(part, "subscriber") == 0) {
+        wigwag_subscriber *subscriber = connect_to_hold(error, path);
+        wigwag_sample *sample;
+        for (int held = 0; held < 2;) {
+            OK(wigwag_subscriber_recv(subscriber, WIGWAG_FOREVER, &sample, NULL, NULL, error));
+            if (wigwag_sample_is_in_place(sample))
+                held++;
+            else
+                OK(wigwag_sample_release(sample)); /* the publisher did not count on it yet */
+        }
+        CHECK(write(said, "h", 1) == 1);
     } else {
         wigwag_semaphore *semaphore;
         wigwag_permit *permit;
@@ -154,7 +193,7 @@ static void clients(wigwag_error *error, int64_t *times, size_t kills)
 {
     wigwag_server *server;
     wigwag_request *request;
-    OK(wigwag_server_bind(path_of(room, sizeof room, directory, "clients"), NULL, &server, error));
+    OK(wigwag_server_bind(path_of(room, sizeof room, directory, "clients"), unhurried(), &server, error));
     for (size_t kill_ = 0; kill_ < kills; kill_++) {
         struct child child = start(error, "client", "clients");
         hear(error, &child);
@@ -187,7 +226,7 @@ static void receivers(wigwag_error *error)
     OK(wigwag_sender_send(sender, "two", 3, 0, error));
     CHECK(kill(child.pid, SIGKILL) == 0);
     bury(error, &child);
-    OK(wigwag_receiver_bind(path, NULL, &receiver, error));
+    OK(wigwag_receiver_bind(path, unhurried(), &receiver, error));
     OK(wigwag_sender_send(sender, "three", 5, LIMIT_NS, error));
     static const char *const expected[] = {"one", "two", "three"};
     for (int at = 0; at < 3; at++) {
@@ -204,6 +243,89 @@ static void receivers(wigwag_error *error)
     OK(wigwag_sender_close(sender, error));
     OK(wigwag_receiver_free(receiver));
     puts("a receiver: nothing lost, one marked");
+}
+
+/* The publisher is killed while a subscriber waits: all that was published is read, and stays what it is in hand. */
+static void publishers(wigwag_error *error, int64_t *times, size_t kills, int in_a_loop)
+{
+    for (size_t kill_ = 0; kill_ < kills; kill_++) {
+        wigwag_subscriber *subscriber;
+        wigwag_sample *samples[2], *none;
+        const unsigned char *bytes;
+        size_t len;
+        int code;
+        struct child child = start(error, "publisher", "publisher");
+        hear(error, &child);
+        OK(wigwag_subscriber_connect(path_of(room, sizeof room, directory, "publisher"), NULL, &subscriber, error));
+        int fd = wigwag_subscriber_fd(subscriber, error);
+        hear(error, &child);
+        for (int at = 0; at < 2; at++)
+            OK(wigwag_subscriber_recv(subscriber, LIMIT_NS, &samples[at], NULL, NULL, error));
+        if (in_a_loop) {
+            OK(wigwag_subscriber_process(subscriber, &none, NULL, NULL, error));
+            CHECK(none == NULL);
+        }
+        int64_t begin = now_ns();
+        CHECK(kill(child.pid, SIGKILL) == 0);
+        if (in_a_loop) {
+            do
+                CHECK(is_readable(fd, LIMIT_MS));
+            while ((code = wigwag_subscriber_process(subscriber, &none, NULL, NULL, error)) == WIGWAG_OK);
+            IS(WIGWAG_ERR_PEER_DIED, code);
+        }
+        IS(WIGWAG_ERR_PEER_DIED, wigwag_subscriber_recv(subscriber, LIMIT_NS, &none, NULL, NULL, error));
+        times[kill_] = now_ns() - begin;
+        OK(wigwag_subscriber_free(subscriber));
+        bury(error, &child);
+        for (int at = 0; at < 2; at++) {
+            OK(wigwag_sample_data(samples[at], (const void **)&bytes, &len, error));
+            CHECK(len == 1000 && bytes[0] == at && bytes[999] == at);
+            OK(wigwag_sample_release(samples[at]));
+        }
+    }
+    tell(in_a_loop ? "a publisher, noticed by a loop" : "a publisher, noticed by a subscriber", times, kills);
+}
+
+/* A subscriber is killed that holds all that it may, while a patient publisher waits for it: there is room again, and
+ * whoever comes next may hold as much. */
+static void subscribers(wigwag_error *error, int64_t *times, size_t kills)
+{
+    wigwag_publisher *publisher;
+    wigwag_listen_options listening = {0};
+    static const char message[1000];
+    int code;
+
+    listening.size = sizeof listening;
+    listening.handshake_timeout_ns = LIMIT_NS;
+    listening.history = 1;
+    listening.slots = 2;
+    listening.max_holds = 2;
+    listening.overrun = WIGWAG_OVERRUN_WAIT;
+    listening.patience_ns = LIMIT_NS;
+    OK(wigwag_publisher_bind(path_of(room, sizeof room, directory, "subscribers"), &listening, &publisher, error));
+    for (size_t kill_ = 0; kill_ < kills; kill_++) {
+        struct child child = start(error, "subscriber", "subscribers");
+        do { /* until it holds two, and reads no more */
+            code = wigwag_publisher_send(publisher, message, sizeof message, 0, NULL, error);
+            CHECK(code == WIGWAG_OK || code == WIGWAG_ERR_FULL);
+        } while (!is_readable(child.said, 1));
+        hear(error, &child);
+        do
+            code = wigwag_publisher_send(publisher, message, sizeof message, 0, NULL, error);
+        while (code == WIGWAG_OK);
+        IS(WIGWAG_ERR_FULL, code);
+        int64_t begin = now_ns();
+        CHECK(kill(child.pid, SIGKILL) == 0);
+        OK(wigwag_publisher_send(publisher, message, sizeof message, WIGWAG_FOREVER, NULL, error));
+        times[kill_] = now_ns() - begin;
+        bury(error, &child);
+    }
+    wigwag_publisher_stats stats = {0};
+    stats.size = sizeof stats;
+    OK(wigwag_publisher_statistics(publisher, &stats, error));
+    CHECK(stats.subscribers == 0 && stats.cut_off == 0);
+    OK(wigwag_publisher_free(publisher));
+    tell("a subscriber, noticed by a publisher that waits for it", times, kills);
 }
 
 /* A holder is killed: its permit comes back, and whoever gets it is told. */
@@ -244,6 +366,9 @@ int main(int argc, char **argv)
     servers(error, times, kills, 0);
     servers(error, times, kills, 1);
     clients(error, times, kills);
+    publishers(error, times, kills, 0);
+    publishers(error, times, kills, 1);
+    subscribers(error, times, kills);
     receivers(error);
     holders(error);
     free(times);

@@ -71,7 +71,7 @@ static void exchange(wigwag_error *error, size_t threads)
     size_t len;
     pthread_t thread;
 
-    OK(wigwag_server_bind(name_of("exchange"), NULL, &served.server, error));
+    OK(wigwag_server_bind(name_of("exchange"), unhurried(), &served.server, error));
     CHECK(strcmp(wigwag_server_path(served.server), name_of("exchange")) == 0);
     IS(WIGWAG_ERR_NAME_TAKEN, wigwag_server_bind(name_of("exchange"), NULL, &served.server, error));
     CHECK(strstr(wigwag_error_text(error), "exchange") != NULL);
@@ -211,7 +211,7 @@ static void loops(wigwag_error *error)
     size_t len;
     int numbers[4] = {0, 1, 2, 3}, answered = 0, count = 0;
 
-    OK(wigwag_server_bind(name_of("loops"), NULL, &server, error));
+    OK(wigwag_server_bind(name_of("loops"), unhurried(), &server, error));
     OK(wigwag_client_connect(name_of("loops"), NULL, &client, error));
     int server_fd = wigwag_server_fd(server, error), client_fd = wigwag_client_fd(client, error);
     CHECK(server_fd >= 0 && client_fd >= 0 && wigwag_client_fd(client, error) == client_fd);
@@ -303,6 +303,7 @@ static void descriptors(wigwag_error *error)
 
     wigwag_listen_options listening = {0};
     listening.size = sizeof listening;
+    listening.handshake_timeout_ns = LIMIT_NS;
     listening.descriptors = 1;
     wigwag_connect_options connecting = {0};
     connecting.size = sizeof connecting;
@@ -345,6 +346,7 @@ static void queue(wigwag_error *error)
 
     wigwag_listen_options listening = {0};
     listening.size = sizeof listening;
+    listening.handshake_timeout_ns = LIMIT_NS;
     listening.slots = 4;
     OK(wigwag_receiver_bind(name_of("queue"), &listening, &receiver, error));
     CHECK(strcmp(wigwag_receiver_path(receiver), name_of("queue")) == 0);
@@ -442,7 +444,7 @@ static void stream(wigwag_error *error)
     char text[16];
     size_t len, got;
 
-    OK(wigwag_listener_bind(name_of("stream"), NULL, &listener, error));
+    OK(wigwag_listener_bind(name_of("stream"), unhurried(), &listener, error));
     CHECK(strcmp(wigwag_listener_path(listener), name_of("stream")) == 0);
     OK(wigwag_listener_stop(listener, &stop, error));
     OK(wigwag_listener_set_nonblocking(listener, 1, error));
@@ -531,7 +533,7 @@ static void mistakes(wigwag_error *error)
     wigwag_reply *reply;
     void *data;
 
-    OK(wigwag_server_bind(name_of("mistakes"), NULL, &server, error));
+    OK(wigwag_server_bind(name_of("mistakes"), unhurried(), &server, error));
     OK(wigwag_client_connect(name_of("mistakes"), NULL, &client, error));
     const char *wanted = wigwag_server_path(server);
     OK(wigwag_list(find, &wanted, error));
@@ -642,7 +644,7 @@ static void two_threads(wigwag_error *error)
     void *result;
     int code = WIGWAG_OK;
 
-    OK(wigwag_server_bind(name_of("two"), NULL, &server, error));
+    OK(wigwag_server_bind(name_of("two"), unhurried(), &server, error));
     OK(wigwag_server_stop(server, &stop, error));
     CHECK(pthread_create(&thread, NULL, receive, server) == 0);
     for (int64_t until = now_ns() + LIMIT_NS; code != WIGWAG_ERR_IN_USE && now_ns() < until; pause_ms(1))

@@ -20,10 +20,13 @@ int main(int argc, char **argv)
     wigwag_request *request;
     wigwag_loan *loan;
     wigwag_pending *pending;
+    wigwag_publisher *publisher;
+    wigwag_subscriber *subscriber;
+    wigwag_sample *sample;
     void *data;
     int code = 0;
 
-    OK(wigwag_server_bind(name, NULL, &server, error));
+    OK(wigwag_server_bind(name, unhurried(), &server, error));
     OK(wigwag_client_connect(name, NULL, &client, error));
     OK(wigwag_client_loan(client, 8, 0, &loan, &data, error));
     if (strcmp(how, "nothing") == 0) {
@@ -44,6 +47,26 @@ int main(int argc, char **argv)
         OK(wigwag_request_reply(request, error));
         code = wigwag_request_reply(request, error);
         OK(wigwag_pending_abandon(pending));
+    } else if (strncmp(how, "sample-", 7) == 0) {
+        OK(wigwag_loan_release(loan));
+        OK(wigwag_publisher_bind(path_of(room, sizeof room, argv[1], "sample"), unhurried(), &publisher, error));
+        OK(wigwag_subscriber_connect(room, NULL, &subscriber, error));
+        OK(wigwag_publisher_send(publisher, "short", 5, 0, NULL, error));
+        const void *bytes;
+        OK(wigwag_subscriber_recv(subscriber, LIMIT_NS, &sample, &bytes, NULL, error));
+        OK(wigwag_sample_release(sample));
+        if (strcmp(how, "sample-released-twice") == 0)
+            code = wigwag_sample_release(sample);
+        else /* a short one is the handle's own: a sanitizer sees who reads it late */
+            code = *(const volatile char *)bytes;
+        OK(wigwag_subscriber_free(subscriber));
+        OK(wigwag_publisher_free(publisher));
+    } else if (strcmp(how, "publisher-after-free") == 0) {
+        OK(wigwag_loan_release(loan));
+        OK(wigwag_publisher_bind(path_of(room, sizeof room, argv[1], "late"), unhurried(), &publisher, error));
+        OK(wigwag_publisher_loan(publisher, 5, 0, &data, error));
+        OK(wigwag_publisher_free(publisher));
+        code = wigwag_publisher_commit(publisher, NULL, error);
     } else if (strcmp(how, "error-after-free") == 0) {
         OK(wigwag_loan_release(loan));
         wigwag_error *other = wigwag_error_new();

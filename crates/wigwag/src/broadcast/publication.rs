@@ -62,8 +62,8 @@ impl<'p> Publication<'p> {
     /// the first message of a publisher has 1, and each has one more than the one before.
     ///
     /// # Errors
-    /// [`Forked`](crate::ErrorKind::Forked); [`ServerClosed`](crate::ErrorKind::ServerClosed) if another publisher has
-    /// taken the name meanwhile.
+    /// [`Forked`](crate::ErrorKind::Forked); [`ServerClosed`](crate::ErrorKind::ServerClosed) if the publisher was shut
+    /// down, or another one has taken the name meanwhile.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("p").path;

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::broadcast::output::Output;
@@ -11,6 +12,7 @@ use crate::broadcast::publication::Publication;
 use crate::error::{Error, ErrorKind, Result, spoken};
 use crate::memory::layout::INLINE_CAPACITY;
 use crate::options::ListenOptions;
+use crate::service::handles::ShutdownHandle;
 use crate::service::service::Service;
 use crate::session::peer::{Peer, Trust};
 use crate::sync::Ordering;
@@ -100,9 +102,9 @@ impl Publisher {
     /// whoever exceeds that is cut off. So this returns at the latest once patience is over for everybody.
     ///
     /// # Errors
-    /// [`CapacityExceeded`](ErrorKind::CapacityExceeded); [`ServerClosed`](ErrorKind::ServerClosed) if another
-    /// publisher has taken the name; [`Full`](ErrorKind::Full) of a publisher whose patience is zero, if a subscriber
-    /// has not made room; [`Forked`](ErrorKind::Forked).
+    /// [`CapacityExceeded`](ErrorKind::CapacityExceeded); [`ServerClosed`](ErrorKind::ServerClosed) if it was shut
+    /// down, or another publisher has taken the name; [`Full`](ErrorKind::Full) of a publisher whose patience is zero,
+    /// if a subscriber has not made room; [`Forked`](ErrorKind::Forked).
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("p").path;
@@ -363,6 +365,23 @@ impl Publisher {
             }
         });
         states.collect()
+    }
+
+    /// A handle to end this publisher from another thread: nobody subscribes any more, the name is free, and the next
+    /// call, or one that waits, says [`ServerClosed`](ErrorKind::ServerClosed). Subscribers are told once the publisher
+    /// is dropped.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// let mut publisher = wigwag::Publisher::bind(name)?;
+    /// let stop = publisher.shutdown_handle();
+    /// std::thread::spawn(move || stop.shutdown());
+    /// let error = publisher.wait_for_subscribers(1, std::time::Duration::MAX).unwrap_err();
+    /// assert_eq!(error.kind(), wigwag::ErrorKind::ServerClosed { maybe_executed: false });
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle::of(Arc::clone(&self.service.shared))
     }
 
     /// Ends the broadcast in good order, as dropping it does: the name is free when this returns.

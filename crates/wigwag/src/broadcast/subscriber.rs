@@ -334,6 +334,41 @@ impl Subscriber {
         Ok(self.input.announce())
     }
 
+    /// For an event loop: the next message if one is there. If none is, the subscriber's descriptor ([`AsFd`]) becomes
+    /// readable once it is worth to call this again. It never waits.
+    ///
+    /// While a subscriber that [reconnects](SubscriberBuilder::reconnect) finds no publisher, no descriptor tells of
+    /// the next one: call this from time to time. That publisher comes with another descriptor.
+    ///
+    /// # Errors
+    /// As [`recv`](Subscriber::recv).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    /// let mut publisher = wigwag::Publisher::bind(name)?;
+    /// let mut subscriber = wigwag::Subscriber::connect(name)?;
+    /// assert!(subscriber.recv_or_arm()?.is_none());
+    /// publisher.send(b"hello")?;
+    /// let message = loop {
+    ///     if let Some(message) = subscriber.recv_or_arm()? {
+    ///         break message;
+    ///     }
+    ///     poll(&mut [PollFd::new(&subscriber, PollFlags::IN)], None).unwrap(); // with whatever else is waited for
+    /// };
+    /// assert_eq!(&message[..], b"hello");
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn recv_or_arm(&mut self) -> Result<Option<Message>> {
+        loop {
+            // Whoever has read out an ended publisher and finds no other one cannot arm: there is nothing to be told.
+            let message = self.try_recv()?;
+            if message.is_some() || self.is_read_out() || self.arm()? {
+                return Ok(message);
+            }
+        }
+    }
+
     /// How many messages were published and not taken yet.
     ///
     /// ```

@@ -72,7 +72,11 @@ impl<'c> Loan<'c> {
     /// ```
     #[inline(always)] // else loan and reply go through memory, there and back
     pub fn call(self) -> Result<Reply<'c>> {
-        let (passed, sequence) = self.pass(None)?;
+        if self.caller.must_check_before_pass() {
+            return self.check_and_call();
+        }
+        // By itself: joined with what is checked it would go through memory, and the poll wait for that.
+        let (passed, sequence) = self.pass_with(None, 0);
         finish(passed, sequence, None)
     }
 
@@ -252,6 +256,12 @@ impl<'c> Loan<'c> {
             return self.check_and_pass(deadline);
         }
         Ok(self.pass_with(deadline, 0))
+    }
+
+    #[cold]
+    fn check_and_call(self) -> Result<Reply<'c>> {
+        let (passed, sequence) = self.check_and_pass(None)?;
+        finish(passed, sequence, None)
     }
 
     #[cold]
