@@ -173,8 +173,8 @@ fn c() -> anyhow::Result<Vec<Command>> {
     Ok(commands)
 }
 
-/// What the proof must find, on a library with faults in it. The program, which one goal tries out, is built first: a goal
-/// that builds it has less time for what it looks for.
+/// What the proof must find, on a library with faults in it. The program, which one goal tries out, is built first: a
+/// goal that builds it has less time for what it looks for.
 fn faults() -> anyhow::Result<Vec<Command>> {
     let program = cargo(&["build", "--quiet", "-p", "wigwag-cli", "--bin", "wigwag"]);
     let tests = limited(1800, &["test", "-p", "wigwag-proof", "--test", "faults"]);
