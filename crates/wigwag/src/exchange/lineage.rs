@@ -18,12 +18,12 @@ use crate::stats::ClientStats;
 
 /// The sessions of one client.
 ///
-/// **Invariant C1.** Each pointer is of a `Caller` that was boxed here, and that is freed here alone: by `prune`, if it
-/// is not the current one, none of its slots is in a loan, a call or a reply, and nobody holds it; by `into_current`
-/// and by a drop, when nothing borrows the client. A loan, a call and a reply have a slot of the session that they refer
-/// to for as long as they do so. Whoever refers to a session otherwise holds it ([`Caller::hold`]), or does so within a
-/// call that is not `prune` and calls no program's code. A subscriber of `tracing` is a program's code: it may call the
-/// same client.
+/// **Invariant C1.** Each pointer is of a `Caller` that was boxed here, and that is freed here alone: by `prune`, if
+/// it is not the current one, none of its slots is in a loan, a call or a reply, and nobody holds it; by
+/// `into_current` and by a drop, when nothing borrows the client. A loan, a call and a reply have a slot of the
+/// session that they refer to for as long as they do so. Whoever refers to a session otherwise holds it
+/// ([`Caller::hold`]), or does so within a call that is not `prune` and calls no program's code. A subscriber of
+/// `tracing` is a program's code: it may call the same client.
 pub struct Lineage {
     current: Cell<NonNull<Caller>>,
     former: RefCell<Vec<NonNull<Caller>>>,
