@@ -295,3 +295,69 @@ fn a_task_that_never_waits_goes_on_where_it_was_stood_in_for() {
         });
     });
 }
+
+/// Arguments: the queue. It tells what processor time its threads take while no call is made, each time it is asked.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn idle_sender() {
+    role("idle_sender", |parent, arguments| {
+        let mut sender = Sender::connect(arguments[0]).unwrap();
+        while let Some(order) = parent.hear() {
+            match order.strip_prefix("send ") {
+                Some(message) => {
+                    sender.send(message.as_bytes()).unwrap();
+                    parent.tell("sent");
+                }
+                None => {
+                    std::thread::sleep(Duration::from_millis(100)); // what was under way is done
+                    let spent = || rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+                    let before = spent();
+                    std::thread::sleep(Duration::from_millis(500));
+                    let after = spent();
+                    parent.tell((after.tv_sec - before.tv_sec) * 1_000_000_000 + after.tv_nsec - before.tv_nsec);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_thread_sleeps_whatever_became_of_the_receivers() {
+    limited(|| {
+        let ground = Ground::new();
+        let mut first = worker(&ground, "sole");
+        let mut sender = Process::start("idle_sender", [ground.socket()]);
+        let send = |sender: &mut Process, message: &str| {
+            sender.tell(format!("send {message}"));
+            sender.expect("sent");
+        };
+        let is_idle = |sender: &mut Process, when: &str| {
+            sender.tell("measure");
+            let spent_ns: i64 = sender.hear().parse().unwrap();
+            assert!(spent_ns < 5_000_000, "{when}: {spent_ns} ns of processor time in half a second");
+        };
+        first.tell("take");
+        std::thread::sleep(Duration::from_millis(20)); // it sleeps, and is rung
+        send(&mut sender, "one");
+        first.expect("has one false");
+        is_idle(&mut sender, "it lives");
+        acknowledge(&mut first);
+        first.kill();
+        is_idle(&mut sender, "it is dead, and all was acknowledged");
+
+        let mut second = worker(&ground, "sole");
+        second.tell("take");
+        send(&mut sender, "two");
+        second.expect("has two false");
+        second.kill();
+        is_idle(&mut sender, "it is dead, and had a message");
+        let mut third = worker(&ground, "sole");
+        take(&mut third, "two true");
+        is_idle(&mut sender, "the message is at its successor");
+        acknowledge(&mut third);
+        is_idle(&mut sender, "its successor is done with it");
+        third.kill();
+        is_idle(&mut sender, "that one is dead, too");
+        sender.kill();
+    });
+}

@@ -21,7 +21,7 @@
 use std::collections::HashMap;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,7 @@ use crate::sys::clock;
 use crate::sys::epoll::{Events, Interest, Poller};
 use crate::sys::eventfd::Bell;
 use crate::sys::fork::ForkGuard;
+use crate::sys::per_process::PerProcess;
 use crate::sys::socket;
 use crate::trace;
 
@@ -51,8 +52,6 @@ use crate::trace;
 const GRACE: Duration = Duration::from_millis(20);
 /// First and longest time after which a successor that would not have the session is asked again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
-/// How often a thread that finds the list locked gives way before it goes on without.
-const TRIES: u32 = 1000;
 /// What the thread needs of a stack, many times over.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -119,7 +118,7 @@ struct Wishes {
     member: usize,
 }
 
-static LIST: Mutex<Option<Arc<List>>> = Mutex::new(None);
+static LIST: PerProcess<Mutex<Option<Arc<List>>>> = PerProcess::new(|| Mutex::new(None));
 
 /// A session that is on the list, for its sender.
 pub(super) struct StoodInFor {
@@ -275,10 +274,7 @@ impl Drop for StoodInFor {
 
 impl List {
     fn enlist(stand_in: StandIn, wishes: Wishes) -> Result<StoodInFor> {
-        let mut current = lock_list()?;
-        if current.as_ref().is_some_and(|list| list.fork.is_forked()) {
-            mem::forget(current.take()); // all there is in it is the parent's
-        }
+        let mut current = sync::lock(LIST.get());
         let list = match &*current {
             Some(list) => Arc::clone(list),
             None => {
@@ -322,7 +318,7 @@ impl List {
     }
 
     fn strike(&self, number: u64) {
-        let mut current = sync::lock(&LIST);
+        let mut current = sync::lock(LIST.get());
         let mut sessions = sync::lock(&self.sessions);
         if let Some((stand_in, _)) = sessions.of.remove(&number) {
             // A forked child may hold them open: they are taken out by name.
@@ -386,24 +382,12 @@ impl List {
     }
 }
 
-/// The list, unless a thread that no longer exists has it: that of a parent, at the moment of a fork.
-fn lock_list() -> Result<MutexGuard<'static, Option<Arc<List>>>> {
-    for _ in 0..TRIES {
-        match LIST.try_lock() {
-            Ok(list) => return Ok(list),
-            Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => thread::yield_now(),
-        }
-    }
-    Err(Error::new(ErrorKind::Busy, "other threads of this process connect and drop senders all the time"))
-}
-
 /// However the thread ends, the next session begins with another.
 struct Ending(Arc<List>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let mut current = sync::lock(&LIST);
+        let mut current = sync::lock(LIST.get());
         if current.as_ref().is_some_and(|list| Arc::ptr_eq(list, &self.0)) {
             *current = None;
         }
@@ -421,11 +405,14 @@ struct Entry {
     pause: Duration,
     /// When there is something to do.
     at: Option<Instant>,
+    /// Whether the receiver's bell tells of what is committed.
+    hears_bell: bool,
 }
 
 impl Entry {
     fn new(number: u64, stand_in: Arc<StandIn>, wishes: Wishes) -> Entry {
-        Entry { number, stand_in, wishes, has_ended: false, search: None, pause: Duration::ZERO, at: None }
+        let (has_ended, search, pause, at, hears_bell) = (false, None, Duration::ZERO, None, false);
+        Entry { number, stand_in, wishes, has_ended, search, pause, at, hears_bell }
     }
 
     /// Does what can be done without waiting.
@@ -448,8 +435,12 @@ impl Entry {
         if stand_in.was_dismissed_for_good() {
             return Ok(());
         }
-        // Before the look: what is committed after it rings.
-        poller.add(&stand_in.bell, self.number * KEYS + KEY_BELL, Interest::Bell)?;
+        // Before the look: what is committed after it rings. The bell is added once: what is added anew tells at once
+        // of every ring that there ever was, as nobody reads them, and the thread would never sleep.
+        if !self.hears_bell {
+            poller.add(&stand_in.bell, self.number * KEYS + KEY_BELL, Interest::Bell)?;
+            self.hears_bell = true;
+        }
         stand_in.announce();
         {
             let mut state = sync::lock(&stand_in.state);

@@ -19,7 +19,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -32,6 +32,7 @@ use crate::session::process_count::{ProcessCount, share_of_process};
 use crate::session::protocol::DescriptorMessage;
 use crate::sync;
 use crate::sys::fork::ForkGuard;
+use crate::sys::per_process::PerProcess;
 use crate::sys::socket::{self, DESCRIPTORS_MAX, MESSAGE_MAX, Received};
 
 /// Most descriptors that one session has under way, in one direction.
@@ -491,18 +492,16 @@ struct Counts {
 
 /// What all sessions of this process have attached and under way.
 static TOTAL: ProcessCount = ProcessCount::new();
-/// Those that have sent some. It is locked by [`lock_listed`] alone.
-static LISTED: Mutex<Listed> = Mutex::new(Listed { sessions: Vec::new(), looked_after_in: None });
+/// Those that have sent some. It is locked for some system calls at most.
+static LISTED: PerProcess<Mutex<Listed>> = PerProcess::new(Mutex::default);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Listed {
     sessions: Vec<Arc<UnderWay>>,
-    /// The process in which a thread looks after those that are over: a forked child has no such thread.
-    looked_after_in: Option<ForkGuard>,
+    /// A thread looks after those that are over.
+    is_looked_after: bool,
 }
 
-/// How often a thread that finds the list locked gives way before it goes on without.
-const TRIES: u32 = 1000;
 /// The first and the longest pause between two looks at sessions that are over.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
@@ -629,31 +628,16 @@ impl Drop for UnderWay {
     }
 }
 
-/// The list, unless another thread has it for long. It is held for some system calls at most, and a forked child may
-/// have inherited it as locked for ever: so nobody waits without an end.
-fn lock_listed() -> Option<MutexGuard<'static, Listed>> {
-    for _ in 0..TRIES {
-        match LISTED.try_lock() {
-            Ok(listed) => return Some(listed),
-            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
-        }
-    }
-    None
-}
-
 /// Looks at all sessions that have sent some: those that have none under way any more are let go of.
 fn look_at_all() {
     let mut done = Vec::new(); // is let go of after the lock
-    let Some(mut listed) = lock_listed() else { return };
+    let mut listed = sync::lock(LISTED.get());
     for under_way in std::mem::take(&mut listed.sessions) {
-        // What a forked child has inherited is its parent's to look at.
-        let is_done = under_way.fork.is_forked()
-            || under_way.counts.try_lock().is_ok_and(|mut counts| {
-                under_way.look(&mut counts);
-                counts.is_listed = counts.sent > 0;
-                !counts.is_listed
-            });
+        let is_done = under_way.counts.try_lock().is_ok_and(|mut counts| {
+            under_way.look(&mut counts);
+            counts.is_listed = counts.sent > 0;
+            !counts.is_listed
+        });
         if is_done { done.push(under_way) } else { listed.sessions.push(under_way) }
     }
 }
@@ -666,8 +650,8 @@ fn are_some_over(listed: &Listed) -> bool {
 /// What a session that is over has under way is read, or gone with its peer, within a moment, but for a peer that is
 /// stopped. A thread, which exists for no longer than that, looks when it is.
 fn look_after_those_over() {
-    let Some(mut listed) = lock_listed() else { return };
-    if listed.looked_after_in.is_some_and(|process| !process.is_forked()) || !are_some_over(&listed) {
+    let mut listed = sync::lock(LISTED.get());
+    if listed.is_looked_after || !are_some_over(&listed) {
         return;
     }
     let thread = std::thread::Builder::new().name("wigwag-background".into()).spawn(|| {
@@ -676,23 +660,21 @@ fn look_after_those_over() {
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSES.1);
             look_at_all();
-            let Some(mut listed) = lock_listed() else { continue };
+            let mut listed = sync::lock(LISTED.get());
             if !are_some_over(&listed) {
-                listed.looked_after_in = None;
+                listed.is_looked_after = false;
                 return;
             }
         }
     });
-    listed.looked_after_in = thread.is_ok().then(ForkGuard::new); // else whoever ends next tries again
+    listed.is_looked_after = thread.is_ok(); // else whoever ends next tries again
 }
 
 /// Lists one, whose counts the caller has.
 fn list(counts: &mut Counts, one: &Arc<UnderWay>) {
     look_at_all();
-    if let Some(mut listed) = lock_listed() {
-        listed.sessions.push(Arc::clone(one));
-        counts.is_listed = true;
-    }
+    sync::lock(LISTED.get()).sessions.push(Arc::clone(one));
+    counts.is_listed = true;
 }
 
 #[cold]

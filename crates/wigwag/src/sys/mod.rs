@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod memory;
 pub mod name_lock;
 pub mod owner_lock;
+pub mod per_process;
 pub mod proc_locks;
 pub mod process;
 pub mod record_lock;
