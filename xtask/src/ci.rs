@@ -80,14 +80,18 @@ fn limited(seconds: u32, words: &[&str]) -> Command {
 /// A build with flags of its own, which change every crate: it has a directory of its own.
 fn with_flags(mut command: Command, flags: &str, directory: &str) -> Command {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    command.env("CARGO_TARGET_DIR", target.join(directory));
+    command.env("CARGO_TARGET_DIR", target.join(directory)).env("RUSTFLAGS", flags_with(flags));
+    command
+}
+
+/// The compiler's flags of whoever calls, and some more.
+fn flags_with(more: &str) -> OsString {
     let mut all: OsString = std::env::var_os("RUSTFLAGS").unwrap_or_default();
     if !all.is_empty() {
         all.push(" ");
     }
-    all.push(flags);
-    command.env("RUSTFLAGS", all);
-    command
+    all.push(more);
+    all
 }
 
 fn format() -> anyhow::Result<Vec<Command>> {
@@ -152,11 +156,13 @@ fn bridge() -> anyhow::Result<Vec<Command>> {
     Ok(of_workspace("bridge", 1800))
 }
 
-/// Lints and tests of a workspace beside the main one.
+/// Lints and tests of a workspace beside the main one. Clippy is the compiler of its packages, so that nothing which
+/// they depend on is compiled twice: once to be looked at and once to be run.
 fn of_workspace(directory: &str, limit_s: u32) -> Vec<Command> {
     let manifest = &format!("--manifest-path={directory}/Cargo.toml");
-    let lints = cargo(&["clippy", manifest, "--all-targets", "--", "-D", "warnings"]);
-    vec![lints, limited(limit_s, &["test", manifest, "--no-fail-fast"])]
+    let mut command = limited(limit_s, &["test", manifest, "--no-fail-fast"]);
+    command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("RUSTFLAGS", flags_with("-D warnings"));
+    vec![command]
 }
 
 /// The interface for C, a workspace of its own: its tests compile programs, and need more than a Rust toolchain. What
@@ -164,7 +170,9 @@ fn of_workspace(directory: &str, limit_s: u32) -> Vec<Command> {
 const INTERFACE: &str = "crates/wigwag-ffi";
 
 fn c() -> anyhow::Result<Vec<Command>> {
-    let mut commands = of_workspace(INTERFACE, 1800);
+    let manifest = &format!("--manifest-path={INTERFACE}/Cargo.toml");
+    let lints = cargo(&["clippy", manifest, "--all-targets", "--", "-D", "warnings"]);
+    let mut commands = vec![lints, limited(1800, &["test", manifest, "--no-fail-fast"])];
     // In the directory of all the others: they have built most of it.
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
     for command in &mut commands {

@@ -33,11 +33,12 @@ impl Programs {
         eprintln!("building the programs of {commit}, once: some minutes");
         let work = place.join("build");
         unpack(commit, &work.join("source"))?;
-        let built = built(&work.join("source"), Some(&work.join("target")));
+        // Where this tree is built, too: most of what both depend on is the same.
+        let built = built(&work.join("source"), Some(&target()));
         let built = built.with_context(|| format!("the programs of {commit} cannot be built"))?;
         keep(&built.queue, &kept.queue)?;
         keep(&built.wigwag, &kept.wigwag)?;
-        // Hundreds of megabytes, of which nothing is needed again.
+        // Nothing of it is needed again.
         std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
         Ok(kept)
     }
@@ -73,11 +74,12 @@ fn unpack(commit: &str, directory: &Path) -> anyhow::Result<()> {
 }
 
 /// Builds the programs of the workspace in `source`. Each has a build of its own, as users have it: in one build the
-/// library would have the features for both.
+/// library would have the features for both. They are not optimized, and their assertions are on: what is asked is
+/// whether they understand each other, and an optimized build of both takes longer than all jobs.
 fn built(source: &Path, target: Option<&Path>) -> anyhow::Result<Programs> {
     let build = |package, kind, name| {
         let mut command = crate::cargo();
-        command.args(["build", "--release", "--locked", "--package", package, &format!("--{kind}"), name]);
+        command.args(["build", "--locked", "--package", package, &format!("--{kind}"), name]);
         if let Some(target) = target {
             command.arg("--target-dir").arg(target);
         }
