@@ -43,8 +43,14 @@ counters! {
     links_made,
     /// Links that were lost, or ended because of what the far bridge sent.
     links_lost,
-    /// Calls, or messages of a queue, that were put to the far bridge (import) or handed to the server (export).
+    /// Calls, or messages of a queue, that were put to the far bridge (import) or handed to the server (export);
+    /// messages of a broadcast that were put to importers (export).
     sent,
+    /// Messages of a broadcast that were published here; of an import.
+    published,
+    /// Messages of a broadcast that did not get through: of an import what its subscribers are told of, of an export
+    /// what it could not send or did not get.
+    lost,
     /// Replies, or acknowledgements, that came back.
     answered,
     /// Errors of the far handler, or of the far server.
