@@ -2,7 +2,10 @@
 //!
 //! Two machines as network namespaces with a cable between, or, where these cannot be made, the loopback network. Five
 //! processes: a bridge on each machine, the server, the caller, and none that does two of these. The caller takes turns
-//! between a bridged call, a put that is answered by a put, and a query, so that what disturbs one disturbs all.
+//! between a bridged call, a put that is answered by a put, and a query, so that what disturbs one disturbs all; and
+//! then between messages of a bridged queue and bare puts ([`rate`]).
+
+mod rate;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -13,6 +16,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use zenoh::Wait as _;
 use zenoh::qos::{CongestionControl, Priority};
 
+use crate::bench::rate::Rates;
 use crate::engine::configuration;
 use crate::settings::Settings;
 
@@ -165,10 +169,18 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let rounds = arguments.rounds.to_string();
     let _server = start(None, &role("server", &rounds))?;
     let _answerer = start(b, &role("answerer", &rounds))?;
-    let far = ["--export", &far, "--as", "bench", "--listen", &bridged, "--host", "b", "--status-name", &tell_b];
+    let (queue_far, queue_near) = (path(rate::FAR), path(rate::NEAR));
+    let names = |file: &str, table: &str, [calls, queue]: [(&str, &str); 2]| -> anyhow::Result<String> {
+        let one = |(name, other): (&str, &str)| format!("[[{table}]]\nname = {name:?}\nas = {other:?}\n");
+        std::fs::write(path(file), one(calls) + &one(queue))?;
+        Ok(path(file))
+    };
+    let config = names("far.toml", "export", [(&far, "bench"), (&queue_far, "bench-queue")])?;
+    let far = ["--config", &config, "--listen", &bridged, "--host", "b", "--status-name", &tell_b];
     let _far = start(b, &far)?;
     let own = if a.is_some() { "tcp/10.78.0.1:7547" } else { "tcp/127.0.0.1:7549" };
-    let near = ["--import", "bench", "--as", &near, "--connect", &bridged, "--listen", own];
+    let config = names("near.toml", "import", [("bench", &near), ("bench-queue", &queue_near)])?;
+    let near = ["--config", &config, "--connect", &bridged, "--listen", own];
     let _near = start(a, &[&near[..], &["--host", "a", "--status-name", &tell_a]].concat())?;
     let mut caller = start(a, &role("caller", &rounds))?;
     let status = caller.0.wait()?;
@@ -180,6 +192,12 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn serve(directory: &Path) -> anyhow::Result<ExitCode> {
     let mut server = wigwag::Server::bind(directory.join("far.sock"))?;
+    let messages = directory.to_owned();
+    std::thread::spawn(move || {
+        if let Err(error) = rate::receive(&messages) {
+            eprintln!("the receiver has ended: {error}");
+        }
+    });
     server.serve(|request| request.iter_mut().for_each(|byte| *byte = !*byte))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -215,6 +233,7 @@ fn answer(endpoint: &str) -> anyhow::Result<ExitCode> {
         let payload = query.payload().map_or_else(Vec::new, |payload| changed(&payload.to_bytes()));
         let _ = query.reply(QUERY, payload).express(true).wait();
     };
+    let _flooded = rate::take_puts(&session)?;
     let _queryable = session.declare_queryable(QUERY).complete(true).callback(replies).wait().map_err(failed)?;
     loop {
         std::thread::park();
@@ -257,6 +276,7 @@ fn call(directory: &Path, endpoint: &str, rounds: usize) -> anyhow::Result<ExitC
     type Call<'a> = &'a dyn Fn(&[u8; LEN]) -> anyhow::Result<Vec<u8>>;
     let kinds: [(&str, Call); 3] =
         [("bridged call", &bridged), ("zenoh: a put answered by a put", &put), ("zenoh: a query", &query)];
+    let mut rates = Rates::new(directory, &session)?;
     // zenoh tells its peers of subscribers in the background.
     std::thread::sleep(Duration::from_millis(500));
     let mut times: [Vec<Duration>; 3] = Default::default();
@@ -276,6 +296,7 @@ fn call(directory: &Path, endpoint: &str, rounds: usize) -> anyhow::Result<ExitC
             }
         }
     }
+    (0..=rounds).try_for_each(|_| rates.round())?;
     times.iter_mut().for_each(|times| times.sort_unstable());
     let at =
         |times: &[Duration], share: f64| times[((times.len() - 1) as f64 * share) as usize].as_nanos() as f64 / 1e3;
@@ -283,6 +304,7 @@ fn call(directory: &Path, endpoint: &str, rounds: usize) -> anyhow::Result<ExitC
     for ((name, _), times) in kinds.iter().zip(&times) {
         println!("{name:<32} {:>9.1} {:>9.1} {:>9.1}", at(times, 0.5), at(times, 0.9), at(times, 0.99));
     }
+    rates.print();
     let bare = at(&times[1], 0.5).min(at(&times[2], 0.5));
     let ratio = at(&times[0], 0.5) / bare;
     let verdict = if ratio <= GOAL { "met" } else { "not met" };

@@ -80,8 +80,8 @@ impl Bridge {
             let told = server
                 .serve(async move |request: &mut wigwag::Request| {
                     let status = status(&engine, &exports, &imports, stopped.borrow().is_some());
-                    let json = serde_json::to_vec(&status).map_err(|error| error.to_string())?;
-                    request.set_reply(&json).map_err(|error| error.to_string())
+                    let answer = status.answer(request)?;
+                    request.set_reply(&answer).map_err(|error| error.to_string())
                 })
                 .await;
             if let Err(error) = told {

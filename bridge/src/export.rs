@@ -9,9 +9,12 @@
 //! | a request comes twice | the second is counted and dropped: the first one's answer is the answer |
 //! | a message cannot be read, or breaks a rule | its link ends, and no other |
 //! | an importer asks for more than its credits | that call is refused, not executed |
+//! | the publisher behind it ends or dies | importers are told, behind its last message; its successor has links of its own |
+//! | a link is too slow for a publisher | the oldest messages that wait for it are let go of; its numbers tell |
 //! | this process ends in order | new calls are refused, not executed; those under way are answered first |
 //! | this process is killed | its key has nobody behind it any more; importers tell their callers "maybe" |
 
+mod broadcast;
 mod calls;
 mod messages;
 
@@ -31,6 +34,7 @@ use zenoh::pubsub::Subscriber;
 use zenoh::sample::{Locality, Sample};
 
 use crate::engine::Engine;
+use crate::export::broadcast::Broadcast;
 use crate::export::calls::Calls;
 use crate::export::messages::{Messages, Stream, Streams};
 use crate::fault::Fault;
@@ -47,6 +51,9 @@ const GREETINGS_MAX: usize = 32;
 
 /// Sessions of a link with the local server: one for each of its threads, and no more than these.
 const SESSIONS_MAX: usize = 16;
+
+/// What is wrong with what is sent to a publisher.
+const ONE_WAY: &str = "it is of calls or of a queue, and the link carries a broadcast, which goes one way";
 
 /// How often links are looked at.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -95,6 +102,8 @@ enum Work {
     Calls(Calls),
     /// Of a queue.
     Messages(Messages),
+    /// Of a publisher.
+    Broadcast(Broadcast),
 }
 
 impl Work {
@@ -102,6 +111,7 @@ impl Work {
         match self {
             Work::Calls(calls) => calls.under_way(),
             Work::Messages(messages) => messages.under_way(),
+            Work::Broadcast(broadcast) => broadcast.waiting(),
         }
     }
 }
@@ -167,14 +177,17 @@ impl Export {
             Message::Whole { number, left_us, payload, .. } => match &link.work {
                 Work::Calls(calls) => calls.whole(&link, number, left_us, payload),
                 Work::Messages(messages) => messages.whole(&link, number, left_us, payload),
+                Work::Broadcast(_) => Err(ONE_WAY),
             },
             Message::Start { number, left_us, len, piece, .. } => match &link.work {
                 Work::Calls(calls) => calls.start(&link, number, left_us, len as usize, piece),
                 Work::Messages(messages) => messages.start(&link, number, left_us, len as usize, piece),
+                Work::Broadcast(_) => Err(ONE_WAY),
             },
             Message::Part { number, offset, piece, .. } => match &link.work {
                 Work::Calls(calls) => calls.part(&link, number, offset as usize, piece),
                 Work::Messages(messages) => messages.part(&link, number, offset as usize, piece),
+                Work::Broadcast(_) => Err(ONE_WAY),
             },
             Message::Cancel { number, .. } | Message::Ask { number, .. } => match (&link.work, &message) {
                 (Work::Calls(calls), Message::Cancel { .. }) => {
@@ -186,12 +199,16 @@ impl Export {
                     Ok(())
                 }
                 (Work::Messages(_), _) => Err("it is of calls, and the link carries messages"),
+                (Work::Broadcast(_), _) => Err(ONE_WAY),
             },
             Message::Grant { bytes, .. } => {
                 link.share.grant(bytes as usize);
                 Ok(())
             }
             Message::Ping { nonce, .. } => {
+                if let Work::Broadcast(broadcast) = &link.work {
+                    broadcast.begin();
+                }
                 link.outlet.control(&Message::Pong { link: id, nonce });
                 Ok(())
             }
@@ -277,6 +294,7 @@ impl Export {
         let (work, offer) = match service.form {
             Form::Exchange => self.calls_of(&name, service, threads).await?,
             Form::Queue => self.messages_of(&name, service, stream).await?,
+            Form::Broadcast => self.broadcast_of(&name, service).await?,
             form => {
                 let sentence = format!("{name} is a {form:?}, which this version does not carry to another machine");
                 return Err(Fault::new(ErrorKind::Refused, sentence));
@@ -302,8 +320,10 @@ impl Export {
             self.check_room(&links, bridge)?; // others may have come meanwhile
             links.insert(link.id, Arc::clone(&link));
         }
-        if let Work::Messages(messages) = &link.work {
-            messages.answer_on(&link);
+        match &link.work {
+            Work::Calls(_) => {}
+            Work::Messages(messages) => messages.answer_on(&link),
+            Work::Broadcast(broadcast) => broadcast.carry(&link),
         }
         count(&self.counters.links_made);
         Ok(link)
@@ -350,6 +370,21 @@ impl Export {
         Ok((Work::Messages(Messages::new(stream, calls, capacity)), offer))
     }
 
+    /// A subscriber of a publisher, for one link.
+    async fn broadcast_of(&self, name: &str, service: &Service) -> Result<(Work, Offer), Fault> {
+        let broadcast = Broadcast::subscribe(name, &service.contract, self.settings.capacity).await?;
+        let offer = Offer {
+            form: Form::Broadcast as u8,
+            capacity: broadcast.capacity as u32,
+            calls: 1,
+            epoch: broadcast.epoch,
+            first: broadcast.first,
+            history: broadcast.history as u32,
+            ..offered(&service.contract)
+        };
+        Ok((Work::Broadcast(broadcast), offer))
+    }
+
     /// Whether a bridge may have one more link.
     fn check_room(&self, links: &HashMap<u128, Arc<Link>>, bridge: u128) -> Result<(), Fault> {
         let settings = &self.engine.settings;
@@ -370,8 +405,10 @@ impl Export {
         }
         link.is_over.store(true, Ordering::Release);
         link.share.close();
-        if let Work::Calls(calls) = &link.work {
-            calls.give_up();
+        match &link.work {
+            Work::Calls(calls) => calls.give_up(),
+            Work::Messages(_) => {} // of the stream, which goes on
+            Work::Broadcast(broadcast) => broadcast.end(),
         }
         link.outlet.control(&Message::Bye { link: link.id, is_draining: false, text: why });
         if is_lost {
@@ -444,12 +481,15 @@ fn offered(contract: &Contract) -> Offer {
         encoding: u8::from(contract.encoding() == Encoding::Postcard),
         capacity: 0,
         calls: 0,
+        epoch: 0,
+        first: 0,
+        history: 0,
     }
 }
 
 /// The contract of an offer alone.
 fn offered_contract(offer: &Offer) -> Offer {
-    Offer { form: 0, capacity: 0, calls: 0, ..offer.clone() }
+    Offer { form: 0, capacity: 0, calls: 0, epoch: 0, first: 0, history: 0, ..offer.clone() }
 }
 
 /// Ends links that gave no sign of life, or whose payloads stopped coming.

@@ -13,11 +13,13 @@
 //! | the caller's time is over | `TimedOut`, as of any call; the far side is told that nobody waits |
 //! | an answer is lost while its link lives | `PeerDied`, may have been executed, after the exporter was asked twice |
 //! | an answer comes for a call that is over | nobody is told; it is counted |
+//! | messages of a broadcast are lost on the way | the next one says how many, as of any publisher |
 //! | this process is killed | the local library's `PeerDied` |
 //!
 //! A call is put once. Which exporter: of those that are there, the one whose machine's name is first, then whose
 //! number is; and that one stays until its link ends.
 
+mod broadcast;
 mod calls;
 mod link;
 mod messages;
@@ -29,7 +31,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use wigwag::{Contract, Encoding, ErrorKind, ShutdownHandle};
+use wigwag::{Contract, Encoding, ErrorKind, Form, ShutdownHandle};
 use zenoh::Wait as _;
 use zenoh::pubsub::Subscriber;
 use zenoh::sample::{Locality, Sample, SampleKind};
@@ -37,6 +39,7 @@ use zenoh::sample::{Locality, Sample, SampleKind};
 use crate::engine::Engine;
 use crate::export::lock;
 use crate::fault::Fault;
+use crate::import::broadcast::Broadcast;
 use crate::import::link::Link;
 use crate::import::messages::Messages;
 use crate::keys::{self, Exporter};
@@ -138,6 +141,7 @@ pub struct Import {
     /// The number of this import, which exporters of a queue know it by.
     stream: u128,
     messages: Messages,
+    broadcast: Broadcast,
 }
 
 #[derive(Default)]
@@ -173,6 +177,7 @@ impl Import {
             state: Mutex::default(),
             stream: keys::draw()?,
             messages: Messages::default(),
+            broadcast: Broadcast::default(),
             settings,
             engine,
         });
@@ -268,7 +273,7 @@ impl Import {
                     let link = Link::new(self, id, exporter, &offer, outlet);
                     self.inbox.add(&link);
                     self.current.send_replace(Some(Arc::clone(&link)));
-                    match self.serve(&offer, served).await {
+                    match self.serve(&link, &offer, served).await {
                         Ok(()) => return Some(link),
                         Err(sentence) => {
                             self.say(&sentence);
@@ -314,8 +319,11 @@ impl Import {
     }
 
     /// Serves the local name with what was offered, unless it is served so already.
-    async fn serve(self: &Arc<Self>, offer: &Offer, served: &mut Option<Served>) -> Result<(), String> {
+    async fn serve(self: &Arc<Self>, link: &Link, offer: &Offer, served: &mut Option<Served>) -> Result<(), String> {
         let contract = contract_of(offer)?;
+        let local = self.settings.local();
+        let capacity = (offer.capacity as usize).min(self.settings.capacity);
+        let failed = |error| format!("it cannot be served as {local}: {error}");
         if served.as_ref().is_some_and(|served| {
             (served.form, &served.contract) == (offer.form, &contract) && !served.task.is_finished()
         }) {
@@ -328,9 +336,12 @@ impl Import {
             }
             let _ = old.task.await;
         }
-        let local = self.settings.local();
-        let capacity = (offer.capacity as usize).min(self.settings.capacity);
-        let failed = |error| format!("it cannot be served as {local}: {error}");
+        if offer.form == Form::Broadcast as u8 {
+            self.broadcast.open(local, &contract, offer, capacity, link.id).map_err(failed)?;
+            lock(&self.state).contract = Some(contract);
+            return Ok(());
+        }
+        self.broadcast.close();
         let (stop, task) = if offer.form == 0 {
             let server = wigwag::Server::builder().contract(contract.clone()).capacity(capacity);
             let server = server.slots((offer.calls as usize).clamp(1, self.settings.calls));
@@ -374,8 +385,10 @@ impl Import {
                 task.abort();
             }
         }
-        let Some(link) = self.current.send_replace(None) else { return };
-        link.leave("the importing bridge ends");
+        if let Some(link) = self.current.send_replace(None) {
+            link.leave("the importing bridge ends");
+        }
+        self.broadcast.close();
     }
 
     /// Calls under way, of all its links.
@@ -419,7 +432,7 @@ impl Import {
 
 /// The contract that is offered, as the local server has it: clients are compared with it as with the far server's.
 fn contract_of(offer: &Offer) -> Result<Contract, String> {
-    if offer.form > 1 {
+    if ![Form::Exchange, Form::Queue, Form::Broadcast].map(|form| form as u8).contains(&offer.form) {
         return Err(format!("it is of a form (number {}) that this version does not import", offer.form));
     }
     let encoding = match offer.encoding {

@@ -8,6 +8,7 @@
 //! bridge        one process: zenoh's session, exports, imports, the end
 //! export        services of this machine for bridges elsewhere
 //! import        names of this machine for services elsewhere
+//! bundle        small messages of a broadcast, many in one
 //! outlet        what a link sends, in pieces where it is large;  window: how much of that may be under way
 //! seen          which numbers of a link were there before
 //! wire          messages as bytes;  keys: where they go;  fault: errors that travel
@@ -18,6 +19,7 @@
 
 pub mod bench;
 pub mod bridge;
+pub mod bundle;
 mod engine;
 mod export;
 mod fault;

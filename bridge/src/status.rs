@@ -43,8 +43,14 @@ counters! {
     links_made,
     /// Links that were lost, or ended because of what the far bridge sent.
     links_lost,
-    /// Calls, or messages of a queue, that were put to the far bridge (import) or handed to the server (export).
+    /// Calls, or messages of a queue, that were put to the far bridge (import) or handed to the server (export);
+    /// messages of a broadcast that were put to importers (export).
     sent,
+    /// Messages of a broadcast that were published here; of an import.
+    published,
+    /// Messages of a broadcast that did not get through: of an import what its subscribers are told of, of an export
+    /// what it could not send or did not get.
+    lost,
     /// Replies, or acknowledgements, that came back.
     answered,
     /// Errors of the far handler, or of the far server.
@@ -151,18 +157,49 @@ pub fn short(bridge: u128) -> String {
 }
 
 impl Status {
+    /// What is answered to who calls the bridge by its own name.
+    ///
+    /// | request | answer |
+    /// |---|---|
+    /// | nothing | all of it, as JSON |
+    /// | `lines` | lines for people |
+    /// | `lines of NAME` | those of one local name; empty if the bridge does not have it |
+    /// | `metrics` | as Prometheus reads it |
+    ///
+    /// # Errors
+    /// A sentence, for any other request.
+    pub fn answer(&self, request: &[u8]) -> Result<Vec<u8>, String> {
+        match request {
+            b"" => serde_json::to_vec(self).map_err(|error| error.to_string()),
+            b"lines" => Ok(self.to_lines().into_bytes()),
+            b"metrics" => Ok(self.to_metrics().into_bytes()),
+            _ => match request.strip_prefix(b"lines of ") {
+                Some(name) => Ok(self.lines_of(&String::from_utf8_lossy(name)).into_bytes()),
+                None => Err("a bridge is asked for nothing, lines, lines of NAME or metrics".into()),
+            },
+        }
+    }
+
     /// As lines for people.
     pub fn to_lines(&self) -> String {
+        let ending = if self.is_draining { ", about to end" } else { "" };
+        format!("bridge {} on {}, process {}{ending}\n{}", self.bridge, self.host, self.pid, self.names(|_| true))
+    }
+
+    /// The lines of one local name.
+    pub fn lines_of(&self, name: &str) -> String {
+        self.names(|of| of == name)
+    }
+
+    fn names(&self, is_shown: impl Fn(&str) -> bool) -> String {
         use std::fmt::Write as _;
         let mut out = String::new();
-        let ending = if self.is_draining { ", about to end" } else { "" };
-        let _ = writeln!(out, "bridge {} on {}, process {}{ending}", self.bridge, self.host, self.pid);
-        for export in &self.exports {
+        for export in self.exports.iter().filter(|export| is_shown(&export.name)) {
             let _ = writeln!(out, "export {} as {}: {} links", export.name, export.public, export.links.len());
             export.links.iter().for_each(|link| put_link(&mut out, link));
             put_counts(&mut out, &export.counts);
         }
-        for import in &self.imports {
+        for import in self.imports.iter().filter(|import| is_shown(&import.name)) {
             let contract = import.contract.as_deref().unwrap_or("no contract known yet");
             let _ = writeln!(out, "import {} as {}: {} ({contract})", import.public, import.name, import.state);
             import.link.iter().for_each(|link| put_link(&mut out, link));
@@ -229,6 +266,19 @@ fn put_counts(out: &mut String, counts: &Counts) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_request_has_its_answer() {
+        let of = |name: &str| ImportStatus { name: name.into(), state: "linked".into(), ..ImportStatus::default() };
+        let status = Status { imports: vec![of("a"), of("b")], ..Status::default() };
+        let answer = |request: &[u8]| String::from_utf8(status.answer(request).unwrap()).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&answer(b"")).unwrap().imports.len(), 2);
+        assert!(answer(b"lines").starts_with("bridge") && answer(b"metrics").starts_with("# TYPE"));
+        let lines = answer(b"lines of b");
+        assert!(lines.contains("as b: linked") && !lines.contains("as a:"), "{lines}");
+        assert_eq!(answer(b"lines of c"), "");
+        assert!(status.answer(b"else").is_err());
+    }
 
     #[test]
     fn every_name_is_fit_for_the_metrics() {

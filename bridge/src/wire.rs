@@ -29,7 +29,7 @@ const CONTRACT_NAME_MAX: usize = 128;
 /// What an exporter serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// The form's number: 0 exchange, 1 queue.
+    /// The form's number: 0 exchange, 1 queue, 3 broadcast.
     pub form: u8,
     /// The name of the contract.
     pub contract: String,
@@ -45,6 +45,12 @@ pub struct Offer {
     pub capacity: u32,
     /// Calls that may be under way at a time on this link.
     pub calls: u32,
+    /// Of a broadcast which publisher it is: after a restart another one. Else 0.
+    pub epoch: u64,
+    /// Of a broadcast the number of the first message that may come. Else 0.
+    pub first: u64,
+    /// Of a broadcast how many messages its publisher keeps. Else 0.
+    pub history: u32,
 }
 
 /// A message.
@@ -130,6 +136,22 @@ pub enum Message<'a> {
         /// The message.
         number: u64,
     },
+    /// Small messages of a broadcast, each with its number: [`bundle`](crate::bundle).
+    Several {
+        /// The link.
+        link: u128,
+        /// The messages.
+        messages: &'a [u8],
+    },
+    /// The publisher of a broadcast is over, and this came behind its last message.
+    Ended {
+        /// The link.
+        link: u128,
+        /// The number of its last message.
+        number: u64,
+        /// It has ended the broadcast; else it is gone without a farewell.
+        is_in_order: bool,
+    },
     /// Nobody waits for this call any more.
     Cancel {
         /// The link.
@@ -205,6 +227,8 @@ const PING: u8 = 11;
 const PONG: u8 = 12;
 const BYE: u8 = 13;
 const ACK: u8 = 14;
+const SEVERAL: u8 = 15;
+const ENDED: u8 = 16;
 
 impl<'a> Message<'a> {
     /// Its bytes.
@@ -212,6 +236,7 @@ impl<'a> Message<'a> {
         let payload = match self {
             Message::Whole { payload, .. } => payload.len(),
             Message::Start { piece, .. } | Message::Part { piece, .. } => piece.len(),
+            Message::Several { messages, .. } => messages.len(),
             _ => 64,
         };
         let mut out = Vec::with_capacity(payload + 48);
@@ -243,7 +268,10 @@ impl<'a> Message<'a> {
                 out.push(offer.form);
                 out.push(offer.encoding);
                 out.extend_from_slice(&offer.align.to_le_bytes());
-                for number in [offer.version, offer.size, offer.capacity, offer.calls] {
+                for number in [offer.version, offer.size, offer.capacity, offer.calls, offer.history] {
+                    out.extend_from_slice(&number.to_le_bytes());
+                }
+                for number in [offer.epoch, offer.first] {
                     out.extend_from_slice(&number.to_le_bytes());
                 }
                 put_text(&mut out, &offer.contract, CONTRACT_NAME_MAX);
@@ -275,6 +303,15 @@ impl<'a> Message<'a> {
                 head(&mut out, FAILED, link);
                 out.extend_from_slice(&number.to_le_bytes());
                 put_fault(&mut out, fault);
+            }
+            Message::Several { link, messages } => {
+                head(&mut out, SEVERAL, link);
+                out.extend_from_slice(messages);
+            }
+            Message::Ended { link, number, is_in_order } => {
+                head(&mut out, ENDED, link);
+                out.extend_from_slice(&number.to_le_bytes());
+                out.push(is_in_order.into());
             }
             Message::Grant { link, bytes } => {
                 head(&mut out, GRANT, link);
@@ -310,6 +347,8 @@ impl<'a> Message<'a> {
             | Message::Part { link, .. }
             | Message::Failed { link, .. }
             | Message::Ack { link, .. }
+            | Message::Several { link, .. }
+            | Message::Ended { link, .. }
             | Message::Cancel { link, .. }
             | Message::Ask { link, .. }
             | Message::Grant { link, .. }
@@ -351,8 +390,21 @@ fn body<'a>(kind: u8, link: u128, rest: &mut Reader<'a>) -> Option<Option<Messag
             let (link, epoch) = (rest.u128()?, link);
             let (form, encoding, align) = (rest.byte()?, rest.byte()?, u16::from_le_bytes(rest.array()?));
             let (version, size, capacity, calls) = (rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?);
+            let (history, publisher, first) = (rest.u32()?, rest.u64()?, rest.u64()?);
             let contract = rest.text(CONTRACT_NAME_MAX)?.to_owned();
-            let offer = Offer { form, contract, version, size, align, encoding, capacity, calls };
+            let offer = Offer {
+                form,
+                contract,
+                version,
+                size,
+                align,
+                encoding,
+                capacity,
+                calls,
+                epoch: publisher,
+                first,
+                history,
+            };
             Message::Welcome { epoch, link, offer }
         }
         DENIED => Message::Denied { epoch: link, fault: rest.fault()? },
@@ -370,6 +422,8 @@ fn body<'a>(kind: u8, link: u128, rest: &mut Reader<'a>) -> Option<Option<Messag
         }
         FAILED => Message::Failed { link, number: rest.u64()?, fault: rest.fault()? },
         ACK => Message::Ack { link, number: rest.u64()? },
+        SEVERAL => Message::Several { link, messages: rest.all(PIECE_MAX)? },
+        ENDED => Message::Ended { link, number: rest.u64()?, is_in_order: rest.byte()? != 0 },
         CANCEL => Message::Cancel { link, number: rest.u64()? },
         ASK => Message::Ask { link, number: rest.u64()? },
         GRANT => Message::Grant { link, bytes: rest.u32()? },
@@ -464,6 +518,9 @@ mod tests {
             encoding: 1,
             capacity: 1 << 26,
             calls: 64,
+            epoch: 5,
+            first: 6,
+            history: 7,
         };
         vec![
             Message::Hello { epoch: 1, bridge: 2, stream: 3, inbox: "wigwag/1/back/a/0", host: "a" },
@@ -474,6 +531,8 @@ mod tests {
             Message::Part { link: 1, number: 2, offset: 5, piece: b"more" },
             Message::Failed { link: 1, number: 2, fault },
             Message::Ack { link: 1, number: 2 },
+            Message::Several { link: 1, messages: b"any" },
+            Message::Ended { link: 1, number: 2, is_in_order: true },
             Message::Cancel { link: 1, number: 2 },
             Message::Ask { link: 1, number: 2 },
             Message::Grant { link: 1, bytes: 2 },
@@ -493,7 +552,10 @@ mod tests {
     #[test]
     fn each_that_is_cut_off_or_too_long_is_refused_and_names_its_link() {
         for message in one_of_each() {
-            let has_payload = matches!(message, Message::Whole { .. } | Message::Start { .. } | Message::Part { .. });
+            let has_payload = matches!(
+                message,
+                Message::Whole { .. } | Message::Start { .. } | Message::Part { .. } | Message::Several { .. }
+            );
             let bytes = message.encode();
             for len in 0..bytes.len() {
                 match Message::decode(&bytes[..len]) {
@@ -509,6 +571,7 @@ mod tests {
         for message in [
             Message::Whole { link: 1, number: 2, left_us: 0, payload: &large[..WHOLE_MAX + 1] },
             Message::Part { link: 1, number: 2, offset: 0, piece: &large },
+            Message::Several { link: 1, messages: &large },
         ] {
             assert_eq!(Message::decode(&message.encode()).unwrap_err().link, Some(1));
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use support::{
     Ground, Process, Told, bridge, call, callers, compare, executed, ledger_server, linked, random, status, until,
 };
-use wigwag::Client;
+use wigwag::{Client, Overrun, Publisher, Receiver, Sender, Subscriber};
 
 #[test]
 fn serve_ledger_if_told() {
@@ -234,6 +234,82 @@ fn a_large_request_on_a_slow_network_holds_up_no_small_one() {
         }
         assert!(!large.is_finished(), "a megabyte there and back takes four seconds at least");
         assert_eq!(large.join().unwrap(), Told::Replied);
+    });
+}
+
+/// The publisher would wait five minutes for a subscriber: it never waits for the link.
+#[test]
+fn a_broadcast_on_a_lossy_and_slow_network_holds_nobody_up_and_counts_what_is_lost() {
+    let Some(machines) = Machines::new() else { return };
+    let overrun = Overrun::Wait(Duration::from_secs(300));
+    let builder = Publisher::builder().capacity(20_000).overrun(overrun);
+    let mut publisher = builder.bind(machines.ground.name("b", "echo")).unwrap();
+    linked(&machines.ground, "a");
+    let mut subscriber = Subscriber::builder().connect(machines.ground.name("a", "echo")).unwrap();
+    for machine in ["a", "b"] {
+        if let Err(why) = machines.network.disturb(machine, "delay 10ms 3ms loss 1% rate 8mbit limit 1000") {
+            return println!("skipped: this system disturbs no network: {why}");
+        }
+    }
+    let message = |number: u64| vec![number as u8; if number.is_multiple_of(3) { 48 } else { 9_000 }];
+    let last = 3000; // 18 MB, of which 4 wait for the link at most
+    let mut publish = |number| assert_eq!(publisher.send(&message(number)).unwrap(), number);
+    (1..=last).for_each(&mut publish);
+    until("the exporter has let go of some", Duration::from_secs(20), || {
+        status(&machines.ground, "b").exports[0].counts.lost > 0
+    });
+    for machine in ["a", "b"] {
+        machines.network.disturb(machine, "delay 1ms").unwrap();
+    }
+    publish(last + 1);
+    let (mut came, mut lost) = (0, 0);
+    while came + lost < last + 1 {
+        let found = subscriber.recv_timeout(Duration::from_secs(60)).unwrap();
+        (came, lost) = (came + 1, lost + found.lost_before());
+        assert_eq!(found.sequence(), came + lost, "each number came or was told as lost");
+        assert!(found[..] == message(found.sequence()), "message {} is whole", found.sequence());
+    }
+    println!("{came} came, {lost} were lost and told");
+    assert!(came > 100 && lost > 0);
+    assert_eq!(publisher.stats().cut_off, 0);
+}
+
+#[test]
+fn a_queue_on_a_lossy_and_slow_network_keeps_its_order_and_loses_nothing() {
+    let Some(machines) = Machines::new() else { return };
+    let receiver = Receiver::bind(machines.ground.name("b", "echo")).unwrap();
+    linked(&machines.ground, "a");
+    for machine in ["a", "b"] {
+        if let Err(why) = machines.network.disturb(machine, "delay 5ms 3ms loss 2%") {
+            return println!("skipped: this system disturbs no network: {why}");
+        }
+    }
+    let near = machines.ground.name("a", "echo");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut sender = Sender::connect(near).unwrap();
+            for number in 1..=1500_u64 {
+                let len = if number.is_multiple_of(50) { 60_000 } else { 48 };
+                let mut message = vec![number as u8; len];
+                message[..8].copy_from_slice(&number.to_le_bytes());
+                sender.send(&message).unwrap();
+            }
+            sender.close().unwrap(); // all is acknowledged by the far receiver
+        });
+        for number in 1..=1500_u64 {
+            // A link that is lost for all that puts messages again, and says so.
+            loop {
+                let limit = Duration::from_secs(60);
+                let message = receiver.recv_timeout(limit).unwrap().expect("a message within a minute");
+                let found = u64::from_le_bytes(message[..8].try_into().unwrap());
+                let is_again = message.is_redelivered() && found < number;
+                message.ack();
+                if !is_again {
+                    assert_eq!(found, number);
+                    break;
+                }
+            }
+        }
     });
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
+use wigwag::Form;
 
 use crate::export::lock;
 use crate::import::Import;
@@ -34,6 +35,7 @@ pub struct Link {
     /// Calls or messages that may be under way.
     pub most: usize,
     capacity: usize,
+    is_broadcast: bool,
     /// Why it takes no new calls.
     closed: watch::Sender<Option<String>>,
     heard: Mutex<Heard>,
@@ -64,6 +66,7 @@ impl Link {
             limit: import.engine.settings.link_timeout,
             most,
             capacity: offer.capacity as usize,
+            is_broadcast: offer.form == Form::Broadcast as u8,
             closed: watch::channel(None).0,
             heard: Mutex::new(Heard { at: now, nonce: 0, asked: now, is_answered: true, round_trip: None }),
             quickest_us: AtomicU64::new(u64::MAX),
@@ -86,6 +89,11 @@ impl Link {
         lock(&self.heard).at = Instant::now();
         let outcome = match message {
             Message::Whole { number, payload, .. } => self.calls.reply(self, number, payload),
+            Message::Several { .. } | Message::Ended { .. } | Message::Start { .. } | Message::Part { .. }
+                if self.is_broadcast =>
+            {
+                self.publish(message)
+            }
             Message::Start { number, len, piece, .. } => self.calls.start(self, number, len as usize, piece),
             Message::Part { number, offset, piece, .. } => self.calls.part(self, number, offset as usize, piece),
             Message::Failed { number, fault, .. } => {
@@ -114,10 +122,29 @@ impl Link {
                 self.lose(text);
                 Ok(())
             }
-            _ => Err("only importers send it"),
+            _ => Err("only importers send it, or a link of another form has it"),
         };
         if let Err(why) = outcome {
             self.violated(why);
+        }
+    }
+
+    /// Of a broadcast.
+    fn publish(self: &Arc<Self>, message: Message<'_>) -> Result<(), &'static str> {
+        let Some(import) = self.import() else { return Ok(()) };
+        match message {
+            Message::Several { messages, .. } => import.broadcast.several(self, messages),
+            Message::Start { number, len, piece, .. } => import.broadcast.start(self, number, len as usize, piece),
+            Message::Part { number, offset, piece, .. } => import.broadcast.part(self, number, offset as usize, piece),
+            Message::Ended { number, is_in_order, .. } => {
+                import.broadcast.ended(self, number, is_in_order)?;
+                self.leave(match is_in_order {
+                    true => "the publisher has ended the broadcast",
+                    false => "the publisher is gone without a farewell",
+                });
+                Ok(())
+            }
+            _ => Err("it is not of a broadcast"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `wigwag inspect`: everything that is to be seen of one name.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ use wigwag::ErrorKind;
 use wigwag::observe::{LostSemaphore, Observer, PermitSnapshot};
 use wigwag::runtime::escaped;
 
+use crate::bridges;
 use crate::output::{self, count, duration};
 use crate::service_view::{
     BoardView, CountView, LimitView, PolicyView, RingView, ServiceView, SessionView, SubscriptionView, ThreadView,
@@ -24,7 +25,9 @@ Examples:
   wigwag inspect ./here.sock        # a path instead of a name
   wigwag inspect backup             # a semaphore: who holds its permits
 
-The server is not asked: this works while its handlers hang and while it is stopped, and it disturbs nobody.
+The server is not asked: this works while its handlers hang and while it is stopped, and it disturbs nobody. Bridges to \
+    other \
+machines are asked whether they carry the name, and left out if they do not answer.
 
 Waiting are calls that were passed and that nobody has begun, messages that were committed and not received; in flight \
     are \
@@ -89,7 +92,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if args.json {
                 output::json(&view)?
             } else {
-                print_service(&view)?
+                print_service(&view)?;
+                print_bridges(&args.name)?
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -189,6 +193,14 @@ fn print_service(view: &ServiceView) -> anyhow::Result<()> {
         output::line("\nThe server was ending a session just then: that one may be counted twice, or not at all.")?;
     }
     Ok(())
+}
+
+/// What bridges tell of the name, if any of them carries it.
+fn print_bridges(name: &OsStr) -> anyhow::Result<()> {
+    match bridges::lines_of(name) {
+        lines if lines.is_empty() => Ok(()),
+        lines => output::bytes(format!("\n{lines}").as_bytes()),
+    }
 }
 
 fn spaced(table: &Table) -> anyhow::Result<()> {

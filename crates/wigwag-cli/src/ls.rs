@@ -8,6 +8,7 @@ use wigwag::Keeper;
 use wigwag::observe::{Observer, PermitSnapshot, Snapshot};
 use wigwag::runtime::{Entry, Kind, RuntimeDirectory, State, escaped};
 
+use crate::bridges;
 use crate::output::{self, duration};
 use crate::service_view::{self, printable};
 use crate::table::Table;
@@ -25,7 +26,8 @@ a server is stopped or hangs, and looking disturbs nobody. Servers at paths of t
     inspect \
 ./path`. A dead name is removed by the next server that takes any name.
 
-A keeper of messages is asked, and not waited for if it does not answer. Waiting are calls that nobody has begun, \
+A keeper of messages and a bridge to other machines are asked, and not waited for if they do not answer; what a \
+    bridge tells of its links stands below the table. Waiting are calls that nobody has begun, \
     messages of the dead that a keeper has, messages that nobody has received, and who waits for a semaphore's \
     permits; oldest \
 is how long the oldest of them has waited (a call: at least). A queue whose receiver does not run has no server to be \
@@ -236,6 +238,9 @@ fn print(listing: &Listing) -> anyhow::Result<()> {
         ]);
     }
     table.print()?;
+    for lines in bridges::names().iter().filter_map(|bridge| bridges::ask(bridge, "lines")) {
+        output::bytes(format!("\n{lines}").as_bytes())?;
+    }
     for name in listing.names.iter().filter_map(|name| name.why.as_ref()) {
         output::complain(&format!("wigwag: {name}."));
     }

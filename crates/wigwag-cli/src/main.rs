@@ -12,6 +12,7 @@ use clap::{CommandFactory as _, Parser};
 use wigwag_bench::{output, peer, transport};
 
 mod bench;
+mod bridges;
 mod call;
 mod command;
 mod demo;

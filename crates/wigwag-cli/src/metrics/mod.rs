@@ -20,7 +20,9 @@ Examples:
   wigwag metrics > wigwag.prom           # for a collector of text files
 
 The services are those of this user: of the names in its runtime directory. Looking asks nothing of them, so that they \
-are seen while their handlers hang and while they are stopped. Whoever may connect to the address may read the page, \
+are seen while their handlers hang and while they are stopped. Bridges to other machines are asked for metrics of \
+    their \
+links, and left out if they do not answer. Whoever may connect to the address may read the page, \
 every user of this machine at least; it has names, programs and counts, and no payload.";
 
 const CODES: &str = "\

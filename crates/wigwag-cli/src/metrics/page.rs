@@ -7,6 +7,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use wigwag::observe::{PermitSnapshot, PermitState, ProcessState, Snapshot, ThreadState};
 use wigwag::runtime::{Kind, escaped};
 
+use crate::bridges;
 use crate::service_view;
 use crate::services::{Look, Services};
 
@@ -172,7 +173,9 @@ pub fn of(services: &mut Services) -> anyhow::Result<String> {
         MetricType::GAUGE,
         names(services),
     );
-    Ok(TextEncoder::new().encode_to_string(&families)?)
+    let mut page = TextEncoder::new().encode_to_string(&families)?;
+    page.push_str(&bridges::metrics());
+    Ok(page)
 }
 
 fn information(look: &Look<'_>) -> Metric {

@@ -88,7 +88,12 @@ impl Input {
         };
         // Those that a new publisher let go of before are told; to begin late is no loss.
         let lost = if is_new_publisher { next - 1 } else { 0 };
-        Input::at(reception, next, lost, is_new_publisher)
+        let mut input = Input::at(reception, next, lost, is_new_publisher);
+        if !is_new_publisher && start != Start::Next {
+            input.pass_voids();
+            input.tell_cursor();
+        }
+        input
     }
 
     /// The same publisher by another session: it goes on where the former one was.
@@ -202,6 +207,10 @@ impl Input {
                 self.lapped(0);
                 continue;
             }
+            if place == Place::VOID {
+                self.lose_voids();
+                continue;
+            }
             self.check(place)?;
             let bytes = match (place.body, &mut *wants) {
                 (0, Wants::InPlace) => Some(Bytes::Inline { words, len: place.len as usize }),
@@ -222,6 +231,36 @@ impl Input {
             }
         }
         Ok(None)
+    }
+
+    /// The publisher never had some messages: they count as lost.
+    #[cold]
+    fn lose_voids(&mut self) {
+        let passed = self.pass_voids();
+        self.lost += passed;
+        self.lost_in_all += passed;
+        self.reception.segment.subscriber_line().lost.store(self.lost_in_all, Ordering::Relaxed); // for people
+        if !self.is_lossless {
+            self.tell_cursor();
+        }
+    }
+
+    /// Passes over numbers that are no messages: no more than a ring has. How many.
+    #[cold]
+    fn pass_voids(&mut self) -> u64 {
+        let (board, entries) = (&self.reception.board, self.reception.geometry().entries);
+        let first = self.next;
+        for _ in 0..entries {
+            let entry = board.entry(self.index);
+            let is_there = entry::look(entry) == self.next && !self.is_drained();
+            let is_void = is_there && Place::unpack(entry::head(entry)) == Place::VOID;
+            if !is_void || !entry::is_still(entry, self.next) {
+                break;
+            }
+            self.next += 1;
+            self.index = if self.index + 1 == entries { 0 } else { self.index + 1 };
+        }
+        self.next - first
     }
 
     /// Whether a message can lie so.

@@ -243,6 +243,22 @@ impl Output {
         self.publish_inline(&words, message.len())
     }
 
+    /// Publishes so many numbers as lost. Of those that would be replaced again at once nothing is written.
+    #[cold]
+    pub fn skip(&mut self, count: u64) {
+        let written = count.min(self.board.geometry().entries as u64);
+        self.next += count - written;
+        self.index = self.board.geometry().entry_of(self.next);
+        for _ in 0..written {
+            self.publish(Place::VOID, &[]);
+        }
+    }
+
+    /// Whether the publisher waits for its subscribers.
+    pub fn is_lossless(&self) -> bool {
+        self.laggards.is_some()
+    }
+
     #[inline(always)]
     fn publish(&mut self, place: Place, inline: &[u64]) -> u64 {
         let sequence = self.next;
@@ -253,7 +269,7 @@ impl Output {
         entry::publish(self.board.entry(self.index), sequence, place.pack(), inline);
         self.board.publisher_line().set_published(sequence);
         self.record.record.published.set(sequence);
-        self.pool.place(self.index, place.body);
+        self.pool.place(self.index, if place == Place::VOID { 0 } else { place.body });
         self.next += 1;
         self.index = if self.index + 1 == self.board.geometry().entries { 0 } else { self.index + 1 };
         // Whoever came before the exchange and is not in the list was not rung for by the control thread either.

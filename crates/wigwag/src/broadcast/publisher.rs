@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::broadcast::output::Output;
 use crate::broadcast::publication::Publication;
 use crate::error::{Error, ErrorKind, Result, spoken};
+use crate::memory::board::SEQUENCE_MAX;
 use crate::memory::layout::INLINE_CAPACITY;
 use crate::options::ListenOptions;
 use crate::service::handles::ShutdownHandle;
@@ -218,6 +219,41 @@ impl Publisher {
         let mut draft = self.loan_timeout(message.len(), timeout)?;
         draft.copy_from_slice(message);
         draft.commit()
+    }
+
+    /// Counts so many messages as lost before this publisher had them: each subscriber is told with the next message
+    /// ([`Message::lost_before`](crate::Message::lost_before)), whose number is higher by as many. For who publishes
+    /// again what another publisher has published, and has lost some of it. As with messages, older ones are replaced.
+    ///
+    /// # Errors
+    /// [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) of a publisher with [`Overrun::Wait`], which loses
+    /// nothing, and of more than numbers are left; [`ServerClosed`](ErrorKind::ServerClosed) if another publisher has
+    /// taken the name; [`Forked`](ErrorKind::Forked).
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// let mut publisher = wigwag::Publisher::bind(name)?;
+    /// let mut subscriber = wigwag::Subscriber::connect(name)?;
+    /// publisher.send(b"first")?;
+    /// publisher.skip(1000)?;
+    /// assert_eq!(publisher.send(b"second")?, 1002);
+    /// assert_eq!(subscriber.recv()?.lost_before(), 0);
+    /// assert_eq!(subscriber.recv()?.lost_before(), 1000);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn skip(&mut self, count: u64) -> Result<()> {
+        self.output.check(0)?;
+        if self.output.is_lossless() {
+            let sentence = "a publisher with Overrun::Wait loses nothing, so it skips nothing: use Overrun::DropOldest";
+            return Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
+        }
+        let left = SEQUENCE_MAX - self.output.next();
+        if count > left {
+            let sentence = format!("{count} messages cannot be skipped: {left} numbers are left");
+            return Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
+        }
+        self.output.skip(count);
+        Ok(())
     }
 
     /// Waits until at least so many subscribers are there. `Duration::MAX` is for ever.

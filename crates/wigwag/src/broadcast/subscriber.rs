@@ -399,6 +399,36 @@ impl Subscriber {
         Peer::of(self.input.reception().peer)
     }
 
+    /// Which publisher of the name it is: another one has another number. It is the time of its `bind`, in nanoseconds
+    /// of the system's monotonic clock.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// let publisher = wigwag::Publisher::bind(name)?;
+    /// let [first, second] = [wigwag::Subscriber::connect(name)?, wigwag::Subscriber::connect(name)?];
+    /// assert_eq!(first.epoch(), second.epoch());
+    /// drop(publisher);
+    /// let publisher = wigwag::Publisher::bind(name)?;
+    /// assert_ne!(wigwag::Subscriber::connect(name)?.epoch(), first.epoch());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn epoch(&self) -> u64 {
+        self.input.reception().epoch
+    }
+
+    /// The number of the message that is taken next, if it is not lost before.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// # let mut publisher = wigwag::Publisher::bind(name)?;
+    /// publisher.send(b"first")?;
+    /// assert_eq!(wigwag::Subscriber::connect(name)?.next_number(), 2);
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn next_number(&self) -> u64 {
+        self.input.next()
+    }
+
     /// The longest message in bytes.
     ///
     /// ```

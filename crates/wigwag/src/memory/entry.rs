@@ -48,6 +48,9 @@ pub struct Place {
 }
 
 impl Place {
+    /// Of a number that was lost before the publisher had it: no message, and no body.
+    pub const VOID: Place = Place { len: 0, body: u32::MAX };
+
     /// The word in memory.
     #[inline(always)]
     pub fn pack(self) -> u64 {

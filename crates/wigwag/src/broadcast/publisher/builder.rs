@@ -10,7 +10,7 @@ use crate::broadcast::publisher::Publisher;
 use crate::contract::Contract;
 use crate::error::{Error, ErrorKind, Result};
 use crate::form::Form;
-use crate::memory::board::{BODIES_MAX, Board, BoardGeometry, HISTORY_MAX, Hints, body_stride};
+use crate::memory::board::{BODIES_MAX, Board, BoardGeometry, HISTORY_MAX, Hints, SEQUENCE_MAX, body_stride};
 use crate::memory::layout::{HOLDS_MAX, INLINE_CAPACITY};
 use crate::options::{Access, Limits, ListenOptions};
 use crate::service::audience::Audience;
@@ -61,12 +61,14 @@ pub struct PublisherBuilder {
     history: usize,
     overrun: Overrun,
     max_holds: usize,
+    /// The number of the first message.
+    first: u64,
 }
 
 impl From<ListenOptions> for PublisherBuilder {
     fn from(options: ListenOptions) -> PublisherBuilder {
         let options = options.in_form(Form::Broadcast);
-        PublisherBuilder { options, history: 64, overrun: Overrun::DropOldest, max_holds: 64 }
+        PublisherBuilder { options, history: 64, overrun: Overrun::DropOldest, max_holds: 64, first: 1 }
     }
 }
 
@@ -128,6 +130,23 @@ impl PublisherBuilder {
         self
     }
 
+    /// The number of the first message, default 1. For who publishes again what another publisher has published, so
+    /// that a message has the same number here as there.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// let mut publisher = wigwag::Publisher::builder().first_number(500).bind(name)?;
+    /// let mut subscriber = wigwag::Subscriber::connect(name)?;
+    /// publisher.send(b"1.07")?;
+    /// let message = subscriber.recv()?;
+    /// assert_eq!((message.sequence(), message.lost_before()), (500, 0));
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn first_number(mut self, number: u64) -> Self {
+        self.first = number;
+        self
+    }
+
     listen_settings!("wigwag::Publisher::builder()");
 
     /// Takes the name and starts to let subscribers in.
@@ -150,6 +169,7 @@ impl PublisherBuilder {
             Overrun::Wait(patience) => Some(patience),
         };
         let wait = self.options.wait;
+        let skipped = self.first - 1;
         let mut launch = Launch::claim(name.as_ref(), self.options)?;
         let epoch = clock::now_ns();
         let header = geometry.header(&launch.options.contract, epoch);
@@ -161,7 +181,10 @@ impl PublisherBuilder {
         let shared = ServiceShared::new(&launch)?;
         shared.quota.reserve(audience.size());
         shared.mailboxes()[0].record.board_inode.set(board_inode);
-        let output = Output::new(board, hints, audience, Arc::clone(&shared), patience)?;
+        let mut output = Output::new(board, hints, audience, Arc::clone(&shared), patience)?;
+        if skipped > 0 {
+            output.skip(skipped); // before anybody has come: nobody has lost them
+        }
         Publisher::new(output, Service::start(shared, launch)?, wait)
     }
 
@@ -173,6 +196,13 @@ impl PublisherBuilder {
     fn geometry(&self) -> Result<BoardGeometry> {
         let invalid = |sentence: String| Err(Error::new(ErrorKind::InvalidConfiguration, sentence));
         self.options.check()?;
+        if !(1..SEQUENCE_MAX).contains(&self.first) {
+            return invalid(format!(
+                "{} is no number of a first message: 1 to {} are (PublisherBuilder::first_number)",
+                self.first,
+                SEQUENCE_MAX - 1
+            ));
+        }
         let (history, limits) = (self.history, &self.options.limits);
         let capacity = limits.capacity_in(self.options.contract.form);
         if !(1..=HISTORY_MAX).contains(&history) {
