@@ -52,13 +52,23 @@ fn done(board: &Scoreboard, sender: u64, number: u64) -> &AtomicU64 {
     word(board, sender, number, 1)
 }
 
+/// Counts up when the killing pauses, until every sender has nothing under way, and when it goes on: odd in a pause.
+fn pauses(board: &Scoreboard) -> &AtomicU64 {
+    board.word(board.ledger_start() + 2 * (SENDERS * MESSAGES_MAX) as usize)
+}
+
+/// The last pause for which a sender has had all that it sent received.
+fn rested_for(board: &Scoreboard, sender: u64) -> &AtomicU64 {
+    board.word(board.ledger_start() + (2 * SENDERS * MESSAGES_MAX + 1 + sender) as usize)
+}
+
 /// Both; the figure.
 pub fn run(trial: &Trial, findings: &mut Vec<String>) -> anyhow::Result<String> {
     let kills = trial.kills.unwrap_or(trial.pick(40, 400, 40_000));
     let mut figures = Vec::new();
     for company in COMPANIES {
         let begin = Instant::now();
-        let world = World::new(Extent { rows: 1, nonces: 64 * (SENDERS * MESSAGES_MAX) as usize, samples: 0 });
+        let world = World::new(Extent { rows: 1, nonces: (64 * SENDERS * (MESSAGES_MAX + 1)) as usize, samples: 0 });
         world.board.set_phase(Phase::Run);
         let numbers = [kills, trial.seed, company.receivers as u64, u64::from(company.is_shared)];
         let numbers = numbers.map(|number| number.to_string());
@@ -109,6 +119,9 @@ pub fn play_workers(parent: &Link, arguments: &[&str]) {
             std::thread::sleep(dice.of_any_size_us(30_000)); // nobody, or fewer, for a while
         }
         victims[place] = Some(raise(&mut dice));
+        if dice.once_in(2) {
+            pause(&world);
+        }
         if killed % 64 == 0 && !world.complaints().is_empty() {
             break;
         }
@@ -116,6 +129,32 @@ pub fn play_workers(parent: &Link, arguments: &[&str]) {
     parent.tell(format!("{kills} receivers killed"));
     let _ = parent.hear_at_last();
     victims.into_iter().flatten().for_each(|victim| drop(victim.kill()));
+}
+
+/// Kills nobody until all that was sent is received. A message that waits for something that does not come would be
+/// helped on by the next death, and nobody would see it.
+fn pause(world: &World) {
+    let pauses = pauses(&world.board);
+    let pause = pauses.fetch_add(1, Ordering::AcqRel) + 1;
+    let have_all = || (0..SENDERS).all(|it| rested_for(&world.board, it).load(Ordering::Acquire) == pause);
+    let begin = Instant::now();
+    // A sender that has complained is gone.
+    while !have_all() && begin.elapsed() < TIME_LIMIT && world.complaints().is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    pauses.fetch_add(1, Ordering::AcqRel);
+}
+
+/// A sender has nothing under way: if the killing pauses, it rests until that goes on.
+fn rest(world: &World, me: u64) {
+    let pauses = pauses(&world.board);
+    let pause = pauses.load(Ordering::Acquire);
+    if pause % 2 == 1 {
+        rested_for(&world.board, me).store(pause, Ordering::Release);
+        while pauses.load(Ordering::Acquire) == pause && world.board.phase() == Phase::Run {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
 }
 
 fn live_receiving(world: &World, is_shared: bool, seed: u64) {
@@ -201,6 +240,7 @@ fn live_sending(world: &World, me: u64, seed: u64) -> Option<SenderStats> {
     let mut bytes = vec![0; CAPACITY];
     let mut number = 0;
     while world.board.phase() == Phase::Run && number + 8 < MESSAGES_MAX {
+        rest(world, me);
         let first = number;
         for _ in 0..=dice.below(5) {
             let most = if dice.once_in(4) { CAPACITY as u64 - 15 } else { 32 };
@@ -228,6 +268,10 @@ fn live_sending(world: &World, me: u64, seed: u64) -> Option<SenderStats> {
             world.complain(format!("sender {me} {how}, and its messages {first} to {} were lost", number - 1));
             return None;
         }
+    }
+    while world.board.phase() == Phase::Run {
+        rest(world, me); // it has sent the most that it may
+        std::thread::sleep(Duration::from_millis(1));
     }
     let stats = sender.stats();
     if let Err(error) = sender.close() {
