@@ -1,10 +1,10 @@
 //! What the proof must find, or it proves nothing: each goal is tried on a library with a fault injected for it.
 //!
 //! The library has faults in it only where it is compiled with `--cfg wigwag_faults` (see
-//! `crates/wigwag/src/faults.rs`), and the flag changes every crate, so such a build has a directory of its own:
+//! `crates/wigwag/src/faults.rs`), as all packages of the workspace are for these tests:
 //!
 //! ```text
-//! RUSTFLAGS="--cfg wigwag_faults" CARGO_TARGET_DIR=target/faults cargo test -p wigwag-proof --test faults
+//! RUSTC_WORKSPACE_WRAPPER=$PWD/xtask/rustc_with_faults.sh cargo test -p wigwag-proof --test faults
 //! ```
 
 #![cfg(wigwag_faults)]
