@@ -73,7 +73,9 @@ mod tests {
         let mut whole = 0;
         for _ in 0..20_000 {
             let mut bundle = Bundle::default();
-            (0..random() as u64 % 5).for_each(|number| drop(bundle.add(number, &vec![7; random() % 40])));
+            for number in 0..random() as u64 % 5 {
+                bundle.add(number, &vec![7; random() % 40]);
+            }
             let mut bytes = bundle.bytes;
             for _ in 0..random() % 3 {
                 let at = random() % bytes.len().max(1);

@@ -103,7 +103,7 @@ enum Work {
     /// Of a queue.
     Messages(Messages),
     /// Of a publisher.
-    Broadcast(Broadcast),
+    Broadcast(Box<Broadcast>),
 }
 
 impl Work {
@@ -382,7 +382,7 @@ impl Export {
             history: broadcast.history as u32,
             ..offered(&service.contract)
         };
-        Ok((Work::Broadcast(broadcast), offer))
+        Ok((Work::Broadcast(Box::new(broadcast)), offer))
     }
 
     /// Whether a bridge may have one more link.

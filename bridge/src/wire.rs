@@ -233,13 +233,7 @@ const ENDED: u8 = 16;
 impl<'a> Message<'a> {
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let payload = match self {
-            Message::Whole { payload, .. } => payload.len(),
-            Message::Start { piece, .. } | Message::Part { piece, .. } => piece.len(),
-            Message::Several { messages, .. } => messages.len(),
-            _ => 64,
-        };
-        let mut out = Vec::with_capacity(payload + 48);
+        let mut out = Vec::with_capacity(self.payload_len() + 48);
         let head = |out: &mut Vec<u8>, kind: u8, link: u128| {
             out.push(kind);
             out.extend_from_slice(&link.to_le_bytes());
@@ -265,16 +259,7 @@ impl<'a> Message<'a> {
             Message::Welcome { epoch, link, ref offer } => {
                 head(&mut out, WELCOME, epoch);
                 out.extend_from_slice(&link.to_le_bytes());
-                out.push(offer.form);
-                out.push(offer.encoding);
-                out.extend_from_slice(&offer.align.to_le_bytes());
-                for number in [offer.version, offer.size, offer.capacity, offer.calls, offer.history] {
-                    out.extend_from_slice(&number.to_le_bytes());
-                }
-                for number in [offer.epoch, offer.first] {
-                    out.extend_from_slice(&number.to_le_bytes());
-                }
-                put_text(&mut out, &offer.contract, CONTRACT_NAME_MAX);
+                put_offer(&mut out, offer);
             }
             Message::Denied { epoch, ref fault } => {
                 head(&mut out, DENIED, epoch);
@@ -324,6 +309,16 @@ impl<'a> Message<'a> {
             }
         }
         out
+    }
+
+    /// How many bytes it carries for others, or about as many as its texts.
+    fn payload_len(&self) -> usize {
+        match self {
+            Message::Whole { payload, .. } => payload.len(),
+            Message::Start { piece, .. } | Message::Part { piece, .. } => piece.len(),
+            Message::Several { messages, .. } => messages.len(),
+            _ => 64,
+        }
     }
 
     /// Of one that is a kind, a link and a number.
@@ -441,6 +436,19 @@ fn beginning(text: &str, most: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+fn put_offer(out: &mut Vec<u8>, offer: &Offer) {
+    out.push(offer.form);
+    out.push(offer.encoding);
+    out.extend_from_slice(&offer.align.to_le_bytes());
+    for number in [offer.version, offer.size, offer.capacity, offer.calls, offer.history] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    for number in [offer.epoch, offer.first] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    put_text(out, &offer.contract, CONTRACT_NAME_MAX);
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str, most: usize) {

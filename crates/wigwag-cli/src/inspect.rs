@@ -26,8 +26,7 @@ Examples:
   wigwag inspect backup             # a semaphore: who holds its permits
 
 The server is not asked: this works while its handlers hang and while it is stopped, and it disturbs nobody. Bridges to \
-    other \
-machines are asked whether they carry the name, and left out if they do not answer.
+other machines are asked whether they carry the name, and left out if they do not answer.
 
 Waiting are calls that were passed and that nobody has begun, messages that were committed and not received; in flight \
     are \

@@ -97,8 +97,7 @@ fn the_manifest_has_what_cargo_c_looks_for() {
     let manifest = std::fs::read_to_string(here("Cargo.toml")).unwrap();
     // Without the feature it finds no library here, and installs nothing.
     assert!(manifest.lines().any(|line| line == "capi = []"), "there is no feature `capi`");
-    let assets: Vec<&str> =
-        manifest.split("from = \"").skip(1).filter_map(|behind| behind.split('"').next()).collect();
+    let assets: Vec<&str> = manifest.split("from = \"").skip(1).filter_map(|behind| behind.split('"').next()).collect();
     assert_eq!(assets, ["include/wigwag.h", "include/wigwag.hpp"]);
     assert!(assets.iter().all(|asset| here(asset).is_file()), "one of {assets:?} is missing");
     let soname = std::fs::read_to_string(here("build.rs")).unwrap();
