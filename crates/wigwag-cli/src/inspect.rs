@@ -25,26 +25,19 @@ Examples:
   wigwag inspect ./here.sock        # a path instead of a name
   wigwag inspect backup             # a semaphore: who holds its permits
 
-The server is not asked: this works while its handlers hang and while it is stopped, and it disturbs nobody. Bridges to \
-other machines are asked whether they carry the name, and left out if they do not answer.
+The server is not asked: this works while its handlers hang and while it is stopped, and it disturbs nobody. Bridges \
+to other machines are asked whether they carry the name, and left out if they do not answer.
 
-Waiting are calls that were passed and that nobody has begun, messages that were committed and not received; in flight \
-    are \
-calls that were begun and not answered, messages received and not acknowledged. A message is as old as its commit, to \
-    some \
-milliseconds. A call has waited for the time shown at least: it counts from when its caller fell asleep over it, and a \
-    caller \
-that spins does not tell. Client: what it waits for; hidden if its memory cannot be looked at, so that what waits \
-    there is \
-in none of the sums.
+Waiting are calls that were passed and that nobody has begun, messages that were committed and not received; in \
+flight are calls that were begun and not answered, messages received and not acknowledged. A message is as old as \
+its commit, to some milliseconds. A call has waited for the time shown at least: it counts from when its caller fell \
+asleep over it, and a caller that spins does not tell. Client: what it waits for; hidden if its memory cannot be \
+looked at, so that what waits there is in none of the sums.
 
 A call has been running for `at most` the time shown: the server does not read the clock for each call. Polling: \
-    waiting \
-(its doorbell is armed, and it costs nothing), awake, spinning (it is looked at all the time), not yet (no thread has \
-    taken \
-it). Time in handlers, the longest call and the durations are estimates from the calls that were timed: while calls \
-    are short \
-one in 127, each of those above 5 us.";
+waiting (its doorbell is armed, and it costs nothing), awake, spinning (it is looked at all the time), not yet (no \
+thread has taken it). Time in handlers, the longest call and the durations are estimates from the calls that were \
+timed: while calls are short one in 127, each of those above 5 us.";
 
 /// Show everything that is to be seen of a server, a listener or a semaphore
 #[derive(Debug, clap::Args)]
