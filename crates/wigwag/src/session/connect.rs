@@ -141,6 +141,8 @@ pub struct ClientHandshake {
     busy: Option<Error>,
     /// Tells that a server which is missing may have come.
     server_watch: ServerWatch,
+    /// Something was told since the last look at who is there: the next look is soon, whatever was to be waited for.
+    has_news: bool,
     /// A socket is there on which nobody listens.
     is_refused: bool,
     /// The process that listened was found dead, and its lock free: that was looked at once more.
@@ -233,6 +235,7 @@ impl ClientHandshake {
             lost: None,
             busy: None,
             server_watch: ServerWatch::default(),
+            has_news: false,
             is_refused: false,
             is_doubted: false,
             poller: Some(Poller::new()?),
@@ -340,13 +343,16 @@ impl ClientHandshake {
 
     /// One move; `None`: there is another.
     fn go_on(&mut self) -> std::result::Result<Option<Progress>, Stop> {
-        // In each stage: what lies there unread would end every sleep.
-        let has_news = self.server_watch.has_news();
+        // In each stage: what lies there unread would end every sleep. It is kept until the next look: one that comes
+        // while another is asked is told of once.
+        self.has_news |= self.server_watch.has_news();
+        let has_news = self.has_news;
         match &mut self.stage {
             Stage::Resting(Some(at), reason) if *at > Instant::now() && !(has_news && reason.is_some()) => {
                 Ok(Some(Progress::Wait(Some(*at))))
             }
             Stage::Resting(..) => {
+                self.has_news = false;
                 let place = self.place()?;
                 let place = self.choice.choose(place, self.server_uid)?;
                 self.member_until = self.choice.has_others().then(|| Instant::now() + ONE_OF_SEVERAL);

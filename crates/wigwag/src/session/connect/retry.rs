@@ -76,6 +76,7 @@ impl ClientHandshake {
         let poller = self.poller.as_ref().ok_or_else(over)?;
         let outlook = self.server_watch.watch(&place, poller, KEY_SERVER_WATCH);
         Ok(match outlook {
+            _ if self.has_news => Some(now), // somebody came after the look that found nobody
             Outlook::Anew => Some(now),
             Outlook::Blind => now.checked_add(server_watch::BLIND),
             // Nothing tells that somebody begins to listen.
