@@ -305,7 +305,8 @@ impl Group {
                 return Ok(false);
             }
         }
-        Ok(true)
+        // All may have been acknowledged since the last look: then nobody was asked, and nobody would ring.
+        Ok(awaited == Awaited::Room || !self.is_done(current)?)
     }
 
     /// Notes what is waited for at each.
@@ -583,4 +584,38 @@ fn each<'a>(
     others: &'a mut [Other],
 ) -> impl Iterator<Item = (&'a mut Lane, &'a mut Producer)> {
     std::iter::once((lane, current)).chain(others.iter_mut().map(|other| (&mut other.lane, &mut other.producer)))
+}
+
+#[cfg(all(test, not(loom), not(wigwag_faults)))]
+mod tests {
+    use wigwag_testing::{Ground, eventually};
+
+    use super::*;
+    use crate::session::connect;
+    use crate::{Receiver, Sender};
+
+    #[test]
+    fn w1_nobody_sleeps_for_acknowledgements_that_have_all_come() {
+        let ground = Ground::new();
+        let receivers = [(); 2].map(|()| Receiver::builder().shared(true).bind(ground.socket()).unwrap());
+        let options = Sender::builder().slots(4).capacity(64).checked_options().unwrap();
+        let name = ground.socket();
+        let established = connect::attach(name.as_ref(), &options).unwrap();
+        let mut current = Producer::new(name.as_ref(), options, established);
+        let mut group = Group::new(&current).unwrap();
+        eventually("both are found", || {
+            group.tend(&mut current).unwrap();
+            group.len(&current) == receivers.len()
+        });
+        assert!(!group.ask(&mut current, Awaited::Acknowledgements).unwrap(), "nothing was sent");
+        for _ in &receivers {
+            assert_eq!(group.choose(&mut current).unwrap(), Room::There);
+            current.put(b"one").unwrap();
+        }
+        assert!(group.ask(&mut current, Awaited::Acknowledgements).unwrap(), "both are under way");
+        receivers[0].recv().unwrap().ack();
+        assert!(group.ask(&mut current, Awaited::Acknowledgements).unwrap(), "one is under way");
+        receivers[1].recv().unwrap().ack();
+        assert!(!group.ask(&mut current, Awaited::Acknowledgements).unwrap(), "nobody would ring");
+    }
 }
