@@ -751,6 +751,7 @@ mod tests {
 
     use super::*;
     use crate::Server;
+    use crate::sys::owner_lock::OwnerLock;
 
     #[test]
     fn c9_who_waits_for_a_server_is_woken_by_its_name_and_no_clock() {
@@ -768,6 +769,32 @@ mod tests {
             let progress = handshake.step().unwrap();
             let has_asked = matches!(progress, Progress::Attached(_)) || matches!(handshake.stage, Stage::Greeted(_));
             assert!(has_asked, "it looks when it is told, before the moment at which it would look anyway");
+        });
+    }
+
+    /// Those who share a name: one has its lock and does not listen, and another one comes while that one is tried.
+    #[test]
+    fn c9_who_comes_while_another_is_asked_is_found_when_that_one_is_dead() {
+        limited(|| {
+            let ground = Ground::new();
+            let options = crate::Sender::builder().server_timeout(Duration::MAX).checked_options().unwrap();
+            let mut handshake = ClientHandshake::begin(ground.socket().as_os_str(), options).unwrap();
+            assert!(matches!(handshake.step().unwrap(), Progress::Wait(_)), "nobody is there, and it watches");
+            let first = handshake.place().unwrap().member(1).unwrap();
+            let directory = Directory::open(&ground.path(""), &[rustix::process::geteuid().as_raw()]).unwrap();
+            let lock = OwnerLock::try_take(&directory, first.lock()).unwrap().expect("nobody has it");
+            drop(std::os::unix::net::UnixListener::bind(first.path()).unwrap()); // its file stays
+            handshake.step().unwrap();
+            assert!(matches!(handshake.stage, Stage::Queueing(..)), "it may be about to listen");
+            let _second = crate::Receiver::builder().shared(true).bind(ground.socket()).unwrap();
+            handshake.step().unwrap(); // and hears of it
+            assert!(matches!(handshake.stage, Stage::Queueing(..)));
+            drop(lock);
+            while !matches!(handshake.step().unwrap(), Progress::Attached(_)) {
+                let is_at_rest = matches!(handshake.stage, Stage::Resting(..));
+                assert!(!is_at_rest, "it waits for somebody who has come: {:?}", handshake.stage);
+                std::thread::sleep(Duration::from_millis(1));
+            }
         });
     }
 }

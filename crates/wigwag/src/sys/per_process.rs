@@ -55,13 +55,13 @@ impl<T: Send + Sync> PerProcess<T> {
 mod tests {
     use super::*;
     use std::sync::Mutex;
-    use wigwag_testing::no_process_starts;
+    use wigwag_testing::process_starts;
 
     static COUNT: PerProcess<Mutex<u32>> = PerProcess::new(|| Mutex::new(7));
 
     #[test]
     fn a_child_has_its_own_though_the_parents_is_locked() {
-        let _guard = no_process_starts();
+        let _guard = process_starts();
         let mut ours = COUNT.get().lock().unwrap();
         *ours += 1;
         // SAFETY: the child calls nothing but the function under test, which allocates, and _exit: the allocator of the
