@@ -28,6 +28,8 @@ const SLOTS: usize = 8;
 const CAPACITY: usize = 2000;
 /// So long may a message take that nobody hinders, on a machine that does other things, too.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
+/// What a sender allows its own calls: so much more that one which sleeps for all of its time is found by the pause.
+const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is tried: so many receivers, which share the name or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +141,10 @@ fn pause(world: &World) {
     let have_all = || (0..SENDERS).all(|it| rested_for(&world.board, it).load(Ordering::Acquire) == pause);
     let begin = Instant::now();
     // A sender that has complained is gone.
-    while !have_all() && begin.elapsed() < TIME_LIMIT && world.complaints().is_empty() {
+    while !have_all() && world.complaints().is_empty() {
+        if begin.elapsed() > TIME_LIMIT {
+            world.complain(format!("nobody was killed for {TIME_LIMIT:?}, and a sender waits for what it sent"));
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     pauses.fetch_add(1, Ordering::AcqRel);
@@ -230,7 +235,7 @@ pub fn play_senders(parent: &Link, arguments: &[&str]) {
 
 fn live_sending(world: &World, me: u64, seed: u64) -> Option<SenderStats> {
     let mut dice = Dice::new(seed);
-    let mut sender = match Sender::builder().server_timeout(TIME_LIMIT).connect(world.socket()) {
+    let mut sender = match Sender::builder().server_timeout(CALL_LIMIT).connect(world.socket()) {
         Ok(sender) => sender,
         Err(error) => {
             world.complain(format!("sender {me} finds no receiver: {error}"));
@@ -246,7 +251,7 @@ fn live_sending(world: &World, me: u64, seed: u64) -> Option<SenderStats> {
             let most = if dice.once_in(4) { CAPACITY as u64 - 15 } else { 32 };
             let len = 16 + dice.below(most) as usize;
             message(me, number, &mut bytes[..len]);
-            if let Err(error) = sender.send_timeout(&bytes[..len], TIME_LIMIT) {
+            if let Err(error) = sender.send_timeout(&bytes[..len], CALL_LIMIT) {
                 world.complain(format!("sender {me} could not send: {error}"));
                 return None;
             }
@@ -259,7 +264,7 @@ fn live_sending(world: &World, me: u64, seed: u64) -> Option<SenderStats> {
             while !is_done() && begin.elapsed() < TIME_LIMIT {
                 std::thread::sleep(Duration::from_micros(200));
             }
-        } else if let Err(error) = sender.flush(TIME_LIMIT) {
+        } else if let Err(error) = sender.flush(CALL_LIMIT) {
             world.complain(format!("sender {me} could not flush: {error}"));
             return None;
         }
