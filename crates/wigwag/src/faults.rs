@@ -104,6 +104,8 @@ faults! {
     IdleStandIn = "idle-stand-in";
     /// A group drops the session of a receiver that has ended with what it had not acknowledged.
     ForgottenMember = "forgotten-member";
+    /// Who waits for several receivers sleeps although all of them have acknowledged all since the last look.
+    UnrungSleep = "unrung-sleep";
     /// A message that is handed out is not marked as such.
     UnmarkedDelivery = "unmarked-delivery";
     /// A sender is welcomed before its keeper has said that it has its memory.

@@ -306,7 +306,7 @@ impl Group {
             }
         }
         // All may have been acknowledged since the last look: then nobody was asked, and nobody would ring.
-        Ok(awaited == Awaited::Room || !self.is_done(current)?)
+        Ok(awaited == Awaited::Room || faults::is(Fault::UnrungSleep) || !self.is_done(current)?)
     }
 
     /// Notes what is waited for at each.

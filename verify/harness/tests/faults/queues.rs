@@ -41,3 +41,9 @@ fn g25_finds_messages_that_died_with_one_of_several_receivers() {
     let _turn = turn();
     finds(PROGRAM, "G25", "forgotten-member", "was told that all is acknowledged, and its messages");
 }
+
+#[test]
+fn g25_finds_a_sleep_that_nobody_ends() {
+    let _turn = turn();
+    finds(PROGRAM, "G25", "unrung-sleep", "a sender waits for what it sent");
+}
