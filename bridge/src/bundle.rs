@@ -40,6 +40,7 @@ pub fn split(bundle: &[u8]) -> Option<(u64, &[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dice::dice;
 
     #[test]
     fn messages_come_out_as_they_went_in_and_none_is_read_beyond_the_end() {
@@ -63,13 +64,8 @@ mod tests {
     /// Mutated bundles: what is read lies within them, and each step is shorter than the one before.
     #[test]
     fn no_bytes_are_misread() {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as usize
-        };
+        let mut dice = dice();
+        let mut random = || dice() as usize;
         let mut whole = 0;
         for _ in 0..20_000 {
             let mut bundle = Bundle::default();

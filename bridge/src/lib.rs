@@ -14,12 +14,14 @@
 //! wire          messages as bytes;  keys: where they go;  fault: errors that travel
 //! settings      command line and TOML file;  engine: zenoh's configuration
 //! status        counters, and who reads them;  log: sentences for people
-//! bench         goal Z1
+//! bench         goal Z1;  dice: random numbers for tests
 //! ```
 
 pub mod bench;
 pub mod bridge;
 pub mod bundle;
+#[cfg(test)]
+mod dice;
 mod engine;
 mod export;
 mod fault;

@@ -514,6 +514,7 @@ mod tests {
     use wigwag::ErrorKind;
 
     use super::*;
+    use crate::dice::dice;
 
     fn one_of_each() -> Vec<Message<'static>> {
         let fault = Fault::new(ErrorKind::TimedOut { maybe_executed: false }, "too late");
@@ -589,13 +590,7 @@ mod tests {
     /// writes as it was.
     #[test]
     fn no_bytes_are_misread() {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
+        let mut random = dice();
         let seeds: Vec<_> = one_of_each().iter().map(Message::encode).collect();
         let mut accepted = 0;
         for round in 0..300_000 {
