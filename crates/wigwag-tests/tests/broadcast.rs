@@ -1,51 +1,21 @@
 //! Broadcasts between threads and processes: whole messages in order, losses told to the last one, and a publisher that
 //! nobody holds up, whoever is slow, stopped or dead.
 
+#[path = "support/publications.rs"]
+mod publications;
+
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use publications::{check, message, publish, read_out};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use wigwag::{ErrorKind, Message, Overrun, Publisher, Start, Subscriber, Wait};
-use wigwag_testing::{Ground, LIMIT, Over, Process, Raw, descriptors, eventually, fill, limited, role, wire, word};
+use wigwag_testing::{Ground, LIMIT, Over, Process, Raw, descriptors, eventually, limited, role, wire, word};
 
 const WAITS: [Wait; 3] = [Wait::Adaptive, Wait::Park, Wait::Spin];
-
-/// The message with a number: its length follows from that, and so does each byte.
-fn message(number: u64, most: usize) -> Vec<u8> {
-    let mut bytes = vec![0; word(7, number) as usize % (most + 1)];
-    fill(&mut bytes, number);
-    bytes
-}
-
-#[track_caller]
-fn check(message_: &Message, most: usize) {
-    let number = message_.sequence();
-    assert!(message_[..] == message(number, most), "message {number} is not what was published: {message_:?}");
-}
-
-fn publish(publisher: &mut Publisher, count: u64, most: usize) {
-    for _ in 0..count {
-        let number = publisher.stats().published + 1;
-        assert_eq!(publisher.send(&message(number, most)).unwrap(), number);
-    }
-}
-
-/// Reads to the end: how many came, and how many were lost. Each number is either.
-fn read_out(subscriber: &mut Subscriber, most: usize) -> (u64, u64) {
-    let (mut came, mut lost, mut next) = (0, 0, None);
-    for message in subscriber.messages() {
-        let message = message.unwrap();
-        check(&message, most);
-        if let Some(next) = next {
-            assert_eq!(message.sequence() - message.lost_before(), next, "what is lost is told");
-        }
-        (came, lost, next) = (came + 1, lost + message.lost_before(), Some(message.sequence() + 1));
-    }
-    (came, lost)
-}
 
 fn is_readable(what: impl AsFd, limit: Duration) -> bool {
     let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };

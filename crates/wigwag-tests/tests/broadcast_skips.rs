@@ -1,43 +1,13 @@
 //! What a publisher counts as lost before it had it: told with the next message to who listens, and to nobody else.
 
-use wigwag::{ErrorKind, Message, Overrun, Publisher, Start, Subscriber, Wait};
-use wigwag_testing::{Ground, LIMIT, fill, limited, word};
+#[path = "support/publications.rs"]
+mod publications;
+
+use publications::{check, message, publish, read_out};
+use wigwag::{ErrorKind, Overrun, Publisher, Start, Subscriber, Wait};
+use wigwag_testing::{Ground, LIMIT, limited, word};
 
 const WAITS: [Wait; 3] = [Wait::Adaptive, Wait::Park, Wait::Spin];
-
-/// The message with a number: its length follows from that, and so does each byte.
-fn message(number: u64, most: usize) -> Vec<u8> {
-    let mut bytes = vec![0; word(7, number) as usize % (most + 1)];
-    fill(&mut bytes, number);
-    bytes
-}
-
-#[track_caller]
-fn check(message_: &Message, most: usize) {
-    let number = message_.sequence();
-    assert!(message_[..] == message(number, most), "message {number} is not what was published: {message_:?}");
-}
-
-fn publish(publisher: &mut Publisher, count: u64, most: usize) {
-    for _ in 0..count {
-        let number = publisher.stats().published + 1;
-        assert_eq!(publisher.send(&message(number, most)).unwrap(), number);
-    }
-}
-
-/// Reads to the end: how many came, and how many were lost. Each number is either.
-fn read_out(subscriber: &mut Subscriber, most: usize) -> (u64, u64) {
-    let (mut came, mut lost, mut next) = (0, 0, None);
-    for message in subscriber.messages() {
-        let message = message.unwrap();
-        check(&message, most);
-        if let Some(next) = next {
-            assert_eq!(message.sequence() - message.lost_before(), next, "what is lost is told");
-        }
-        (came, lost, next) = (came + 1, lost + message.lost_before(), Some(message.sequence() + 1));
-    }
-    (came, lost)
-}
 
 #[test]
 fn what_a_publisher_skips_is_lost_to_who_listens_and_to_nobody_who_comes_later() {
