@@ -7,21 +7,41 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, ensure};
 
 use crate::ci;
-use crate::step::{self, Step};
+use crate::step::{self, Step, Turn};
 
 /// What is published, in the order in which crates.io can take it: the program needs the parts of its bench.
 const PUBLISHED: [(&str, &str); 3] =
     [("wigwag", "crates/wigwag"), ("wigwag-bench", "bench/harness"), ("wigwag-cli", "crates/wigwag-cli")];
 
 const STEPS: [Step; 8] = [
-    Step { name: "version", about: "the changelog and the manifests agree", commands: version },
-    Step { name: "work tree", about: "everything is committed", commands: work_tree },
-    Step { name: "files", about: "what is published has what it needs", commands: files },
-    Step { name: "dependencies", about: "their licences, their sources, what is known against them", commands: deny },
-    Step { name: "oldest", about: "the oldest dependencies that the manifests allow", commands: oldest },
-    Step { name: "interface", about: "the version says what was broken since the last one", commands: interface },
-    Step { name: "packages", about: "what is published compiles by itself", commands: packages },
-    Step { name: "documentation", about: "every link of it leads somewhere", commands: ci::documentation },
+    Step { name: "version", about: "the changelog and the manifests agree", commands: version, turn: Turn::Next },
+    Step { name: "work tree", about: "everything is committed", commands: work_tree, turn: Turn::Next },
+    Step { name: "files", about: "what is published has what it needs", commands: files, turn: Turn::Next },
+    Step {
+        name: "dependencies",
+        about: "their licences, their sources, what is known against them",
+        commands: deny,
+        turn: Turn::Next,
+    },
+    Step {
+        name: "oldest",
+        about: "the oldest dependencies that the manifests allow",
+        commands: oldest,
+        turn: Turn::Next,
+    },
+    Step {
+        name: "interface",
+        about: "the version says what was broken since the last one",
+        commands: interface,
+        turn: Turn::Next,
+    },
+    Step { name: "packages", about: "what is published compiles by itself", commands: packages, turn: Turn::Next },
+    Step {
+        name: "documentation",
+        about: "every link of it leads somewhere",
+        commands: ci::documentation,
+        turn: Turn::Next,
+    },
 ];
 
 /// The command `cargo xtask release`.
