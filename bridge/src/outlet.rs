@@ -29,7 +29,8 @@ impl Outlet {
                 .priority(priority)
                 // What zenoh drops by itself would be a call that is lost while its link lives.
                 .congestion_control(CongestionControl::Block)
-                .express(true)
+                // Many small messages share a batch of zenoh's queue. An idle link sends each at once all the same.
+                .express(false)
                 .allowed_destination(Locality::Remote)
                 .wait()
                 .map_err(|error| anyhow!("zenoh does not let this bridge send to {key}: {error}"))
