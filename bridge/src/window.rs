@@ -2,16 +2,18 @@
 //!
 //! A put waits while zenoh's queue is full, with the thread that it is made on, and after five seconds zenoh closes the
 //! transport. The window is smaller than that queue, so a put never waits there: who has more to send waits here, for
-//! what the far bridge has taken.
+//! what the far bridge has taken. Small calls do not wait here, as their number is limited, but only a few of them have
+//! a batch each.
 //!
 //! The queue is counted in batches of 64 KiB. Small messages share one, but a message that does not fit into what is
 //! left of a batch closes it. So a message has its [`cost`]: whatever the order in which large and small ones come, they
 //! cost [`PIECE_MAX`] for each batch that they close.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::wire::{PIECE_MAX, WHOLE_MAX};
 
@@ -30,10 +32,35 @@ pub fn cost(bytes: usize) -> usize {
     }
 }
 
+/// Small calls of one far bridge that have a batch of zenoh's queue each, so that nothing is waited for that may come to
+/// share it. Of more calls nobody is alone, and zenoh puts them together.
+const ALONE: usize = 8;
+
 /// The room to one far bridge, which all links to it share.
 #[derive(Debug)]
 pub struct Window {
     room: Semaphore,
+    /// A permit for each request that has a batch of its own and is not answered.
+    alone: Arc<Semaphore>,
+    /// Calls of the far bridge that are not answered.
+    unanswered: AtomicUsize,
+}
+
+/// A call of a far bridge, until it is answered.
+#[derive(Debug)]
+pub struct Unanswered(Arc<Window>);
+
+impl Unanswered {
+    /// Whether its answer may have a batch of its own: the last few may, whatever became of those before.
+    pub fn is_alone(&self) -> bool {
+        self.0.unanswered.load(Ordering::Relaxed) <= ALONE
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.unanswered.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The windows of all far bridges.
@@ -54,7 +81,11 @@ impl Windows {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         let window = of.get(&bridge).and_then(Weak::upgrade).unwrap_or_else(|| {
             of.retain(|_, window| window.strong_count() > 0);
-            let window = Arc::new(Window { room: Semaphore::new(self.size) });
+            let window = Arc::new(Window {
+                room: Semaphore::new(self.size),
+                alone: Arc::new(Semaphore::new(ALONE)),
+                unanswered: AtomicUsize::new(0),
+            });
             of.insert(bridge, Arc::downgrade(&window));
             window
         });
@@ -110,6 +141,17 @@ impl Share {
         let cost = cost(bytes).min(state.under_way);
         state.under_way -= cost;
         self.window.room.add_permits(cost);
+    }
+
+    /// A batch of its own for a request, until the request is answered. `None`: it shares one.
+    pub fn alone(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.window.alone).try_acquire_owned().ok()
+    }
+
+    /// Notes a call of the far bridge.
+    pub fn unanswered(&self) -> Unanswered {
+        self.window.unanswered.fetch_add(1, Ordering::Relaxed);
+        Unanswered(Arc::clone(&self.window))
     }
 
     /// The link has ended: who waits is told.

@@ -17,6 +17,7 @@ use crate::fault::Fault;
 use crate::outlet::pieces;
 use crate::seen::{Seen, Verdict};
 use crate::status::{add, count};
+use crate::window::Unanswered;
 use crate::wire::{Message, WHOLE_MAX};
 
 /// The calls of one link.
@@ -39,6 +40,7 @@ struct Session {
 struct Place {
     client: Client,
     busy: Arc<AtomicUsize>,
+    unanswered: Unanswered,
 }
 
 impl Drop for Place {
@@ -162,10 +164,11 @@ impl Calls {
     }
 
     /// The session that has the fewest calls.
-    fn place(&self) -> Option<Place> {
+    fn place(&self, link: &Link) -> Option<Place> {
         let session = self.sessions.iter().min_by_key(|session| session.busy.load(Ordering::Relaxed))?;
         session.busy.fetch_add(1, Ordering::Relaxed);
-        Some(Place { client: session.client.clone(), busy: Arc::clone(&session.busy) })
+        let (client, busy) = (session.client.clone(), Arc::clone(&session.busy));
+        Some(Place { client, busy, unanswered: link.share.unanswered() })
     }
 
     /// How many are under way.
@@ -179,7 +182,7 @@ impl Calls {
         if !self.admit(link, &mut state, number, payload.len())? {
             return Ok(());
         }
-        let Some(place) = self.place() else { return Ok(()) };
+        let Some(place) = self.place(link) else { return Ok(()) };
         let (mut room, deadline) = (Room::new(place, payload.len()), deadline(left_us));
         room.put(0, payload);
         self.run(link, &mut state, number, room, deadline);
@@ -197,7 +200,7 @@ impl Calls {
         if !self.admit(link, &mut state, number, len)? {
             return Ok(());
         }
-        let Some(place) = self.place() else { return Ok(()) };
+        let Some(place) = self.place(link) else { return Ok(()) };
         let mut into = Room::new(place, len);
         into.put(0, piece);
         let (taken, deadline) = (piece.len(), deadline(left_us));
@@ -378,9 +381,10 @@ fn answer_at_once(
         Ok(reply) => {
             count(&export.counters.answered);
             add(&export.counters.bytes_out, reply.len());
-            link.outlet.data(&Message::Whole { link: link.id, number, left_us: 0, payload: &reply });
+            let message = Message::Whole { link: link.id, number, left_us: 0, payload: &reply };
+            link.outlet.call_bytes(message.encode(), place.unanswered.is_alone());
         }
-        Err(error) => fail(export, link, number, &error),
+        Err(error) => fail(export, link, number, &error, &place),
     }
     None
 }
@@ -411,7 +415,7 @@ fn send_pieces(export: &Export, link: &Arc<Link>, number: u64, reply: Reply, pla
 }
 
 /// Sends an error that a call ended with.
-fn fail(export: &Export, link: &Link, number: u64, error: &wigwag::Error) {
+fn fail(export: &Export, link: &Link, number: u64, error: &wigwag::Error, place: &Place) {
     let fault = Fault::of(error);
     if !matches!(fault.kind, ErrorKind::HandlerFailed | ErrorKind::HandlerPanicked) {
         link.is_doubtful.store(true, Ordering::Release);
@@ -421,7 +425,8 @@ fn fail(export: &Export, link: &Link, number: u64, error: &wigwag::Error) {
         kind if kind_may_be_executed(kind) => &export.counters.maybe_executed,
         _ => &export.counters.not_executed,
     });
-    link.outlet.data(&Message::Failed { link: link.id, number, fault });
+    let message = Message::Failed { link: link.id, number, fault };
+    link.outlet.call_bytes(message.encode(), place.unanswered.is_alone());
 }
 
 /// Whether a call that ended so may have been executed.
