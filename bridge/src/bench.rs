@@ -2,9 +2,12 @@
 //!
 //! Two machines as network namespaces with a cable between, or, where these cannot be made, the loopback network. Five
 //! processes: a bridge on each machine, the server, the caller, and none that does two of these. The caller takes turns
-//! between a bridged call, a put that is answered by a put, and a query, so that what disturbs one disturbs all; and
-//! then between messages of a bridged queue and bare puts ([`rate`]).
+//! between a bridged call, a put that is answered by a put, a query, and, where the feature `grpc` is on, a call of gRPC
+//! over TCP, so that what disturbs one disturbs all; and then between messages of a bridged queue and bare puts
+//! ([`rate`]). The verdict is about zenoh only: gRPC is what a reader knows the cost of.
 
+#[cfg(feature = "grpc")]
+mod grpc;
 mod rate;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +29,20 @@ const LEN: usize = 48;
 /// The most that a bridged call may take, as a multiple of the better of the two that are bare.
 const GOAL: f64 = 1.3;
 
+/// What the help says below the options.
+const GRPC: &str = if cfg!(feature = "grpc") {
+    "A call of gRPC (tonic) over TCP is measured in the same turns."
+} else {
+    "This program was built without the feature grpc, so the row of gRPC (tonic) over TCP is absent."
+};
+
+/// Where gRPC is served, beside zenoh's 7547 and 7548.
+#[cfg(feature = "grpc")]
+const GRPC_PORT: u16 = 7550;
+
 /// What is measured.
 #[derive(clap::Args)]
+#[command(after_help = GRPC)]
 pub struct Arguments {
     /// The goal
     #[arg(long, value_enum, default_value = "z1", ignore_case = true)]
@@ -215,6 +230,15 @@ fn changed(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().map(|byte| !byte).collect()
 }
 
+/// The address of one of zenoh's endpoints, and the port of gRPC.
+#[cfg(feature = "grpc")]
+fn grpc_address(endpoint: &str) -> anyhow::Result<std::net::SocketAddr> {
+    let address = endpoint.strip_prefix("tcp/").context("the endpoint is not of TCP")?;
+    let mut address: std::net::SocketAddr = address.parse()?;
+    address.set_port(GRPC_PORT);
+    Ok(address)
+}
+
 fn answer(endpoint: &str) -> anyhow::Result<ExitCode> {
     let failed = |error| anyhow!("{error}");
     let session = session(Settings { listen: vec![endpoint.to_owned()], ..Settings::default() })?;
@@ -234,6 +258,15 @@ fn answer(endpoint: &str) -> anyhow::Result<ExitCode> {
         let _ = query.reply(QUERY, payload).express(true).wait();
     };
     let _flooded = rate::take_puts(&session)?;
+    #[cfg(feature = "grpc")]
+    {
+        let address = grpc_address(endpoint)?;
+        std::thread::spawn(move || {
+            if let Err(error) = grpc::serve(address) {
+                eprintln!("gRPC is not served: {error}");
+            }
+        });
+    }
     let _queryable = session.declare_queryable(QUERY).complete(true).callback(replies).wait().map_err(failed)?;
     loop {
         std::thread::park();
@@ -274,12 +307,20 @@ fn call(directory: &Path, endpoint: &str, rounds: usize) -> anyhow::Result<ExitC
         Ok(sample.payload().to_bytes().into_owned())
     };
     type Call<'a> = &'a dyn Fn(&[u8; LEN]) -> anyhow::Result<Vec<u8>>;
-    let kinds: [(&str, Call); 3] =
-        [("bridged call", &bridged), ("zenoh: a put answered by a put", &put), ("zenoh: a query", &query)];
+    // The verdict takes the first three.
+    #[cfg_attr(not(feature = "grpc"), expect(unused_mut, reason = "gRPC is the fourth, where it is"))]
+    let mut kinds: Vec<(&str, Call)> =
+        vec![("bridged call", &bridged), ("zenoh: a put answered by a put", &put), ("zenoh: a query", &query)];
+    #[cfg(feature = "grpc")]
+    let grpc = grpc::Caller::connect(grpc_address(endpoint)?, limit)?;
+    #[cfg(feature = "grpc")]
+    let unary = |request: &[u8; LEN]| grpc.call(request);
+    #[cfg(feature = "grpc")]
+    kinds.push(("gRPC over TCP: a unary call", &unary));
     let mut rates = Rates::new(directory, &session)?;
     // zenoh tells its peers of subscribers in the background.
     std::thread::sleep(Duration::from_millis(500));
-    let mut times: [Vec<Duration>; 3] = Default::default();
+    let mut times = vec![Vec::<Duration>::new(); kinds.len()];
     let mut number = 0_u8;
     for round in 0..=rounds {
         for ((_, kind), times) in kinds.iter().zip(&mut times) {

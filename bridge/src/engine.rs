@@ -6,9 +6,10 @@ use zenoh::Config;
 use crate::keys;
 use crate::settings::Settings;
 use crate::window::Windows;
+use crate::wire::PIECE_MAX;
 
 /// Batches of 64 KiB that each of zenoh's queues may hold: the most that it allows.
-const QUEUE_BATCHES: usize = 16;
+pub const QUEUE_BATCHES: usize = 16;
 
 /// What all exports and imports of a bridge share.
 pub struct Engine {
@@ -87,8 +88,9 @@ fn set(config: &mut Config, key: &str, value: &str) -> anyhow::Result<()> {
     config.insert_json5(key, value).map_err(|error| anyhow!("{error}")).with_context(|| format!("zenoh's {key}"))
 }
 
-/// The most bytes of large payloads that fit into zenoh's queue.
-pub const WINDOW_MAX: usize = QUEUE_BATCHES * (64 << 10) * 3 / 4;
+/// The largest window, in what messages cost there ([`crate::window::cost`]): one of zenoh's batches is being written,
+/// one is being filled, and the first one that a large message closes may be anything but full.
+pub const WINDOW_MAX: usize = (QUEUE_BATCHES - 3) * PIECE_MAX;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! The program.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -144,6 +145,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 print!("{}", settings.plan());
                 return Ok(ExitCode::SUCCESS);
             }
+            gather_zenoh();
             // Two at least: a put that waits for zenoh must not keep the reactor.
             let workers = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8));
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
@@ -152,6 +154,25 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// How zenoh's threads are to be: what arrives wakes the thread that handles it. By default the socket belongs to
+/// another of zenoh's runtimes than the task that reads from it, so each message wakes two threads, one after the
+/// other. Who sends has a thread of its own, as a put may wait for it.
+const ZENOH_THREADS: &str =
+    "(app: (worker_threads: 2), rx: (handover: app), acc: (handover: app), net: (handover: app))";
+
+/// Has zenoh's threads arranged. zenoh reads that from the environment and nowhere else, and the environment of a
+/// program is its starter's: so the program starts itself again, in place. Whoever has set it is not overruled.
+fn gather_zenoh() {
+    const VARIABLE: &str = "ZENOH_RUNTIME";
+    if std::env::var_os(VARIABLE).is_some() {
+        return;
+    }
+    let mut words = std::env::args_os();
+    let (Ok(program), Some(name)) = (std::env::current_exe(), words.next()) else { return };
+    let error = std::process::Command::new(program).arg0(name).args(words).env(VARIABLE, ZENOH_THREADS).exec();
+    eprintln!("wigwag-bridge: zenoh's threads stay as they are by default: {error}");
 }
 
 async fn bridge_until_told(settings: Settings) -> anyhow::Result<()> {

@@ -14,6 +14,8 @@ use crate::wire::{Message, PIECE_MAX};
 pub struct Outlet {
     control: Publisher<'static>,
     data: Publisher<'static>,
+    /// As `data`, but each message closes its batch.
+    alone: Publisher<'static>,
     bulk: Publisher<'static>,
 }
 
@@ -23,21 +25,24 @@ impl Outlet {
     /// # Errors
     /// zenoh's, when the session is closed or the key is none.
     pub fn new(session: &zenoh::Session, key: &str) -> anyhow::Result<Outlet> {
-        let publisher = |priority| {
+        let publisher = |priority, is_express| {
             session
                 .declare_publisher(key.to_owned())
                 .priority(priority)
                 // What zenoh drops by itself would be a call that is lost while its link lives.
                 .congestion_control(CongestionControl::Block)
-                .express(true)
+                // Without it small messages share a batch of zenoh's queue. An idle link sends each at once all the
+                // same, but one that is put just when zenoh looks may lie there for a millisecond.
+                .express(is_express)
                 .allowed_destination(Locality::Remote)
                 .wait()
                 .map_err(|error| anyhow!("zenoh does not let this bridge send to {key}: {error}"))
         };
         Ok(Outlet {
-            control: publisher(Priority::InteractiveHigh)?,
-            data: publisher(Priority::Data)?,
-            bulk: publisher(Priority::DataLow)?,
+            control: publisher(Priority::InteractiveHigh, false)?,
+            data: publisher(Priority::Data, false)?,
+            alone: publisher(Priority::Data, true)?,
+            bulk: publisher(Priority::DataLow, false)?,
         })
     }
 
@@ -46,14 +51,15 @@ impl Outlet {
         put(&self.control, message);
     }
 
-    /// Small requests, replies and errors.
+    /// Acknowledgements, and what else is small.
     pub fn data(&self, message: &Message<'_>) {
         put(&self.data, message);
     }
 
-    /// As [`data`](Outlet::data), of a message that is bytes already.
-    pub fn data_bytes(&self, message: Vec<u8>) {
-        let _ = self.data.put(message).wait();
+    /// As [`data`](Outlet::data), of a small request or its answer, as bytes. `is_alone`: in a batch of its own.
+    pub fn call_bytes(&self, message: Vec<u8>, is_alone: bool) {
+        let publisher = if is_alone { &self.alone } else { &self.data };
+        let _ = publisher.put(message).wait();
     }
 
     /// As [`bulk`](Outlet::bulk), of a message that is bytes already.

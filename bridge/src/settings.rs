@@ -33,7 +33,7 @@ pub struct Settings {
     pub imports: Vec<ImportSettings>,
     /// The name under which the bridge tells of itself.
     pub status_name: String,
-    /// Bytes of large payloads under way to one far bridge.
+    /// What large payloads and messages of queues may cost that are under way to one far bridge.
     pub window: usize,
     /// Links of one far bridge to one export.
     pub links_per_bridge: usize,

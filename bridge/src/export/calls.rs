@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use wigwag::ErrorKind;
 use wigwag::tokio::{Client, Loan, Reply};
@@ -16,6 +17,7 @@ use crate::fault::Fault;
 use crate::outlet::pieces;
 use crate::seen::{Seen, Verdict};
 use crate::status::{add, count};
+use crate::window::Unanswered;
 use crate::wire::{Message, WHOLE_MAX};
 
 /// The calls of one link.
@@ -38,6 +40,7 @@ struct Session {
 struct Place {
     client: Client,
     busy: Arc<AtomicUsize>,
+    unanswered: Unanswered,
 }
 
 impl Drop for Place {
@@ -56,7 +59,66 @@ enum Stage {
     /// Its payload comes in pieces.
     Taking { into: Room, taken: usize, deadline: Option<Instant>, last: Instant },
     /// It is with the server, or waits for a slot there.
-    Running(Option<AbortHandle>),
+    Running(Arc<Awaited>),
+    /// Its reply goes out in pieces.
+    Sending(AbortHandle),
+}
+
+impl Stage {
+    /// Nobody waits for it any more; the server sees that the call is given up.
+    fn give_up(self) {
+        match self {
+            Stage::Taking { .. } => {}
+            Stage::Running(awaited) => drop(lock(&awaited.call).take()),
+            Stage::Sending(task) => task.abort(),
+        }
+    }
+}
+
+/// What a call is while the local server has it.
+type Outcome = Pin<Box<dyn Future<Output = wigwag::Result<Reply>> + Send>>;
+
+/// A call that the local server has. No task waits for it, because a task that is made on zenoh's thread has to wake a
+/// thread of the runtime only to find that there is no reply yet. The reply's own wake-up makes the task, on the thread
+/// that it has woken.
+struct Awaited {
+    link: Weak<Link>,
+    number: u64,
+    runtime: Handle,
+    /// Nothing: it is over, or given up.
+    call: Mutex<Option<(Outcome, Place)>>,
+}
+
+impl Awaited {
+    /// Looks once whether the call is over, and asks to be woken when it is.
+    fn poll(self: &Arc<Self>) -> Option<(wigwag::Result<Reply>, Place)> {
+        let waker = Waker::from(Arc::clone(self));
+        let mut call = lock(&self.call);
+        let (outcome, _) = call.as_mut()?;
+        // Its timer is this runtime's, wherever it is polled first.
+        let _entered = self.runtime.enter();
+        let Poll::Ready(outcome) = outcome.as_mut().poll(&mut Context::from_waker(&waker)) else { return None };
+        let (_, place) = call.take()?;
+        Some((outcome, place))
+    }
+}
+
+impl Wake for Awaited {
+    /// In the turn of a reactor or of a timer, perhaps within [`poll`](Awaited::poll): so nothing is done here.
+    fn wake(self: Arc<Self>) {
+        let runtime = self.runtime.clone();
+        runtime.spawn(async move {
+            if let (Some((outcome, place)), Some(link)) = (self.poll(), self.link.upgrade()) {
+                finish(&link, self.number, outcome, place);
+            }
+        });
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.give_up(); // a call that waits keeps its session, which keeps what it is to wake
+    }
 }
 
 /// Where pieces are put.
@@ -102,10 +164,11 @@ impl Calls {
     }
 
     /// The session that has the fewest calls.
-    fn place(&self) -> Option<Place> {
+    fn place(&self, link: &Link) -> Option<Place> {
         let session = self.sessions.iter().min_by_key(|session| session.busy.load(Ordering::Relaxed))?;
         session.busy.fetch_add(1, Ordering::Relaxed);
-        Some(Place { client: session.client.clone(), busy: Arc::clone(&session.busy) })
+        let (client, busy) = (session.client.clone(), Arc::clone(&session.busy));
+        Some(Place { client, busy, unanswered: link.share.unanswered() })
     }
 
     /// How many are under way.
@@ -119,7 +182,7 @@ impl Calls {
         if !self.admit(link, &mut state, number, payload.len())? {
             return Ok(());
         }
-        let Some(place) = self.place() else { return Ok(()) };
+        let Some(place) = self.place(link) else { return Ok(()) };
         let (mut room, deadline) = (Room::new(place, payload.len()), deadline(left_us));
         room.put(0, payload);
         self.run(link, &mut state, number, room, deadline);
@@ -137,7 +200,7 @@ impl Calls {
         if !self.admit(link, &mut state, number, len)? {
             return Ok(());
         }
-        let Some(place) = self.place() else { return Ok(()) };
+        let Some(place) = self.place(link) else { return Ok(()) };
         let mut into = Room::new(place, len);
         into.put(0, piece);
         let (taken, deadline) = (piece.len(), deadline(left_us));
@@ -173,9 +236,7 @@ impl Calls {
     /// Nobody waits for it any more.
     pub fn cancel(&self, link: &Arc<Link>, number: u64) {
         if let Some(stage) = lock(&self.state).under_way.remove(&number) {
-            if let Stage::Running(Some(task)) = stage {
-                task.abort(); // the server sees that the call is given up
-            }
+            stage.give_up();
             if let Some(export) = link.export.upgrade() {
                 count(&export.counters.given_up);
             }
@@ -198,11 +259,7 @@ impl Calls {
     /// Gives all of them up.
     pub fn give_up(&self) {
         let under_way = std::mem::take(&mut lock(&self.state).under_way);
-        for stage in under_way.into_values() {
-            if let Stage::Running(Some(task)) = stage {
-                task.abort();
-            }
-        }
+        under_way.into_values().for_each(Stage::give_up);
     }
 
     /// Whether the pieces of a payload stopped coming.
@@ -256,43 +313,50 @@ impl Calls {
     fn run(&self, link: &Arc<Link>, state: &mut State, number: u64, room: Room, deadline: Option<Instant>) {
         let Some(export) = link.export.upgrade() else { return };
         count(&export.counters.sent);
-        let runtime = export.engine.runtime.clone();
-        let of = Arc::clone(link);
-        let task = match (room, deadline) {
-            // Passed here and now: the server begins while a task is made that waits for it.
-            (Room::Loan(loan, place), None) => {
-                let mut pending = loan.send();
-                // A server that is awake has answered before a task would have begun.
-                let early = match &mut pending {
-                    Ok(pending) => Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())),
-                    Err(_) => Poll::Pending,
-                };
-                if let Poll::Ready(outcome) = early {
-                    if let Some((reply, place)) = answer_at_once(&export, link, number, outcome, place) {
-                        let task = runtime.spawn(async move { answer(&export, &of, number, Ok(reply), place).await });
-                        state.under_way.insert(number, Stage::Running(Some(task.abort_handle())));
-                    }
-                    return;
-                }
-                runtime.spawn(async move {
-                    let outcome = match pending {
-                        Ok(pending) => pending.await,
-                        Err(error) => Err(error),
-                    };
-                    answer(&export, &of, number, outcome, place).await;
-                })
+        let (outcome, place): (Outcome, Place) = match room {
+            Room::Loan(loan, place) => match deadline {
+                None => (Box::pin(loan.call()), place),
+                Some(at) => (Box::pin(loan.call_deadline(at)), place),
+            },
+            Room::Copy(copy, _, place) => {
+                let client = place.client.clone();
+                (Box::pin(async move { call(&client, &copy, deadline).await }), place)
             }
-            (Room::Loan(loan, place), Some(at)) => runtime.spawn(async move {
-                let outcome = loan.call_deadline(at).await;
-                answer(&export, &of, number, outcome, place).await;
-            }),
-            (Room::Copy(copy, _, place), deadline) => runtime.spawn(async move {
-                let outcome = call(&place.client, &copy, deadline).await;
-                answer(&export, &of, number, outcome, place).await;
-            }),
         };
-        // The task removes itself under the same lock, so it is there before.
-        state.under_way.insert(number, Stage::Running(Some(task.abort_handle())));
+        let awaited = Arc::new(Awaited {
+            link: Arc::downgrade(link),
+            number,
+            runtime: export.engine.runtime.clone(),
+            call: Mutex::new(Some((outcome, place))),
+        });
+        // Passed here and now. A server that is awake has answered before anybody else would have begun to wait.
+        match awaited.poll() {
+            None => {
+                // Whoever is woken meanwhile removes it under the same lock, so it is there before.
+                state.under_way.insert(number, Stage::Running(awaited));
+            }
+            Some((outcome, place)) => {
+                if let Some((reply, place)) = answer_at_once(&export, link, number, outcome, place) {
+                    state.under_way.insert(number, send_pieces(&export, link, number, reply, place));
+                }
+            }
+        }
+    }
+}
+
+/// Sends what a call ended with, and is done with it.
+fn finish(link: &Arc<Link>, number: u64, outcome: wigwag::Result<Reply>, place: Place) {
+    let (Work::Calls(calls), Some(export)) = (&link.work, link.export.upgrade()) else { return };
+    let large = answer_at_once(&export, link, number, outcome, place);
+    // Only now: who asks for it meanwhile is told that it is here.
+    let mut state = lock(&calls.state);
+    match large {
+        None => drop(state.under_way.remove(&number)),
+        Some((reply, place)) => {
+            if let Some(stage) = state.under_way.get_mut(&number) {
+                *stage = send_pieces(&export, link, number, reply, place);
+            }
+        }
     }
 }
 
@@ -317,32 +381,41 @@ fn answer_at_once(
         Ok(reply) => {
             count(&export.counters.answered);
             add(&export.counters.bytes_out, reply.len());
-            link.outlet.data(&Message::Whole { link: link.id, number, left_us: 0, payload: &reply });
+            let message = Message::Whole { link: link.id, number, left_us: 0, payload: &reply };
+            link.outlet.call_bytes(message.encode(), place.unanswered.is_alone());
         }
-        Err(error) => fail(export, link, number, &error),
+        Err(error) => fail(export, link, number, &error, &place),
     }
     None
 }
 
-/// Sends what a call ended with, and is done with it.
-async fn answer(export: &Export, link: &Link, number: u64, outcome: wigwag::Result<Reply>, place: Place) {
-    match outcome {
-        Ok(reply) => {
-            count(&export.counters.answered);
-            add(&export.counters.bytes_out, reply.len());
-            send_reply(link, number, &reply).await;
+/// Makes a task that sends a reply in pieces, as the importer takes them, and is done with its call. The caller holds
+/// the lock under which the task removes it.
+fn send_pieces(export: &Export, link: &Arc<Link>, number: u64, reply: Reply, place: Place) -> Stage {
+    count(&export.counters.answered);
+    add(&export.counters.bytes_out, reply.len());
+    let link = Arc::clone(link);
+    let task = export.engine.runtime.spawn(async move {
+        for at in pieces(reply.len()) {
+            if !link.share.take(at.len()).await || link.is_over() {
+                break;
+            }
+            let piece = &reply[at.clone()];
+            link.outlet.bulk(&match at.start {
+                0 => Message::Start { link: link.id, number, left_us: 0, len: reply.len() as u32, piece },
+                _ => Message::Part { link: link.id, number, offset: at.start as u32, piece },
+            });
         }
-        Err(error) => fail(export, link, number, &error),
-    }
-    drop(place);
-    // Only now: who asks for it meanwhile is told that it is here.
-    if let Work::Calls(calls) = &link.work {
-        lock(&calls.state).under_way.remove(&number);
-    }
+        drop((reply, place));
+        if let Work::Calls(calls) = &link.work {
+            lock(&calls.state).under_way.remove(&number);
+        }
+    });
+    Stage::Sending(task.abort_handle())
 }
 
 /// Sends an error that a call ended with.
-fn fail(export: &Export, link: &Link, number: u64, error: &wigwag::Error) {
+fn fail(export: &Export, link: &Link, number: u64, error: &wigwag::Error, place: &Place) {
     let fault = Fault::of(error);
     if !matches!(fault.kind, ErrorKind::HandlerFailed | ErrorKind::HandlerPanicked) {
         link.is_doubtful.store(true, Ordering::Release);
@@ -352,24 +425,8 @@ fn fail(export: &Export, link: &Link, number: u64, error: &wigwag::Error) {
         kind if kind_may_be_executed(kind) => &export.counters.maybe_executed,
         _ => &export.counters.not_executed,
     });
-    link.outlet.data(&Message::Failed { link: link.id, number, fault });
-}
-
-async fn send_reply(link: &Link, number: u64, reply: &[u8]) {
-    if reply.len() <= WHOLE_MAX {
-        link.outlet.data(&Message::Whole { link: link.id, number, left_us: 0, payload: reply });
-        return;
-    }
-    for at in pieces(reply.len()) {
-        if !link.share.take(at.len()).await || link.is_over() {
-            return;
-        }
-        let piece = &reply[at.clone()];
-        link.outlet.bulk(&match at.start {
-            0 => Message::Start { link: link.id, number, left_us: 0, len: reply.len() as u32, piece },
-            _ => Message::Part { link: link.id, number, offset: at.start as u32, piece },
-        });
-    }
+    let message = Message::Failed { link: link.id, number, fault };
+    link.outlet.call_bytes(message.encode(), place.unanswered.is_alone());
 }
 
 /// Whether a call that ended so may have been executed.

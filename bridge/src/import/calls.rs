@@ -37,6 +37,8 @@ struct Call {
     asked: Instant,
     /// Comes back to the link with the answer.
     _credit: OwnedSemaphorePermit,
+    /// So does this, of one that has a batch of zenoh's queue to itself.
+    _alone: Option<OwnedSemaphorePermit>,
 }
 
 enum Stage {
@@ -99,23 +101,25 @@ fn put(import: &Arc<Import>, link: &Arc<Link>, request: Request, credit: OwnedSe
         }
     };
     add(&import.counters.bytes_out, request.len());
-    let message = {
+    let (message, is_alone) = {
         let mut state = lock(&link.calls.state);
         if state.is_lost || link.is_closed() {
             return Some(request);
         }
         let number = state.next();
         if request.len() > WHOLE_MAX {
-            state.insert(number, Stage::Putting { fault: None }, credit);
+            state.insert(number, Stage::Putting { fault: None }, credit, None);
             tokio::spawn(put_pieces(Arc::clone(import), Arc::clone(link), request, number, left_us));
             return None;
         }
         let message = Message::Whole { link: link.id, number, left_us, payload: &request }.encode();
-        state.insert(number, Stage::Waiting(request), credit);
-        message
+        let alone = link.share.alone();
+        let is_alone = alone.is_some();
+        state.insert(number, Stage::Waiting(request), credit, alone);
+        (message, is_alone)
     };
     // From here on it counts as sent: the answer may come before this returns.
-    link.outlet.data_bytes(message);
+    link.outlet.call_bytes(message, is_alone);
     count(&import.counters.sent);
     None
 }
@@ -206,8 +210,8 @@ impl State {
         self.last
     }
 
-    fn insert(&mut self, number: u64, stage: Stage, credit: OwnedSemaphorePermit) {
-        self.under_way.insert(number, Call { stage, asked: Instant::now(), _credit: credit });
+    fn insert(&mut self, number: u64, stage: Stage, credit: OwnedSemaphorePermit, alone: Option<OwnedSemaphorePermit>) {
+        self.under_way.insert(number, Call { stage, asked: Instant::now(), _credit: credit, _alone: alone });
     }
 }
 
