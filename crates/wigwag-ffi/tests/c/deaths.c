@@ -7,6 +7,8 @@
 
 #include "check.h"
 
+#include <sys/prctl.h>
+
 static const char *directory;
 static char *program;
 static char room[512];
@@ -26,6 +28,7 @@ static struct child start(wigwag_error *error, const char *part, const char *nam
     CHECK(child.pid >= 0);
     if (child.pid == 0) {
         char said[16];
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody who keeps its output open */
         snprintf(said, sizeof said, "%d", ends[1]);
         close(ends[0]);
         execl(program, program, directory, part, name, said, (char *)NULL);
