@@ -96,7 +96,7 @@ pub extern "C" fn wigwag_receiver_recv(
             Patience::Now => receiver.try_recv()?,
             Patience::For(time) => receiver.recv_timeout(time)?,
         };
-        let found = found.ok_or_else(|| nothing_came("no message is there", timeout_ns))?;
+        let found = found.ok_or_else(|| nothing_came(&"no message is there", timeout_ns))?;
         given::put_if_wanted(data, found.as_ptr().cast());
         given::put_if_wanted(len, found.len());
         place.put(given::give(found));
@@ -126,7 +126,7 @@ pub extern "C" fn wigwag_receiver_recv_batch(
             Patience::Now => receiver.try_recv_batch(most)?,
             Patience::For(time) => receiver.recv_batch_timeout(most, time)?,
         };
-        let found = found.ok_or_else(|| nothing_came("no message is there", timeout_ns))?;
+        let found = found.ok_or_else(|| nothing_came(&"no message is there", timeout_ns))?;
         count.put(found.len());
         room.iter_mut().zip(found).for_each(|(room, message)| *room = given::give(message));
         Ok(())
