@@ -313,6 +313,16 @@ typedef struct wigwag_client wigwag_client;
 typedef struct wigwag_error wigwag_error;
 
 /**
+ * A keeper: it has the messages of queues whose receivers name it (`kept_by` of wigwag_listen_options) until both
+ * sides of a session are dead, and hands what was not acknowledged to whoever binds the queue's name next.
+ *
+ * It works by threads of its own, and on no path of a message. It keeps for as long as its process lives: in the
+ * process of a sender or a receiver it has no use. `wigwag queue keep NAME` is the same as a program. Any number of
+ * threads may use one.
+ */
+typedef struct wigwag_keeper wigwag_keeper;
+
+/**
  * Takes a name and accepts streams. Any number of threads may use a listener.
  */
 typedef struct wigwag_listener wigwag_listener;
@@ -673,6 +683,25 @@ typedef struct {
      * waits, and sends are `WIGWAG_ERR_FULL` until there is room.
      */
     int64_t patience_ns;
+    /**
+     * Of a receiver: the name of the keeper of its messages (`wigwag queue keep NAME`, or wigwag_keeper_start()), which
+     * may be the queue's own. What is not acknowledged outlives a sender and this process, and goes to whoever binds
+     * the name next. While there is no keeper, binding fails with `WIGWAG_ERR_NOT_RUNNING`. NULL: there is none.
+     */
+    const char *kept_by;
+    /**
+     * Of a publisher: the number of its first message, for one that publishes again what another has published. 0: 1.
+     */
+    uint64_t first_number;
+    /**
+     * Of a receiver: 1: receivers in up to 64 processes, all of which say so, have the same name and take turns. What
+     * one of them leaves when it dies goes to another. Not together with `replace_ns` or `has_listener`.
+     */
+    int shared;
+    /**
+     * Of a receiver with `kept_by`: 1: senders whose messages cannot be kept are let in, too. 0: they are refused.
+     */
+    int allow_unkept;
 } wigwag_listen_options;
 
 /**
@@ -849,6 +878,79 @@ typedef struct {
      */
     uint64_t sleeps;
 } wigwag_receiver_stats;
+
+/**
+ * What a keeper keeps at most. Set all of it to zero and `size` to its size; what stays zero is the default. NULL is all
+ * defaults.
+ */
+typedef struct {
+    /**
+     * sizeof(wigwag_keeper_options).
+     */
+    size_t size;
+    /**
+     * The most sessions at a time, each of which takes two descriptors: `ulimit -n` may make it fewer. 0: 4096.
+     */
+    size_t max_sessions;
+    /**
+     * The most bytes of all sessions' memory: address space, as for a receiver. 0: 64 GiB.
+     */
+    uint64_t max_bytes;
+} wigwag_keeper_options;
+
+/**
+ * What a keeper has, and has done since it was started: see wigwag_keeper_statistics().
+ */
+typedef struct {
+    /**
+     * sizeof(wigwag_keeper_stats), set by the caller.
+     */
+    size_t size;
+    /**
+     * Receivers that are connected.
+     */
+    uint64_t receivers;
+    /**
+     * Sessions whose memory it has.
+     */
+    uint64_t sessions;
+    /**
+     * Bytes of these: address space; memory is used as senders write.
+     */
+    uint64_t bytes;
+    /**
+     * Messages of dead senders and receivers that are not acknowledged yet.
+     */
+    uint64_t left;
+    /**
+     * Sessions ever kept.
+     */
+    uint64_t kept;
+    /**
+     * Sessions that were not, and their receivers were told so.
+     */
+    uint64_t refused;
+    /**
+     * Messages handed on and acknowledged.
+     */
+    uint64_t handed_on;
+    /**
+     * Of these, those that were marked as redelivered.
+     */
+    uint64_t redelivered;
+    /**
+     * Places of messages in which nothing was that could be read: their senders broke the protocol.
+     */
+    uint64_t unreadable;
+    /**
+     * The most sessions at a time.
+     */
+    uint64_t max_sessions;
+    /**
+     * The most bytes at a time.
+     */
+    uint64_t max_bytes;
+} wigwag_keeper_stats;
 
 /**
  * What a publisher has counted since it was bound: see wigwag_publisher_statistics().
@@ -1762,6 +1864,9 @@ int wigwag_sender_statistics(const wigwag_sender *sender,
  * Takes a name, and begins to accept senders.
  *
  * `receiver`: where the handle goes; wigwag_receiver_free() ends it. The rest is as wigwag_server_bind() has it.
+ *
+ * With `options->shared` others may have the name, too, and it fails with `WIGWAG_ERR_NAME_TAKEN` when 64 have it. With
+ * `options->kept_by` it fails with `WIGWAG_ERR_NOT_RUNNING` while that keeper does not run.
  */
 WIGWAG_API
 int wigwag_receiver_bind(const char *name,
@@ -1900,6 +2005,43 @@ int wigwag_message_take_descriptors(wigwag_message *message,
                                     size_t capacity,
                                     size_t *count,
                                     wigwag_error *error);
+
+/**
+ * Takes the name of a keeper, which is beside that of a queue of the same name, and starts to keep.
+ *
+ * `name`: what receivers have as `kept_by`. `options`: NULL for all defaults. `keeper`: where the handle goes;
+ * wigwag_keeper_free() ends it.
+ *
+ * Fails with `WIGWAG_ERR_NAME_TAKEN` while another keeper has the name, `WIGWAG_ERR_IO`, and what is wrong with a
+ * name.
+ */
+WIGWAG_API
+int wigwag_keeper_start(const char *name,
+                        const wigwag_keeper_options *options,
+                        wigwag_keeper **keeper,
+                        wigwag_error *error);
+
+/**
+ * Ends a keeper, or does nothing with NULL: its name is free, and what it has of the dead is lost.
+ *
+ * Fails with `WIGWAG_ERR_INVALID_HANDLE`, `WIGWAG_ERR_IN_USE`.
+ */
+WIGWAG_API int wigwag_keeper_free(wigwag_keeper *keeper);
+
+/**
+ * Where the keeper's socket is, valid until the keeper is freed; NULL of what is no keeper.
+ */
+WIGWAG_API const char *wigwag_keeper_path(const wigwag_keeper *keeper);
+
+/**
+ * What a keeper has, and has done.
+ *
+ * `stats`: a struct whose `size` is set; the rest is filled.
+ */
+WIGWAG_API
+int wigwag_keeper_statistics(const wigwag_keeper *keeper,
+                             wigwag_keeper_stats *stats,
+                             wigwag_error *error);
 
 /**
  * Connects to a listener of this user. It need not have accepted yet.

@@ -210,6 +210,14 @@ inline wigwag_listen_options listen_options() noexcept
     return options;
 }
 
+/** Options with their size set and everything else at its default. */
+inline wigwag_keeper_options keeper_options() noexcept
+{
+    wigwag_keeper_options options{};
+    options.size = sizeof options;
+    return options;
+}
+
 namespace detail {
 
 template <class T, int (*End)(T *)>
@@ -738,6 +746,32 @@ private:
     explicit receiver(wigwag_receiver *handle) noexcept : handle_(handle) {}
 
     detail::owner<wigwag_receiver, wigwag_receiver_free> handle_;
+};
+
+/** Keeps the messages of receivers that name it (`kept_by`) until both sides of a session are dead, and hands them on. */
+class keeper {
+public:
+    static result<keeper> start(const char *name, const wigwag_keeper_options *options = nullptr)
+    {
+        wigwag_keeper *handle = nullptr;
+        if (int code = wigwag_keeper_start(name, options, &handle, detail::told()); code != WIGWAG_OK)
+            return detail::why(code);
+        return keeper{handle};
+    }
+    result<wigwag_keeper_stats> statistics() const
+    {
+        wigwag_keeper_stats stats{};
+        stats.size = sizeof stats;
+        if (int code = wigwag_keeper_statistics(handle_.get(), &stats, detail::told()); code != WIGWAG_OK)
+            return detail::why(code);
+        return stats;
+    }
+    const char *path() const noexcept { return wigwag_keeper_path(handle_.get()); }
+
+private:
+    explicit keeper(wigwag_keeper *handle) noexcept : handle_(handle) {}
+
+    detail::owner<wigwag_keeper, wigwag_keeper_free> handle_;
 };
 
 /** One end of a byte stream. */

@@ -358,7 +358,7 @@ pub extern "C" fn wigwag_pending_wait(
 #[cold]
 fn not_yet(timeout_ns: i64) -> Failure {
     match timeout_ns {
-        0 => Failure::would_block("the reply is not there yet"),
+        0 => Failure::WouldBlock(&"the reply is not there yet"),
         _ => Failure::interface(wigwag_code::WIGWAG_ERR_TIMED_OUT, "the reply did not come within the time allowed"),
     }
 }

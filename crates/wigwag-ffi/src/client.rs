@@ -347,7 +347,7 @@ fn no_room(len: usize, capacity: usize) -> Failure {
         "the reply has {len} bytes, and there is room for {capacity}; the request was executed. Make more room, or use \
          wigwag_client_call()"
     );
-    Failure::Executed(wigwag_code::WIGWAG_ERR_CAPACITY_EXCEEDED, text)
+    Failure::executed(wigwag_code::WIGWAG_ERR_CAPACITY_EXCEEDED, text)
 }
 
 #[cold]

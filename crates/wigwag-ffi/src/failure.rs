@@ -15,10 +15,19 @@ use crate::wording;
 /// What a call comes to in Rust.
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// Why it failed.
+/// Why it failed. It has two words, so that a function gives it back in registers: something larger each call would
+/// write to memory and read back, to see that it did not fail.
 pub enum Failure {
+    /// Nothing is there, and the call does not wait. Who polls gets that again and again: it takes no memory.
+    WouldBlock(&'static &'static str),
     /// The library says so.
     Library(Error),
+    /// Somebody else does.
+    Other(Box<Why>),
+}
+
+/// Why it failed, by others than the library.
+pub enum Why {
     /// This interface says so.
     Interface(wigwag_code, Cow<'static, str>),
     /// This interface says so of a request that was executed.
@@ -27,48 +36,62 @@ pub enum Failure {
     System(io::Error),
 }
 
+const _: () = assert!(size_of::<Result<()>>() == 2 * size_of::<usize>(), "it would be given back in memory");
+
 impl Failure {
     /// Of this interface.
     pub fn interface(code: wigwag_code, text: impl Into<Cow<'static, str>>) -> Failure {
-        Failure::Interface(code, text.into())
+        Failure::Other(Box::new(Why::Interface(code, text.into())))
     }
 
-    /// Nothing is there, and the call does not wait.
-    pub fn would_block(what: &'static str) -> Failure {
-        Failure::interface(wigwag_code::WIGWAG_ERR_WOULD_BLOCK, what)
+    /// Of this interface, about a request that was executed.
+    pub fn executed(code: wigwag_code, text: String) -> Failure {
+        Failure::Other(Box::new(Why::Executed(code, text)))
     }
 
     fn code(&self) -> wigwag_code {
         match self {
+            Failure::WouldBlock(_) => wigwag_code::WIGWAG_ERR_WOULD_BLOCK,
             Failure::Library(error) => wigwag_code::of(error.kind()),
-            Failure::Interface(code, _) | Failure::Executed(code, _) => *code,
-            Failure::System(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => wigwag_code::WIGWAG_ERR_WOULD_BLOCK,
-                io::ErrorKind::TimedOut => wigwag_code::WIGWAG_ERR_TIMED_OUT,
-                io::ErrorKind::InvalidInput => wigwag_code::WIGWAG_ERR_INVALID_ARGUMENT,
-                io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected => wigwag_code::WIGWAG_ERR_SERVER_CLOSED,
-                io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => wigwag_code::WIGWAG_ERR_ABORTED,
-                _ => wigwag_code::WIGWAG_ERR_IO,
-            },
+            Failure::Other(why) => why.code(),
         }
     }
 
     fn told(&self) -> Told {
         let code = self.code() as c_int;
         match self {
+            Failure::WouldBlock(why) => Told { code, text: text(why), ..Told::default() },
             Failure::Library(error) => Told {
                 code,
                 text: text(&wording::of_c(&error.to_string())),
                 maybe_executed: maybe_executed(error.kind()),
                 os_error: error.os_error().unwrap_or(0),
             },
-            Failure::Interface(_, why) => Told { code, text: text(why), ..Told::default() },
-            Failure::Executed(_, why) => Told { code, text: text(why), maybe_executed: true, ..Told::default() },
-            Failure::System(error) => Told {
-                code,
-                text: text(&error.to_string()),
-                os_error: error.raw_os_error().unwrap_or(0),
-                ..Told::default()
+            Failure::Other(why) => match &**why {
+                Why::Interface(_, why) => Told { code, text: text(why), ..Told::default() },
+                Why::Executed(_, why) => Told { code, text: text(why), maybe_executed: true, ..Told::default() },
+                Why::System(error) => Told {
+                    code,
+                    text: text(&error.to_string()),
+                    os_error: error.raw_os_error().unwrap_or(0),
+                    ..Told::default()
+                },
+            },
+        }
+    }
+}
+
+impl Why {
+    fn code(&self) -> wigwag_code {
+        match self {
+            Why::Interface(code, _) | Why::Executed(code, _) => *code,
+            Why::System(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => wigwag_code::WIGWAG_ERR_WOULD_BLOCK,
+                io::ErrorKind::TimedOut => wigwag_code::WIGWAG_ERR_TIMED_OUT,
+                io::ErrorKind::InvalidInput => wigwag_code::WIGWAG_ERR_INVALID_ARGUMENT,
+                io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected => wigwag_code::WIGWAG_ERR_SERVER_CLOSED,
+                io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => wigwag_code::WIGWAG_ERR_ABORTED,
+                _ => wigwag_code::WIGWAG_ERR_IO,
             },
         }
     }
@@ -84,7 +107,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.downcast::<Error>() {
             Ok(error) => Failure::Library(error),
-            Err(error) => Failure::System(error),
+            Err(error) => Failure::Other(Box::new(Why::System(error))),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! docs/c.md.
 //!
 //! ```text
-//! client  server  sender  receiver  stream  publisher  subscriber  semaphore  observe
+//! client  server  sender  receiver  keeper  stream  publisher  subscriber  semaphore  observe
 //!                                                                the forms: functions, and what is behind handles
 //! call  request  sample                                          what is in the hands of a client, server, subscriber
 //! stop  peer  descriptors  loop_descriptor                       what several forms share
@@ -41,6 +41,8 @@ mod stop;
 mod sender;
 
 mod receiver;
+
+mod keeper;
 
 mod stream;
 

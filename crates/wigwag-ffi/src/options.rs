@@ -1,10 +1,11 @@
 //! Options, as C gives them: structs whose first field is their size, and whose zeros mean that nothing is said.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use library::{Access, ConnectOptions, Contract, Limits, ListenOptions, Overrun, Publisher, PublisherBuilder};
-use library::{Start, Subscriber, SubscriberBuilder, Wait};
+use library::{Receiver, ReceiverBuilder, Start, Subscriber, SubscriberBuilder, Wait};
 
 use crate::code::wigwag_code;
 use crate::failure::{Failure, Result};
@@ -155,6 +156,17 @@ pub struct wigwag_listen_options {
     /// Of a publisher with WIGWAG_OVERRUN_WAIT: how long it waits for each subscriber, in nanoseconds. 0: it never
     /// waits, and sends are `WIGWAG_ERR_FULL` until there is room.
     pub patience_ns: i64,
+    /// Of a receiver: the name of the keeper of its messages (`wigwag queue keep NAME`, or wigwag_keeper_start()), which
+    /// may be the queue's own. What is not acknowledged outlives a sender and this process, and goes to whoever binds
+    /// the name next. While there is no keeper, binding fails with `WIGWAG_ERR_NOT_RUNNING`. NULL: there is none.
+    pub kept_by: *const c_char,
+    /// Of a publisher: the number of its first message, for one that publishes again what another has published. 0: 1.
+    pub first_number: u64,
+    /// Of a receiver: 1: receivers in up to 64 processes, all of which say so, have the same name and take turns. What
+    /// one of them leaves when it dies goes to another. Not together with `replace_ns` or `has_listener`.
+    pub shared: c_int,
+    /// Of a receiver with `kept_by`: 1: senders whose messages cannot be kept are let in, too. 0: they are refused.
+    pub allow_unkept: c_int,
 }
 
 given::plain!(wigwag_connect_options);
@@ -224,9 +236,48 @@ pub fn connect_options(given: *const wigwag_connect_options) -> Result<ConnectOp
     Ok(contract.into_iter().fold(options, ConnectOptions::contract))
 }
 
-/// The options of a bind.
+/// The options of a server or a listener, of which there are none that only they have.
 pub fn listen_options(given: *const wigwag_listen_options) -> Result<ListenOptions> {
     let given = given::sized(given, "options")?;
+    refuse_those_of_receivers(&given)?;
+    refuse_those_of_publishers(&given)?;
+    common_listen_options(&given)
+}
+
+/// Options of a receiver, given to something else: to serve as if they had not been said would lose messages that
+/// somebody believes to be kept.
+fn refuse_those_of_receivers(given: &wigwag_listen_options) -> Result<()> {
+    let wigwag_listen_options { shared, kept_by, allow_unkept, .. } = given;
+    let said = [("shared", *shared != 0), ("kept_by", !kept_by.is_null()), ("allow_unkept", *allow_unkept != 0)];
+    refuse(&said, "a receiver", "wigwag_receiver_bind()")
+}
+
+/// Options of a publisher, given to something else.
+fn refuse_those_of_publishers(given: &wigwag_listen_options) -> Result<()> {
+    let wigwag_listen_options { history, max_holds, has_no_holds, overrun, patience_ns, first_number, .. } = given;
+    let said = [
+        ("history", *history != 0),
+        ("max_holds", *max_holds != 0),
+        ("has_no_holds", *has_no_holds != 0),
+        ("overrun", *overrun != WIGWAG_OVERRUN_DROP_OLDEST),
+        ("patience_ns", *patience_ns != 0),
+        ("first_number", *first_number != 0),
+    ];
+    refuse(&said, "a publisher", "wigwag_publisher_bind()")
+}
+
+fn refuse(said: &[(&str, bool)], whose: &str, binds: &str) -> Result<()> {
+    match said.iter().find(|(_, is_said)| *is_said) {
+        None => Ok(()),
+        Some((field, _)) => {
+            let text = format!("`{field}` is an option of {whose}: set it to zero, or bind the name by {binds}");
+            Err(invalid(text))
+        }
+    }
+}
+
+/// What all that bind a name have.
+fn common_listen_options(given: &wigwag_listen_options) -> Result<ListenOptions> {
     let mut access = Access::default();
     for &user in given::array(given.allow_users, given.allow_user_count, "allow_users")? {
         access = access.allow_user(user);
@@ -237,9 +288,9 @@ pub fn listen_options(given: *const wigwag_listen_options) -> Result<ListenOptio
     if given.allow_everyone != 0 {
         access = access.allow_everyone();
     }
-    let wigwag_listen_options { contract_name, contract_version, contract_size, contract_align, .. } = given;
+    let &wigwag_listen_options { contract_name, contract_version, contract_size, contract_align, .. } = given;
     let contract = contract(contract_name, contract_version, contract_size, contract_align)?;
-    let options = ListenOptions::default().limits(limits(&given)).access(access).wait(wait(given.wait)?);
+    let options = ListenOptions::default().limits(limits(given)).access(access).wait(wait(given.wait)?);
     let mut options = options.descriptors(given.descriptors != 0);
     if given.backlog != 0 {
         options = options.backlog(given.backlog);
@@ -253,11 +304,30 @@ pub fn listen_options(given: *const wigwag_listen_options) -> Result<ListenOptio
     Ok(contract.into_iter().fold(options, ListenOptions::contract))
 }
 
+/// What a receiver is bound by.
+pub fn receiver_builder(given: *const wigwag_listen_options) -> Result<ReceiverBuilder> {
+    let given = given::sized(given, "options")?;
+    refuse_those_of_publishers(&given)?;
+    let keeper = given::optional_text(given.kept_by).map(|keeper| OsStr::from_bytes(keeper.to_bytes()));
+    if keeper.is_none() && given.allow_unkept != 0 {
+        return Err(invalid("`allow_unkept` is of a receiver that has a keeper: set `kept_by` to its name".into()));
+    }
+    // The common ones take the place of all others, so they come first. Nothing fails after them: they may have taken
+    // a descriptor, which then is in the builder.
+    let builder = Receiver::builder().options(common_listen_options(&given)?);
+    let builder = builder.shared(given.shared != 0).allow_unkept(given.allow_unkept != 0);
+    Ok(keeper.into_iter().fold(builder, ReceiverBuilder::kept_by))
+}
+
 /// What a publisher is bound by.
 pub fn publisher_builder(given: *const wigwag_listen_options) -> Result<PublisherBuilder> {
-    let wigwag_listen_options { history, max_holds, has_no_holds, overrun, patience_ns, .. } =
-        given::sized(given, "options")?;
+    let given = given::sized(given, "options")?;
+    refuse_those_of_receivers(&given)?;
+    let wigwag_listen_options { history, max_holds, has_no_holds, overrun, patience_ns, first_number, .. } = given;
     let mut builder = Publisher::builder();
+    if first_number != 0 {
+        builder = builder.first_number(first_number);
+    }
     if history != 0 {
         builder = builder.history(history);
     }
@@ -283,7 +353,7 @@ pub fn publisher_builder(given: *const wigwag_listen_options) -> Result<Publishe
         }
     }
     // These last: they may take a descriptor, which then is in the builder.
-    Ok(builder.options(listen_options(given)?))
+    Ok(builder.options(common_listen_options(&given)?))
 }
 
 /// What a subscriber connects with.

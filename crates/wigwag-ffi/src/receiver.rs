@@ -10,7 +10,7 @@ use crate::code::wigwag_code;
 use crate::descriptors::hand_out;
 use crate::failure::{free_handle, guarded, guarded_value, wigwag_error};
 use crate::given::{self, opaque};
-use crate::options::{listen_options, wigwag_listen_options};
+use crate::options::{receiver_builder, wigwag_listen_options};
 use crate::peer::wigwag_peer;
 use crate::server::nothing_came;
 use crate::stop::wigwag_stop;
@@ -43,6 +43,9 @@ pub struct ReceiverState {
 /// Takes a name, and begins to accept senders.
 ///
 /// `receiver`: where the handle goes; wigwag_receiver_free() ends it. The rest is as wigwag_server_bind() has it.
+///
+/// With `options->shared` others may have the name, too, and it fails with `WIGWAG_ERR_NAME_TAKEN` when 64 have it. With
+/// `options->kept_by` it fails with `WIGWAG_ERR_NOT_RUNNING` while that keeper does not run.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_receiver_bind(
     name: *const c_char,
@@ -53,7 +56,7 @@ pub extern "C" fn wigwag_receiver_bind(
     guarded(error, || {
         let place = given::place(receiver, "receiver")?;
         let name = given::name(name)?;
-        let bound = Receiver::builder().options(listen_options(options)?).bind(name)?;
+        let bound = receiver_builder(options)?.bind(name)?;
         let path = CString::new(bound.path().as_os_str().as_bytes()).unwrap_or_default();
         place.put(given::give(ReceiverState { receiver: bound, path, loop_descriptor: None }));
         Ok(())
@@ -93,7 +96,7 @@ pub extern "C" fn wigwag_receiver_recv(
             Patience::Now => receiver.try_recv()?,
             Patience::For(time) => receiver.recv_timeout(time)?,
         };
-        let found = found.ok_or_else(|| nothing_came("no message is there", timeout_ns))?;
+        let found = found.ok_or_else(|| nothing_came(&"no message is there", timeout_ns))?;
         given::put_if_wanted(data, found.as_ptr().cast());
         given::put_if_wanted(len, found.len());
         place.put(given::give(found));
@@ -123,7 +126,7 @@ pub extern "C" fn wigwag_receiver_recv_batch(
             Patience::Now => receiver.try_recv_batch(most)?,
             Patience::For(time) => receiver.recv_batch_timeout(most, time)?,
         };
-        let found = found.ok_or_else(|| nothing_came("no message is there", timeout_ns))?;
+        let found = found.ok_or_else(|| nothing_came(&"no message is there", timeout_ns))?;
         count.put(found.len());
         room.iter_mut().zip(found).for_each(|(room, message)| *room = given::give(message));
         Ok(())

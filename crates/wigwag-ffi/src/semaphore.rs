@@ -101,7 +101,7 @@ pub extern "C" fn wigwag_semaphore_acquire(
         match held {
             Ok(held) => place.put(given::give(held)),
             Err(error) if error.kind() == ErrorKind::Full => {
-                return Err(Failure::would_block("not so many permits are free"));
+                return Err(Failure::WouldBlock(&"not so many permits are free"));
             }
             Err(error) => return Err(error.into()),
         }

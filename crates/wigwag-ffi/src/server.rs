@@ -138,16 +138,16 @@ pub extern "C" fn wigwag_server_recv(
             Patience::Now => server.try_recv()?,
             Patience::For(time) => server.recv_timeout(time)?,
         };
-        place.put(crate::request::owned(found.ok_or_else(|| nothing_came("no request is there", timeout_ns))?));
+        place.put(crate::request::owned(found.ok_or_else(|| nothing_came(&"no request is there", timeout_ns))?));
         Ok(())
     })
 }
 
 /// Why nothing was received.
 #[cold]
-pub fn nothing_came(what: &'static str, timeout_ns: i64) -> Failure {
+pub fn nothing_came(what: &'static &'static str, timeout_ns: i64) -> Failure {
     match timeout_ns {
-        0 => Failure::would_block(what),
+        0 => Failure::WouldBlock(what),
         _ => Failure::interface(wigwag_code::WIGWAG_ERR_TIMED_OUT, format!("{what} within the time allowed")),
     }
 }

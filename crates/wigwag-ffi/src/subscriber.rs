@@ -42,7 +42,7 @@ impl SubscriberInside {
         let subscriber = &mut self.subscriber;
         let message = match Patience::of(timeout_ns) {
             Patience::Forever => subscriber.recv()?,
-            Patience::Now => subscriber.try_recv()?.ok_or_else(|| Failure::would_block("no message is there"))?,
+            Patience::Now => subscriber.try_recv()?.ok_or(Failure::WouldBlock(&"no message is there"))?,
             Patience::For(time) => subscriber.recv_timeout(time)?,
         };
         Ok(Taken::Message(message))

@@ -13,6 +13,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("PublisherBuilder::", "wigwag_listen_options."),
     ("ListenOptions::", "wigwag_listen_options."),
     ("Limits::", "wigwag_listen_options."),
+    ("KeeperBuilder::", "wigwag_keeper_options."),
 ];
 
 /// Options that have another name here: times say their unit, and lists are several.

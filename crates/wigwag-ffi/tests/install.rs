@@ -98,7 +98,7 @@ fn the_manifest_has_what_cargo_c_looks_for() {
     // Without the feature it finds no library here, and installs nothing.
     assert!(manifest.lines().any(|line| line == "capi = []"), "there is no feature `capi`");
     let assets: Vec<&str> = manifest.split("from = \"").skip(1).filter_map(|behind| behind.split('"').next()).collect();
-    assert_eq!(assets, ["include/wigwag.h", "include/wigwag.hpp"]);
+    assert_eq!(assets, ["include/wigwag.h", "include/wigwag.hpp", "man/wigwag.3"]);
     assert!(assets.iter().all(|asset| here(asset).is_file()), "one of {assets:?} is missing");
     let soname = std::fs::read_to_string(here("build.rs")).unwrap();
     assert!(soname.contains("libwigwag.so.0") && manifest.contains("version_suffix_components = 1"), "another soname");

@@ -9,6 +9,18 @@ use crate::escape;
 /// The result of every fallible operation here.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The outcome of a rare way, which is a function by itself, as that of the usual way beside it. Such a function writes
+/// what does not fit into two registers to memory; if that were the place of both outcomes, the usual way would write
+/// there, too, and read it back at once. Taken apart and put together they meet in registers.
+#[inline(always)]
+#[allow(clippy::needless_match, reason = "the compiler sees two places")]
+pub(crate) fn reassembled<T>(outcome: Result<T>) -> Result<T> {
+    match outcome {
+        Ok(value) => Ok(value),
+        Err(error) => Err(error),
+    }
+}
+
 /// What went wrong, in one sentence that names the value, the limit and the cure.
 ///
 /// It is one pointer wide, so that the results of the hot path stay small.

@@ -505,8 +505,9 @@ impl ListenOptions {
         if self.shared && (self.listener.is_some() || self.replace.is_some()) {
             return Err(Error::new(
                 ErrorKind::InvalidConfiguration,
-                "a receiver that shares its name takes over neither a socket nor a name: leave out from_listener and \
-                 replace; for a planned restart start the next one beside it, and then end it",
+                "a receiver that shares its name takes over neither a socket nor a name: leave out \
+                 ListenOptions::from_listener and ListenOptions::replace; for a planned restart start the next one \
+                 beside it, and then end it",
             ));
         }
         self.contract.check()

@@ -454,7 +454,18 @@ static void mistakes(wigwag_error *error)
     connecting.start = 9;
     IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_subscriber_connect(name_of("mistakes"), &connecting, &no_subscriber, error));
     IS(WIGWAG_ERR_NOT_RUNNING, wigwag_subscriber_connect(name_of("nobody"), NULL, &no_subscriber, error));
+    listening.history = 0;
+    listening.first_number = UINT64_MAX;
+    IS(WIGWAG_ERR_INVALID_CONFIGURATION, wigwag_publisher_bind(name_of("none"), &listening, &no_publisher, error));
     CHECK(no_publisher == NULL && no_subscriber == NULL);
+
+    /* One that publishes again what another has published begins with that one's number. */
+    uint64_t number;
+    listening.first_number = 500;
+    OK(wigwag_publisher_bind(name_of("again"), &listening, &no_publisher, error));
+    OK(wigwag_publisher_send(no_publisher, "x", 1, 0, &number, error));
+    CHECK(number == 500);
+    OK(wigwag_publisher_free(no_publisher));
 
     /* What is wrong with the place of a receipt is told before a message is taken. */
     char page[4096];

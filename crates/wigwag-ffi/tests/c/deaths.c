@@ -7,6 +7,8 @@
 
 #include "check.h"
 
+#include <sys/prctl.h>
+
 static const char *directory;
 static char *program;
 static char room[512];
@@ -26,6 +28,7 @@ static struct child start(wigwag_error *error, const char *part, const char *nam
     CHECK(child.pid >= 0);
     if (child.pid == 0) {
         char said[16];
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody who keeps its output open */
         snprintf(said, sizeof said, "%d", ends[1]);
         close(ends[0]);
         execl(program, program, directory, part, name, said, (char *)NULL);
@@ -87,6 +90,39 @@ static int play(wigwag_error *error, const char *part, const char *name, int sai
         CHECK(write(said, "b", 1) == 1);
         OK(wigwag_receiver_recv(receiver, WIGWAG_FOREVER, &message, NULL, NULL, error));
         CHECK(write(said, "r", 1) == 1);
+    } else if (strcmp(part, "worker") == 0) {
+        /* Says of each message what is in it, and whether it is marked; has the first one in hand for ever. */
+        wigwag_receiver *receiver;
+        wigwag_message *message;
+        const void *bytes;
+        char told[2] = "b";
+        wigwag_listen_options options = *unhurried();
+        options.shared = 1;
+        OK(wigwag_receiver_bind(path, &options, &receiver, error));
+        CHECK(write(said, told, 1) == 1);
+        do {
+            OK(wigwag_receiver_recv(receiver, WIGWAG_FOREVER, &message, &bytes, NULL, error));
+            told[0] = *(const char *)bytes;
+            told[1] = wigwag_message_is_redelivered(message) ? 'm' : 'n';
+            if (memcmp(told, "1n", 2) != 0)
+                OK(wigwag_message_ack(message));
+            CHECK(write(said, told, 2) == 2);
+        } while (memcmp(told, "1n", 2) != 0);
+    } else if (strcmp(part, "kept receiver") == 0) {
+        wigwag_receiver *receiver;
+        wigwag_message *message;
+        wigwag_listen_options options = *unhurried();
+        options.kept_by = path;
+        OK(wigwag_receiver_bind(path, &options, &receiver, error));
+        CHECK(write(said, "b", 1) == 1);
+        OK(wigwag_receiver_recv(receiver, WIGWAG_FOREVER, &message, NULL, NULL, error));
+        CHECK(write(said, "r", 1) == 1);
+    } else if (strcmp(part, "sender") == 0) {
+        wigwag_sender *sender;
+        OK(wigwag_sender_connect(path, NULL, &sender, error));
+        for (const char *message = "123"; *message != '\0'; message++)
+            OK(wigwag_sender_send(sender, message, 1, WIGWAG_FOREVER, error));
+        CHECK(write(said, "s", 1) == 1);
     } else if (strcmp(part, "publisher") == 0) {
         wigwag_publisher *publisher;
         OK(wigwag_publisher_bind(path, unhurried(), &publisher, error));
@@ -245,6 +281,79 @@ static void receivers(wigwag_error *error)
     puts("a receiver: nothing lost, one marked");
 }
 
+/* One of two workers of a queue is killed with a message in hand: the other one gets it, marked. */
+static void workers(wigwag_error *error)
+{
+    struct child children[2];
+    wigwag_sender *sender;
+    char told[2];
+
+    for (int at = 0; at < 2; at++) {
+        children[at] = start(error, "worker", "workers");
+        hear(error, &children[at]);
+    }
+    OK(wigwag_sender_connect(path_of(room, sizeof room, directory, "workers"), NULL, &sender, error));
+    OK(wigwag_sender_send(sender, "1", 1, LIMIT_NS, error));
+    struct pollfd polled[2] = {{children[0].said, POLLIN, 0}, {children[1].said, POLLIN, 0}};
+    CHECK(poll(polled, 2, LIMIT_MS) == 1);
+    int busy = polled[0].revents != 0 ? 0 : 1, other = 1 - busy;
+    CHECK(read(children[busy].said, told, 2) == 2 && memcmp(told, "1n", 2) == 0);
+    OK(wigwag_sender_send(sender, "2", 1, LIMIT_NS, error)); /* goes to the one that has nothing in hand */
+    CHECK(is_readable(children[other].said, LIMIT_MS));
+    CHECK(read(children[other].said, told, 2) == 2 && memcmp(told, "2n", 2) == 0);
+    CHECK(kill(children[busy].pid, SIGKILL) == 0);
+    bury(error, &children[busy]);
+    CHECK(is_readable(children[other].said, LIMIT_MS)); /* without a call of this process: a thread does it */
+    CHECK(read(children[other].said, told, 2) == 2 && memcmp(told, "1m", 2) == 0);
+    OK(wigwag_sender_flush(sender, LIMIT_NS, error));
+    OK(wigwag_sender_close(sender, error));
+    CHECK(kill(children[other].pid, SIGKILL) == 0);
+    bury(error, &children[other]);
+    puts("a worker: the other one got what it had, marked");
+}
+
+/* Sender and receiver are killed, one after the other: the keeper, here, has what was not acknowledged. */
+static void kept(wigwag_error *error)
+{
+    wigwag_keeper *keeper;
+    wigwag_receiver *receiver;
+    wigwag_message *message;
+    const void *bytes;
+    size_t len;
+    char path[512];
+
+    path_of(path, sizeof path, directory, "kept");
+    OK(wigwag_keeper_start(path, NULL, &keeper, error));
+    struct child first = start(error, "kept receiver", "kept");
+    hear(error, &first);
+    struct child sender = start(error, "sender", "kept");
+    hear(error, &sender);
+    hear(error, &first); /* it has the first message in hand */
+    CHECK(kill(sender.pid, SIGKILL) == 0);
+    bury(error, &sender);
+    CHECK(kill(first.pid, SIGKILL) == 0);
+    bury(error, &first);
+    wigwag_listen_options options = *unhurried();
+    options.kept_by = path;
+    OK(wigwag_receiver_bind(path, &options, &receiver, error));
+    for (int at = 0; at < 3; at++) {
+        OK(wigwag_receiver_recv(receiver, LIMIT_NS, &message, &bytes, &len, error));
+        CHECK(len == 1 && *(const char *)bytes == '1' + at);
+        CHECK(wigwag_message_is_redelivered(message) == (at == 0));
+        OK(wigwag_message_ack(message));
+    }
+    wigwag_keeper_stats stats = {0};
+    stats.size = sizeof stats;
+    for (int64_t until = now_ns() + LIMIT_NS; stats.handed_on != 3; pause_ms(1)) {
+        OK(wigwag_keeper_statistics(keeper, &stats, error));
+        CHECK(now_ns() < until);
+    }
+    CHECK(stats.redelivered == 1 && stats.left == 0 && stats.kept == 1 && stats.unreadable == 0);
+    OK(wigwag_receiver_free(receiver));
+    OK(wigwag_keeper_free(keeper));
+    puts("both sides of a queue: nothing lost, one marked");
+}
+
 /* The publisher is killed while a subscriber waits: all that was published is read, and stays what it is in hand. */
 static void publishers(wigwag_error *error, int64_t *times, size_t kills, int in_a_loop)
 {
@@ -370,6 +479,8 @@ int main(int argc, char **argv)
     publishers(error, times, kills, 1);
     subscribers(error, times, kills);
     receivers(error);
+    workers(error);
+    kept(error);
     holders(error);
     free(times);
     OK(wigwag_error_free(error));

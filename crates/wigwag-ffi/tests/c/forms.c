@@ -432,6 +432,82 @@ static void queue(wigwag_error *error)
     OK(wigwag_receiver_free(receiver));
 }
 
+/* Two receivers that share a name take turns; see deaths.c for what becomes of it when one is killed. */
+static void shared_queue(wigwag_error *error)
+{
+    wigwag_receiver *receivers[2], *third = NULL;
+    wigwag_message *messages[2];
+    wigwag_sender *sender;
+    const char *path;
+
+    wigwag_listen_options listening = {0};
+    listening.size = sizeof listening;
+    listening.handshake_timeout_ns = LIMIT_NS;
+    listening.shared = 1;
+    for (int at = 0; at < 2; at++)
+        OK(wigwag_receiver_bind(name_of("shared"), &listening, &receivers[at], error));
+    path = wigwag_receiver_path(receivers[1]);
+    CHECK(strncmp(path, name_of("shared"), strlen(name_of("shared"))) == 0 && path[strlen(name_of("shared"))] == '@');
+    IS(WIGWAG_ERR_NAME_TAKEN, wigwag_receiver_bind(name_of("shared"), NULL, &third, error));
+    listening.replace_ns = 1;
+    IS(WIGWAG_ERR_INVALID_CONFIGURATION, wigwag_receiver_bind(name_of("shared"), &listening, &third, error));
+    CHECK(strstr(wigwag_error_text(error), "wigwag_listen_options.replace_ns") != NULL);
+    CHECK(third == NULL);
+
+    OK(wigwag_sender_connect(name_of("shared"), NULL, &sender, error));
+    OK(wigwag_sender_send(sender, "one", 3, LIMIT_NS, error));
+    OK(wigwag_sender_send(sender, "two", 3, LIMIT_NS, error));
+    for (int at = 0; at < 2; at++) /* each has one before any is acknowledged */
+        OK(wigwag_receiver_recv(receivers[at], LIMIT_NS, &messages[at], NULL, NULL, error));
+    for (int at = 0; at < 2; at++) {
+        CHECK(wigwag_message_is_redelivered(messages[at]) == 0);
+        OK(wigwag_message_ack(messages[at]));
+    }
+    OK(wigwag_sender_close(sender, error));
+    for (int at = 0; at < 2; at++)
+        OK(wigwag_receiver_free(receivers[at]));
+}
+
+/* A keeper, and a receiver that names it; see deaths.c for what it keeps. */
+static void keepers(wigwag_error *error)
+{
+    wigwag_keeper *keeper, *second = NULL;
+    wigwag_receiver *receiver = NULL;
+
+    wigwag_listen_options listening = {0};
+    listening.size = sizeof listening;
+    listening.handshake_timeout_ns = LIMIT_NS;
+    listening.kept_by = name_of("kept");
+    IS(WIGWAG_ERR_NOT_RUNNING, wigwag_receiver_bind(name_of("kept"), &listening, &receiver, error));
+    CHECK(receiver == NULL && strstr(wigwag_error_text(error), "wigwag queue keep") != NULL);
+    listening.allow_unkept = 1;
+    OK(wigwag_receiver_bind(name_of("kept"), &listening, &receiver, error));
+    OK(wigwag_receiver_free(receiver));
+    listening.allow_unkept = 0;
+
+    wigwag_keeper_options keeping = {0};
+    IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_keeper_start(name_of("kept"), &keeping, &keeper, error)); /* no size */
+    keeping.size = sizeof keeping;
+    keeping.max_sessions = 7;
+    keeping.max_bytes = 1 << 30;
+    OK(wigwag_keeper_start(name_of("kept"), &keeping, &keeper, error));
+    CHECK(strstr(wigwag_keeper_path(keeper), "/kept.keeper") != NULL && wigwag_keeper_path(NULL) == NULL);
+    IS(WIGWAG_ERR_NAME_TAKEN, wigwag_keeper_start(name_of("kept"), NULL, &second, error));
+    CHECK(second == NULL);
+    OK(wigwag_receiver_bind(name_of("kept"), &listening, &receiver, error));
+    wigwag_keeper_stats stats = {0};
+    IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_keeper_statistics(keeper, &stats, error));
+    stats.size = sizeof stats;
+    for (int64_t until = now_ns() + LIMIT_NS; stats.receivers != 1; pause_ms(1)) {
+        OK(wigwag_keeper_statistics(keeper, &stats, error));
+        CHECK(now_ns() < until);
+    }
+    CHECK(stats.max_sessions == 7 && stats.max_bytes == 1 << 30 && stats.sessions == 0 && stats.left == 0);
+    OK(wigwag_receiver_free(receiver));
+    OK(wigwag_keeper_free(keeper));
+    OK(wigwag_keeper_free(NULL));
+}
+
 /* ---- the stream ------------------------------------------------------------------------------------------------ */
 
 static void stream(wigwag_error *error)
@@ -525,6 +601,60 @@ static int find(const char *path, const wigwag_service *service, void *user)
     return 1;
 }
 
+/* Options of one form, given to another: the sentence names the field, and who has it. */
+static void options_of_another(wigwag_error *error)
+{
+    wigwag_server *server = NULL;
+    wigwag_listener *listener = NULL;
+    wigwag_receiver *receiver = NULL;
+    wigwag_publisher *publisher = NULL;
+    wigwag_listen_options options = {0};
+
+    options.size = sizeof options;
+    options.shared = 1;
+    IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_server_bind(name_of("another"), &options, &server, error));
+    CHECK(strstr(wigwag_error_text(error), "`shared`") != NULL);
+    CHECK(strstr(wigwag_error_text(error), "wigwag_receiver_bind()") != NULL);
+    options.shared = 0;
+    options.kept_by = "keeper";
+    IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_listener_bind(name_of("another"), &options, &listener, error));
+    IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_publisher_bind(name_of("another"), &options, &publisher, error));
+    CHECK(strstr(wigwag_error_text(error), "`kept_by`") != NULL);
+    options.kept_by = NULL;
+    options.allow_unkept = 1;
+    IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_receiver_bind(name_of("another"), &options, &receiver, error));
+    CHECK(strstr(wigwag_error_text(error), "set `kept_by`") != NULL);
+    options.allow_unkept = 0;
+    options.history = 8;
+    IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_receiver_bind(name_of("another"), &options, &receiver, error));
+    CHECK(strstr(wigwag_error_text(error), "wigwag_publisher_bind()") != NULL);
+    IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_server_bind(name_of("another"), &options, &server, error));
+    CHECK(server == NULL && listener == NULL && receiver == NULL && publisher == NULL);
+}
+
+/* A program that was compiled before there were `kept_by` and what follows: its struct ends there, and what lies behind
+ * it in its memory says nothing. A sanitizer sees who reads on. */
+static void options_of_an_older_header(wigwag_error *error)
+{
+    wigwag_receiver *receiver;
+    wigwag_listen_options options = {0};
+    _Static_assert(offsetof(wigwag_listen_options, kept_by) == 192, "a field was put between those that were there");
+
+    options.size = offsetof(wigwag_listen_options, kept_by);
+    options.slots = 3;
+    memset((unsigned char *)&options + options.size, 0xff, sizeof options - options.size);
+    OK(wigwag_receiver_bind(name_of("older"), &options, &receiver, error));
+    CHECK(strchr(wigwag_receiver_path(receiver), '@') == NULL); /* it shares its name with nobody */
+    OK(wigwag_receiver_free(receiver));
+
+    void *shorter = malloc(options.size);
+    CHECK(shorter != NULL);
+    memcpy(shorter, &options, options.size);
+    OK(wigwag_receiver_bind(name_of("older"), shorter, &receiver, error));
+    OK(wigwag_receiver_free(receiver));
+    free(shorter);
+}
+
 static void mistakes(wigwag_error *error)
 {
     wigwag_server *server;
@@ -604,6 +734,8 @@ static void mistakes(wigwag_error *error)
     IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_client_connect(name_of("mistakes"), &options, &none, error));
     wigwag_client_stats stats = {0};
     IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_client_statistics(client, &stats, error));
+    options_of_another(error);
+    options_of_an_older_header(error);
 
     /* A child has nothing of its parent's. */
     pid_t child = fork();
@@ -674,6 +806,8 @@ int main(int argc, char **argv)
     loops(error);
     descriptors(error);
     queue(error);
+    shared_queue(error);
+    keepers(error);
     stream(error);
     semaphore(error);
     mistakes(error);

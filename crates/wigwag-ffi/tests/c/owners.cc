@@ -34,6 +34,7 @@ template <class Owner>
 constexpr bool is_move_only = std::is_move_constructible_v<Owner> && std::is_move_assignable_v<Owner> &&
                               !std::is_copy_constructible_v<Owner> && !std::is_copy_assignable_v<Owner>;
 static_assert(is_move_only<wigwag::publisher> && is_move_only<wigwag::subscriber> && is_move_only<wigwag::sample>);
+static_assert(is_move_only<wigwag::keeper> && is_move_only<wigwag::receiver>);
 
 void samples(const std::string &name)
 {
@@ -98,6 +99,26 @@ void stops(const std::string &name)
     must(wigwag::publisher::bind(name.c_str())); // the name is free
 }
 
+// Two workers of one queue, whose messages a keeper has.
+void workers(const std::string &name)
+{
+    auto keeping = wigwag::keeper_options();
+    keeping.max_sessions = 8;
+    auto keeper = must(wigwag::keeper::start(name.c_str(), &keeping));
+    CHECK(keeper.path() == name + ".keeper" && must(keeper.statistics()).max_sessions == 8);
+    auto options = wigwag::listen_options();
+    options.shared = 1;
+    options.kept_by = name.c_str();
+    auto one = must(wigwag::receiver::bind(name.c_str(), &options));
+    auto other = must(wigwag::receiver::bind(name.c_str(), &options));
+    CHECK(wigwag::server::bind(name.c_str(), &options).code() == WIGWAG_ERR_INVALID_ARGUMENT);
+    auto sender = must(wigwag::sender::connect(name.c_str()));
+    CHECK(sender.send(wigwag::bytes_of("one")));
+    CHECK(sender.send(wigwag::bytes_of("two")));
+    auto messages = std::make_pair(must(one.recv(30s)), must(other.recv(30s)));
+    CHECK(messages.first.bytes().size() == 3 && messages.second.bytes().size() == 3);
+}
+
 } // namespace
 
 int main(int argc, char **argv)
@@ -108,6 +129,7 @@ int main(int argc, char **argv)
     }
     const std::string directory = argv[1];
     samples(directory + "/samples");
+    workers(directory + "/workers");
     stops(directory + "/stops");
     std::puts("owners");
     return 0;

@@ -22,7 +22,7 @@ use std::cell::Cell;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, reassembled};
 use crate::escape;
 use crate::exchange::error_reply;
 use crate::exchange::free_slots::FreeSlots;
@@ -312,7 +312,7 @@ impl Caller {
         if faults::is(Fault::UncheckedReply) {
             head = Head::parse(word).filter(|head| head.kind == Kind::Reply);
         }
-        let Some(head) = head else { return self.accept_otherwise(slot, line, turn, word) };
+        let Some(head) = head else { return reassembled(self.accept_otherwise(slot, line, turn, word)) };
         let again = faults::is(Fault::ReplyDoubleFetch).then(|| {
             faults::widen_window();
             line.head.load(Ordering::Relaxed)

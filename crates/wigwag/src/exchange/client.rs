@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reassembled};
 use crate::exchange::caller::Caller;
 use crate::exchange::loan::{Loan, Reply};
 use crate::exchange::sessions::{Sessions, wait_for_slot};
@@ -325,11 +325,11 @@ impl Client {
         // The steps of `Caller::try_loan`, without its result in between, which is looked at once more.
         let caller = self.sessions.current_for_loan();
         if let Err(error) = caller.check_loan(len) {
-            return self.loan_after(error, len, deadline);
+            return reassembled(self.loan_after(error, len, deadline));
         }
         match caller.take_slot() {
             Some(slot) => Ok(Loan::new(&self.sessions, caller, caller.lend(slot, len))),
-            None => self.wait_for_loan(caller, len, deadline),
+            None => reassembled(self.wait_for_loan(caller, len, deadline)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, reassembled};
 use crate::exchange::call_error::CallError;
 use crate::exchange::caller::Caller;
 use crate::exchange::carrying::is_end;
@@ -73,7 +73,7 @@ impl<'c> Loan<'c> {
     #[inline(always)] // else loan and reply go through memory, there and back
     pub fn call(self) -> Result<Reply<'c>> {
         if self.caller.must_check_before_pass() {
-            return self.check_and_call();
+            return reassembled(self.check_and_call());
         }
         // By itself: joined with what is checked it would go through memory, and the poll wait for that.
         let (passed, sequence) = self.pass_with(None, 0);
@@ -302,7 +302,7 @@ fn finish(passed: Passed<'_>, sequence: u64, deadline: Option<Instant>) -> Resul
     let Passed { caller, line, slot, .. } = passed;
     match caller.connection.wait_briefly(line) {
         Some(turn) => Ok(Reply::new(passed.sessions, caller, caller.accept(slot, line, sequence, turn)?)),
-        None => finish_patiently(passed, deadline),
+        None => reassembled(finish_patiently(passed, deadline)),
     }
 }
 
