@@ -32,8 +32,8 @@ pub fn cost(bytes: usize) -> usize {
     }
 }
 
-/// Small calls of one far bridge that have a batch of zenoh's queue each, so that nothing is waited for that may come to
-/// share it. Of more calls nobody is alone, and zenoh puts them together.
+/// Small calls of one far bridge that have a batch of zenoh's queue each, so that zenoh waits for nothing that may come
+/// to share it. Further ones share their batches.
 const ALONE: usize = 8;
 
 /// The room to one far bridge, which all links to it share.
