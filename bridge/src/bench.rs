@@ -2,8 +2,8 @@
 //!
 //! Two machines as network namespaces with a cable between, or, where these cannot be made, the loopback network. Five
 //! processes: a bridge on each machine, the server, the caller, and none that does two of these. The caller takes turns
-//! between a bridged call, a put that is answered by a put, a query, and, where the feature `grpc` is on, a call of gRPC
-//! over TCP, so that what disturbs one disturbs all; and then between messages of a bridged queue and bare puts
+//! between a bridged call, a put that is answered by a put, a query, and, where the feature `grpc` is on, a call of
+//! gRPC over TCP, so that what disturbs one disturbs all; and then between messages of a bridged queue and bare puts
 //! ([`rate`]). The verdict is about zenoh only: gRPC is what a reader knows the cost of.
 
 #[cfg(feature = "grpc")]

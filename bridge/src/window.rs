@@ -2,12 +2,12 @@
 //!
 //! A put waits while zenoh's queue is full, with the thread that it is made on, and after five seconds zenoh closes the
 //! transport. The window is smaller than that queue, so a put never waits there: who has more to send waits here, for
-//! what the far bridge has taken. Small calls do not wait here, as their number is limited, but only a few of them have
-//! a batch each.
+//! what the far bridge has taken. Small calls do not wait here, as their number is limited, but only a few of them
+//! have a batch each.
 //!
 //! The queue is counted in batches of 64 KiB. Small messages share one, but a message that does not fit into what is
-//! left of a batch closes it. So a message has its [`cost`]: whatever the order in which large and small ones come, they
-//! cost [`PIECE_MAX`] for each batch that they close.
+//! left of a batch closes it. So a message has its [`cost`]: in whatever order large and small ones come, they cost
+//! [`PIECE_MAX`] for each batch that they close.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,8 +32,8 @@ pub fn cost(bytes: usize) -> usize {
     }
 }
 
-/// Small calls of one far bridge that have a batch of zenoh's queue each, so that nothing is waited for that may come to
-/// share it. Of more calls nobody is alone, and zenoh puts them together.
+/// Small calls of one far bridge that have a batch of zenoh's queue each, so that zenoh waits for nothing that may come
+/// to share it. Further ones share their batches.
 const ALONE: usize = 8;
 
 /// The room to one far bridge, which all links to it share.
