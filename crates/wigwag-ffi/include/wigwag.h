@@ -684,9 +684,9 @@ typedef struct {
      */
     int64_t patience_ns;
     /**
-     * Of a receiver: the name of the keeper of its messages (`wigwag queue keep NAME`, or wigwag_keeper_start()), which
-     * may be the queue's own. What is not acknowledged outlives a sender and this process, and goes to whoever binds
-     * the name next. While there is no keeper, binding fails with `WIGWAG_ERR_NOT_RUNNING`. NULL: there is none.
+     * Of a receiver: the name of the keeper of its messages (`wigwag queue keep NAME`, or wigwag_keeper_start()),
+     * which may be the queue's own. What is not acknowledged outlives a sender and this process, and goes to whoever
+     * binds the name next. While there is no keeper, binding fails with `WIGWAG_ERR_NOT_RUNNING`. NULL: there is none.
      */
     const char *kept_by;
     /**
@@ -880,8 +880,8 @@ typedef struct {
 } wigwag_receiver_stats;
 
 /**
- * What a keeper keeps at most. Set all of it to zero and `size` to its size; what stays zero is the default. NULL is all
- * defaults.
+ * What a keeper keeps at most. Set all of it to zero and `size` to its size; what stays zero is the default. NULL is
+ * all defaults.
  */
 typedef struct {
     /**
@@ -1865,8 +1865,8 @@ int wigwag_sender_statistics(const wigwag_sender *sender,
  *
  * `receiver`: where the handle goes; wigwag_receiver_free() ends it. The rest is as wigwag_server_bind() has it.
  *
- * With `options->shared` others may have the name, too, and it fails with `WIGWAG_ERR_NAME_TAKEN` when 64 have it. With
- * `options->kept_by` it fails with `WIGWAG_ERR_NOT_RUNNING` while that keeper does not run.
+ * With `options->shared` others may have the name, too, and it fails with `WIGWAG_ERR_NAME_TAKEN` when 64 have it.
+ * With `options->kept_by` it fails with `WIGWAG_ERR_NOT_RUNNING` while that keeper does not run.
  */
 WIGWAG_API
 int wigwag_receiver_bind(const char *name,

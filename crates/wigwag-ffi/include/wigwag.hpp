@@ -748,7 +748,7 @@ private:
     detail::owner<wigwag_receiver, wigwag_receiver_free> handle_;
 };
 
-/** Keeps the messages of receivers that name it (`kept_by`) until both sides of a session are dead, and hands them on. */
+/** Keeps the messages of receivers that name it (`kept_by`) until both sides are dead, and hands them on. */
 class keeper {
 public:
     static result<keeper> start(const char *name, const wigwag_keeper_options *options = nullptr)

@@ -25,8 +25,8 @@ pub struct KeeperState {
     path: CString,
 }
 
-/// What a keeper keeps at most. Set all of it to zero and `size` to its size; what stays zero is the default. NULL is all
-/// defaults.
+/// What a keeper keeps at most. Set all of it to zero and `size` to its size; what stays zero is the default. NULL is
+/// all defaults.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]

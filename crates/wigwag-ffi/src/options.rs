@@ -156,9 +156,9 @@ pub struct wigwag_listen_options {
     /// Of a publisher with WIGWAG_OVERRUN_WAIT: how long it waits for each subscriber, in nanoseconds. 0: it never
     /// waits, and sends are `WIGWAG_ERR_FULL` until there is room.
     pub patience_ns: i64,
-    /// Of a receiver: the name of the keeper of its messages (`wigwag queue keep NAME`, or wigwag_keeper_start()), which
-    /// may be the queue's own. What is not acknowledged outlives a sender and this process, and goes to whoever binds
-    /// the name next. While there is no keeper, binding fails with `WIGWAG_ERR_NOT_RUNNING`. NULL: there is none.
+    /// Of a receiver: the name of the keeper of its messages (`wigwag queue keep NAME`, or wigwag_keeper_start()),
+    /// which may be the queue's own. What is not acknowledged outlives a sender and this process, and goes to whoever
+    /// binds the name next. While there is no keeper, binding fails with `WIGWAG_ERR_NOT_RUNNING`. NULL: there is none.
     pub kept_by: *const c_char,
     /// Of a publisher: the number of its first message, for one that publishes again what another has published. 0: 1.
     pub first_number: u64,

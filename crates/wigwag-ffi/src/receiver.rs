@@ -44,8 +44,8 @@ pub struct ReceiverState {
 ///
 /// `receiver`: where the handle goes; wigwag_receiver_free() ends it. The rest is as wigwag_server_bind() has it.
 ///
-/// With `options->shared` others may have the name, too, and it fails with `WIGWAG_ERR_NAME_TAKEN` when 64 have it. With
-/// `options->kept_by` it fails with `WIGWAG_ERR_NOT_RUNNING` while that keeper does not run.
+/// With `options->shared` others may have the name, too, and it fails with `WIGWAG_ERR_NAME_TAKEN` when 64 have it.
+/// With `options->kept_by` it fails with `WIGWAG_ERR_NOT_RUNNING` while that keeper does not run.
 #[unsafe(no_mangle)]
 pub extern "C" fn wigwag_receiver_bind(
     name: *const c_char,
