@@ -40,6 +40,33 @@ pub struct ConnectWishes {
     pub server_timeout: Option<f64>,
     pub wait: Wait,
     pub server_user: Option<u32>,
+    pub restarts: RestartWishes,
+}
+
+/// What becomes of a client whose server has ended: how long the next one is looked for, in seconds.
+#[derive(Clone, Copy, Default)]
+pub struct RestartWishes {
+    pub reconnect: Option<f64>,
+    pub follow_restarts: Option<f64>,
+}
+
+impl RestartWishes {
+    /// Of the two only one may be wished for: the second does all that the first does.
+    fn told_to(self, options: ConnectOptions) -> PyResult<ConnectOptions> {
+        Ok(match (self.reconnect, self.follow_restarts) {
+            (None, None) => options,
+            (Some(time), None) => options.reconnect(duration(time, "a time for the next server (reconnect)")?),
+            (None, Some(time)) => {
+                options.follow_restarts(duration(time, "a time for the next server (follow_restarts)")?)
+            }
+            (Some(reconnect), Some(follow)) => {
+                return Err(PyValueError::new_err(format!(
+                    "reconnect={reconnect} and follow_restarts={follow}: give one of them; follow_restarts does all \
+                     that reconnect does"
+                )));
+            }
+        })
+    }
 }
 
 impl ConnectWishes {
@@ -81,6 +108,7 @@ impl ConnectWishes {
         if let Some(timeout) = server_timeout {
             options = options.server_timeout(timeout);
         }
+        let options = self.restarts.told_to(options)?;
         crate::patience::in_thread(py, move || connect(options, name))
     }
 }

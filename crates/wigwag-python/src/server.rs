@@ -219,6 +219,17 @@ impl Server {
         self.shutdown.shutdown();
     }
 
+    /// As ``shutdown``, of a server whose successor is about to start: its clients are told that there is one, and
+    /// those that follow restarts (``Client(follow_restarts=...)``) look for it. A server that is replaced does so by
+    /// itself. May be called from any thread, and from a signal handler.
+    ///
+    /// >>> with wigwag.Server(wigwag.testing.name('handed')) as server:
+    /// ...     server.hand_over()
+    /// ...     server.serve(print) # returns at once
+    fn hand_over(&self) {
+        self.shutdown.hand_over();
+    }
+
     /// Ends all sessions and gives the name back. Requests that are still held can not be answered any more.
     fn close(&self) {
         self.shutdown.shutdown();
