@@ -40,6 +40,14 @@ impl Link {
         }
     }
 
+    /// Takes in what has become of the server.
+    fn listen(&self) -> Result<(), wigwag::Error> {
+        let mut readiness = self.readiness()?;
+        let heard = self.client.watch(&mut readiness).and_then(|()| self.client.listen(&mut readiness));
+        self.put_back(Some(readiness));
+        heard
+    }
+
     fn put_back(&self, readiness: Option<Readiness>) {
         let mut idle = lock(&self.idle);
         let has_room = idle.len() < IDLE_MAX;
@@ -787,12 +795,17 @@ impl Pending {
 impl Pending {
     fn step(&self, py: Python<'_>, arms: bool) -> PyResult<Option<Py<Reply>>> {
         let mut pending = self.take()?;
+        let mut has_listened = false;
         let mut step = || -> Result<Option<polled::Loan>, wigwag::Error> {
             loop {
                 if let Some(reply) = pending.try_reply()? {
                     return Ok(Some(reply));
                 }
-                // Without a wish to be told it tells of the server's end all the same.
+                if !arms && !has_listened {
+                    // Who only looks is told by nobody else that the server has ended.
+                    has_listened = true;
+                    self.link.listen()?;
+                }
                 if pending.arm()? || !arms {
                     return Ok(None);
                 }

@@ -14,7 +14,7 @@ use crate::buffer::Payload;
 use crate::dtypes::ArraySource;
 use crate::errors::{Failure, timed_out};
 use crate::memory::{Held, Memory};
-use crate::names::{ConnectWishes, ListenWishes, RestartWishes, name_of, raised, wait_of};
+use crate::names::{ConnectWishes, ListenWishes, Replace, RestartWishes, name_of, raised, wait_of};
 use crate::turn::{Borrowed, Turn, lock};
 use crate::wait::{self, Limit, Slept, Step, duration};
 
@@ -432,7 +432,7 @@ impl Receiver {
         max_sessions: Option<usize>,
         max_bytes_total: Option<usize>,
         wait: &str,
-        replace: Option<f64>,
+        replace: Option<Replace>,
         allow_users: Vec<u32>,
         allow_groups: Vec<u32>,
         shared: bool,

@@ -11,7 +11,7 @@ use wigwag::{ReadHalf, ShutdownHandle, WriteHalf};
 
 use crate::buffer::{Payload, Writable};
 use crate::errors::{Failure, timed_out};
-use crate::names::{ConnectWishes, ListenWishes, RestartWishes, name_of, wait_of};
+use crate::names::{ConnectWishes, ListenWishes, Replace, RestartWishes, name_of, wait_of};
 use crate::turn::Turn;
 use crate::wait::{self, Limit, Slept, Step};
 
@@ -351,7 +351,7 @@ impl StreamListener {
         max_sessions: Option<usize>,
         max_bytes_total: Option<usize>,
         wait: &str,
-        replace: Option<f64>,
+        replace: Option<Replace>,
         allow_users: Vec<u32>,
         allow_groups: Vec<u32>,
     ) -> PyResult<StreamListener> {
