@@ -379,3 +379,134 @@ impl Stranded {
 pub fn is_given_up(ending: Option<&Arc<Ending>>) -> bool {
     ending.is_none_or(|ending| ending.is_over())
 }
+
+#[cfg(all(test, not(wigwag_faults)))]
+mod tests {
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use wigwag_testing::{Ground, LIMIT};
+
+    use crate::error::{ErrorKind, Result};
+    use crate::polled::{Client, Loan, Pending, Readiness, Search};
+    use crate::{Client as Blocking, Server};
+
+    fn client(ground: &Ground, follows: Duration) -> Client {
+        let blocking = Blocking::builder().slots(1).follow_restarts(follows).connect(ground.socket()).unwrap();
+        Client::from_blocking(blocking).unwrap()
+    }
+
+    fn sleep(fd: BorrowedFd<'_>) {
+        let limit = Timespec::try_from(LIMIT).unwrap();
+        assert_ne!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)), Ok(0), "nothing rang");
+    }
+
+    /// As an event loop would: it sleeps on the one descriptor that it has.
+    fn reply(client: &Client, readiness: &mut Readiness, pending: &mut Pending) -> Result<Loan> {
+        loop {
+            if let Some(reply) = pending.try_reply()? {
+                return Ok(reply);
+            }
+            if pending.arm()? {
+                client.watch(readiness)?;
+                sleep(readiness.as_fd());
+                client.listen(readiness)?;
+            }
+        }
+    }
+
+    fn loan(client: &Client, readiness: &mut Readiness) -> Result<Loan> {
+        let mut search = Search::default();
+        loop {
+            if let Some(loan) = client.try_loan_while(1, &mut search)? {
+                return Ok(loan);
+            }
+            client.watch(readiness)?;
+            sleep(readiness.as_fd());
+            client.listen(readiness)?;
+        }
+    }
+
+    #[test]
+    fn all_who_wait_are_woken_by_what_one_of_them_finds() {
+        let ground = Ground::new();
+        let first = Server::bind(ground.socket()).unwrap();
+        let client = client(&ground, LIMIT);
+        let mut held = client.try_loan(2).unwrap().unwrap();
+        held.copy_from_slice(b"go");
+        let mut pending = held.send(None).unwrap();
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let client = client.clone();
+                std::thread::spawn(move || drop(loan(&client, &mut client.readiness().unwrap()).unwrap()))
+            })
+            .collect();
+        let mut readiness = client.readiness().unwrap();
+        drop(first);
+        let serving = {
+            let mut second = Server::bind(ground.socket()).unwrap();
+            let stop = second.shutdown_handle();
+            (stop, std::thread::spawn(move || second.serve(|request| request.make_ascii_uppercase())))
+        };
+        assert_eq!(reply(&client, &mut readiness, &mut pending).unwrap()[..], *b"GO");
+        waiting.into_iter().for_each(|thread| thread.join().unwrap());
+        let stats = client.stats();
+        assert_eq!((stats.calls, stats.moved, stats.reconnects, stats.in_flight), (1, 1, 1, 0));
+        serving.0.shutdown();
+        serving.1.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_search_that_fails_fails_for_all_who_waited_for_it() {
+        let ground = Ground::new();
+        let server = Server::bind(ground.socket()).unwrap();
+        let client = client(&ground, Duration::from_millis(50));
+        let mut readiness = client.readiness().unwrap();
+        drop(server);
+        let (mut one, mut other) = (Search::default(), Search::default());
+        assert!(client.try_loan_while(1, &mut one).unwrap().is_none());
+        assert!(client.try_loan_while(1, &mut other).unwrap().is_none());
+        let closed = ErrorKind::ServerClosed { maybe_executed: false };
+        let failed = loop {
+            match client.try_loan_while(1, &mut one) {
+                Ok(found) => assert!(found.is_none()),
+                Err(error) => break error,
+            }
+            client.watch(&mut readiness).unwrap();
+            sleep(readiness.as_fd());
+            client.listen(&mut readiness).unwrap();
+        };
+        assert_eq!(failed.kind(), closed);
+        assert_eq!(client.try_loan_while(1, &mut other).unwrap_err().kind(), closed, "it has waited as long");
+        assert!(client.try_loan(1).unwrap().is_none(), "who comes later looks anew");
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_on_its_way_is_passed_to_nobody() {
+        let ground = Ground::new();
+        let first = Server::bind(ground.socket()).unwrap();
+        let client = client(&ground, LIMIT);
+        let mut readiness = client.readiness().unwrap();
+        let mut pending = client.try_loan(1).unwrap().unwrap().send(None).unwrap();
+        assert!(pending.may_be_executed());
+        drop(first);
+        while pending.may_be_executed() {
+            assert!(pending.arm().unwrap());
+            if pending.may_be_executed() {
+                sleep(readiness.as_fd());
+                client.listen(&mut readiness).unwrap();
+            }
+        }
+        drop(pending);
+        let mut second = Server::bind(ground.socket()).unwrap();
+        let unsent = loan(&client, &mut readiness).unwrap();
+        assert!(second.try_recv().unwrap().is_none());
+        drop(second);
+        let mut pending = unsent.send(None).unwrap();
+        assert!(pending.try_reply().unwrap().is_none());
+        client.close();
+        let closed = ErrorKind::ServerClosed { maybe_executed: true };
+        assert_eq!(reply(&client, &mut readiness, &mut pending).unwrap_err().kind(), closed);
+    }
+}
