@@ -44,6 +44,23 @@ time.sleep(1000)
 """
 
 
+# Loses all its connections, as a program may that closes descriptors which are not its own, and lives on.
+HANGS_UP = """
+import os, stat, sys, time, wigwag
+server = wigwag.Server(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for fd in map(int, os.listdir("/proc/self/fd")):
+    try:
+        if fd > 2 and stat.S_ISSOCK(os.fstat(fd).st_mode):
+            os.close(fd)
+    except OSError:
+        pass
+print("closed", flush=True)
+time.sleep(1000)
+"""
+
+
 class Ledger:
     """What the servers have executed, and what the callers were told."""
 
@@ -256,6 +273,27 @@ def test_what_was_begun_is_told_and_the_rest_goes_on(name: str, program: Any) ->
         pending = client.send(b"after the hand-over")
         third.recv(LIMIT).reply()
         assert pending.wait(LIMIT).tobytes() == b"after the hand-over"
+
+
+def test_a_server_that_hangs_up_and_lives_may_still_execute_it(name: str, program: Any) -> None:
+    async def main() -> None:
+        server = program(HANGS_UP, name)
+        client = wigwag.Client(name, follow_restarts=0.2)
+        pending = client.send(b"x")
+        async with await aio.Client.connect(name, follow_restarts=0.2) as tasks:
+            calling = asyncio.create_task(tasks.call(b"x", timeout=LIMIT))
+            await asyncio.sleep(0)
+            server.process.stdin.write("\n")
+            server.process.stdin.flush()
+            server.expect("closed")
+            with pytest.raises(wigwag.PeerDied, match="has not ended since") as raised:
+                pending.wait(LIMIT)
+            assert raised.value.maybe_executed
+            with pytest.raises(wigwag.PeerDied, match="has not ended since") as raised:
+                await calling
+            assert raised.value.maybe_executed and server.process.poll() is None
+
+    asyncio.run(main())
 
 
 def test_a_timeout_says_that_nobody_has_begun_it(name: str, program: Any) -> None:
