@@ -26,9 +26,11 @@ mod session;
 
 /// A client whose calls never wait: for event loops, and for other languages.
 ///
-/// One session for all threads that share it. Its loans keep the session alive, so they may outlive the client. One that
-/// was told to [outlive its servers](crate::ClientBuilder::follow_restarts) does so here, too: the steps that look for
-/// a loan or for a reply take the search for the next server on, and [`watch`](Client::watch) says what it waits for.
+/// One session for all threads that share it. Its loans keep the session alive, so they may outlive the client.
+///
+/// One that was told to [outlive its servers](crate::ClientBuilder::follow_restarts) does so here, too: the steps that
+/// look for a loan or for a reply take the search for the next server on, and [`watch`](Client::watch) has a waiter's
+/// descriptor tell of it.
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("p").path;
