@@ -8,12 +8,12 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use wigwag::ErrorKind;
-use wigwag::polled::{self, Readiness};
+use wigwag::polled::{self, Readiness, Search};
 
 use crate::buffer::Payload;
 use crate::errors::{Failure, of_kind};
 use crate::memory::{Held, Memory};
-use crate::names::{ConnectWishes, raised, wait_of};
+use crate::names::{ConnectWishes, RestartWishes, raised, wait_of};
 use crate::turn::lock;
 use crate::wait::{self, LOOKS_ATTACHED, Limit, Slept, Step};
 
@@ -33,26 +33,19 @@ impl Link {
         Ok(Link { client, idle: Mutex::default() })
     }
 
-    /// Whether the session is over in such a way that another server may take its place.
-    fn has_ended(&self) -> PyResult<bool> {
-        if !self.client.is_over() {
-            let mut readiness = self.readiness().map_err(Failure::from)?;
-            let heard = self.client.listen(&mut readiness);
-            self.put_back(Some(readiness));
-            raised(heard)?;
-        }
-        if !self.client.is_over() {
-            return Ok(false);
-        }
-        let kind = self.client.try_loan(0).err().map(|error| error.kind());
-        Ok(matches!(kind, Some(ErrorKind::PeerDied { .. } | ErrorKind::ServerClosed { .. })))
-    }
-
     fn readiness(&self) -> Result<Readiness, wigwag::Error> {
         match lock(&self.idle).pop() {
             Some(readiness) => Ok(readiness),
             None => self.client.readiness(),
         }
+    }
+
+    /// Takes in what has become of the server.
+    fn listen(&self) -> Result<(), wigwag::Error> {
+        let mut readiness = self.readiness()?;
+        let heard = self.client.watch(&mut readiness).and_then(|()| self.client.listen(&mut readiness));
+        self.put_back(Some(readiness));
+        heard
     }
 
     fn put_back(&self, readiness: Option<Readiness>) {
@@ -63,7 +56,8 @@ impl Link {
 
     /// A loan, waited for if need be. `None`: no time is left.
     fn loan(&self, py: Python<'_>, len: usize, limit: Limit) -> Result<Option<polled::Loan>, Failure> {
-        if let Some(loan) = self.client.try_loan(len)? {
+        let mut search = Search::default();
+        if let Some(loan) = self.client.try_loan_while(len, &mut search)? {
             return Ok(Some(loan));
         }
         let mut readiness = None;
@@ -73,9 +67,10 @@ impl Link {
                 none => none.insert(self.readiness()?),
             };
             loop {
-                if let Some(loan) = self.client.try_loan(len)? {
+                if let Some(loan) = self.client.try_loan_while(len, &mut search)? {
                     return Ok(Step::Done(loan));
                 }
+                self.client.watch(readiness)?;
                 match wait::sleep(readiness.as_fd(), limit)? {
                     Slept::Rang => self.client.listen(readiness)?,
                     Slept::TimedOut => return Ok(Step::TimedOut),
@@ -117,6 +112,7 @@ impl Link {
                 if !pending.arm()? {
                     continue;
                 }
+                self.client.watch(readiness)?;
                 match wait::sleep(readiness.as_fd(), limit)? {
                     Slept::Rang => self.client.listen(readiness)?,
                     Slept::TimedOut => return Ok(Step::TimedOut),
@@ -129,14 +125,14 @@ impl Link {
     }
 }
 
-fn timed_out(py: Python<'_>, timeout: Option<f64>, is_sent: bool) -> PyErr {
+fn timed_out(py: Python<'_>, timeout: Option<f64>, maybe_executed: bool) -> PyErr {
     let seconds = timeout.unwrap_or(f64::INFINITY);
-    let what = if is_sent {
+    let what = if maybe_executed {
         ("TimedOut", "no reply within", "the server has the request and may still execute it")
     } else {
-        ("TimedOut", "no slot came free within", "the request was not sent")
+        ("TimedOut", "no slot came free, or no server was found, within", "the request was not executed")
     };
-    crate::errors::timed_out(py, &format!("{} {seconds} s; {}", what.1, what.2), is_sent)
+    crate::errors::timed_out(py, &format!("{} {seconds} s; {}", what.1, what.2), maybe_executed)
 }
 
 /// A client of an exchange: calls a server, through memory that only the two have.
@@ -150,7 +146,13 @@ fn timed_out(py: Python<'_>, timeout: Option<f64>, is_sent: bool) -> PyErr {
 ///
 /// With ``reconnect`` it outlives its server: whatever ended the session, the next call looks for a server of the name
 /// for up to so many seconds, and makes a new session. Nothing is passed twice: calls that were under way end with
-/// ``PeerDied`` or ``ServerClosedError``, and a loan belongs to the server that it was made for.
+/// ``PeerDied`` or ``ServerClosedError``. A loan that was not passed goes to the next server with its bytes.
+///
+/// With ``follow_restarts`` it does the same, and calls that were passed and that nobody has begun go on at the next
+/// server. The server says in the memory that a handler sees a request, before it does, so a call goes on only if it
+/// was certainly not executed. Each other one ends with ``PeerDied`` and ``maybe_executed``. A call's own timeout goes
+/// on meanwhile. If no server comes in so many seconds, the call ends with the error of the server's end, and
+/// ``maybe_executed`` is false. Give one of the two.
 ///
 /// Several threads may use one client. It may be pickled: then it connects anew, by its name. In a forked child it
 /// raises ``ForkedError``.
@@ -167,45 +169,28 @@ fn timed_out(py: Python<'_>, timeout: Option<f64>, is_sent: bool) -> PyErr {
 /// ...         bytes(reply)
 /// b'HELLO'
 /// >>> server.shutdown(); thread.join()
+///
+/// A server that is restarted under a client:
+///
+/// >>> server = wigwag.Server(wigwag.testing.name('restarted'))
+/// >>> client = wigwag.Client(server.path, follow_restarts=10)
+/// >>> pending = client.send(b'passed, and not begun')
+/// >>> server.close()
+/// >>> with wigwag.Server(server.path) as successor:
+/// ...     poll = pending.try_wait() # the call goes on when it is waited for
+/// ...     while (request := successor.try_recv()) is None:
+/// ...         poll = pending.try_wait()
+/// ...     request.reply()
+/// ...     pending.wait(timeout=10).tobytes(), client.stats()['moved']
+/// (b'passed, and not begun', 1)
 #[pyclass(frozen, weakref, module = "wigwag")]
 pub struct Client {
     link: Mutex<Option<Arc<Link>>>,
     name: Py<PyAny>,
     wishes: Py<PyDict>,
-    again: Option<Again>,
-}
-
-/// How a client outlives its server.
-struct Again {
-    wishes: ConnectWishes,
-    /// A forked child follows nobody.
-    process: u32,
 }
 
 impl Client {
-    /// The session for the next call: another one, if the former has ended and this client outlives its server.
-    fn live_link(&self, py: Python<'_>) -> PyResult<Arc<Link>> {
-        let link = self.link(py)?;
-        let Some(again) = self.again.as_ref().filter(|again| again.process == std::process::id()) else {
-            return Ok(link);
-        };
-        if !link.has_ended()? {
-            return Ok(link);
-        }
-        let next = again.wishes.connect(py, self.name.bind(py), connect)?;
-        let next = Arc::new(Link::new(next)?);
-        let mut current = lock(&self.link);
-        match &*current {
-            Some(it) if Arc::ptr_eq(it, &link) => *current = Some(Arc::clone(&next)),
-            // Another thread was quicker.
-            Some(other) => return Ok(Arc::clone(other)),
-            None => {}
-        }
-        drop(current);
-        drop(link);
-        self.link(py)
-    }
-
     fn link(&self, py: Python<'_>) -> PyResult<Arc<Link>> {
         lock(&self.link).clone().ok_or_else(|| of_kind(py, "ServerClosed", "this client has been closed: connect anew"))
     }
@@ -217,7 +202,7 @@ impl Client {
         limit: Limit,
         timeout: Option<f64>,
     ) -> PyResult<(Arc<Link>, polled::Loan)> {
-        let link = self.live_link(py)?;
+        let link = self.link(py)?;
         match link.loan(py, len, limit)? {
             Some(loan) => Ok((link, loan)),
             None if timeout == Some(0.0) => Err(Failure::from(link.client.full()).into()),
@@ -234,7 +219,7 @@ impl Client {
         write: impl FnOnce(&mut [u8]) -> PyResult<()>,
     ) -> PyResult<Py<Reply>> {
         let limit = Limit::after(timeout)?;
-        let link = self.live_link(py)?;
+        let link = self.link(py)?;
         let mut write = Some(write);
         let write_once = |bytes: &mut [u8]| write.take().map_or(Ok(()), |write| write(bytes)).map_err(Failure::from);
         let pending = match link.client.try_send_with(len, limit.at(), write_once)? {
@@ -272,7 +257,7 @@ fn finish(
 ) -> PyResult<Py<Reply>> {
     match link.reply(py, &mut pending, limit)? {
         Some(reply) => Reply::of(py, link, reply),
-        None => Err(timed_out(py, timeout, true)), // and the call is given up
+        None => Err(timed_out(py, timeout, pending.may_be_executed())), // and the call is given up
     }
 }
 
@@ -284,7 +269,7 @@ fn connect(options: wigwag::ConnectOptions, name: OsString) -> Result<wigwag::Cl
 impl Client {
     #[new]
     #[pyo3(signature = (name, *, slots=None, capacity=None, timeout=None, server_timeout=None, reconnect=None,
-        wait="adaptive", server_user=None))]
+        follow_restarts=None, wait="adaptive", server_user=None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -294,21 +279,18 @@ impl Client {
         timeout: Option<f64>,
         server_timeout: Option<f64>,
         reconnect: Option<f64>,
+        follow_restarts: Option<f64>,
         wait: &str,
         server_user: Option<u32>,
     ) -> PyResult<Client> {
-        let wishes = ConnectWishes { slots, capacity, timeout, server_timeout, wait: wait_of(wait)?, server_user };
+        let restarts = RestartWishes { reconnect, follow_restarts };
+        let wait_told = wait_of(wait)?;
+        let wishes = ConnectWishes { slots, capacity, timeout, server_timeout, wait: wait_told, server_user, restarts };
         let kept = wishes.as_dict(py, wait)?;
         kept.bind(py).set_item("reconnect", reconnect)?;
-        if let Some(time) = reconnect {
-            crate::wait::duration(time, "a time for the next server (reconnect)")?;
-        }
+        kept.bind(py).set_item("follow_restarts", follow_restarts)?;
         let link = Arc::new(Link::new(wishes.connect(py, name, connect)?)?);
-        let again = reconnect.map(|_| Again {
-            wishes: ConnectWishes { server_timeout: reconnect, ..wishes },
-            process: std::process::id(),
-        });
-        Ok(Client { link: Mutex::new(Some(link)), name: name.clone().unbind(), wishes: kept, again })
+        Ok(Client { link: Mutex::new(Some(link)), name: name.clone().unbind(), wishes: kept })
     }
 
     /// Borrows ``len`` bytes of memory that the server already has: fill it, then ``call()`` or ``send()`` it.
@@ -477,7 +459,9 @@ impl Client {
         self.name.clone_ref(py)
     }
 
-    /// What has happened so far, as numbers: ``calls``, ``in_flight``, ``sleeps``, ``abandoned`` and others.
+    /// What has happened so far, as numbers: ``calls``, ``in_flight``, ``sleeps``, ``abandoned`` and others; how often
+    /// another server was found (``reconnects``), and how many calls went on there that had been passed before
+    /// (``moved``; each is one of ``calls``, once).
     ///
     /// >>> with wigwag.testing.echo() as server, wigwag.Client(server.path) as client:
     /// ...     client.stats()['calls']
@@ -490,6 +474,8 @@ impl Client {
         dict.set_item("sleeps", stats.sleeps)?;
         dict.set_item("abandoned", stats.abandoned)?;
         dict.set_item("doorbells_rung", stats.doorbells_rung)?;
+        dict.set_item("reconnects", stats.reconnects)?;
+        dict.set_item("moved", stats.moved)?;
         Ok(dict)
     }
 
@@ -506,28 +492,23 @@ impl Client {
         Ok(Ready { readiness: Mutex::new(readiness), link })
     }
 
-    /// Whether the next call has to look for another server. For `wigwag.aio`.
-    fn _has_to_reconnect(&self, py: Python<'_>) -> PyResult<bool> {
-        let is_own = self.again.as_ref().is_some_and(|again| again.process == std::process::id());
-        Ok(is_own && self.link(py)?.has_ended()?)
-    }
-
-    /// Looks for it.
-    fn _reconnect(&self, py: Python<'_>) -> PyResult<()> {
-        self.live_link(py).map(drop)
-    }
-
     /// Sends if a slot is free. For `wigwag.aio`.
-    fn _try_send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, is_array: bool) -> PyResult<Option<Pending>> {
+    fn _try_send(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        is_array: bool,
+        wait: &Wait,
+    ) -> PyResult<Option<Pending>> {
         let link = self.link(py)?;
         let pending = if is_array {
             let source = crate::dtypes::ArraySource::of(data)?;
-            let Some(mut loan) = raised(link.client.try_loan(source.header().payload_len()))? else { return Ok(None) };
+            let Some(mut loan) = wait.step(&link, source.header().payload_len())? else { return Ok(None) };
             source.write(py, &mut loan)?;
             loan.send(None)
         } else {
             let payload = Payload::of(data)?;
-            let Some(mut loan) = raised(link.client.try_loan(payload.len()))? else { return Ok(None) };
+            let Some(mut loan) = wait.step(&link, payload.len())? else { return Ok(None) };
             payload.copy_to(py, &mut loan)?;
             loan.send(None)
         };
@@ -535,9 +516,9 @@ impl Client {
     }
 
     /// A loan, or none now. For `wigwag.aio`.
-    fn _try_loan(&self, py: Python<'_>, len: usize) -> PyResult<Option<Py<Loan>>> {
+    fn _try_loan(&self, py: Python<'_>, len: usize, wait: &Wait) -> PyResult<Option<Py<Loan>>> {
         let link = self.link(py)?;
-        let loan = link.client.try_loan(len).map_err(Failure::from)?;
+        let loan = wait.step(&link, len)?;
         loan.map(|loan| Loan::of(py, link, loan)).transpose()
     }
 
@@ -565,14 +546,18 @@ impl Client {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let name = self.name.bind(py).repr()?;
         let link = lock(&self.link).clone();
-        Ok(match link {
-            None => format!("<wigwag.Client of {name}, closed>"),
-            Some(link) if link.client.is_over() => format!("<wigwag.Client of {name}, the session is over>"),
-            Some(link) => {
-                let (slots, capacity) = (link.client.slots(), link.client.capacity());
-                format!("<wigwag.Client of {name}, {slots} slots of {capacity} bytes>")
-            }
-        })
+        let Some(client) = link.as_ref().map(|link| &link.client) else {
+            return Ok(format!("<wigwag.Client of {name}, closed>"));
+        };
+        let state = match client.is_over() {
+            true => "the session is over".to_owned(),
+            false => format!("{} slots of {} bytes", client.slots(), client.capacity()),
+        };
+        let moved = match client.stats().moved {
+            0 => String::new(),
+            moved => format!(", {moved} calls moved"),
+        };
+        Ok(format!("<wigwag.Client of {name}, {state}{moved}>"))
     }
 }
 
@@ -717,8 +702,9 @@ impl Pending {
                 Reply::of(py, Arc::clone(&self.link), reply)
             }
             Ok(None) => {
+                let error = timed_out(py, timeout, pending.may_be_executed());
                 self.put(PendingState::With(pending));
-                Err(timed_out(py, timeout, true))
+                Err(error)
             }
             Err(Failure::Python(error)) => {
                 self.put(PendingState::With(pending)); // a signal: the call goes on
@@ -748,9 +734,13 @@ impl Pending {
         }
     }
 
-    /// As `try_wait`, and asks to be told. For `wigwag.aio`.
-    fn _poll(&self, py: Python<'_>) -> PyResult<Option<Py<Reply>>> {
-        self.step(py, true)
+    /// As `try_wait`, and asks to be told by that descriptor. For `wigwag.aio`.
+    fn _poll(&self, py: Python<'_>, ready: &Ready) -> PyResult<Option<Py<Reply>>> {
+        let found = self.step(py, true)?;
+        if found.is_none() {
+            ready.watch()?;
+        }
+        Ok(found)
     }
 
     /// A descriptor for one event loop that tells of this call. For `wigwag.aio`.
@@ -762,6 +752,14 @@ impl Pending {
     /// Whether that descriptor tells of it.
     fn _is_told_by(&self, ready: &Ready) -> bool {
         Arc::ptr_eq(&self.link, &ready.link)
+    }
+
+    /// Whether a server may have begun it. For `wigwag.aio`.
+    fn _may_be_executed(&self) -> bool {
+        match &*lock(&self.state) {
+            PendingState::With(pending) => pending.may_be_executed(),
+            PendingState::Waiting | PendingState::Over(_) => true,
+        }
     }
 
     /// Looks for a microsecond or two. For `wigwag.aio`.
@@ -797,12 +795,17 @@ impl Pending {
 impl Pending {
     fn step(&self, py: Python<'_>, arms: bool) -> PyResult<Option<Py<Reply>>> {
         let mut pending = self.take()?;
+        let mut has_listened = false;
         let mut step = || -> Result<Option<polled::Loan>, wigwag::Error> {
             loop {
                 if let Some(reply) = pending.try_reply()? {
                     return Ok(Some(reply));
                 }
-                // Without a wish to be told it tells of the server's end all the same.
+                if !arms && !has_listened {
+                    // Who only looks is told by nobody else that the server has ended.
+                    has_listened = true;
+                    self.link.listen()?;
+                }
                 if pending.arm()? || !arms {
                     return Ok(None);
                 }
@@ -845,5 +848,37 @@ impl Ready {
             Err(error) if error.kind() != ErrorKind::Forked => Err(Failure::from(error).into()),
             _ => Ok(()),
         }
+    }
+}
+
+impl Ready {
+    /// Before each wait: what is to be waited for may be at another server than before.
+    fn watch(&self) -> PyResult<()> {
+        raised(self.link.client.watch(&mut lock(&self.readiness)))
+    }
+}
+
+/// One task's wait for a slot, and for a server if there is none. For `wigwag.aio`.
+#[pyclass(frozen, name = "_Wait", module = "wigwag")]
+pub struct Wait {
+    ready: Py<Ready>,
+    search: Mutex<Search>,
+}
+
+#[pymethods]
+impl Wait {
+    #[new]
+    fn new(ready: Py<Ready>) -> Wait {
+        Wait { ready, search: Mutex::default() }
+    }
+}
+
+impl Wait {
+    fn step(&self, link: &Link, len: usize) -> PyResult<Option<polled::Loan>> {
+        let loan = raised(link.client.try_loan_while(len, &mut lock(&self.search)))?;
+        if loan.is_none() {
+            self.ready.get().watch()?;
+        }
+        Ok(loan)
     }
 }

@@ -40,7 +40,7 @@ mod _wigwag {
     #[pymodule_export]
     use crate::array::Array;
     #[pymodule_export]
-    use crate::client::{Client, Loan, Pending, Ready, Reply};
+    use crate::client::{Client, Loan, Pending, Ready, Reply, Wait};
     #[pymodule_export]
     use crate::keeper::Keeper;
     #[pymodule_export]

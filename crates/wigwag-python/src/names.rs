@@ -1,10 +1,12 @@
 //! What is said before a connect or a bind.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
+use pyo3::Borrowed;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyTuple};
 use wigwag::{ConnectOptions, Error, Limits, ListenOptions, Wait};
 
 use crate::errors::Failure;
@@ -40,6 +42,33 @@ pub struct ConnectWishes {
     pub server_timeout: Option<f64>,
     pub wait: Wait,
     pub server_user: Option<u32>,
+    pub restarts: RestartWishes,
+}
+
+/// What becomes of a client whose server has ended: how long the next one is looked for, in seconds.
+#[derive(Clone, Copy, Default)]
+pub struct RestartWishes {
+    pub reconnect: Option<f64>,
+    pub follow_restarts: Option<f64>,
+}
+
+impl RestartWishes {
+    /// Of the two only one may be wished for: the second does all that the first does.
+    fn told_to(self, options: ConnectOptions) -> PyResult<ConnectOptions> {
+        Ok(match (self.reconnect, self.follow_restarts) {
+            (None, None) => options,
+            (Some(time), None) => options.reconnect(duration(time, "a time for the next server (reconnect)")?),
+            (None, Some(time)) => {
+                options.follow_restarts(duration(time, "a time for the next server (follow_restarts)")?)
+            }
+            (Some(reconnect), Some(follow)) => {
+                return Err(PyValueError::new_err(format!(
+                    "reconnect={reconnect} and follow_restarts={follow}: give one of them; follow_restarts does all \
+                     that reconnect does"
+                )));
+            }
+        })
+    }
 }
 
 impl ConnectWishes {
@@ -81,7 +110,28 @@ impl ConnectWishes {
         if let Some(timeout) = server_timeout {
             options = options.server_timeout(timeout);
         }
+        let options = self.restarts.told_to(options)?;
         crate::patience::in_thread(py, move || connect(options, name))
+    }
+}
+
+/// How long a former server is given to let the name go, if one is to be replaced.
+#[derive(Clone, Copy)]
+pub struct Replace(Option<Duration>);
+
+/// What `True` says.
+const REPLACED_WITHIN: Duration = Duration::from_secs(5);
+
+impl<'py> FromPyObject<'_, 'py> for Replace {
+    type Error = PyErr;
+
+    /// Seconds, or whether at all: `True` is a number to Python, and would be one second.
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Replace> {
+        if let Ok(whether) = given.cast::<PyBool>() {
+            return Ok(Replace(whether.is_true().then_some(REPLACED_WITHIN)));
+        }
+        let time = duration(given.extract::<f64>()?, "a time for the former server (replace)")?;
+        Ok(Replace(Some(time)))
     }
 }
 
@@ -92,7 +142,7 @@ pub struct ListenWishes {
     pub max_sessions: Option<usize>,
     pub max_bytes_total: Option<usize>,
     pub wait: Wait,
-    pub replace: Option<f64>,
+    pub replace: Option<Replace>,
     pub allow_users: Vec<u32>,
     pub allow_groups: Vec<u32>,
 }
@@ -123,8 +173,8 @@ impl ListenWishes {
             }
             options = options.access(access);
         }
-        if let Some(seconds) = self.replace {
-            options = options.replace(duration(seconds, "a time for the former server")?);
+        if let Some(time) = self.replace.and_then(|replace| replace.0) {
+            options = options.replace(time);
         }
         Ok(options)
     }

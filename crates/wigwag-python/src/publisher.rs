@@ -13,7 +13,7 @@ use crate::buffer::Payload;
 use crate::dtypes::ArraySource;
 use crate::errors::{Failure, of_kind, timed_out};
 use crate::memory::{Held, Memory};
-use crate::names::{ListenWishes, name_of, raised, wait_of};
+use crate::names::{ListenWishes, Replace, name_of, raised, wait_of};
 use crate::turn::{Borrowed, Turn};
 use crate::wait::{self, Closing, Limit, Slept, Step, duration};
 
@@ -181,7 +181,7 @@ impl Publisher {
         max_sessions: Option<usize>,
         max_bytes_total: Option<usize>,
         wait: &str,
-        replace: Option<f64>,
+        replace: Option<Replace>,
         allow_users: Vec<u32>,
         allow_groups: Vec<u32>,
     ) -> PyResult<Publisher> {

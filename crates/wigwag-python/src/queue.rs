@@ -14,7 +14,7 @@ use crate::buffer::Payload;
 use crate::dtypes::ArraySource;
 use crate::errors::{Failure, timed_out};
 use crate::memory::{Held, Memory};
-use crate::names::{ConnectWishes, ListenWishes, name_of, raised, wait_of};
+use crate::names::{ConnectWishes, ListenWishes, Replace, RestartWishes, name_of, raised, wait_of};
 use crate::turn::{Borrowed, Turn, lock};
 use crate::wait::{self, Limit, Slept, Step, duration};
 
@@ -148,7 +148,15 @@ impl Sender {
         wait: &str,
         server_user: Option<u32>,
     ) -> PyResult<Sender> {
-        let wishes = ConnectWishes { slots, capacity, timeout, server_timeout, wait: wait_of(wait)?, server_user };
+        let wishes = ConnectWishes {
+            slots,
+            capacity,
+            timeout,
+            server_timeout,
+            wait: wait_of(wait)?,
+            server_user,
+            restarts: RestartWishes::default(),
+        };
         let kept = wishes.as_dict(py, wait)?;
         kept.bind(py).set_item("linger", linger)?;
         let linger = linger.map(|time| duration(time, "a time to linger")).transpose()?;
@@ -277,6 +285,7 @@ impl Sender {
         dict.set_item("acknowledged", stats.acknowledged)?;
         dict.set_item("redelivered", stats.redelivered)?;
         dict.set_item("refused", stats.refused)?;
+        dict.set_item("reconnects", stats.reconnects)?;
         Ok(dict)
     }
 
@@ -423,7 +432,7 @@ impl Receiver {
         max_sessions: Option<usize>,
         max_bytes_total: Option<usize>,
         wait: &str,
-        replace: Option<f64>,
+        replace: Option<Replace>,
         allow_users: Vec<u32>,
         allow_groups: Vec<u32>,
         shared: bool,
@@ -475,6 +484,12 @@ impl Receiver {
     /// Ends it: what was sent until now is still given out, and then a ``for`` loop ends. Any thread may call it.
     fn shutdown(&self) {
         self.shutdown.shutdown();
+    }
+
+    /// As ``shutdown``, of a receiver whose successor is about to start: its senders are told that there is one. A
+    /// receiver that is replaced does so by itself. Any thread may call it.
+    fn hand_over(&self) {
+        self.shutdown.hand_over();
     }
 
     /// Ends all sessions and gives the name back. What was not acknowledged stays with its senders.

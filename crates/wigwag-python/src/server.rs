@@ -13,7 +13,7 @@ use crate::buffer::Payload;
 use crate::dtypes::ArraySource;
 use crate::errors::{Failure, timed_out};
 use crate::memory::{Held, Memory};
-use crate::names::{ListenWishes, name_of, raised, wait_of};
+use crate::names::{ListenWishes, Replace, name_of, raised, wait_of};
 use crate::turn::{Borrowed, Turn};
 use crate::wait::{self, LOOKS_ATTACHED, Limit, Slept, Step};
 
@@ -22,7 +22,8 @@ use crate::wait::{self, LOOKS_ATTACHED, Limit, Slept, Step};
 /// ``name`` becomes a socket in the user's runtime directory; a path that begins with ``/``, ``./`` or ``../`` is taken
 /// as it is. A client gets up to ``slots`` calls in flight of up to ``capacity`` bytes each. ``max_sessions`` clients
 /// may connect, with ``max_bytes_total`` bytes together. ``wait`` is ``'adaptive'``, ``'park'`` or ``'spin'``.
-/// ``replace`` takes the name over from the server that has it, which may take so many seconds to let it go.
+/// ``replace`` takes the name over from the server that has it, which may take so many seconds to let it go; ``True``
+/// is 5.0. What that one has begun it finishes, and clients that follow restarts go on here.
 /// ``allow_users`` and ``allow_groups`` are ids of others than this process's own user who may connect; the handler
 /// gets copies of their bytes.
 ///
@@ -94,7 +95,7 @@ impl Server {
         max_sessions: Option<usize>,
         max_bytes_total: Option<usize>,
         wait: &str,
-        replace: Option<f64>,
+        replace: Option<Replace>,
         allow_users: Vec<u32>,
         allow_groups: Vec<u32>,
     ) -> PyResult<Server> {
@@ -217,6 +218,17 @@ impl Server {
     /// from any thread, and from a signal handler.
     fn shutdown(&self) {
         self.shutdown.shutdown();
+    }
+
+    /// As ``shutdown``, of a server whose successor is about to start: its clients are told that there is one, and
+    /// those that follow restarts (``Client(follow_restarts=...)``) look for it. A server that is replaced does so by
+    /// itself. May be called from any thread, and from a signal handler.
+    ///
+    /// >>> with wigwag.Server(wigwag.testing.name('handed')) as server:
+    /// ...     server.hand_over()
+    /// ...     server.serve(print) # returns at once
+    fn hand_over(&self) {
+        self.shutdown.hand_over();
     }
 
     /// Ends all sessions and gives the name back. Requests that are still held can not be answered any more.

@@ -11,7 +11,7 @@ use wigwag::{ReadHalf, ShutdownHandle, WriteHalf};
 
 use crate::buffer::{Payload, Writable};
 use crate::errors::{Failure, timed_out};
-use crate::names::{ConnectWishes, ListenWishes, name_of, wait_of};
+use crate::names::{ConnectWishes, ListenWishes, Replace, RestartWishes, name_of, wait_of};
 use crate::turn::Turn;
 use crate::wait::{self, Limit, Slept, Step};
 
@@ -98,8 +98,15 @@ impl Stream {
         wait: &str,
         server_user: Option<u32>,
     ) -> PyResult<Stream> {
-        let wishes =
-            ConnectWishes { slots: None, capacity: None, timeout, server_timeout, wait: wait_of(wait)?, server_user };
+        let wishes = ConnectWishes {
+            slots: None,
+            capacity: None,
+            timeout,
+            server_timeout,
+            wait: wait_of(wait)?,
+            server_user,
+            restarts: RestartWishes::default(),
+        };
         let kept = wishes.as_dict(py, wait)?;
         kept.bind(py).del_item("slots")?;
         kept.bind(py).del_item("capacity")?;
@@ -344,7 +351,7 @@ impl StreamListener {
         max_sessions: Option<usize>,
         max_bytes_total: Option<usize>,
         wait: &str,
-        replace: Option<f64>,
+        replace: Option<Replace>,
         allow_users: Vec<u32>,
         allow_groups: Vec<u32>,
     ) -> PyResult<StreamListener> {
@@ -396,6 +403,12 @@ impl StreamListener {
     /// Ends it: ``accept`` raises ``ServerClosedError``, and a ``for`` loop ends. May be called from any thread.
     fn shutdown(&self) {
         self.shutdown.shutdown();
+    }
+
+    /// As ``shutdown``, of a listener whose successor is about to start. A listener that is replaced does so by itself.
+    /// May be called from any thread.
+    fn hand_over(&self) {
+        self.shutdown.hand_over();
     }
 
     /// Gives the name back. Streams that were accepted go on.

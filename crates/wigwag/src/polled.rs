@@ -7,7 +7,7 @@
 //!
 //! | form | steps | when to take them again |
 //! |---|---|---|
-//! | exchange, client | [`Client::try_loan`], [`Loan::send`], [`Pending::try_reply`], [`Pending::arm`] | a [`Readiness`] for each thread or loop that waits |
+//! | exchange, client | [`Client::try_loan`], [`Loan::send`], [`Pending::try_reply`], [`Pending::arm`], [`Client::watch`] | a [`Readiness`] for each thread or loop that waits |
 //! | exchange, server | [`Server::try_recv`] | the server's own descriptor |
 //! | queue | [`Sender::send_or_arm`](crate::Sender::send_or_arm), [`flush_or_arm`](crate::Sender::flush_or_arm); [`Receiver::try_recv`] | the sender's, the receiver's own |
 //! | stream | [`ReadHalf::try_read`](crate::ReadHalf::try_read), [`arm_read`](crate::ReadHalf::arm_read), and the same to write | the half's, the listener's own |
@@ -21,6 +21,6 @@
 //! [`Client`], which may be cloned, be used by several at a time.
 
 pub use crate::broadcast::polled::{Draft, Publisher, Subscriber};
-pub use crate::exchange::polled::{Client, Loan, Pending, Server};
+pub use crate::exchange::polled::{Client, Loan, Pending, Search, Server};
 pub use crate::queue::polled::Receiver;
 pub use crate::wait::edge_readiness::Readiness;

@@ -25,7 +25,7 @@ const PUBLIC: &[&str] = &[
 ];
 
 /// Files whose types have the names of public ones, and are not public.
-const PRIVATE: &[&str] = &["queue/message.rs", "exchange/tokio/session.rs"];
+const PRIVATE: &[&str] = &["queue/message.rs", "exchange/polled/session.rs", "exchange/tokio/session.rs"];
 
 /// Where the names are that users reach.
 const EXPORTS: &[&str] = &["lib.rs", "tokio.rs"];

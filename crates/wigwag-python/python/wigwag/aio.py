@@ -121,14 +121,14 @@ class _Waiters:
         step: Callable[[], Any],
         what: str,
         timeout: Optional[float],
-        maybe_executed: bool = False,
+        maybe_executed: Callable[[], bool] = lambda: False,
     ) -> Any:
         """What `step` gives, once it is not `None`."""
         found = step()
         if found is not None:
             return found
         if timeout is not None and timeout <= 0:
-            raise _timed_out(what, timeout, maybe_executed)
+            raise _timed_out(what, timeout, maybe_executed())
         loop = self._watch(fd, listen)
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -152,7 +152,7 @@ class _Waiters:
         except TimeoutError as error:
             if future.done() and not future.cancelled() and future.exception() is error:
                 raise
-            raise _timed_out(what, timeout, maybe_executed) from None
+            raise _timed_out(what, timeout, maybe_executed()) from None
         finally:
             del self._steps[key]
 
@@ -166,9 +166,15 @@ def _rang(waiters: "weakref.ref[_Waiters]", listen: Callable[[], None]) -> None:
 # What a session's waiters need: the descriptor, and who waits.
 _Session = tuple[_wigwag._Readiness, _Waiters]
 
+_NO_SLOT = "no slot came free, or no server was found,"
+
 
 async def _step(
-    session: _Session, step: Callable[[], Any], what: str, timeout: Optional[float], maybe_executed: bool = False
+    session: _Session,
+    step: Callable[[], Any],
+    what: str,
+    timeout: Optional[float],
+    maybe_executed: Callable[[], bool] = lambda: False,
 ) -> Any:
     ready, waiters = session
     return await waiters._until(ready.fileno(), ready.listen, step, what, timeout, maybe_executed)
@@ -181,7 +187,6 @@ class Client:
         """Takes a connected blocking client over."""
         self._client = client
         self._session = (client._readiness(), _Waiters())
-        self._search: Optional[asyncio.Future[None]] = None
 
     @classmethod
     async def connect(cls, name: _Name, **options: Any) -> "Client":
@@ -204,8 +209,8 @@ class Client:
 
     async def loan(self, len: int, timeout: Optional[float] = None) -> _wigwag.Loan:
         """Borrows memory that the server already has: fill it, then ``await client.call_loan(loan)``."""
-        session = await self._live()
-        found = await _step(session, lambda: self._client._try_loan(len), "no slot came free", timeout)
+        wait = _wigwag._Wait(self._session[0])
+        found = await _step(self._session, lambda: self._client._try_loan(len, wait), _NO_SLOT, timeout)
         assert isinstance(found, _wigwag.Loan)
         return found
 
@@ -218,9 +223,8 @@ class Client:
 
     async def _call(self, data: Any, is_array: bool, timeout: Optional[float]) -> _wigwag.Reply:
         end = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        session = await self._live()
-        send = functools.partial(self._client._try_send, data, is_array)
-        pending = await _step(session, send, "no slot came free", timeout)
+        send = functools.partial(self._client._try_send, data, is_array, _wigwag._Wait(self._session[0]))
+        pending = await _step(self._session, send, _NO_SLOT, timeout)
         left = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
         return await self._reply(pending, left)
 
@@ -228,31 +232,18 @@ class Client:
         pending._glance()
         session = self._session
         if not pending._is_told_by(session[0]):
-            session = (pending._readiness(), _Waiters())  # of a server that has ended since
+            session = (pending._readiness(), _Waiters())  # of another client's loan
+        poll = functools.partial(pending._poll, session[0])
         try:
-            found = await _step(session, pending._poll, "no reply", timeout, True)
+            found = await _step(session, poll, "no reply", timeout, pending._may_be_executed)
             assert isinstance(found, _wigwag.Reply)
             return found
         finally:
             pending.cancel()  # nothing, if its reply was taken
 
-    async def _live(self) -> _Session:
-        """The session for the next call, which may be with another server (``reconnect``)."""
-        if self._search is None and not self._client._has_to_reconnect():
-            return self._session
-        if self._search is None:
-            self._search = asyncio.ensure_future(self._reconnect())
-        search = self._search
-        try:
-            await asyncio.shield(search)  # it is also the other tasks'
-        finally:
-            if self._search is search and search.done():
-                self._search = None
-        return self._session
-
-    async def _reconnect(self) -> None:
-        await asyncio.to_thread(self._client._reconnect)
-        self._session = (self._client._readiness(), _Waiters())
+    def stats(self) -> dict[str, int]:
+        """What has happened so far: see `wigwag.Client.stats`."""
+        return self._client.stats()
 
     @property
     def capacity(self) -> int:
@@ -336,6 +327,10 @@ class Server:
     def shutdown(self) -> None:
         """Ends it: what was passed until now is served, and ``serve`` returns."""
         self._server.shutdown()
+
+    def hand_over(self) -> None:
+        """As ``shutdown``, when its successor is about to start: see `wigwag.Server.hand_over`."""
+        self._server.hand_over()
 
     def close(self) -> None:
         """Ends all sessions and gives the name back."""
@@ -476,6 +471,10 @@ class Receiver:
         """Ends it: what was sent until now is still given out, and then ``async for`` ends."""
         self._receiver.shutdown()
 
+    def hand_over(self) -> None:
+        """As ``shutdown``, when its successor is about to start: see `wigwag.Receiver.hand_over`."""
+        self._receiver.hand_over()
+
     def close(self) -> None:
         """Gives the name back; a message that a loop had in hand is given back, too."""
         self._waiters._ignore()
@@ -603,6 +602,10 @@ class StreamListener:
     def shutdown(self) -> None:
         """Ends it: ``accept`` raises ``ServerClosedError``, and ``async for`` ends."""
         self._listener.shutdown()
+
+    def hand_over(self) -> None:
+        """As ``shutdown``, when its successor is about to start: see `wigwag.StreamListener.hand_over`."""
+        self._listener.hand_over()
 
     def close(self) -> None:
         """Gives the name back. Streams that were accepted go on."""

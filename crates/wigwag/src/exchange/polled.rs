@@ -5,33 +5,32 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::exchange::caller::Caller;
+use crate::exchange::carrying::{Fate, is_end, too_small};
 use crate::exchange::client;
 use crate::exchange::owned_loan::OwnedLoan;
 use crate::exchange::passed_slot::PassedSlot;
-use crate::exchange::request::Request;
-use crate::exchange::server;
-use crate::service::handles::{ShutdownHandle, StatsHandle};
-use crate::service::polling_backoff::PollingBackoff;
-use crate::service::worker::Next;
-use crate::session::close_reason::CloseReason;
-use crate::session::protocol::Reason;
-use crate::stats::{ClientStats, ServerStats};
-use crate::sync;
-use crate::sys::eventfd::Bell;
-use crate::sys::fork::ForkGuard;
+pub use crate::exchange::polled::following::Search;
+use crate::exchange::polled::following::{Sessions, Strand, Stranded, Succession, closed, is_given_up};
+pub use crate::exchange::polled::server::Server;
+use crate::exchange::polled::session::{Session, State};
+use crate::stats::ClientStats;
 use crate::wait::edge_readiness::Readiness;
-use crate::wait::spin_backoff::SpinBackoff;
+
+mod following;
+mod server;
+mod session;
 
 /// A client whose calls never wait: for event loops, and for other languages.
 ///
 /// One session for all threads that share it. Its loans keep the session alive, so they may outlive the client.
+///
+/// One that was told to [outlive its servers](crate::ClientBuilder::follow_restarts) does so here, too: the steps that
+/// look for a loan or for a reply take the search for the next server on, and [`watch`](Client::watch) has a waiter's
+/// descriptor tell of it.
 ///
 /// ```
 /// # let name = &wigwag_testing::temporary_name("p").path;
@@ -58,58 +57,12 @@ use crate::wait::spin_backoff::SpinBackoff;
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    session: Arc<Session>,
-}
-
-/// What a client, its loans and its calls share.
-struct Session {
-    state: Mutex<State>,
-    /// Rung for each reply that somebody asked for. `None` at a server of another user, which sends messages instead.
-    bell: Option<OwnedFd>,
-    /// The socket and the server's process.
-    life: OwnedFd,
-    /// Rung within this process when a slot comes back that somebody waits for.
-    returned: Bell,
-    fork: ForkGuard,
-    slots: usize,
-    capacity: usize,
-}
-
-struct State {
-    caller: Caller,
-    spin_backoff: SpinBackoff,
-    /// Whether somebody waits for a slot.
-    is_slot_wanted: bool,
-}
-
-impl Session {
-    fn check_fork(&self) -> Result<()> {
-        if self.fork.is_forked() { Err(Error::forked()) } else { Ok(()) }
-    }
-
-    /// Only after [`check_fork`](Session::check_fork): in a child another thread of the parent may have held the lock.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        sync::lock(&self.state)
-    }
-
-    /// Uses the core in a way that may bring a slot back.
-    fn give_back(&self, using: impl FnOnce(&Caller)) {
-        if self.fork.is_forked() {
-            return;
-        }
-        let mut state = self.lock();
-        using(&state.caller);
-        let is_wanted = std::mem::take(&mut state.is_slot_wanted);
-        drop(state);
-        if is_wanted {
-            self.returned.ring();
-        }
-    }
+    sessions: Sessions,
 }
 
 impl Client {
-    /// Makes one of a blocking client. One that outlives its server ([`reconnect`](crate::ClientBuilder::reconnect))
-    /// ends with it here.
+    /// Makes one of a blocking client. One that outlives its servers
+    /// ([`follow_restarts`](crate::ClientBuilder::follow_restarts)) goes on doing so.
     ///
     /// # Errors
     /// [`Forked`](ErrorKind::Forked); [`Io`](ErrorKind::Io) if there is no descriptor left.
@@ -121,23 +74,9 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn from_blocking(client: client::Client) -> Result<Client> {
-        let (caller, ..) = client.into_parts();
-        let (bell, life) = caller.descriptors()?;
-        // What came back before it was asked for shows in the turn, what comes after rings.
-        caller.arm_abandoned();
-        caller.reclaim();
-        let (slots, capacity) = (caller.slots(), caller.capacity());
-        let state = State { caller, spin_backoff: SpinBackoff::default(), is_slot_wanted: false };
-        let session = Session {
-            state: Mutex::new(state),
-            bell,
-            life,
-            returned: Bell::new()?,
-            fork: ForkGuard::new(),
-            slots,
-            capacity,
-        };
-        Ok(Client { session: Arc::new(session) })
+        let (caller, name, builder) = client.into_parts();
+        let sessions = Sessions::new(Session::new(caller)?, &name, builder.as_options())?;
+        Ok(Client { sessions })
     }
 
     /// The largest payload in bytes, request or reply.
@@ -150,7 +89,7 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn capacity(&self) -> usize {
-        self.session.capacity
+        self.of_current(|state| state.caller.capacity())
     }
 
     /// How many calls can be in flight at a time.
@@ -163,7 +102,12 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn slots(&self) -> usize {
-        self.session.slots
+        self.of_current(|state| state.caller.slots())
+    }
+
+    /// What the current session was granted; in a forked child nothing.
+    fn of_current(&self, ask: impl FnOnce(&State) -> usize) -> usize {
+        self.sessions.current().map_or(0, |session| ask(&session.lock()))
     }
 
     /// Borrows `len` bytes of memory that the server already has. `None`: all slots are out. Then a [`Readiness`] tells
@@ -182,19 +126,33 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn try_loan(&self, len: usize) -> Result<Option<Loan>> {
-        self.session.check_fork()?;
-        let mut state = self.session.lock();
-        let mut loan = state.caller.try_loan(len)?;
-        if loan.is_none() {
-            // Asked for before the last look: what comes after rings.
-            state.is_slot_wanted = true;
-            if state.caller.arm_abandoned() {
-                state.caller.reclaim();
-                loan = state.caller.try_loan(len)?;
-            }
-        }
-        drop(state);
-        Ok(loan.map(|loan| Loan { session: Some(Arc::clone(&self.session)), loan }))
+        self.try_loan_while(len, &mut Search::default())
+    }
+
+    /// As [`try_loan`](Client::try_loan), for who looks again and again until there is one, with the same `search`. Of
+    /// a client that outlives its servers `None` may also say that a server is looked for.
+    ///
+    /// # Errors
+    /// As [`try_loan`](Client::try_loan); [`PeerDied`](ErrorKind::PeerDied) and
+    /// [`ServerClosed`](ErrorKind::ServerClosed) once no server was found for as long as the client looks for one.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// # let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::builder().reconnect(std::time::Duration::from_secs(5)).connect(name)?;
+    /// let client = wigwag::polled::Client::from_blocking(client)?;
+    /// let mut search = wigwag::polled::Search::default();
+    /// drop(server);
+    /// assert!(client.try_loan_while(8, &mut search)?.is_none());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn try_loan_while(&self, len: usize, search: &mut Search) -> Result<Option<Loan>> {
+        let found = match &self.sessions {
+            Sessions::One(session) => session.try_loan(len)?.map(|loan| (Arc::clone(session), loan)),
+            Sessions::Outliving(succession) => succession.try_loan(len, search)?,
+        };
+        let succession = || self.sessions.succession().cloned();
+        Ok(found.map(|(session, loan)| Loan { session: Some(session), succession: succession(), loan }))
     }
 
     /// Borrows memory, has `write` fill it, and passes it, all at once. `None`: all slots are out, as of
@@ -219,8 +177,17 @@ impl Client {
         deadline: Option<Instant>,
         write: impl FnOnce(&mut [u8]) -> std::result::Result<(), E>,
     ) -> std::result::Result<Option<Pending>, E> {
-        self.session.check_fork()?;
-        let state = self.session.lock();
+        let session = match &self.sessions {
+            Sessions::One(session) => session,
+            // What becomes of the bytes if there is another server by now, the loan knows.
+            Sessions::Outliving(_) => {
+                let Some(mut loan) = self.try_loan(len)? else { return Ok(None) };
+                write(&mut loan)?;
+                return Ok(Some(loan.send(deadline)?));
+            }
+        };
+        session.check_fork()?;
+        let state = session.lock();
         let Some(mut loan) = state.caller.try_loan(len)? else {
             drop(state);
             return Ok(None);
@@ -237,10 +204,11 @@ impl Client {
         let slot = loan.slot();
         let passed = PassedSlot::new(state.caller.line(slot));
         drop(state);
-        Ok(Some(Pending { session: Some(Arc::clone(&self.session)), slot, passed }))
+        Ok(Some(Pending { session: Some(Arc::clone(session)), slot, passed, len, succession: None, stranded: None }))
     }
 
-    /// Why [`try_loan`](Client::try_loan) gave nothing, for who does not wait: an error with [`Full`](ErrorKind::Full).
+    /// Why [`try_loan`](Client::try_loan) gave nothing, for who does not wait: an error with [`Full`](ErrorKind::Full),
+    /// or that the server has ended, and its successor is looked for.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("p").path;
@@ -250,7 +218,12 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn full(&self) -> Error {
-        self.session.check_fork().err().unwrap_or_else(|| self.session.lock().caller.full())
+        let session = match self.sessions.current() {
+            Ok(session) => session,
+            Err(error) => return error,
+        };
+        let state = session.lock();
+        state.caller.connection.check_alive(false).err().unwrap_or_else(|| state.caller.full())
     }
 
     /// A descriptor for one waiter: readable when a reply has come that was [asked for](Pending::arm), when a slot has
@@ -267,11 +240,33 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn readiness(&self) -> Result<Readiness> {
-        let session = &self.session;
-        session.check_fork()?;
-        let rings: Vec<BorrowedFd<'_>> =
-            session.bell.iter().map(AsFd::as_fd).chain([session.returned.as_fd()]).collect();
-        Readiness::new(session.life.as_fd(), &rings)
+        let session = self.sessions.current()?;
+        let (life, rings) = session.descriptors();
+        let mut readiness = Readiness::new(life, &rings)?;
+        if let Some(succession) = self.sessions.succession() {
+            readiness.watch_ring(succession.bell())?;
+            succession.watch(&mut readiness)?;
+        }
+        Ok(readiness)
+    }
+
+    /// Before each wait, after a step that found nothing: of a client that outlives its servers, the waiter's
+    /// descriptor is to tell of what the next step needs, which may be another session, or the search for one.
+    ///
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked); [`Io`](ErrorKind::Io) if there is no memory for it.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// # let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::Client::builder().follow_restarts(std::time::Duration::from_secs(5)).connect(name)?;
+    /// let client = wigwag::polled::Client::from_blocking(client)?;
+    /// let mut readiness = client.readiness()?;
+    /// client.watch(&mut readiness)?;
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn watch(&self, readiness: &mut Readiness) -> Result<()> {
+        self.sessions.succession().map_or(Ok(()), |succession| succession.watch(readiness))
     }
 
     /// Takes in what a waiter's descriptor told of.
@@ -289,9 +284,9 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn listen(&self, readiness: &mut Readiness) -> Result<()> {
-        self.session.check_fork()?;
+        let session = self.sessions.current()?;
         let has_events = readiness.take()?;
-        self.session.lock().caller.look(has_events);
+        session.lock().caller.look(has_events);
         Ok(())
     }
 
@@ -307,12 +302,10 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn close(&self) {
-        self.session.give_back(|caller| {
-            if !caller.connection.is_over() {
-                caller.connection.end(CloseReason::Farewell(Reason::Shutdown, "the client has been closed".into()));
-                caller.connection.hang_up();
-            }
-        });
+        match &self.sessions {
+            Sessions::One(session) => session.close(),
+            Sessions::Outliving(succession) => succession.close(),
+        }
     }
 
     /// Whether the session has ended, as far as is known; also in a forked child.
@@ -325,7 +318,7 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn is_over(&self) -> bool {
-        self.session.fork.is_forked() || self.session.lock().caller.connection.is_over()
+        self.sessions.current().map_or(true, |session| session.is_over())
     }
 
     /// What has happened so far; nothing, in a forked child.
@@ -338,10 +331,7 @@ impl Client {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn stats(&self) -> ClientStats {
-        if self.session.fork.is_forked() {
-            return ClientStats::default();
-        }
-        self.session.lock().caller.stats()
+        self.sessions.stats()
     }
 }
 
@@ -373,6 +363,8 @@ impl fmt::Debug for Client {
 pub struct Loan {
     /// `None` once it is sent.
     session: Option<Arc<Session>>,
+    /// There if the client outlives its server.
+    succession: Option<Arc<Succession>>,
     loan: OwnedLoan,
 }
 
@@ -402,7 +394,8 @@ impl Loan {
     ///
     /// # Errors
     /// [`PeerDied`](ErrorKind::PeerDied), [`ServerClosed`](ErrorKind::ServerClosed), [`Forked`](ErrorKind::Forked):
-    /// nothing was executed.
+    /// nothing was executed. Of a client that outlives its servers the loan goes to the next one, and the
+    /// [`Pending`] says that there is none, or that its capacity is too small.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("p").path;
@@ -417,11 +410,21 @@ impl Loan {
         session.check_fork()?;
         self.loan.written();
         let state = session.lock();
-        state.caller.send(&self.loan, deadline)?; // on an error it is still ours, and goes back with the drop
-        let slot = self.loan.slot();
+        let sent = state.caller.send(&self.loan, deadline); // on an error it is still ours, and goes back with the drop
+        let (slot, len) = (self.loan.slot(), self.loan.len());
         let passed = PassedSlot::new(state.caller.line(slot));
         drop(state);
-        Ok(Pending { session: self.session.take(), slot, passed })
+        let stranded = match sent {
+            Ok(()) => None,
+            Err(error) if self.succession.is_some() && is_end(&error) && !self.loan.is_marked() => {
+                Some(Stranded::new(Strand::Unpassed(self.loan.take(), deadline)))
+            }
+            Err(error) => return Err(error),
+        };
+        let (session, succession) = (self.session.take(), self.succession.take());
+        let mut pending = Pending { session, slot, passed, len, succession, stranded };
+        pending.go_on()?; // to the successor, if there is one
+        Ok(pending)
     }
 
     /// Whether this is a forked child, which has none of the memory.
@@ -434,7 +437,7 @@ impl Loan {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn is_inherited(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.fork.is_forked())
+        self.session.as_ref().is_some_and(|session| session.is_forked())
     }
 }
 
@@ -482,6 +485,12 @@ pub struct Pending {
     session: Option<Arc<Session>>,
     slot: usize,
     passed: PassedSlot,
+    /// Of the request.
+    len: usize,
+    /// There if the client outlives its server.
+    succession: Option<Arc<Succession>>,
+    /// There while the call is with no server: its own has ended.
+    stranded: Option<Box<Stranded>>,
 }
 
 impl Pending {
@@ -501,6 +510,9 @@ impl Pending {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn try_reply(&mut self) -> Result<Option<Loan>> {
+        if self.stranded.is_some() && !self.go_on()? {
+            return Ok(None);
+        }
         let Some(session) = &self.session else { return Err(call_is_over()) };
         session.check_fork()?;
         if !self.passed.is_back() {
@@ -509,7 +521,7 @@ impl Pending {
         let Some(outcome) = session.lock().caller.try_reply(self.slot) else { return Ok(None) };
         let Some(session) = self.session.take() else { return Ok(None) };
         match outcome {
-            Ok(loan) => Ok(Some(Loan { session: Some(session), loan })),
+            Ok(loan) => Ok(Some(Loan { session: Some(session), succession: self.succession.take(), loan })),
             Err(error) => {
                 session.give_back(|_| ()); // with an error the slot is free again
                 Err(error)
@@ -522,7 +534,9 @@ impl Pending {
     ///
     /// # Errors
     /// [`PeerDied`](ErrorKind::PeerDied), [`ServerClosed`](ErrorKind::ServerClosed), both with whether the request may
-    /// have been executed; [`Violation`](ErrorKind::Violation), [`Forked`](ErrorKind::Forked). The call is over.
+    /// have been executed; [`Violation`](ErrorKind::Violation), [`Forked`](ErrorKind::Forked). The call is over. Of a
+    /// client that [follows](crate::ClientBuilder::follow_restarts) a call that nobody has begun goes on at the next
+    /// server instead, and [`CapacityExceeded`](ErrorKind::CapacityExceeded) says that it does not fit there.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("p").path;
@@ -533,14 +547,167 @@ impl Pending {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn arm(&mut self) -> Result<bool> {
-        let Some(session) = &self.session else { return Err(call_is_over()) };
-        session.check_fork()?;
-        let armed = session.lock().caller.arm(self.slot);
-        armed.inspect_err(|_| {
-            if let Some(session) = self.session.take() {
-                session.give_back(|caller| caller.abandon(self.slot));
+        loop {
+            if self.stranded.is_some() && !self.go_on()? {
+                return Ok(true);
             }
-        })
+            let Some(session) = &self.session else { return Err(call_is_over()) };
+            session.check_fork()?;
+            let armed = session.lock().caller.arm(self.slot);
+            let error = match armed {
+                Ok(is_armed) => return Ok(is_armed),
+                Err(error) => error,
+            };
+            if !is_end(&error) || !self.succession.as_ref().is_some_and(|succession| succession.passes_again()) {
+                self.give_up();
+                return Err(error);
+            }
+            self.stranded = Some(Stranded::new(Strand::Undecided(error, None)));
+        }
+    }
+
+    /// Whether a server has the request, or may have begun it. `false`: it is on its way to the next one, and was
+    /// certainly not executed.
+    ///
+    /// ```
+    /// # let name = &wigwag_testing::temporary_name("p").path;
+    /// # let server = wigwag::Server::bind(name)?;
+    /// let client = wigwag::polled::Client::from_blocking(wigwag::Client::connect(name)?)?;
+    /// assert!(client.try_loan(3)?.unwrap().send(None)?.may_be_executed());
+    /// # Ok::<(), wigwag::Error>(())
+    /// ```
+    pub fn may_be_executed(&self) -> bool {
+        self.stranded.as_ref().is_none_or(|stranded| matches!(stranded.state, Strand::Undecided(..)))
+    }
+
+    /// A step of a call whose server has ended: whether a server has it now, or its reply is there. With an error it is
+    /// given up.
+    #[cold]
+    fn go_on(&mut self) -> Result<bool> {
+        let (Some(session), Some(succession)) = (self.session.clone(), self.succession.clone()) else {
+            return Ok(true);
+        };
+        let Some(mut stranded) = self.stranded.take() else { return Ok(true) };
+        let outcome = session.check_fork().and_then(|()| self.settle(&session, &succession, &mut stranded));
+        match outcome {
+            Ok(true) => {}
+            Ok(false) => self.stranded = Some(stranded),
+            Err(_) => {
+                self.stranded = Some(stranded);
+                self.give_up();
+            }
+        }
+        outcome
+    }
+
+    /// The step: first what is known of the call, then the search for a server, then the pass.
+    fn settle(
+        &mut self,
+        session: &Arc<Session>,
+        succession: &Arc<Succession>,
+        stranded: &mut Stranded,
+    ) -> Result<bool> {
+        if let Strand::Undecided(error, ending) = &mut stranded.state {
+            let fate = session.lock().caller.fate(self.slot);
+            if fate == Fate::Undecided {
+                if ending.is_none() {
+                    *ending = succession.begin_ending(session)?;
+                }
+                if succession.is_closed() {
+                    return Err(closed(true));
+                }
+                if !is_given_up(ending.as_ref()) {
+                    return Ok(false);
+                }
+            }
+            ending.iter().for_each(|ending| succession.forget_ending(ending));
+            match fate {
+                Fate::Answered => return Ok(true),
+                Fate::Over => return Err(std::mem::replace(error, call_is_over())),
+                Fate::Undecided => {
+                    let fate = "its process has not ended since, so that the request may be executed still";
+                    return Err(session.lock().caller.connection.end_told(true, fate));
+                }
+                Fate::NotBegun => {}
+            }
+            let told = session.lock().caller.told_deadline(self.slot);
+            stranded.state = Strand::NotBegun(told);
+        }
+        loop {
+            let next = match succession.successor(&mut stranded.search) {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(false),
+                Err(why) if succession.is_final(&why) => return Err(why),
+                Err(why) => {
+                    let caller = &session.lock().caller;
+                    return Err(match stranded.state {
+                        Strand::Unpassed(..) => caller.not_replaced(&why.to_string()),
+                        _ => caller.not_moved(&why.to_string()),
+                    });
+                }
+            };
+            let capacity = next.lock().caller.capacity();
+            if self.len > capacity {
+                return Err(too_small(self.len, capacity));
+            }
+            let loan = match next.try_loan(self.len) {
+                Ok(Some(loan)) => loan,
+                Ok(None) => return Ok(false),
+                Err(why) if is_end(&why) => continue, // this one has ended, too
+                Err(why) => return Err(why),
+            };
+            if self.pass_on(session, succession, &next, loan, &mut stranded.state)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Passes the request to a server that lives as far as is known. `false`: it has ended, too.
+    fn pass_on(
+        &mut self,
+        session: &Arc<Session>,
+        succession: &Arc<Succession>,
+        next: &Arc<Session>,
+        mut loan: OwnedLoan,
+        state: &mut Strand,
+    ) -> Result<bool> {
+        match state {
+            Strand::Unpassed(own, _) => loan.copy_from_slice(own),
+            _ => session.lock().caller.copy_call(self.slot, &mut loan),
+        }
+        loan.written();
+        let at_next = next.lock();
+        let sent = match *state {
+            Strand::Unpassed(_, deadline) => at_next.caller.send(&loan, deadline),
+            Strand::NotBegun(told) => at_next.caller.send_again(&loan, told),
+            Strand::Undecided(..) => return Ok(false), // it is decided before
+        };
+        if let Err(why) = sent {
+            drop(at_next);
+            next.give_back(|caller| caller.release(loan.marked_slot()));
+            return if is_end(&why) { Ok(false) } else { Err(why) };
+        }
+        let passed = PassedSlot::new(at_next.caller.line(loan.slot()));
+        drop(at_next);
+        match state {
+            Strand::Unpassed(own, _) => session.give_back(|caller| caller.release(own.marked_slot())),
+            _ => {
+                session.lock().caller.leave(self.slot);
+                succession.count_moved();
+            }
+        }
+        (self.passed, self.slot) = (passed, loan.slot());
+        self.session = Some(Arc::clone(next)); // the former one may go with this: nothing points into it any more
+        Ok(true)
+    }
+
+    /// Nobody waits for it any more.
+    fn give_up(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        match self.stranded.take().map(|stranded| stranded.state) {
+            Some(Strand::Unpassed(own, _)) => session.give_back(|caller| caller.release(own.marked_slot())),
+            _ => session.give_back(|caller| caller.abandon_armed(self.slot)),
+        }
     }
 
     /// Looks `looks` times, without a clock, a lock or a system call. Whether it has come back.
@@ -554,7 +721,7 @@ impl Pending {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn glance(&self, looks: u32) -> bool {
-        !self.is_inherited() && self.passed.glance(looks)
+        !self.is_inherited() && self.stranded.is_none() && self.passed.glance(looks)
     }
 
     /// Spins for a reply that may be nearer than a wake-up is long: up to some 50 microseconds, and not where that is
@@ -569,7 +736,8 @@ impl Pending {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn spin(&self) -> bool {
-        let Some(session) = self.session.as_ref().filter(|_| !self.is_inherited()) else { return false };
+        let is_with_server = !self.is_inherited() && self.stranded.is_none();
+        let Some(session) = self.session.as_ref().filter(|_| is_with_server) else { return false };
         let budget = {
             let State { caller, spin_backoff, .. } = &mut *session.lock();
             let is_worth_it = caller.connection.is_worth_spinning() && spin_backoff.may_spin();
@@ -587,7 +755,7 @@ impl Pending {
     }
 
     fn is_inherited(&self) -> bool {
-        self.session.as_ref().is_none_or(|session| session.fork.is_forked())
+        self.session.as_ref().is_none_or(|session| session.is_forked())
     }
 }
 
@@ -598,196 +766,12 @@ fn call_is_over() -> Error {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let Some(session) = self.session.take() else { return };
-        session.give_back(|caller| caller.abandon_armed(self.slot));
+        self.give_up();
     }
 }
 
 impl fmt::Debug for Pending {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Pending").field("slot", &self.slot).field("is_over", &self.session.is_none()).finish()
-    }
-}
-
-/// A server whose calls never wait.
-///
-/// ```
-/// # let name = &wigwag_testing::temporary_name("p").path;
-/// let mut server = wigwag::polled::Server::from_blocking(wigwag::Server::bind(name)?)?;
-/// # let name = name.clone();
-/// # let client = std::thread::spawn(move || wigwag::Client::connect(name)?.call(b"hello").map(|r| r.to_vec()));
-/// let mut request = loop {
-///     if let Some(request) = server.try_recv(true)? {
-///         break request;
-///     }
-///     rustix::event::poll(&mut [rustix::event::PollFd::new(&server, rustix::event::PollFlags::IN)], None)
-///         .expect("the descriptor is open");
-///     server.listen()?;
-/// };
-/// request.make_ascii_uppercase();
-/// request.reply();
-/// # assert_eq!(client.join().unwrap()?, b"HELLO");
-/// # Ok::<(), wigwag::Error>(())
-/// ```
-pub struct Server {
-    readiness: OwnedFd,
-    server: server::Server,
-    polling_backoff: PollingBackoff,
-}
-
-impl Server {
-    /// Makes one of a blocking server.
-    ///
-    /// # Errors
-    /// [`Forked`](ErrorKind::Forked); [`Io`](ErrorKind::Io) if there is no descriptor left.
-    ///
-    /// ```
-    /// # let name = &wigwag_testing::temporary_name("p").path;
-    /// let server = wigwag::polled::Server::from_blocking(wigwag::Server::bind(name)?)?;
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn from_blocking(mut server: server::Server) -> Result<Server> {
-        let readiness = server.worker()?.for_reactor()?;
-        Ok(Server { readiness, server, polling_backoff: PollingBackoff::default() })
-    }
-
-    /// The next request, if one is there. `may_spin`: whether it may look for some 50 microseconds while a client is
-    /// quick. Given `None`, wait until the descriptor is readable, and [`listen`](Server::listen).
-    ///
-    /// # Errors
-    /// As [`Server::recv`](crate::Server::recv).
-    ///
-    /// ```
-    /// # let name = &wigwag_testing::temporary_name("p").path;
-    /// let mut server = wigwag::polled::Server::from_blocking(wigwag::Server::bind(name)?)?;
-    /// assert!(server.try_recv(true)?.is_none());
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn try_recv(&mut self, may_spin: bool) -> Result<Option<Request>> {
-        let worker = self.server.worker()?;
-        match self.polling_backoff.next(worker, may_spin)? {
-            Next::Request => Ok(Some(worker.take())),
-            Next::Nothing => Ok(None),
-            Next::Shutdown => Err(Error::shutting_down()),
-        }
-    }
-
-    /// The next request of a client that was quick just now: looks `looks` times at memory, and mostly asks the system
-    /// for nothing. `None` says nothing of slower clients.
-    ///
-    /// # Errors
-    /// As [`try_recv`](Server::try_recv).
-    ///
-    /// ```
-    /// # let name = &wigwag_testing::temporary_name("p").path;
-    /// let mut server = wigwag::polled::Server::from_blocking(wigwag::Server::bind(name)?)?;
-    /// assert!(server.glance(10)?.is_none());
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn glance(&mut self, looks: u32) -> Result<Option<Request>> {
-        let worker = self.server.worker()?;
-        for _ in 0..looks {
-            match worker.glance()? {
-                Next::Request => {
-                    let request = worker.take();
-                    self.polling_backoff.note_found();
-                    return Ok(Some(request));
-                }
-                Next::Nothing => std::hint::spin_loop(),
-                Next::Shutdown => return Err(Error::shutting_down()),
-            }
-        }
-        Ok(None)
-    }
-
-    /// Takes in what the descriptor told of.
-    ///
-    /// # Errors
-    /// [`Forked`](ErrorKind::Forked), [`Io`](ErrorKind::Io).
-    ///
-    /// ```
-    /// # let name = &wigwag_testing::temporary_name("p").path;
-    /// let mut server = wigwag::polled::Server::from_blocking(wigwag::Server::bind(name)?)?;
-    /// server.listen()?;
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn listen(&mut self) -> Result<()> {
-        self.server.worker()?.listen()
-    }
-
-    /// Ends the server in order, once [`try_recv`](Server::try_recv) has said that it is shut down and all requests are
-    /// answered: says farewell to all clients, and removes the name.
-    ///
-    /// # Errors
-    /// [`Io`](ErrorKind::Io) when the name could not be removed.
-    ///
-    /// ```
-    /// # let name = &wigwag_testing::temporary_name("p").path;
-    /// let mut server = wigwag::polled::Server::from_blocking(wigwag::Server::bind(name)?)?;
-    /// server.end()?;
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn end(&mut self) -> Result<()> {
-        self.server.end_serving(Ok(()))
-    }
-
-    /// A handle that ends this server from another thread.
-    ///
-    /// ```
-    /// # let name = &wigwag_testing::temporary_name("p").path;
-    /// let mut server = wigwag::polled::Server::from_blocking(wigwag::Server::bind(name)?)?;
-    /// server.shutdown_handle().shutdown();
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn shutdown_handle(&self) -> ShutdownHandle {
-        self.server.shutdown_handle()
-    }
-
-    /// What has happened so far.
-    ///
-    /// ```
-    /// # let name = &wigwag_testing::temporary_name("p").path;
-    /// let server = wigwag::polled::Server::from_blocking(wigwag::Server::bind(name)?)?;
-    /// assert_eq!(server.stats().sessions, 0);
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn stats(&self) -> ServerStats {
-        self.server.stats()
-    }
-
-    /// A handle that tells what has happened so far from other threads.
-    ///
-    /// ```
-    /// # let name = &wigwag_testing::temporary_name("p").path;
-    /// let server = wigwag::polled::Server::from_blocking(wigwag::Server::bind(name)?)?;
-    /// assert_eq!(server.stats_handle().stats().sessions, 0);
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn stats_handle(&self) -> StatsHandle {
-        self.server.stats_handle()
-    }
-
-    /// Where the socket is.
-    ///
-    /// ```
-    /// # let name = &wigwag_testing::temporary_name("p").path;
-    /// let server = wigwag::polled::Server::from_blocking(wigwag::Server::bind(name)?)?;
-    /// assert_eq!(server.path(), name);
-    /// # Ok::<(), wigwag::Error>(())
-    /// ```
-    pub fn path(&self) -> &Path {
-        self.server.path()
-    }
-}
-
-impl AsFd for Server {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.readiness.as_fd()
-    }
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.server.fmt(out)
     }
 }

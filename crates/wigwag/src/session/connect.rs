@@ -685,7 +685,7 @@ impl ClientHandshake {
     }
 
     /// For a reactor: the poller, which from now on tells of moments as well.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub fn descriptor(&mut self) -> Result<OwnedFd> {
         self.tell_moments()?;
         let copied = self.poller()?.as_fd().try_clone_to_owned();

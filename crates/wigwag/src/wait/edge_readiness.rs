@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::sys::epoll::{Events, Interest, Poller};
@@ -36,12 +37,20 @@ const KEY_RING: u64 = 1;
 pub struct Readiness {
     poller: Poller,
     events: Events,
+    /// What is watched until something else is to be waited for.
+    for_now: Vec<ToldForNow>,
+    /// As of when that is.
+    generation: u64,
 }
+
+/// What tells of something for a time, kept open by all who watch it: so each can stop watching it.
+pub(crate) type ToldForNow = Arc<dyn AsFd + Send + Sync>;
 
 impl Readiness {
     /// Watches what tells of the session's end, and what rings.
     pub(crate) fn new(life: BorrowedFd<'_>, rings: &[BorrowedFd<'_>]) -> Result<Readiness> {
-        let readiness = Readiness { poller: Poller::new()?, events: Events::with_capacity(1 + rings.len()) };
+        let events = Events::with_capacity(1 + rings.len());
+        let readiness = Readiness { poller: Poller::new()?, events, for_now: Vec::new(), generation: 0 };
         readiness.watch(life, rings)?;
         Ok(readiness)
     }
@@ -50,6 +59,27 @@ impl Readiness {
     pub(crate) fn watch(&self, life: BorrowedFd<'_>, rings: &[BorrowedFd<'_>]) -> Result<()> {
         self.poller.add(life, KEY_LIFE, Interest::Bell)?;
         rings.iter().try_for_each(|ring| self.poller.add(ring, KEY_RING, Interest::Bell))
+    }
+
+    /// Watches something that only rings, for good.
+    pub(crate) fn watch_ring(&self, ring: impl AsFd) -> Result<()> {
+        self.poller.add(ring, KEY_RING, Interest::Bell)
+    }
+
+    /// As of when what it watches [for now](Readiness::watch_for_now) is.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Watches these, too, instead of those that it watched before.
+    pub(crate) fn watch_for_now(&mut self, generation: u64, told: Vec<ToldForNow>) -> Result<()> {
+        self.for_now.drain(..).for_each(|former| self.poller.remove(former.as_fd()));
+        for one in told {
+            self.poller.add(one.as_fd(), KEY_RING, Interest::Bell)?;
+            self.for_now.push(one);
+        }
+        self.generation = generation;
+        Ok(())
     }
 
     /// Takes in what rang: it is readable again with the next ring. Whether there is something about the session's end.

@@ -228,7 +228,7 @@ impl ClientBuilder {
     }
 
     /// What is behind it.
-    #[cfg(all(feature = "tokio", not(loom)))]
+    #[cfg(not(loom))]
     pub(crate) fn as_options(&self) -> &ConnectOptions {
         &self.options
     }
