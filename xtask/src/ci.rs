@@ -129,9 +129,9 @@ fn lints() -> anyhow::Result<Vec<Command>> {
     Ok(vec![cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])])
 }
 
-/// Every feature of the library by itself, every two of them together, and none. In the workspace they are all on, so that
-/// one which needs another's code would go unnoticed; code of more than two features is code of each two of them. The
-/// hidden one, `models`, adds names only; the lints of the workspace have it on.
+/// Every feature of the library by itself, every two of them together, and none. In the workspace they are all on, so
+/// that one which needs another's code would go unnoticed; code of more than two features is code of each two of them.
+/// The hidden one, `models`, adds names only; the lints of the workspace have it on.
 fn features() -> anyhow::Result<Vec<Command>> {
     let sets = ["--feature-powerset", "--depth=2", "--exclude-features=models", "--keep-going"];
     let rest = ["--quiet", "-p", "wigwag", "--", "-D", "warnings"];
