@@ -133,9 +133,12 @@ fn lints() -> anyhow::Result<Vec<Command>> {
 /// that one which needs another's code would go unnoticed; code of more than two features is code of each two of them.
 /// The hidden one, `models`, adds names only; the lints of the workspace have it on.
 fn features() -> anyhow::Result<Vec<Command>> {
-    let sets = ["--feature-powerset", "--depth=2", "--exclude-features=models", "--keep-going"];
+    let sets = ["--feature-powerset", "--depth=2", "--exclude-features=models,axum,tonic", "--keep-going"];
+    // Both only implement traits of others for what `tokio` has, whatever else is on.
+    let adapters = ["--feature-powerset", "--include-features=axum,tonic", "--keep-going"];
     let rest = ["--quiet", "-p", "wigwag", "--", "-D", "warnings"];
-    Ok(vec![limited(1800, &[["hack", "clippy"].as_slice(), &sets, &rest].concat())])
+    let command = |sets: &[&str]| limited(1800, &[["hack", "clippy"].as_slice(), sets, &rest].concat());
+    Ok(vec![command(&sets), command(&adapters)])
 }
 
 pub fn documentation() -> anyhow::Result<Vec<Command>> {

@@ -42,7 +42,7 @@ impl Server {
     /// Makes one of a blocking server.
     ///
     /// # Errors
-    /// [`Forked`](ErrorKind::Forked); [`Io`](ErrorKind::Io) if there is no descriptor left.
+    /// [`Forked`](crate::ErrorKind::Forked); [`Io`](crate::ErrorKind::Io) if there is no descriptor left.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("p").path;
@@ -106,7 +106,7 @@ impl Server {
     /// Takes in what the descriptor told of.
     ///
     /// # Errors
-    /// [`Forked`](ErrorKind::Forked), [`Io`](ErrorKind::Io).
+    /// [`Forked`](crate::ErrorKind::Forked), [`Io`](crate::ErrorKind::Io).
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("p").path;
@@ -122,7 +122,7 @@ impl Server {
     /// answered: says farewell to all clients, and removes the name.
     ///
     /// # Errors
-    /// [`Io`](ErrorKind::Io) when the name could not be removed.
+    /// [`Io`](crate::ErrorKind::Io) when the name could not be removed.
     ///
     /// ```
     /// # let name = &wigwag_testing::temporary_name("p").path;
