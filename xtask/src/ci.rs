@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::python;
-use crate::step::{self, Step, Turn};
+use crate::step::{self, Step};
 
 /// What is run.
 #[derive(Args)]
@@ -30,47 +30,23 @@ Examples:
 Every step runs even when one before it failed.
 It exits with 0 when all passed, with 1 when one did not, with 2 on wrong usage.";
 
-/// All steps. The faults take long and wait for most of that, so that all which compile much come after them; the tests
-/// of the workspace come last, because they need the machine for themselves.
+/// All steps. The faults take long and wait for most of that, so that all which compile much come after them. What runs
+/// beside them builds in directories of its own: nobody else may replace the program with faults in it. The tests of the
+/// workspace come last, because they need the machine for themselves.
 const STEPS: [Step; 13] = [
-    Step { name: "format", about: "rustfmt changes nothing", commands: format, turn: Turn::Next },
-    Step { name: "lints", about: "clippy has nothing to say", commands: lints, turn: Turn::Next },
-    Step {
-        name: "features",
-        about: "the library compiles with each two of its features",
-        commands: features,
-        turn: Turn::Next,
-    },
-    Step {
-        name: "documentation",
-        about: "every link of it leads somewhere",
-        commands: documentation,
-        turn: Turn::Next,
-    },
-    Step { name: "examples", about: "each runs to its end", commands: examples, turn: Turn::Next },
-    Step { name: "models", about: "the lock-free structures under loom", commands: models, turn: Turn::Next },
-    Step { name: "faults", about: "the proof finds every injected fault", commands: faults, turn: Turn::Beside },
-    Step { name: "grpc", about: "gRPC over streams", commands: grpc, turn: Turn::Next },
-    Step {
-        name: "python",
-        about: "the Python package, installed and tested",
-        commands: python::commands,
-        turn: Turn::Next,
-    },
-    Step {
-        name: "c",
-        about: "the interface for C: compilers, valgrind, AddressSanitizer, symbols, examples",
-        commands: c,
-        turn: Turn::Next,
-    },
-    Step { name: "bridge", about: "calls to other machines, over zenoh", commands: bridge, turn: Turn::Next },
-    Step {
-        name: "previous",
-        about: "it works with the program of the previous version",
-        commands: previous,
-        turn: Turn::Next,
-    },
-    Step { name: "tests", about: "all of the workspace", commands: tests, turn: Turn::Alone },
+    Step::new("format", "rustfmt changes nothing", format),
+    Step::new("lints", "clippy has nothing to say", lints),
+    Step::new("features", "the library compiles with each two of its features", features),
+    Step::new("documentation", "every link of it leads somewhere", documentation),
+    Step::new("examples", "each runs to its end", examples),
+    Step::new("models", "the lock-free structures under loom", models),
+    Step::new("previous", "it works with the program of the previous version", previous),
+    Step::new("faults", "the proof finds every injected fault", faults).beside_others(),
+    Step::new("grpc", "gRPC over streams", grpc),
+    Step::new("python", "the Python package, installed and tested", python::commands),
+    Step::new("c", "the interface for C: compilers, valgrind, AddressSanitizer, symbols, examples", c),
+    Step::new("bridge", "calls to other machines, over zenoh", bridge),
+    Step::new("tests", "all of the workspace", tests).alone(),
 ];
 
 /// The command `cargo xtask ci`.
@@ -99,10 +75,14 @@ fn limited(seconds: u32, words: &[&str]) -> Command {
     command
 }
 
+/// Where cargo builds the workspace.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
+}
+
 /// A build with flags of its own, which change every crate: it has a directory of its own.
 fn with_flags(mut command: Command, flags: &str, directory: &str) -> Command {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    command.env("CARGO_TARGET_DIR", target.join(directory)).env("RUSTFLAGS", flags_with(flags));
+    command.env("CARGO_TARGET_DIR", target().join(directory)).env("RUSTFLAGS", flags_with(flags));
     command
 }
 
@@ -150,17 +130,22 @@ pub fn documentation() -> anyhow::Result<Vec<Command>> {
     Ok(vec![command])
 }
 
-/// Each example of the library, as the directory has them. They are built first, so that the limit is one of their run.
+/// Each example of the library, as the directory has them. They are built first, so that the limit is one of their run,
+/// and with the features that the whole workspace asks for: all that they depend on is then built once for everybody.
 fn examples() -> anyhow::Result<Vec<Command>> {
     let directory = crate::root().join("crates/wigwag/examples");
     let files = std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let files = files.map(|file| Ok(file?.path())).collect::<anyhow::Result<Vec<PathBuf>>>()?;
     let rust = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
-    let mut names: Vec<_> = rust.filter_map(|file| file.file_stem()?.to_str()).collect();
+    let mut names: Vec<_> = rust.filter_map(|file| file.file_stem()).collect();
     anyhow::ensure!(!names.is_empty(), "there are no examples in {}", directory.display());
     names.sort_unstable();
-    let built = std::iter::once(cargo(&["build", "--quiet", "-p", "wigwag", "--examples"]));
-    let run = names.iter().map(|name| limited(60, &["run", "--quiet", "-p", "wigwag", "--example", name]));
+    let built = std::iter::once(cargo(&["build", "--quiet", "--workspace", "--examples"]));
+    let run = names.iter().map(|name| {
+        let mut command = crate::program("timeout");
+        command.args(["--kill-after=10", "60"]).arg(target().join("debug/examples").join(name));
+        command
+    });
     Ok(built.chain(run).collect())
 }
 
@@ -179,13 +164,17 @@ fn bridge() -> anyhow::Result<Vec<Command>> {
     Ok(of_workspace("bridge", 1800))
 }
 
-/// Lints and tests of a workspace beside the main one. Clippy is the compiler of its packages, so that nothing which
-/// they depend on is compiled twice: once to be looked at and once to be run.
+/// Lints and tests of a workspace beside the main one.
 fn of_workspace(directory: &str, limit_s: u32) -> Vec<Command> {
     let manifest = &format!("--manifest-path={directory}/Cargo.toml");
-    let mut command = limited(limit_s, &["test", manifest, "--no-fail-fast"]);
+    vec![with_lints(limited(limit_s, &["test", manifest, "--no-fail-fast"]))]
+}
+
+/// A build whose workspace clippy compiles, so that nothing which that depends on is compiled twice: once to be looked
+/// at and once to be run.
+pub fn with_lints(mut command: Command) -> Command {
     command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("RUSTFLAGS", flags_with("-D warnings"));
-    vec![command]
+    command
 }
 
 /// The interface for C, a workspace of its own: its tests compile programs, and need more than a Rust toolchain. What
@@ -193,22 +182,20 @@ fn of_workspace(directory: &str, limit_s: u32) -> Vec<Command> {
 const INTERFACE: &str = "crates/wigwag-ffi";
 
 fn c() -> anyhow::Result<Vec<Command>> {
-    let manifest = &format!("--manifest-path={INTERFACE}/Cargo.toml");
-    let lints = cargo(&["clippy", manifest, "--all-targets", "--", "-D", "warnings"]);
-    let mut commands = vec![lints, limited(1800, &["test", manifest, "--no-fail-fast"])];
-    // In the directory of all the others: they have built most of it.
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    let mut commands = of_workspace(INTERFACE, 1800);
     for command in &mut commands {
-        command.env("WIGWAG_C", "required").env("CARGO_TARGET_DIR", &target);
+        // Its tests look for what they build there, and build the program as well.
+        command.env("WIGWAG_C", "required").env("CARGO_TARGET_DIR", crate::root().join(INTERFACE).join("target"));
     }
     Ok(commands)
 }
 
 /// What the proof must find, on a library with faults in it. The program, which one goal tries out, is built first: a
-/// goal that builds it has less time for what it looks for.
+/// goal that builds it has less time for what it looks for. Both with the features that the whole workspace asks for, as
+/// the tests of the workspace: what they depend on is built once.
 fn faults() -> anyhow::Result<Vec<Command>> {
-    let mut program = cargo(&["build", "--quiet", "-p", "wigwag-cli", "--bin", "wigwag"]);
-    let mut tests = limited(1800, &["test", "-p", "wigwag-proof", "--test", "faults"]);
+    let mut program = cargo(&["build", "--quiet", "--workspace", "--bin", "wigwag"]);
+    let mut tests = limited(2700, &["test", "--workspace", "--test", "faults"]);
     for command in [&mut program, &mut tests] {
         command.env("RUSTC_WORKSPACE_WRAPPER", crate::root().join("xtask/rustc_with_faults.sh"));
     }

@@ -7,9 +7,11 @@
 //! install  the interface for C, where packagers look for it
 //! release  what can be checked before a release, and what is left to do by hand
 //! step     a step: commands, one after the other, and what came of each
+//! excerpt  what is said again of a step that failed
 //! ```
 
 mod ci;
+mod excerpt;
 mod install;
 mod previous;
 mod python;

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
+use crate::ci;
+
 pub const PACKAGE: &str = "crates/wigwag-python";
 /// The oldest that has the stable interface the package is built for.
 const VERSION_MIN: (u32, u32) = (3, 11);
@@ -14,8 +16,7 @@ const VERSION_MIN: (u32, u32) = (3, 11);
 /// The commands of the step. A virtual environment builds, another one has the wheel.
 pub fn commands() -> anyhow::Result<Vec<Command>> {
     let python = interpreter()?;
-    let directory = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
-    let directory = directory.join("python");
+    let directory = ci::target().join("python");
     match std::fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot empty {}", directory.display()));
@@ -31,9 +32,6 @@ pub fn commands() -> anyhow::Result<Vec<Command>> {
         command.args(["-m", "venv"]).arg(directory.join(environment));
         commands.push(command);
     }
-    let mut lints = crate::cargo();
-    lints.args(["clippy", "--manifest-path", &manifest, "--", "-D", "warnings"]);
-    commands.push(lints);
     let mut pip = Command::new(of("build", "pip"));
     pip.args(["install", "--quiet", "maturin>=1.9,<2"]);
     commands.push(pip);
@@ -41,7 +39,7 @@ pub fn commands() -> anyhow::Result<Vec<Command>> {
     build.args(["--kill-after=10", "3000"]).arg(of("build", "maturin"));
     build.args(["build", "--release", "--locked", "--compatibility", "linux", "--manifest-path", &manifest, "--out"]);
     build.arg(&wheels);
-    commands.push(build);
+    commands.push(ci::with_lints(build));
     // By its path: an index may have another package of that name.
     let mut install = Command::new("sh");
     install.args(["-c", r#""$0" install --quiet "$1"/wigwag-*.whl pytest numpy mypy typing_extensions"#]);

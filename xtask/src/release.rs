@@ -7,41 +7,21 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, ensure};
 
 use crate::ci;
-use crate::step::{self, Step, Turn};
+use crate::step::{self, Step};
 
 /// What is published, in the order in which crates.io can take it: the program needs the parts of its bench.
 const PUBLISHED: [(&str, &str); 3] =
     [("wigwag", "crates/wigwag"), ("wigwag-bench", "bench/harness"), ("wigwag-cli", "crates/wigwag-cli")];
 
 const STEPS: [Step; 8] = [
-    Step { name: "version", about: "the changelog and the manifests agree", commands: version, turn: Turn::Next },
-    Step { name: "work tree", about: "everything is committed", commands: work_tree, turn: Turn::Next },
-    Step { name: "files", about: "what is published has what it needs", commands: files, turn: Turn::Next },
-    Step {
-        name: "dependencies",
-        about: "their licences, their sources, what is known against them",
-        commands: deny,
-        turn: Turn::Next,
-    },
-    Step {
-        name: "oldest",
-        about: "the oldest dependencies that the manifests allow",
-        commands: oldest,
-        turn: Turn::Next,
-    },
-    Step {
-        name: "interface",
-        about: "the version says what was broken since the last one",
-        commands: interface,
-        turn: Turn::Next,
-    },
-    Step { name: "packages", about: "what is published compiles by itself", commands: packages, turn: Turn::Next },
-    Step {
-        name: "documentation",
-        about: "every link of it leads somewhere",
-        commands: ci::documentation,
-        turn: Turn::Next,
-    },
+    Step::new("version", "the changelog and the manifests agree", version),
+    Step::new("work tree", "everything is committed", work_tree),
+    Step::new("files", "what is published has what it needs", files),
+    Step::new("dependencies", "their licences, their sources, what is known against them", deny),
+    Step::new("oldest", "the oldest dependencies that the manifests allow", oldest),
+    Step::new("interface", "the version says what was broken since the last one", interface),
+    Step::new("packages", "what is published compiles by itself", packages),
+    Step::new("documentation", "every link of it leads somewhere", ci::documentation),
 ];
 
 /// The command `cargo xtask release`.

@@ -1,12 +1,14 @@
 //! A step: commands, one after the other, and what came of each.
 
 use std::ffi::OsStr;
-use std::io::{self, Read as _};
-use std::process::{Command, ExitCode, Stdio};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use anyhow::Context as _;
+
+use crate::excerpt;
 
 /// A step. It passes if all of its commands do; every one of them is run.
 pub struct Step {
@@ -16,90 +18,107 @@ pub struct Step {
     pub about: &'static str,
     /// What is run.
     pub commands: fn() -> anyhow::Result<Vec<Command>>,
-    /// What else may run meanwhile.
-    pub turn: Turn,
+    turn: Turn,
+}
+
+impl Step {
+    /// One that runs after the one before it, perhaps beside one that began earlier.
+    pub const fn new(name: &'static str, about: &'static str, commands: fn() -> anyhow::Result<Vec<Command>>) -> Step {
+        Step { name, about, commands, turn: Turn::Next }
+    }
+
+    /// The same, but it goes on beside the steps after it. What it says is shown once it has ended.
+    pub const fn beside_others(self) -> Step {
+        Step { turn: Turn::Beside, ..self }
+    }
+
+    /// The same, but only when all others have ended: what it looks at needs the machine for itself.
+    pub const fn alone(self) -> Step {
+        Step { turn: Turn::Alone, ..self }
+    }
 }
 
 /// When a step runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// After the one before it, perhaps beside one that began earlier.
+enum Turn {
     Next,
-    /// It begins in its turn and goes on beside the steps after it, because it waits for most of its time. What it says
-    /// is shown once it has ended.
     Beside,
-    /// Only when all others have ended: what it looks at needs the machine for itself.
     Alone,
 }
 
-/// A step that runs beside others: whether it passes, and what it says.
-type Running = JoinHandle<(bool, String)>;
+/// What came of a step.
+struct Outcome {
+    has_passed: bool,
+    /// All that its commands said, each with itself as the first line.
+    said: String,
+}
 
-/// Runs the steps, each even when one before it failed, so that one run tells all. The exit code is 0 if all passed.
+/// A step that runs beside others.
+type Running = JoinHandle<Outcome>;
+
+/// Runs the steps, each even when one before it failed, so that one run tells all. What failed is said again at the
+/// end, where whoever reads only the end finds it. The exit code is 0 if all passed.
 pub fn run(steps: &[&'static Step]) -> ExitCode {
     let begin = Instant::now();
-    let (mut failed, mut beside): (Vec<&str>, Vec<(&str, Running)>) = (Vec::new(), Vec::new());
+    let mut failed: Vec<(&str, String)> = Vec::new();
+    let mut beside: Vec<(&str, Running)> = Vec::new();
+    let mut note = |name, outcome: Outcome| {
+        if !outcome.has_passed {
+            failed.push((name, excerpt::of(&outcome.said)));
+        }
+    };
     for (at, step) in steps.iter().copied().enumerate() {
         if step.turn == Turn::Alone {
-            failed.extend(beside.drain(..).filter_map(ended));
+            beside.drain(..).for_each(|(name, running)| note(name, ended(name, running)));
         }
         let has_company = steps.get(at + 1).is_some_and(|next| next.turn != Turn::Alone);
         if step.turn == Turn::Beside && has_company {
             println!("\n==== {} begins, and goes on beside what follows ====", step.name);
-            beside.push((step.name, thread::spawn(|| passes_unseen(step))));
-        } else if !passes(step) {
-            failed.push(step.name);
+            beside.push((step.name, thread::spawn(|| perform(step, |_| ()))));
+        } else {
+            note(step.name, perform(step, show));
         }
     }
-    failed.extend(beside.into_iter().filter_map(ended));
+    beside.into_iter().for_each(|(name, running)| note(name, ended(name, running)));
     if failed.is_empty() {
         println!("\nall steps passed in {} s", begin.elapsed().as_secs());
         return ExitCode::SUCCESS;
     }
-    println!("\nFAILED: {}", failed.join(", "));
+    for (name, excerpt) in &failed {
+        println!("\n==== {name} failed: ====\n{excerpt}");
+    }
+    let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
+    println!("\nFAILED after {} s: {}", begin.elapsed().as_secs(), names.join(", "));
     ExitCode::FAILURE
 }
 
-/// Waits for a step and shows what it said. Returns its name if it failed.
-fn ended((name, running): (&'static str, Running)) -> Option<&'static str> {
-    let (has_passed, said) = running.join().unwrap_or_else(|_| (false, format!("\n---- {name}: FAILED: it panicked")));
-    println!("{said}");
-    (!has_passed).then_some(name)
+/// Waits for a step that ran beside others, and shows what it said.
+fn ended(name: &str, running: Running) -> Outcome {
+    let outcome = running.join().unwrap_or_else(|_| Outcome { has_passed: false, said: format!("{name} panicked\n") });
+    show(outcome.said.as_bytes());
+    outcome
 }
 
-/// Runs a step whose commands write to where this program does.
-fn passes(step: &Step) -> bool {
-    perform(step, |line| println!("{line}"), |command, _| shown(command))
+/// Whoever reads it may be gone: the steps go on, and the exit code still tells.
+fn show(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
-/// Runs a step, and keeps what it says.
-fn passes_unseen(step: &Step) -> (bool, String) {
-    let said = std::cell::RefCell::new(String::new());
-    let say = |line: &str| {
-        said.borrow_mut().push_str(line);
-        said.borrow_mut().push('\n');
+/// Runs the commands of a step in the root of the repository. What it says goes to `show` as it comes, too.
+fn perform(step: &Step, show: impl Fn(&[u8])) -> Outcome {
+    let mut said = Vec::new();
+    let mut say = |bytes: &[u8]| {
+        show(bytes);
+        said.extend_from_slice(bytes);
     };
-    let has_passed = perform(step, say, |command, say| {
-        let (status, text) = kept(command)?;
-        say(&text);
-        Ok(status)
-    });
-    (has_passed, said.into_inner())
-}
-
-/// Runs the commands of a step in the root of the repository, by `start`, which returns how one ended.
-fn perform<Say: Fn(&str)>(
-    step: &Step,
-    say: Say,
-    start: impl Fn(Command, &Say) -> io::Result<std::process::ExitStatus>,
-) -> bool {
-    say(&format!("\n==== {}: {} ====", step.name, step.about));
+    say(format!("\n==== {}: {} ====\n", step.name, step.about).as_bytes());
     let begin = Instant::now();
-    let attempt = |mut command: Command| {
+    let mut attempt = |mut command: Command| {
         let line = line(&command);
-        say(&format!("$ {line}"));
+        say(format!("$ {line}\n").as_bytes());
         command.current_dir(crate::root());
-        let status = start(command, &say).with_context(|| format!("cannot start `{line}`"))?;
+        let status = heard(command, &mut say).with_context(|| format!("cannot start `{line}`"))?;
         anyhow::ensure!(status.success(), "`{line}` failed: {status}");
         Ok(())
     };
@@ -109,30 +128,32 @@ fn perform<Say: Fn(&str)>(
     };
     let took = begin.elapsed().as_secs();
     for error in &found {
-        say(&format!("{error:#}"));
+        say(format!("error: {error:#}\n").as_bytes());
     }
     match found.len() {
-        0 => say(&format!("---- {}: passed in {took} s", step.name)),
-        _ => say(&format!("---- {}: FAILED after {took} s", step.name)),
+        0 => say(format!("---- {}: passed in {took} s\n", step.name).as_bytes()),
+        _ => say(format!("---- {}: FAILED after {took} s\n", step.name).as_bytes()),
     }
-    found.is_empty()
+    Outcome { has_passed: found.is_empty(), said: String::from_utf8_lossy(&said).into_owned() }
 }
 
-/// Runs a command that writes to this program's output: to one stream, so that what is said stays in its order.
-fn shown(mut command: Command) -> io::Result<std::process::ExitStatus> {
-    use std::os::fd::AsFd as _;
-    let out = io::stdout().as_fd().try_clone_to_owned()?;
-    command.stderr(Stdio::from(out)).status()
-}
-
-/// Runs a command and keeps what it says on both of its streams, in its order.
-fn kept(mut command: Command) -> io::Result<(std::process::ExitStatus, String)> {
+/// Runs a command and hands on what it says on both of its streams, in its order.
+fn heard(mut command: Command, say: &mut impl FnMut(&[u8])) -> io::Result<ExitStatus> {
     let (mut reader, writer) = io::pipe()?;
+    if io::stdout().is_terminal() && std::env::var_os("CARGO_TERM_COLOR").is_none() {
+        command.env("CARGO_TERM_COLOR", "always"); // it cannot see that somebody looks
+    }
     let mut child = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
     drop(command); // It has the writer's end, and the reader waits until nobody has.
-    let mut said = Vec::new();
-    reader.read_to_end(&mut said)?;
-    Ok((child.wait()?, String::from_utf8_lossy(&said).into_owned()))
+    let mut buffer = [0; 8192];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return child.wait(),
+            Ok(count) => say(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// A command as somebody would type it.
@@ -166,15 +187,15 @@ mod tests {
 
     #[test]
     fn a_step_fails_if_any_of_its_commands_does() {
-        let step = |commands| Step { name: "name", about: "about", commands, turn: Turn::Next };
-        assert!(passes(&step(|| Ok(vec![shell("true"), shell("true")]))));
-        assert!(!passes(&step(|| Ok(vec![shell("false"), shell("true")]))));
-        assert!(!passes(&step(|| Ok(vec![Command::new("a-program-that-is-not-there")]))));
-        assert!(!passes(&step(|| anyhow::bail!("nothing can be run"))));
+        let passes = |commands| perform(&Step::new("name", "about", commands), |_| ()).has_passed;
+        assert!(passes(|| Ok(vec![shell("true"), shell("true")])));
+        assert!(!passes(|| Ok(vec![shell("false"), shell("true")])));
+        assert!(!passes(|| Ok(vec![Command::new("a-program-that-is-not-there")])));
+        assert!(!passes(|| anyhow::bail!("nothing can be run")));
     }
 
-    static BAD: Step = Step { name: "bad", about: "fails", commands: || Ok(vec![shell("false")]), turn: Turn::Next };
-    static GOOD: Step = Step { name: "good", about: "passes", commands: || Ok(vec![shell("true")]), turn: Turn::Next };
+    static BAD: Step = Step::new("bad", "fails", || Ok(vec![shell("false")]));
+    static GOOD: Step = Step::new("good", "passes", || Ok(vec![shell("true")]));
 
     #[test]
     fn every_step_is_run_and_one_that_fails_is_told() {
@@ -184,17 +205,18 @@ mod tests {
 
     #[test]
     fn one_that_runs_beside_others_is_waited_for_and_heard() {
-        static SLOW: Step = Step {
-            name: "slow",
-            about: "fails late",
-            commands: || Ok(vec![shell("sleep 0.2; echo said; echo told >&2; exit 3")]),
-            turn: Turn::Beside,
-        };
-        static LAST: Step =
-            Step { name: "last", about: "passes", commands: || Ok(vec![shell("true")]), turn: Turn::Alone };
+        static SLOW: Step = Step::new("slow", "fails late", || {
+            Ok(vec![shell("sleep 0.2; echo said; echo told >&2; exit 3"), shell("echo after")])
+        })
+        .beside_others();
+        static LAST: Step = Step::new("last", "passes", || Ok(vec![shell("true")])).alone();
         assert_eq!(run(&[&SLOW, &GOOD]), ExitCode::FAILURE);
         assert_eq!(run(&[&SLOW, &GOOD, &LAST]), ExitCode::FAILURE);
-        let (has_passed, said) = passes_unseen(&SLOW);
-        assert!(!has_passed && said.contains("said\ntold") && said.contains("exit status: 3"), "{said}");
+        let shown = std::cell::RefCell::new(Vec::new());
+        let outcome = perform(&SLOW, |bytes| shown.borrow_mut().extend_from_slice(bytes));
+        let said = outcome.said;
+        assert!(!outcome.has_passed && said.contains("said\ntold\n") && said.contains("exit status: 3"), "{said}");
+        assert!(said.contains("$ sh -c 'echo after'\nafter\n"), "{said}");
+        assert_eq!(String::from_utf8(shown.into_inner()).unwrap(), said);
     }
 }

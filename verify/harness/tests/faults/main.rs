@@ -4,7 +4,7 @@
 //! `crates/wigwag/src/faults.rs`), as all packages of the workspace are for these tests:
 //!
 //! ```text
-//! RUSTC_WORKSPACE_WRAPPER=$PWD/xtask/rustc_with_faults.sh cargo test -p wigwag-proof --test faults
+//! RUSTC_WORKSPACE_WRAPPER=$PWD/xtask/rustc_with_faults.sh cargo test --workspace --test faults
 //! ```
 
 #![cfg(wigwag_faults)]
