@@ -13,7 +13,7 @@ use wigwag::polled::{self, Readiness, Search};
 use crate::buffer::Payload;
 use crate::errors::{Failure, of_kind};
 use crate::memory::{Held, Memory};
-use crate::names::{ConnectWishes, RestartWishes, raised, wait_of};
+use crate::names::{ConnectWishes, RestartWishes, raised};
 use crate::turn::lock;
 use crate::wait::{self, LOOKS_ATTACHED, Limit, Slept, Step};
 
@@ -284,9 +284,9 @@ impl Client {
         server_user: Option<u32>,
     ) -> PyResult<Client> {
         let restarts = RestartWishes { reconnect, follow_restarts };
-        let wait_told = wait_of(wait)?;
-        let wishes = ConnectWishes { slots, capacity, timeout, server_timeout, wait: wait_told, server_user, restarts };
-        let kept = wishes.as_dict(py, wait)?;
+        let wishes = ConnectWishes::new(timeout, server_timeout, wait, server_user);
+        let wishes = wishes.slots(slots, capacity).restarts(restarts);
+        let kept = wishes.as_dict(py)?;
         kept.bind(py).set_item("reconnect", reconnect)?;
         kept.bind(py).set_item("follow_restarts", follow_restarts)?;
         let link = Arc::new(Link::new(wishes.connect(py, name, connect)?)?);

@@ -35,14 +35,14 @@ pub fn wait_of(wait: &str) -> PyResult<Wait> {
 }
 
 /// The keyword arguments of those who connect.
-pub struct ConnectWishes {
-    pub slots: Option<usize>,
-    pub capacity: Option<usize>,
-    pub timeout: Option<f64>,
-    pub server_timeout: Option<f64>,
-    pub wait: Wait,
-    pub server_user: Option<u32>,
-    pub restarts: RestartWishes,
+pub struct ConnectWishes<'a> {
+    /// Slots, and bytes in each: of the forms that have them.
+    slots: Option<(Option<usize>, Option<usize>)>,
+    timeout: Option<f64>,
+    server_timeout: Option<f64>,
+    wait: &'a str,
+    server_user: Option<u32>,
+    restarts: RestartWishes,
 }
 
 /// What becomes of a client whose server has ended: how long the next one is looked for, in seconds.
@@ -71,15 +71,38 @@ impl RestartWishes {
     }
 }
 
-impl ConnectWishes {
+impl<'a> ConnectWishes<'a> {
+    /// Those of every form.
+    pub fn new(
+        timeout: Option<f64>,
+        server_timeout: Option<f64>,
+        wait: &'a str,
+        server_user: Option<u32>,
+    ) -> ConnectWishes<'a> {
+        let restarts = RestartWishes::default();
+        ConnectWishes { slots: None, timeout, server_timeout, wait, server_user, restarts }
+    }
+
+    /// Those of a form that has slots, too.
+    pub fn slots(self, slots: Option<usize>, capacity: Option<usize>) -> ConnectWishes<'a> {
+        ConnectWishes { slots: Some((slots, capacity)), ..self }
+    }
+
+    /// Those of a client, too.
+    pub fn restarts(self, restarts: RestartWishes) -> ConnectWishes<'a> {
+        ConnectWishes { restarts, ..self }
+    }
+
     /// As they were given, for a pickle.
-    pub fn as_dict(&self, py: Python<'_>, wait: &str) -> PyResult<Py<PyDict>> {
+    pub fn as_dict(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
         let dict = PyDict::new(py);
-        dict.set_item("slots", self.slots)?;
-        dict.set_item("capacity", self.capacity)?;
+        if let Some((slots, capacity)) = self.slots {
+            dict.set_item("slots", slots)?;
+            dict.set_item("capacity", capacity)?;
+        }
         dict.set_item("timeout", self.timeout)?;
         dict.set_item("server_timeout", self.server_timeout)?;
-        dict.set_item("wait", wait)?;
+        dict.set_item("wait", self.wait)?;
         dict.set_item("server_user", self.server_user)?;
         Ok(dict.unbind())
     }
@@ -92,11 +115,12 @@ impl ConnectWishes {
         connect: impl FnOnce(ConnectOptions, OsString) -> Result<T, Error> + Send + 'static,
     ) -> PyResult<T> {
         let name = name_of(name)?;
-        let mut options = ConnectOptions::default().wait(self.wait);
-        if let Some(slots) = self.slots {
+        let mut options = ConnectOptions::default().wait(wait_of(self.wait)?);
+        let (slots, capacity) = self.slots.unwrap_or_default();
+        if let Some(slots) = slots {
             options = options.slots(slots);
         }
-        if let Some(capacity) = self.capacity {
+        if let Some(capacity) = capacity {
             options = options.capacity(capacity);
         }
         if let Some(uid) = self.server_user {

@@ -14,7 +14,7 @@ use crate::buffer::Payload;
 use crate::dtypes::ArraySource;
 use crate::errors::{Failure, timed_out};
 use crate::memory::{Held, Memory};
-use crate::names::{ConnectWishes, ListenWishes, Replace, RestartWishes, name_of, raised, wait_of};
+use crate::names::{ConnectWishes, ListenWishes, Replace, name_of, raised, wait_of};
 use crate::turn::{Borrowed, Turn, lock};
 use crate::wait::{self, Limit, Slept, Step, duration};
 
@@ -148,16 +148,8 @@ impl Sender {
         wait: &str,
         server_user: Option<u32>,
     ) -> PyResult<Sender> {
-        let wishes = ConnectWishes {
-            slots,
-            capacity,
-            timeout,
-            server_timeout,
-            wait: wait_of(wait)?,
-            server_user,
-            restarts: RestartWishes::default(),
-        };
-        let kept = wishes.as_dict(py, wait)?;
+        let wishes = ConnectWishes::new(timeout, server_timeout, wait, server_user).slots(slots, capacity);
+        let kept = wishes.as_dict(py)?;
         kept.bind(py).set_item("linger", linger)?;
         let linger = linger.map(|time| duration(time, "a time to linger")).transpose()?;
         let sender = wishes.connect(py, name, move |options, name| {

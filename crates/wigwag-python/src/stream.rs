@@ -11,7 +11,7 @@ use wigwag::{ReadHalf, ShutdownHandle, WriteHalf};
 
 use crate::buffer::{Payload, Writable};
 use crate::errors::{Failure, timed_out};
-use crate::names::{ConnectWishes, ListenWishes, Replace, RestartWishes, name_of, wait_of};
+use crate::names::{ConnectWishes, ListenWishes, Replace, name_of, wait_of};
 use crate::turn::Turn;
 use crate::wait::{self, Limit, Slept, Step};
 
@@ -98,18 +98,8 @@ impl Stream {
         wait: &str,
         server_user: Option<u32>,
     ) -> PyResult<Stream> {
-        let wishes = ConnectWishes {
-            slots: None,
-            capacity: None,
-            timeout,
-            server_timeout,
-            wait: wait_of(wait)?,
-            server_user,
-            restarts: RestartWishes::default(),
-        };
-        let kept = wishes.as_dict(py, wait)?;
-        kept.bind(py).del_item("slots")?;
-        kept.bind(py).del_item("capacity")?;
+        let wishes = ConnectWishes::new(timeout, server_timeout, wait, server_user);
+        let kept = wishes.as_dict(py)?;
         kept.bind(py).set_item("ring_bytes", ring_bytes)?;
         let stream = wishes.connect(py, name, move |options, name| {
             let mut builder = wigwag::StreamBuilder::from(options);

@@ -10,7 +10,7 @@ use wigwag::{ErrorKind, Start, polled};
 
 use crate::errors::{Failure, of_kind, timed_out};
 use crate::memory::{Held, Memory};
-use crate::names::{ConnectWishes, RestartWishes, raised, wait_of};
+use crate::names::{ConnectWishes, raised};
 use crate::turn::{Borrowed, Turn, lock};
 use crate::wait::{self, Closing, LOOKS_ATTACHED, Limit, Slept, Step, duration};
 
@@ -166,18 +166,8 @@ impl Subscriber {
             "last" => Start::Last,
             _ => return Err(PyValueError::new_err(format!("start={start:?}: it is 'next', 'oldest' or 'last'"))),
         };
-        let wishes = ConnectWishes {
-            slots: None,
-            capacity: None,
-            timeout,
-            server_timeout,
-            wait: wait_of(wait)?,
-            server_user,
-            restarts: RestartWishes::default(),
-        };
-        let kept = wishes.as_dict(py, wait)?;
-        kept.bind(py).del_item("slots")?;
-        kept.bind(py).del_item("capacity")?;
+        let wishes = ConnectWishes::new(timeout, server_timeout, wait, server_user);
+        let kept = wishes.as_dict(py)?;
         kept.bind(py).set_item("start", start)?;
         kept.bind(py).set_item("reconnect", reconnect)?;
         let reconnect =
