@@ -23,20 +23,20 @@ pub struct Arguments {
 
 pub const EXAMPLES: &str = "\
 Examples:
-  cargo xtask ci                     all steps: half an hour on two cores, most of it compiling
+  cargo xtask ci                     all steps: less than an hour on two cores, most of it compiling
   cargo xtask ci format lints        two of them
   cargo xtask ci --list
 
 Every step runs even when one before it failed.
 It exits with 0 when all passed, with 1 when one did not, with 2 on wrong usage.";
 
-/// All steps. The faults take long and wait for most of that, so that all which compile much come after them. What runs
-/// beside them builds in directories of its own: nobody else may replace the program with faults in it. The tests of the
-/// workspace come last, because they need the machine for themselves.
+/// All steps. The features leave one of two cores idle, and the faults wait for most of their time: both go on beside
+/// what comes after them. What runs beside the faults builds in directories of its own: nobody else may replace the
+/// program with faults in it. The tests of the workspace come last, because they need the machine for themselves.
 const STEPS: [Step; 13] = [
     Step::new("format", "rustfmt changes nothing", format),
+    Step::new("features", "the library compiles with each two of its features", features).beside_others(),
     Step::new("lints", "clippy has nothing to say", lints),
-    Step::new("features", "the library compiles with each two of its features", features),
     Step::new("documentation", "every link of it leads somewhere", documentation),
     Step::new("examples", "each runs to its end", examples),
     Step::new("models", "the lock-free structures under loom", models),
@@ -117,7 +117,11 @@ fn features() -> anyhow::Result<Vec<Command>> {
     // Both only implement traits of others for what `tokio` has, whatever else is on.
     let adapters = ["--feature-powerset", "--include-features=axum,tonic", "--keep-going"];
     let rest = ["--quiet", "-p", "wigwag", "--", "-D", "warnings"];
-    let command = |sets: &[&str]| limited(1800, &[["hack", "clippy"].as_slice(), sets, &rest].concat());
+    let command = |sets: &[&str]| {
+        let mut command = limited(1800, &[["hack", "clippy"].as_slice(), sets, &rest].concat());
+        command.env("CARGO_TARGET_DIR", target().join("features")); // beside others, who would wait for it
+        command
+    };
     Ok(vec![command(&sets), command(&adapters)])
 }
 
