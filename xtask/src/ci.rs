@@ -195,8 +195,8 @@ fn c() -> anyhow::Result<Vec<Command>> {
 }
 
 /// What the proof must find, on a library with faults in it. The program, which one goal tries out, is built first: a
-/// goal that builds it has less time for what it looks for. Both with the features that the whole workspace asks for, as
-/// the tests of the workspace: what they depend on is built once.
+/// goal that builds it has less time for what it looks for. Both have the features that the whole workspace asks for,
+/// like the tests of the workspace: what they depend on is built once.
 fn faults() -> anyhow::Result<Vec<Command>> {
     let mut program = cargo(&["build", "--quiet", "--workspace", "--bin", "wigwag"]);
     let mut tests = limited(2700, &["test", "--workspace", "--test", "faults"]);
