@@ -3,12 +3,18 @@
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use crate::excerpt;
+
+/// How often is looked whether a command that says nothing has ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long what a command left behind is heard after its end, if it says something all the time.
+const LEFTOVERS_HEARD: Duration = Duration::from_secs(2);
 
 /// A step. It passes if all of its commands do; every one of them is run.
 pub struct Step {
@@ -137,21 +143,36 @@ fn perform(step: &Step, show: impl Fn(&[u8])) -> Outcome {
     Outcome { has_passed: found.is_empty(), said: String::from_utf8_lossy(&said).into_owned() }
 }
 
-/// Runs a command and hands on what it says on both of its streams, in its order.
+/// Runs a command and hands on what it says on both of its streams, in its order. Processes that it leaves behind may
+/// have its streams for ever: they are not waited for.
 fn heard(mut command: Command, say: &mut impl FnMut(&[u8])) -> io::Result<ExitStatus> {
     let (mut reader, writer) = io::pipe()?;
     if io::stdout().is_terminal() && std::env::var_os("CARGO_TERM_COLOR").is_none() {
         command.env("CARGO_TERM_COLOR", "always"); // it cannot see that somebody looks
     }
     let mut child = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
-    drop(command); // It has the writer's end, and the reader waits until nobody has.
-    let mut buffer = [0; 8192];
+    drop(command); // It has the writer's end, too.
+    let (sender, chunks) = mpsc::sync_channel(16);
+    thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok(count @ 1..) = reader.read(&mut buffer) {
+            if sender.send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut ended: Option<(ExitStatus, Instant)> = None;
     loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return child.wait(),
-            Ok(count) => say(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match (chunks.recv_timeout(LOOK_INTERVAL), ended) {
+            (Ok(chunk), _) => say(&chunk),
+            (Err(RecvTimeoutError::Disconnected), _) => return child.wait(),
+            (Err(RecvTimeoutError::Timeout), Some((status, _))) => return Ok(status),
+            (Err(RecvTimeoutError::Timeout), None) => {}
+        }
+        match ended {
+            None => ended = child.try_wait()?.map(|status| (status, Instant::now())),
+            Some((status, since)) if since.elapsed() > LEFTOVERS_HEARD => return Ok(status),
+            Some(_) => {}
         }
     }
 }
@@ -218,5 +239,19 @@ mod tests {
         assert!(!outcome.has_passed && said.contains("said\ntold\n") && said.contains("exit status: 3"), "{said}");
         assert!(said.contains("$ sh -c 'echo after'\nafter\n"), "{said}");
         assert_eq!(String::from_utf8(shown.into_inner()).unwrap(), said);
+    }
+
+    #[test]
+    fn what_a_command_leaves_behind_is_not_waited_for() {
+        let all_heard = |script: &str| {
+            let said = std::cell::RefCell::new(Vec::new());
+            let status = heard(shell(script), &mut |bytes| said.borrow_mut().extend_from_slice(bytes)).unwrap();
+            assert!(status.success());
+            String::from_utf8(said.into_inner()).unwrap()
+        };
+        let pid = all_heard("sleep 30 & echo $!");
+        assert!(Command::new("kill").arg(pid.trim()).status().unwrap().success(), "it was waited for");
+        let said = all_heard("(for line in $(seq 1500); do echo line; sleep 0.02; done) & echo first");
+        assert!(said.contains("first") && said.lines().count() < 1500, "it was heard to its end");
     }
 }
