@@ -37,8 +37,11 @@ pub fn of(said: &str) -> String {
 }
 
 fn is_telling(line: &str) -> bool {
-    // Behind a colour, where somebody looks at it.
-    let line = line.trim_start_matches(['\u{1b}', '[', ';', 'm', '0', '1', '3', '9']);
+    // Behind colours, where somebody looks at it.
+    let mut line = line;
+    while let Some((_, rest)) = line.strip_prefix("\u{1b}[").and_then(|colour| colour.split_once('m')) {
+        line = rest;
+    }
     BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))
         || ENDINGS.iter().any(|ending| line.ends_with(ending))
 }
@@ -55,6 +58,16 @@ mod tests {
         assert!(excerpt.contains("b ... FAILED") && excerpt.contains("left: 1"), "{excerpt}");
         assert!(excerpt.lines().count() < 50, "{excerpt}");
         assert_eq!(excerpt.matches("\n...").count(), 2, "{excerpt}");
+    }
+
+    #[test]
+    fn what_says_why_is_found_behind_its_colours() {
+        let passing = "fine\n".repeat(100);
+        for coloured in ["\u{1b}[1m\u{1b}[38;5;9merror\u{1b}[0m: no", "\u{1b}[0m\u{1b}[1m\u{1b}[91merror[E0308]"] {
+            let excerpt = of(&format!("{passing}{coloured}\n{passing}"));
+            assert!(excerpt.contains(coloured), "{excerpt}");
+        }
+        assert!(!is_telling("\u{1b}[no colour") && !is_telling("merror"));
     }
 
     #[test]
