@@ -75,14 +75,9 @@ fn limited(seconds: u32, words: &[&str]) -> Command {
     command
 }
 
-/// Where cargo builds the workspace.
-pub fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
-}
-
 /// A build with flags of its own, which change every crate: it has a directory of its own.
 fn with_flags(mut command: Command, flags: &str, directory: &str) -> Command {
-    command.env("CARGO_TARGET_DIR", target().join(directory)).env("RUSTFLAGS", flags_with(flags));
+    command.env("CARGO_TARGET_DIR", crate::target().join(directory)).env("RUSTFLAGS", flags_with(flags));
     command
 }
 
@@ -119,7 +114,7 @@ fn features() -> anyhow::Result<Vec<Command>> {
     let rest = ["--quiet", "-p", "wigwag", "--", "-D", "warnings"];
     let command = |sets: &[&str]| {
         let mut command = limited(1800, &[["hack", "clippy"].as_slice(), sets, &rest].concat());
-        command.env("CARGO_TARGET_DIR", target().join("features")); // beside others, who would wait for it
+        command.env("CARGO_TARGET_DIR", crate::target().join("features")); // beside others, who would wait for it
         command
     };
     Ok(vec![command(&sets), command(&adapters)])
@@ -147,7 +142,7 @@ fn examples() -> anyhow::Result<Vec<Command>> {
     let built = std::iter::once(cargo(&["build", "--quiet", "--workspace", "--examples"]));
     let run = names.iter().map(|name| {
         let mut command = crate::program("timeout");
-        command.args(["--kill-after=10", "60"]).arg(target().join("debug/examples").join(name));
+        command.args(["--kill-after=10", "60"]).arg(crate::target().join("debug/examples").join(name));
         command
     });
     Ok(built.chain(run).collect())

@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// Builds the libraries. Where they are.
 fn build() -> anyhow::Result<PathBuf> {
     let manifest = crate::root().join(INTERFACE).join("Cargo.toml");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    let target = crate::target();
     let mut cargo = crate::cargo();
     cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]).arg(manifest);
     let status = cargo.arg("--target-dir").arg(&target).status().context("cannot start cargo")?;

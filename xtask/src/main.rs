@@ -128,6 +128,12 @@ fn root() -> PathBuf {
     here.parent().map_or_else(|| here.clone(), Path::to_owned)
 }
 
+/// Where cargo builds this tree.
+fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    root().join(target)
+}
+
 /// A `cargo` that does not know that another one has started this program: build scripts look at such variables, and
 /// what they have built is built anew when the variables differ.
 fn cargo() -> Command {

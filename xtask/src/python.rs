@@ -16,7 +16,7 @@ const VERSION_MIN: (u32, u32) = (3, 11);
 /// The commands of the step. A virtual environment builds, another one has the wheel.
 pub fn commands() -> anyhow::Result<Vec<Command>> {
     let python = interpreter()?;
-    let directory = ci::target().join("python");
+    let directory = crate::target().join("python");
     match std::fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot empty {}", directory.display()));

@@ -25,7 +25,7 @@ impl Programs {
 
     /// Those of a commit. They are built once, and then kept below the target directory.
     pub fn of_commit(commit: &str) -> anyhow::Result<Programs> {
-        let place = target().join("previous").join(commit);
+        let place = crate::target().join("previous").join(commit);
         let kept = Programs { wigwag: place.join("wigwag"), queue: place.join("queue") };
         if kept.wigwag.exists() && kept.queue.exists() {
             return Ok(kept);
@@ -34,7 +34,7 @@ impl Programs {
         let work = place.join("build");
         unpack(commit, &work.join("source"))?;
         // Where this tree is built, too: most of what both depend on is the same.
-        let built = built(&work.join("source"), Some(&target()));
+        let built = built(&work.join("source"), Some(&crate::target()));
         let built = built.with_context(|| format!("the programs of {commit} cannot be built"))?;
         keep(&built.queue, &kept.queue)?;
         keep(&built.wigwag, &kept.wigwag)?;
@@ -42,12 +42,6 @@ impl Programs {
         std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
         Ok(kept)
     }
-}
-
-/// Where cargo builds this tree.
-fn target() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    crate::root().join(target)
 }
 
 /// Copies a program under another name first: what has its own name is whole.
