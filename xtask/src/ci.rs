@@ -223,6 +223,17 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_the_commands_changes_nothing() {
+        let kept = crate::target().join("python/kept-by-a-test");
+        std::fs::create_dir_all(&kept).unwrap();
+        for step in &STEPS {
+            (step.commands)().unwrap();
+        }
+        assert!(kept.exists());
+        std::fs::remove_dir(kept).unwrap();
+    }
+
+    #[test]
     fn every_example_of_the_library_is_run() {
         let there = std::fs::read_dir(crate::root().join("crates/wigwag/examples")).unwrap().count();
         assert_eq!(examples().unwrap().len(), 1 + there, "one builds, and each of the others runs one");

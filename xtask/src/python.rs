@@ -17,16 +17,13 @@ const VERSION_MIN: (u32, u32) = (3, 11);
 pub fn commands() -> anyhow::Result<Vec<Command>> {
     let python = interpreter()?;
     let directory = crate::target().join("python");
-    match std::fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot empty {}", directory.display()));
-        }
-        _ => {}
-    }
     let of = |environment: &str, program: &str| directory.join(environment).join("bin").join(program);
     let manifest = format!("{PACKAGE}/Cargo.toml");
     let wheels = directory.join("wheels");
-    let mut commands = Vec::new();
+    // A command like the others: who only asks what the commands are loses nothing.
+    let mut emptied = Command::new("rm");
+    emptied.arg("-rf").arg("--").arg(&directory);
+    let mut commands = vec![emptied];
     for environment in ["build", "test"] {
         let mut command = Command::new(&python);
         command.args(["-m", "venv"]).arg(directory.join(environment));
