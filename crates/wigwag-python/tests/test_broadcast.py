@@ -393,8 +393,10 @@ def test_a_publisher_gives_its_name_to_the_next(name: str) -> None:
     with pytest.raises(wigwag.NameTakenError):
         wigwag.Publisher(name)
     subscriber = wigwag.Subscriber(name, reconnect=LIMIT)
+    published = 3
+    for _ in range(published):
+        publisher.send(b"x")
     second = wigwag.Publisher(name, replace=LIMIT)
-    published = 0
     with pytest.raises(wigwag.ServerClosedError):  # once its thread knows that the next one serves
         for _ in range(int(LIMIT * 100)):
             publisher.send(b"x")
