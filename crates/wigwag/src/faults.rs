@@ -195,6 +195,8 @@ faults! {
     ShortLoss = "short-loss";
     /// A subscriber lets go of a message's body when it hands the message out.
     EarlyRelease = "early-release";
+    /// A publisher that retains fewer messages than its history does not look who has taken them.
+    ReleasedUnread = "released-unread";
     /// A publisher counts subscribers on that are gone.
     UnnoticedLeave = "unnoticed-leave";
 }

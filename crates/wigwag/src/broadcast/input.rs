@@ -90,7 +90,7 @@ impl Input {
         let lost = if is_new_publisher { next - 1 } else { 0 };
         let mut input = Input::at(reception, next, lost, is_new_publisher);
         if !is_new_publisher && start != Start::Next {
-            input.pass_voids();
+            input.pass_absent();
             input.tell_cursor();
         }
         input
@@ -153,7 +153,7 @@ impl Input {
     #[inline(always)]
     pub fn is_there(&self) -> bool {
         let sequence = entry::look(self.reception.board.entry(self.index));
-        sequence >= self.next || sequence == 0 && self.look_behind() > self.next
+        sequence >= self.next || sequence == 0 && (self.look_behind() > self.next || self.was_published())
     }
 
     /// Whether the next message is there and so many behind it, or about.
@@ -169,6 +169,12 @@ impl Input {
     fn look_behind(&self) -> u64 {
         let behind = if self.index + 1 == self.reception.geometry().entries { 0 } else { self.index + 1 };
         entry::look(self.reception.board.entry(behind))
+    }
+
+    /// Whether the next message is there, or has been: an entry with the sequence 0 has none any more then.
+    #[cold]
+    fn was_published(&self) -> bool {
+        (self.next..=SEQUENCE_MAX).contains(&self.reception.board.publisher_line().published())
     }
 
     /// Takes the next message, if it is there.
@@ -208,7 +214,7 @@ impl Input {
                 continue;
             }
             if place == Place::VOID {
-                self.lose_voids();
+                self.lose_absent();
                 continue;
             }
             self.check(place)?;
@@ -233,10 +239,10 @@ impl Input {
         Ok(None)
     }
 
-    /// The publisher never had some messages: they count as lost.
+    /// The publisher never had some messages, or has let go of them: they count as lost.
     #[cold]
-    fn lose_voids(&mut self) {
-        let passed = self.pass_voids();
+    fn lose_absent(&mut self) {
+        let passed = self.pass_absent();
         self.lost += passed;
         self.lost_in_all += passed;
         self.reception.segment.subscriber_line().lost.store(self.lost_in_all, Ordering::Relaxed); // for people
@@ -245,16 +251,22 @@ impl Input {
         }
     }
 
-    /// Passes over numbers that are no messages: no more than a ring has. How many.
+    /// Passes over numbers that are no messages, and over messages that were released: no more than a ring has. How
+    /// many.
     #[cold]
-    fn pass_voids(&mut self) -> u64 {
+    fn pass_absent(&mut self) -> u64 {
         let (board, entries) = (&self.reception.board, self.reception.geometry().entries);
         let first = self.next;
         for _ in 0..entries {
             let entry = board.entry(self.index);
-            let is_there = entry::look(entry) == self.next && !self.is_drained();
-            let is_void = is_there && Place::unpack(entry::head(entry)) == Place::VOID;
-            if !is_void || !entry::is_still(entry, self.next) {
+            let sequence = entry::look(entry);
+            let is_void = sequence == self.next && Place::unpack(entry::head(entry)) == Place::VOID;
+            let is_absent = match sequence {
+                // Looked at once more: it was perhaps not published yet at the first look.
+                0 => self.was_published() && entry::look(entry) == 0,
+                _ => is_void && entry::is_still(entry, self.next),
+            };
+            if !is_absent || self.is_drained() {
                 break;
             }
             self.next += 1;
@@ -286,7 +298,15 @@ impl Input {
             // It is being written: for the first time, or in the place of the next one.
             let behind = self.look_behind();
             if behind <= self.next {
-                return Ok(false);
+                if !self.was_published() {
+                    return Ok(false);
+                }
+                let history = self.reception.geometry().entries as u64 - 1;
+                match self.reception.newest().saturating_sub(history) >= self.next {
+                    true => self.lapped(0),
+                    false => self.lose_absent(), // or it is there after all
+                }
+                return Ok(true);
             }
             self.check_number(behind, self.next + 1)?;
             let again = entry::look(self.reception.board.entry(self.index));
@@ -390,10 +410,13 @@ impl Input {
     }
 
     /// How many messages a lossless publisher is told of at a time: an eighth of what it keeps. To tell is an exchange
-    /// on a line that the publisher reads.
+    /// on a line that the publisher reads, which costs nothing beside a large message: each of those is told of, so
+    /// that its memory can be used again while it is in the cache.
     #[inline(always)]
     fn batch(&self) -> u64 {
-        (self.reception.geometry().entries as u64 / 8).max(1)
+        const LARGE: usize = 64 << 10;
+        let geometry = self.reception.geometry();
+        if geometry.body_stride >= LARGE { 1 } else { (geometry.entries as u64 / 8).max(1) }
     }
 
     /// Nothing is to be read: a lossless publisher is told of everything that was, in case it waits.

@@ -66,10 +66,23 @@ impl Laggards {
 
     /// Where a subscriber reads, if it counts.
     fn cursor(&self, session: &Session) -> Option<u64> {
-        // Acquire: what it has read, it has read. Partner: `Input::advance`.
+        // Acquire: what it has read, it has read. Partner: `Input::tell_cursor`.
         let cursor = session.segment.subscriber_line().cursor.load(Ordering::Acquire);
-        let is_cut_off = self.by_session.get(&session.id).is_some_and(|debt| debt.is_cut_off);
-        (cursor != 0 && !is_cut_off).then_some(cursor)
+        (cursor != 0 && !self.is_cut_off(session)).then_some(cursor)
+    }
+
+    fn is_cut_off(&self, session: &Session) -> bool {
+        self.by_session.get(&session.id).is_some_and(|debt| debt.is_cut_off)
+    }
+
+    /// Below which number every subscriber has taken all messages, where the next one is `sequence`. Whoever has not
+    /// said yet where it reads may read any of them.
+    pub fn taken(&self, own: &[Arc<Session>], sequence: u64) -> u64 {
+        let cursors = own.iter().filter_map(|session| match self.cursor(session) {
+            None if self.is_cut_off(session) => None,
+            cursor => Some(cursor.unwrap_or(0)),
+        });
+        cursors.min().map_or(sequence, |slowest| slowest.min(sequence))
     }
 
     fn blockers<'s>(&self, own: &'s [Arc<Session>], sequence: u64) -> Vec<&'s Arc<Session>> {

@@ -13,7 +13,8 @@
 //! **Invariant E1.** What was read of an entry is message n if the sequence was n before and after it was read: the
 //! fields of another message are written only after the sequence was set to 0, and before it is set to that message's.
 //! Sequences begin at 1, have 64 bits and never come again. A publisher that is killed at any instruction leaves each
-//! entry with a whole message or with the sequence 0, and never more than one with 0 that had a message.
+//! entry with a whole message or with the sequence 0. Of those that had a message it is the one that was being written,
+//! and those that the publisher [released](release) because nobody who is here needs them.
 //!
 //! The exchange is also the first half of Dekker's pattern: with the hold of a reader ([`crate::memory::hold`]) and
 //! with the word of one that goes to sleep ([`crate::memory::hint`]).
@@ -76,6 +77,13 @@ pub fn publish(entry: &Entry, sequence: u64, head: u64, inline: &[u64]) {
     entry.sequence.swap(sequence, Ordering::SeqCst); // releases the message; partner: the fence in `look`
 }
 
+/// Publisher: lets go of the message that lies in an entry, before the next one comes. Its body is retired.
+#[inline(always)]
+pub fn release(entry: &Entry) {
+    // Before the body is written to: by the fence in `begin_scan`, which is a partner of that in `is_still`, too.
+    entry.sequence.store(0, Ordering::Relaxed);
+}
+
 /// Reader: which message lies in an entry. What is read of the entry after this is that message's or a later one's.
 #[inline(always)]
 pub fn look(entry: &Entry) -> u64 {
@@ -130,5 +138,7 @@ mod tests {
         assert!(is_still(&entry, 3));
         publish(&entry, 5, 0, &[]);
         assert!(!is_still(&entry, 3));
+        release(&entry);
+        assert!(look(&entry) == 0 && !is_still(&entry, 5));
     }
 }

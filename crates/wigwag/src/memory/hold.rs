@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   reader, who has found message n        publisher
-//!   hold <- body    (exchange)             sequence <- 0, n + entries (exchange)      the body is retired
+//!   hold <- body    (exchange)             sequence <- 0, n + entries (exchange), or 0     the body is retired
 //!   fence                                  fence
 //!   sequence == n ?                        load the holds (acquire): a body that is in none of them is free
 //!   yes: the body is held

@@ -40,6 +40,8 @@ pub struct Audience {
     others_version: AtomicU64,
     /// How many are of other users.
     others: AtomicU64,
+    /// How many are about to join.
+    arriving: Arc<AtomicU64>,
 }
 
 /// What is given to subscribers and comes back with their end.
@@ -69,6 +71,15 @@ impl Drop for Seat {
     }
 }
 
+/// A subscriber that may have been let in, and has not joined yet.
+pub struct Arrival(Arc<AtomicU64>);
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release); // after it has joined; partner: `is_awaiting`
+    }
+}
+
 impl Audience {
     /// Nobody yet. `holds`: how many messages all subscribers together may hold.
     pub fn new(
@@ -91,6 +102,7 @@ impl Audience {
             version: AtomicU64::new(0),
             others_version: AtomicU64::new(0),
             others: AtomicU64::new(0),
+            arriving: Arc::default(),
         })
     }
 
@@ -109,6 +121,20 @@ impl Audience {
         let holds = if may_hold { self.holds_each.min(words as u32).min(seats.holds) } else { 0 };
         seats.holds -= holds;
         Seat { group: group as u32, holds, seats: Arc::clone(&self.seats) }
+    }
+
+    /// Somebody is about to be let in: until that is dropped, after it has joined, its publisher keeps what it may read.
+    pub fn arrive(&self) -> Arrival {
+        // SeqCst: first half of Dekker's pattern. The client looks at what is published after this, as it is told after
+        // this. Partner: the fence in `Output::publish`.
+        self.arriving.fetch_add(1, Ordering::SeqCst);
+        Arrival(Arc::clone(&self.arriving))
+    }
+
+    /// Whether somebody is about to join, who may begin with the newest message or with the next one: after a message
+    /// was published, and a fence. Who has joined is in the list then.
+    pub fn is_awaiting(&self) -> bool {
+        self.arriving.load(Ordering::Acquire) > 0 // partner: `Arrival::drop`
     }
 
     /// What a subscriber with that seat is told.

@@ -506,7 +506,7 @@ impl ControlThread {
         }
     }
 
-    fn establish(&mut self, id: u64, handshake: Handshake, offer: Offer) {
+    fn establish(&mut self, id: u64, handshake: Handshake, mut offer: Offer) {
         if !faults::is(Fault::MissingSeal)
             && let Err(error) = memory::seal_finally(&*offer.memory)
         {
@@ -521,6 +521,7 @@ impl ControlThread {
             return self.turn_away(id, handshake, Reason::Refused, &format!("the server {error}"));
         }
         let record = self.begin_session(id, &handshake, &offer);
+        let arrival = offer.arrival.take();
         let (session, pidfd) = handshake.into_session(id, offer, &self.options.contract, record, &self.shared);
         // Counted before it is served, so that nobody sees calls of no session.
         self.sessions.insert(id, WatchedSession { session: Arc::clone(&session), pidfd });
@@ -530,6 +531,7 @@ impl ControlThread {
             Some(audience) => audience.join(&session),
             None => self.shared.deal(&session),
         }
+        drop(arrival);
         self.register_late(id);
     }
 

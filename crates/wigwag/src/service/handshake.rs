@@ -25,7 +25,7 @@ use crate::memory::slot;
 use crate::service::abandonment::Abandonment;
 use crate::service::accept_queue::PendingStream;
 use crate::service::admission::{Grant, Refused};
-use crate::service::audience::{Audience, Seat};
+use crate::service::audience::{Arrival, Audience, Seat};
 use crate::service::delivered::Delivered;
 use crate::service::keeping::KeptSession;
 use crate::service::quota::QuotaGrant;
@@ -71,6 +71,8 @@ pub struct Offer {
     server_bell: Bell,
     client_bell: Option<Bell>,
     seat: Option<Seat>,
+    /// There until a subscriber has joined.
+    pub arrival: Option<Arrival>,
     charged: QuotaGrant,
     /// The opening of the memory that a client of another user gets.
     theirs: Option<OwnedFd>,
@@ -179,6 +181,7 @@ impl Handshake {
             client_bell,
             pidfd,
             seat,
+            arrival: audience.map(Audience::arrive),
             charged,
             theirs,
             is_welcomed: false,

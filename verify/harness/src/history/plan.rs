@@ -138,6 +138,8 @@ pub enum Linger {
 pub struct Airing {
     /// A publisher: for how many microseconds it waits for a subscriber; `None`: the oldest message is dropped.
     pub patience_us: Option<u64>,
+    /// A publisher: how many messages it retains that all have taken, if not all of its history.
+    pub retain: Option<usize>,
     /// A publisher: how many messages all subscribers together may hold.
     pub max_holds: usize,
     /// A publisher: how many of them each may hold.
@@ -434,7 +436,7 @@ impl Party {
     /// What is not the same for most parties.
     fn particulars(&self) -> String {
         let Party { limit, descriptors, is_patient, is_of_version_1, delay_us, claim, keeping, linger, .. } = self;
-        let Airing { patience_us, max_holds, holds, start, follows_us } = self.airing;
+        let Airing { patience_us, retain, max_holds, holds, start, follows_us } = self.airing;
         let mut told = String::new();
         for (is_so, what) in [
             (*limit > 0, format!(", {limit} sessions")),
@@ -446,6 +448,7 @@ impl Party {
             (*keeping != Keeping::None, format!(", {keeping:?} of a keeper")),
             (*linger != Linger::Short, format!(", lingers {linger:?}")),
             (patience_us.is_some(), format!(", waits for {} us", patience_us.unwrap_or(0))),
+            (retain.is_some(), format!(", retains {}", retain.unwrap_or(0))),
             (max_holds > 0, format!(", {holds} of {max_holds} holds")),
             (start != StartAt::Next, format!(", begins with {start:?}")),
             (follows_us > 0, format!(", follows for {follows_us} us")),

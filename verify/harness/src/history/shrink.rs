@@ -53,7 +53,11 @@ fn smaller(history: &History) -> Vec<History> {
         with(&|history| history.parties[party].claim = Claim::InTurn);
         with(&|history| history.parties[party].keeping = Keeping::None);
         with(&|history| history.parties[party].linger = Linger::Short);
-        with(&|history| history.parties[party].airing.patience_us = None);
+        with(&|history| history.parties[party].airing.retain = None);
+        with(&|history| {
+            let airing = &mut history.parties[party].airing;
+            (airing.patience_us, airing.retain) = (None, None); // only who waits can retain less
+        });
         with(&|history| history.parties[party].airing.follows_us = 0);
         with(&|history| history.parties[party].delay_us = 0);
         if history.parties[party].role != Role::Director {

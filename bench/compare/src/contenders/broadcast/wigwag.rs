@@ -22,16 +22,16 @@ impl Medium for Wigwag {
         name: OURS,
         label: "Wigwag",
         how: "loan, fill, commit; read in place; it waits for the slowest (Overrun::Wait)",
-        waits: &[WaitMode::Adaptive],
+        waits: &[WaitMode::Adaptive, WaitMode::Spin, WaitMode::Park],
     };
 
     fn publisher(part: &Part) -> anyhow::Result<Publisher> {
-        let builder = Publisher::builder().capacity(part.size).history(part.depth()).overrun(Overrun::Wait(PATIENCE));
-        Ok(builder.bind(part.directory.join(NAME))?)
+        let builder = Publisher::builder().capacity(part.size).history(part.depth()).overrun(Overrun::Wait(PATIENCE)).retain(0);
+        Ok(builder.wait(part.wait.into()).bind(part.directory.join(NAME))?)
     }
 
     fn reader(part: &Part) -> anyhow::Result<Subscriber> {
-        Ok(Subscriber::connect(part.directory.join(NAME))?)
+        Ok(Subscriber::builder().wait(part.wait.into()).connect(part.directory.join(NAME))?)
     }
 
     fn meet(publisher: &mut Publisher, part: &Part) -> anyhow::Result<()> {

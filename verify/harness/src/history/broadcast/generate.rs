@@ -10,6 +10,9 @@ use crate::storm::dice::Dice;
 const HISTORIES: [usize; 6] = [1, 1, 2, 3, 8, 64];
 /// Bytes of a message: nothing, and around what fits into an entry, or into a page.
 const CAPACITIES: [usize; 7] = [0, 8, 48, 49, 300, 300, 4097];
+/// Of publishers that retain less than their history: they let go of few small bodies, and of large ones one by one.
+/// What is published is no longer for that.
+const LARGE: usize = 2 << 20;
 /// How long a publisher waits that does: not at all, less than a step takes, and as long as it takes.
 const PATIENCES_US: [u64; 4] = [0, 300, 5000, PATIENT_US];
 /// One history in so many has processes.
@@ -56,7 +59,26 @@ pub fn parties(dice: &mut Dice) -> Vec<Party> {
         }
         direct(dice, &mut parties);
     }
+    if patience_us.is_some() && parties.iter().all(|party| party.home != Home::OtherUser) {
+        retain_less(&mut parties, (history, capacity));
+    }
     parties
+}
+
+/// Some publishers retain less than their history. Nothing is rolled for that: a seed is the history that it was
+/// before there was such a thing.
+fn retain_less(parties: &mut [Party], (history, capacity): (usize, usize)) {
+    let retain = match (history + capacity) % 3 {
+        0 => return,
+        1 => 0,
+        _ => history / 2,
+    };
+    for party in parties.iter_mut().filter(|party| party.role == Role::Host) {
+        party.airing.retain = Some(retain);
+        if capacity > 48 {
+            party.capacity = LARGE;
+        }
+    }
 }
 
 fn wishes(dice: &mut Dice) -> Airing {

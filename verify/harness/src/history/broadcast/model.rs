@@ -199,7 +199,7 @@ impl<'a> Account<'a> {
             None if !is_of_new_publisher => {
                 let publisher = self.publisher();
                 if let Some(&(host, least, most)) = self.known.iter().find(|(host, ..)| Some(*host) == publisher) {
-                    let (least, most) = (self.begins_at(host, least), self.begins_at(host, most));
+                    let (least, most) = (self.begins_at(host, least).0, self.begins_at(host, most).1);
                     if !(least..=most).contains(&first) {
                         self.actor.complain(format!(
                             "{}, as the first of this subscriber, which began with one of {least} to {most}",
@@ -212,14 +212,17 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// The message that a subscriber begins with when that many were published.
-    fn begins_at(&self, host: usize, newest: u64) -> u64 {
-        let history = self.actor.history.parties[host].slots as u64;
-        match self.actor.party().airing.start {
+    /// The message that a subscriber begins with when that many were published: the first and the last that it can be.
+    fn begins_at(&self, host: usize, newest: u64) -> (u64, u64) {
+        let host = &self.actor.history.parties[host];
+        let first = match self.actor.party().airing.start {
             StartAt::Next => newest + 1,
             StartAt::Last => newest.max(1),
-            StartAt::Oldest => newest.saturating_sub(history) + 1,
-        }
+            StartAt::Oldest => newest.saturating_sub(host.slots as u64) + 1,
+        };
+        // What is not retained may be gone; the newest ones that are stay.
+        let last = host.airing.retain.map_or(first, |retain| first.max((newest + 1).saturating_sub(retain as u64)));
+        (first, last)
     }
 
     /// Whether that publisher replaces none of this subscriber's messages from that one on while its patience lasts: it

@@ -86,6 +86,7 @@ fn builder(party: &Party, is_public: bool) -> PublisherBuilder {
     };
     let builder = Publisher::builder().history(party.slots).capacity(party.capacity).overrun(overrun);
     let builder = builder.max_holds(party.airing.max_holds).holds(party.airing.holds);
+    let builder = if let Some(retain) = party.airing.retain { builder.retain(retain) } else { builder };
     let builder = if party.claim == Claim::Replacing { builder.replace(TIME_LIMIT) } else { builder };
     if is_public { builder.allow_everyone() } else { builder }
 }
