@@ -79,7 +79,10 @@ fn who_comes_while_messages_are_let_go_of_loses_none_of_those_that_follow() {
                     check(&message, MOST);
                     let lost = message.lost_before();
                     assert_eq!(message.sequence(), last + lost + 1);
-                    assert!(lost == 0 || last + lost <= newest, "{start:?}: {lost} lost after {last}, came at {newest}");
+                    assert!(
+                        lost == 0 || last + lost <= newest,
+                        "{start:?}: {lost} lost after {last}, came at {newest}"
+                    );
                     last = message.sequence();
                 }
             }
@@ -145,22 +148,25 @@ fn the_memory_of_what_all_have_taken_is_used_again_at_once() {
         let mut publisher = builder(64, retain).bind(ground.socket()).unwrap();
         let mut subscriber = Subscriber::connect(ground.socket()).unwrap();
         publisher.wait_for_subscribers(1, LIMIT).unwrap();
-        let mut places = HashSet::new();
         let mut held = None;
-        for number in 1..=200 {
-            let mut draft = publisher.loan(100).unwrap();
-            draft.fill(number);
-            places.insert(draft.as_ptr().addr());
-            draft.commit().unwrap();
-            let message = subscriber.recv().unwrap();
-            assert_eq!(message[..], [number; 100]);
-            if number == 100 {
-                held = Some(message);
+        // Until it is known that nobody else is about to come, everything is kept.
+        eventually("few places are written to", || {
+            let mut places = HashSet::new();
+            for number in 1..=150 {
+                let mut draft = publisher.loan(100).unwrap();
+                draft.fill(number);
+                places.insert(draft.as_ptr().addr());
+                draft.commit().unwrap();
+                let message = subscriber.recv().unwrap();
+                assert_eq!(message[..], [number; 100]);
+                if number == 100 {
+                    held = Some(message);
+                }
             }
-        }
-        // The one in hand is as it was, and its memory is none of those that went round since.
-        assert_eq!(held.unwrap()[..], [100; 100]);
-        assert!(places.len() <= most + 1, "{} places for {retain} of 64 messages", places.len());
+            // The one in hand is as it was, and its memory is none of those that went round since.
+            assert_eq!(held.take().unwrap()[..], [100; 100]);
+            places.len() <= most + 1
+        });
     }
 }
 
