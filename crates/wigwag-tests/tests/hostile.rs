@@ -534,6 +534,41 @@ fn guest() {
     });
 }
 
+/// Looks for a server of root's for a while, as another user: arguments are the socket and the user.
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn seeker() {
+    role("seeker", |parent, arguments| {
+        let [socket, user] = arguments[..] else { panic!("{arguments:?}") };
+        become_user(user.parse().unwrap());
+        parent.tell("seeks");
+        let found = Client::builder().server_user(0).server_timeout(LIMIT).connect(socket);
+        parent.tell(found.map_or_else(|error| format!("{error:?}"), |_| "welcome".to_owned()));
+    });
+}
+
+#[test]
+fn who_looks_for_a_server_outlives_sockets_that_are_closed_for_a_moment_each() {
+    let Some(()) = as_root("a client of another user") else { return };
+    let ground = Ground::new();
+    let_all_in(&ground);
+    let user = OTHER_USER.to_string();
+    let mut seeker = Process::start("seeker", [ground.socket().as_os_str(), user.as_ref()]);
+    seeker.expect("seeks");
+    // Servers that are gone before their sockets are open. Each moment is short; all of them together are not.
+    for _ in 0..8 {
+        let socket = std::os::unix::net::UnixListener::bind(ground.socket()).unwrap();
+        std::fs::set_permissions(ground.socket(), PermissionsExt::from_mode(0o700)).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::remove_file(ground.socket()).unwrap();
+        drop(socket);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let server = Workshop::start(&ground, &[&format!("allow_user={OTHER_USER}")]);
+    seeker.expect("welcome");
+    server.stop();
+}
+
 fn guest_of(ground: &Ground, user: u32, server_user: &str) -> Process {
     Process::start("guest", [ground.socket().as_os_str(), user.to_string().as_ref(), server_user.as_ref()])
 }

@@ -6,6 +6,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -111,6 +113,21 @@ pub fn attach(name: &OsStr, options: &ConnectOptions) -> Result<Established> {
     }
 }
 
+/// A socket's file, until it is made anew or gets another mode.
+#[derive(Debug, PartialEq, Eq)]
+struct SocketIdentity {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl SocketIdentity {
+    /// `None`: there is none any more.
+    fn of(path: &Path) -> Option<SocketIdentity> {
+        let file = std::fs::symlink_metadata(path).ok()?;
+        Some(SocketIdentity { inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) })
+    }
+}
+
 /// A connect under way.
 #[derive(Debug)]
 pub struct ClientHandshake {
@@ -131,8 +148,8 @@ pub struct ClientHandshake {
     /// Until when a server that is missing is looked for; `None`: for ever.
     missing_until: Option<Instant>,
     pause: Duration,
-    /// Until when a server that does not let this user connect is tried again.
-    denied_until: Option<Instant>,
+    /// Which socket does not let this user connect, and until when that one is tried again.
+    denied: Option<(SocketIdentity, Instant)>,
     /// The same of a server that refuses and has its lock.
     refused_until: Option<Instant>,
     /// The server hung up without a word: that was tried once more.
@@ -230,7 +247,7 @@ impl ClientHandshake {
             stage: Stage::Resting(None, None),
             deadline: None,
             pause: Duration::ZERO,
-            denied_until: None,
+            denied: None,
             refused_until: None,
             lost: None,
             busy: None,
@@ -389,7 +406,7 @@ impl ClientHandshake {
         };
         let place = &door.place;
         match socket::connect_to(&socket, &door.address) {
-            Ok(()) => self.refused_until = None,
+            Ok(()) => (self.refused_until, self.denied) = (None, None),
             Err(Errno::AGAIN) => {
                 if self.limit().is_some_and(|at| at <= Instant::now()) {
                     return Err(Stop::Error(Error::new(
@@ -419,7 +436,17 @@ impl ClientHandshake {
             }
             Err(Errno::ACCESS | Errno::PERM) => {
                 // A server that is just binding gives its socket the mode that lets others in a moment after the name.
-                let until = *self.denied_until.get_or_insert_with(|| Instant::now() + DENIED_FOR);
+                if place.is_left_over(self.server_uid) {
+                    return Err(place.not_running("a server that is gone left it; the next one replaces it").into());
+                }
+                let Some(closed) = SocketIdentity::of(&place.path()) else {
+                    return Err(place.not_running("a server that is gone has just removed its socket").into());
+                };
+                let until = match self.denied.take() {
+                    Some((same, until)) if same == closed => until,
+                    _ => Instant::now() + DENIED_FOR,
+                };
+                self.denied = Some((closed, until));
                 if until <= Instant::now() {
                     return Err(place.bad_path("does not let this user connect").into());
                 }

@@ -61,7 +61,7 @@ impl ClientHandshake {
         if self.missing_until.is_some_and(|until| until <= now) {
             return Err(self.waited_in_vain(error));
         }
-        self.deadline = None; // the next one has all the time that is allowed
+        (self.deadline, self.denied) = (None, None); // the next one has all the time that is allowed
         let at = match error.kind() {
             ErrorKind::NotRunning => self.look_again_at(now)?,
             _ => self.after_pause(LOST_PAUSES),
