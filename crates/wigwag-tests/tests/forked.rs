@@ -641,3 +641,53 @@ fn shared_name() {
         sender.close().unwrap();
     });
 }
+
+#[test]
+fn who_looks_for_a_successor_says_in_a_forked_child_that_it_is_one() {
+    play("searching");
+}
+
+#[test]
+#[ignore = "a role: other tests start it as a process"]
+fn searching() {
+    role("searching", |_, arguments| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let of = |what: &str| format!("{}-{what}", arguments[0]);
+        let (mut subscriber, mut blocking, mut polled) = runtime.block_on(async {
+            let publisher = wigwag::Publisher::bind(of("p")).unwrap();
+            let follower = || wigwag::Subscriber::builder().reconnect(LIMIT);
+            let mut subscriber = follower().connect_async(of("p")).await.unwrap();
+            let mut blocking = follower().connect(of("p")).unwrap();
+            let polled = follower().connect(of("p")).unwrap();
+            let mut polled = wigwag::polled::Subscriber::from_blocking(polled).unwrap();
+            publisher.close();
+            // Each has found out, and looks for the next one.
+            let limit = Duration::from_millis(50);
+            assert!(tokio::time::timeout(limit, subscriber.recv()).await.is_err());
+            assert_eq!(blocking.recv_timeout(limit).unwrap_err().kind(), ErrorKind::TimedOut { maybe_executed: false });
+            assert!(polled.try_recv().unwrap().is_none());
+            (subscriber, blocking, polled)
+        });
+        assert!(subscriber.try_recv().unwrap().is_none(), "it looks for the next one");
+        in_children! {
+            forked(copy(&subscriber).try_recv());
+            forked(once(copy(&subscriber).recv()));
+            forked(copy(&blocking).try_recv());
+            forked(copy(&blocking).recv());
+            forked(copy(&blocking).recv_timeout(Duration::ZERO));
+            forked(copy(&blocking).arm());
+            forked(copy(&blocking).recv_or_arm());
+            forked(copy(&polled).try_recv());
+        }
+        // The parent goes on, at the next publisher.
+        let mut publisher = wigwag::Publisher::bind(of("p")).unwrap();
+        publisher.wait_for_subscribers(0, LIMIT).unwrap();
+        let numbers = [1, 2].map(|byte| publisher.send(&[byte]).unwrap());
+        assert_eq!(numbers, [1, 2]);
+        assert!(blocking.recv().unwrap().is_of_new_publisher());
+        assert!(runtime.block_on(subscriber.recv()).unwrap().is_of_new_publisher());
+        wigwag_testing::eventually("a subscriber that never waits finds it, too", || {
+            polled.try_recv().unwrap().is_some_and(|message| message.is_of_new_publisher())
+        });
+    });
+}

@@ -730,6 +730,11 @@ impl Subscriber {
         }))
     }
 
+    /// [`Forked`](ErrorKind::Forked) in a child that inherited the subscriber.
+    pub(super) fn check_process(&self) -> Result<()> {
+        if self.input.reception().is_forked() { Err(Error::forked()) } else { Ok(()) }
+    }
+
     /// Whether the publisher has ended, and everything was read.
     pub(super) fn is_read_out(&self) -> bool {
         self.input.ended().is_some() && (self.input.is_drained() || !self.input.is_there())

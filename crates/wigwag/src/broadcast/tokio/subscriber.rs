@@ -128,6 +128,7 @@ impl Subscriber {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn try_recv(&mut self) -> Result<Option<Message>> {
+        self.subscriber.check_process()?; // a search of the parent's goes on there
         if self.search.is_some() { Ok(None) } else { self.subscriber.try_recv() }
     }
 
@@ -171,6 +172,7 @@ impl Subscriber {
     }
 
     fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Message>> {
+        self.subscriber.check_process()?; // the reactor that a search waits with is the parent's
         let mut in_vain = 0;
         loop {
             if let Some(search) = &mut self.search {
