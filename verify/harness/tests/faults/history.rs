@@ -120,3 +120,9 @@ fn g27_finds_bodies_that_are_written_to_while_they_are_held() {
 fn g27_finds_subscribers_that_are_gone_and_counted_on() {
     finds_in_history(PROGRAM, "G27", "unnoticed-leave", 36121497325, "nothing happens");
 }
+
+#[test]
+fn g27_finds_messages_that_are_let_go_of_before_all_have_taken_them() {
+    let ways = ["was not cut off", "that cuts nobody off"];
+    finds_in_history_one_of(PROGRAM, "G27", "released-unread", 35371505605, &ways);
+}

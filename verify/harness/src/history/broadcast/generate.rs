@@ -26,6 +26,7 @@ pub fn parties(dice: &mut Dice) -> Vec<Party> {
         0 => return stopped_subscriber(dice, history, capacity),
         1 => return dead_holder(dice, history),
         2 => return killed_publisher(dice, history, capacity),
+        3 => return quick_and_slow(dice, history),
         _ => {}
     }
     let patience_us = if dice.once_in(3) { Some(one_of(dice, &PATIENCES_US)) } else { None };
@@ -190,6 +191,38 @@ fn dead_holder(dice: &mut Dice, history: usize) -> Vec<Party> {
         Party { face: face(dice), airing: wishes(dice), ..party(Role::Guest, next) },
         party(Role::Director, vec![Step::AwaitSurely(1, holds), Step::Kill(1), Step::Pause(0)]),
     ]
+}
+
+/// One of a patient publisher's subscribers is slow: what it has not taken stays, although the others have.
+fn quick_and_slow(dice: &mut Dice, history: usize) -> Vec<Party> {
+    let retain = Some(dice.below(history as u64) as usize);
+    let patience_us = Some(PATIENT_US);
+    let airing = Airing { patience_us, retain, holds: 2, max_holds: some(dice, 8), ..Airing::default() };
+    let mut steps = vec![Step::AwaitSubscribers(2, 2_000_000)];
+    for _ in 0..20 + some(dice, 60) {
+        steps.push(Step::Publish(len(dice, 300), How::Forever));
+        if dice.once_in(3) {
+            steps.push(Step::Pause(dice.below(300)));
+        }
+    }
+    let begins = || Airing { start: StartAt::Oldest, ..Airing::default() };
+    let mut slow = Vec::new();
+    for _ in 0..10 + some(dice, 20) {
+        let step = if dice.once_in(4) { Step::Copy(How::Forever) } else { Step::Take(How::Forever, fate(dice)) };
+        slow.extend([step, Step::Pause(dice.below(1500))]);
+    }
+    slow.push(Step::ListenToEnd);
+    let mut parties = vec![
+        Party { face: face(dice), slots: history, capacity: LARGE, airing, ..party(Role::Host, steps) },
+        Party { home: Home::Process, airing: begins(), face: face(dice), ..party(Role::Guest, slow) },
+        Party { airing: begins(), face: face(dice), ..party(Role::Guest, vec![Step::ListenToEnd]) },
+    ];
+    if dice.once_in(3) {
+        // Who comes and goes meanwhile is waited for only once it is known.
+        let listens = vec![Step::Take(How::For(2000), Fate::Held); 3];
+        parties.push(Party { delay_us: dice.below(4000), airing: wishes(dice), ..party(Role::Guest, listens) });
+    }
+    parties
 }
 
 /// Publishers are killed, and those that follow go on at the next.
