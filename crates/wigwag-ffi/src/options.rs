@@ -167,6 +167,12 @@ pub struct wigwag_listen_options {
     pub shared: c_int,
     /// Of a receiver with `kept_by`: 1: senders whose messages cannot be kept are let in, too. 0: they are refused.
     pub allow_unkept: c_int,
+    /// Of a publisher with WIGWAG_OVERRUN_WAIT: 1: of the messages that every subscriber has taken only `retain` are kept
+    /// for who comes later. The memory of the others is written to again while it is in the processor's cache, which is
+    /// the quickest for large messages. 0: as many as `history` are kept.
+    pub retains_less: c_int,
+    /// Of a publisher with `retains_less`: how many, up to `history`.
+    pub retain: usize,
 }
 
 given::plain!(wigwag_connect_options);
@@ -254,7 +260,8 @@ fn refuse_those_of_receivers(given: &wigwag_listen_options) -> Result<()> {
 
 /// Options of a publisher, given to something else.
 fn refuse_those_of_publishers(given: &wigwag_listen_options) -> Result<()> {
-    let wigwag_listen_options { history, max_holds, has_no_holds, overrun, patience_ns, first_number, .. } = given;
+    let wigwag_listen_options { history, max_holds, has_no_holds, overrun, patience_ns, .. } = given;
+    let wigwag_listen_options { first_number, retains_less, retain, .. } = given;
     let said = [
         ("history", *history != 0),
         ("max_holds", *max_holds != 0),
@@ -262,6 +269,8 @@ fn refuse_those_of_publishers(given: &wigwag_listen_options) -> Result<()> {
         ("overrun", *overrun != WIGWAG_OVERRUN_DROP_OLDEST),
         ("patience_ns", *patience_ns != 0),
         ("first_number", *first_number != 0),
+        ("retains_less", *retains_less != 0),
+        ("retain", *retain != 0),
     ];
     refuse(&said, "a publisher", "wigwag_publisher_bind()")
 }
@@ -323,7 +332,8 @@ pub fn receiver_builder(given: *const wigwag_listen_options) -> Result<ReceiverB
 pub fn publisher_builder(given: *const wigwag_listen_options) -> Result<PublisherBuilder> {
     let given = given::sized(given, "options")?;
     refuse_those_of_receivers(&given)?;
-    let wigwag_listen_options { history, max_holds, has_no_holds, overrun, patience_ns, first_number, .. } = given;
+    let wigwag_listen_options { history, max_holds, has_no_holds, overrun, patience_ns, .. } = given;
+    let wigwag_listen_options { first_number, retains_less, retain, .. } = given;
     let mut builder = Publisher::builder();
     if first_number != 0 {
         builder = builder.first_number(first_number);
@@ -351,6 +361,11 @@ pub fn publisher_builder(given: *const wigwag_listen_options) -> Result<Publishe
             let text = format!("`overrun` is {overrun}, and should be WIGWAG_OVERRUN_DROP_OLDEST or _WAIT");
             return Err(invalid(text));
         }
+    }
+    match (retains_less, retain) {
+        (0, 0) => {}
+        (0, _) => return Err(invalid("`retain` counts only where `retains_less` is 1: set that, too".into())),
+        (_, messages) => builder = builder.retain(messages),
     }
     // These last: they may take a descriptor, which then is in the builder.
     Ok(builder.options(common_listen_options(&given)?))

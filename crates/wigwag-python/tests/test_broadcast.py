@@ -280,12 +280,36 @@ def test_numbers_out_of_their_limits_are_told(name: str) -> None:
         ({"overrun": "wait"}, ValueError, "'drop_oldest', or a number of seconds"),
         ({"overrun": -1}, ValueError, "seconds from 0.0 on"),
         ({"overrun": []}, TypeError, "not list"),
+        ({"retain": 1}, wigwag.InvalidConfigurationError, r"Publisher\(overrun=...\)"),
+        ({"retain": 5, "history": 4, "overrun": 1}, wigwag.InvalidConfigurationError, r"Publisher\(retain=...\)"),
+        ({"retain": -1}, OverflowError, "negative"),
         ({"max_bytes_total": 1000}, wigwag.InvalidConfigurationError, "max_bytes_total"),
     ]:
         with pytest.raises(kind, match=said):
             wigwag.Publisher(name, **wrong)
     wigwag.Publisher(name, overrun=float("inf")).close()
     wigwag.Publisher(name, overrun="drop_oldest").close()
+
+
+def test_what_everybody_has_taken_is_retained_only_if_it_is_to_be(name: str) -> None:
+    large = bytes(2 << 20)
+    for retain, first in [(0, 11), (2, 9), (None, 7)]:
+        with wigwag.Publisher(name, history=4, capacity=len(large), overrun=10, retain=retain) as publisher:
+            subscriber = wigwag.Subscriber(name)
+            publisher.wait_for_subscribers(1, timeout=10)
+            for number in range(1, 11):
+                publisher.send(number.to_bytes(1) * 100)
+                with subscriber.recv(timeout=10) as message:
+                    assert bytes(message) == number.to_bytes(1) * 100
+            until = time.monotonic() + 10
+            while True:  # until it is known that nobody else is about to come
+                with publisher.loan(100) as draft:
+                    draft.release()
+                with wigwag.Subscriber(name, start="oldest") as oldest:
+                    if oldest.next_number == first:
+                        break
+                assert time.monotonic() < until, oldest.next_number
+            subscriber.close()
 
 
 def test_a_killed_publisher_is_read_out_and_followed(name: str, program: Any) -> None:

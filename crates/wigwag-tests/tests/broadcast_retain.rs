@@ -199,7 +199,7 @@ fn what_cannot_be_retained_is_refused_with_the_numbers_and_the_cure() {
     let drops = Publisher::builder().history(4);
     for (builder, words) in [
         (waits.retain(5), ["5 messages", "history of 4", "PublisherBuilder::retain"]),
-        (drops.retain(2), ["2 messages", "drops the oldest", "Overrun::Wait"]),
+        (drops.retain(2), ["2 messages", "drops the oldest", "PublisherBuilder::overrun"]),
     ] {
         let error = builder.bind(ground.socket()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);

@@ -451,6 +451,14 @@ static void mistakes(wigwag_error *error)
     listening.has_no_holds = 1;
     IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_publisher_bind(name_of("none"), &listening, &no_publisher, error));
     listening.has_no_holds = 0;
+    listening.retain = 1;
+    IS(WIGWAG_ERR_INVALID_ARGUMENT, wigwag_publisher_bind(name_of("none"), &listening, &no_publisher, error));
+    CHECK(strstr(wigwag_error_text(error), "retains_less") != NULL);
+    listening.retains_less = 1;
+    IS(WIGWAG_ERR_INVALID_CONFIGURATION, wigwag_publisher_bind(name_of("none"), &listening, &no_publisher, error));
+    CHECK(strstr(wigwag_error_text(error), "wigwag_listen_options.overrun") != NULL);
+    listening.retains_less = 0;
+    listening.retain = 0;
     listening.history = 1 << 20;
     IS(WIGWAG_ERR_INVALID_CONFIGURATION, wigwag_publisher_bind(name_of("none"), &listening, &no_publisher, error));
     CHECK(strstr(wigwag_error_text(error), "wigwag_listen_options.history") != NULL);

@@ -312,6 +312,7 @@ class Publisher:
         history: int | None = None,
         capacity: int | None = None,
         overrun: str | float | None = None,
+        retain: int | None = None,
         max_holds: int | None = None,
         holds: int | None = None,
         max_sessions: int | None = None,

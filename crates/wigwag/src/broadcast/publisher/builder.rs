@@ -259,7 +259,8 @@ impl PublisherBuilder {
             if self.overrun == Overrun::DropOldest {
                 return invalid(format!(
                     "a publisher that drops the oldest cannot retain {retain} messages, as it does not know who has \
-                     taken which: use Overrun::Wait (PublisherBuilder::overrun), or a shorter history"
+                     taken which: let it wait for its subscribers (PublisherBuilder::overrun), or keep fewer \
+                     messages (PublisherBuilder::history)"
                 ));
             }
             if retain > history {
