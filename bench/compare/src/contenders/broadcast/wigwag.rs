@@ -26,7 +26,8 @@ impl Medium for Wigwag {
     };
 
     fn publisher(part: &Part) -> anyhow::Result<Publisher> {
-        let builder = Publisher::builder().capacity(part.size).history(part.depth()).overrun(Overrun::Wait(PATIENCE)).retain(0);
+        let builder =
+            Publisher::builder().capacity(part.size).history(part.depth()).overrun(Overrun::Wait(PATIENCE)).retain(0);
         Ok(builder.wait(part.wait.into()).bind(part.directory.join(NAME))?)
     }
 
