@@ -703,9 +703,9 @@ typedef struct {
      */
     int allow_unkept;
     /**
-     * Of a publisher with WIGWAG_OVERRUN_WAIT: 1: of the messages that every subscriber has taken only `retain` are kept
-     * for who comes later. The memory of the others is written to again while it is in the processor's cache, which is
-     * the quickest for large messages. 0: as many as `history` are kept.
+     * Of a publisher with WIGWAG_OVERRUN_WAIT: 1: of the messages that every subscriber has taken only `retain` are
+     * kept for who comes later. The memory of the others is written to again while it is in the processor's cache,
+     * which is the quickest for large messages. 0: as many as `history` are kept.
      */
     int retains_less;
     /**

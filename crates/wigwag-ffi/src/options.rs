@@ -167,9 +167,9 @@ pub struct wigwag_listen_options {
     pub shared: c_int,
     /// Of a receiver with `kept_by`: 1: senders whose messages cannot be kept are let in, too. 0: they are refused.
     pub allow_unkept: c_int,
-    /// Of a publisher with WIGWAG_OVERRUN_WAIT: 1: of the messages that every subscriber has taken only `retain` are kept
-    /// for who comes later. The memory of the others is written to again while it is in the processor's cache, which is
-    /// the quickest for large messages. 0: as many as `history` are kept.
+    /// Of a publisher with WIGWAG_OVERRUN_WAIT: 1: of the messages that every subscriber has taken only `retain` are
+    /// kept for who comes later. The memory of the others is written to again while it is in the processor's cache,
+    /// which is the quickest for large messages. 0: as many as `history` are kept.
     pub retains_less: c_int,
     /// Of a publisher with `retains_less`: how many, up to `history`.
     pub retain: usize,

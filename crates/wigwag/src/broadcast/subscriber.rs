@@ -327,9 +327,7 @@ impl Subscriber {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn arm(&mut self) -> Result<bool> {
-        if self.input.reception().is_forked() {
-            return Err(Error::forked());
-        }
+        self.check_process()?;
         self.input.look(&mut self.events)?;
         Ok(self.input.announce())
     }
@@ -571,9 +569,7 @@ impl Subscriber {
     }
 
     fn sleep(&mut self, deadline: Deadline) -> Result<()> {
-        if self.input.reception().is_forked() {
-            return Err(Error::forked());
-        }
+        self.check_process()?;
         if !self.input.announce() {
             return Ok(());
         }
@@ -611,9 +607,7 @@ impl Subscriber {
 
     /// The search for the next publisher.
     fn search(&mut self) -> Result<&mut ClientHandshake> {
-        if self.input.reception().is_forked() {
-            return Err(Error::forked());
-        }
+        self.check_process()?;
         if !self.options.restarts.are_outlived() || !may_be_followed(self.input.ended()) {
             return Err(self.input.fate());
         }
@@ -688,9 +682,7 @@ impl Subscriber {
     /// Spins for a while, whatever the policy. Whether something is there, or the end.
     #[cfg(not(loom))]
     pub(super) fn spin_once(&mut self) -> Result<bool> {
-        if self.input.reception().is_forked() {
-            return Err(Error::forked());
-        }
+        self.check_process()?;
         if self.options.wait != Wait::Spin || self.input.ended().is_some() {
             return self.spin(Deadline::Never);
         }

@@ -123,7 +123,8 @@ impl Audience {
         Seat { group: group as u32, holds, seats: Arc::clone(&self.seats) }
     }
 
-    /// Somebody is about to be let in: until that is dropped, after it has joined, its publisher keeps what it may read.
+    /// Somebody is about to be let in: until that is dropped, after it has joined, its publisher keeps what it may
+    /// read.
     pub fn arrive(&self) -> Arrival {
         // SeqCst: first half of Dekker's pattern. The client looks at what is published after this, as it is told after
         // this. Partner: the fence in `Output::publish`.
