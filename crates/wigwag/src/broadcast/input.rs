@@ -302,7 +302,8 @@ impl Input {
                     return Ok(false);
                 }
                 let history = self.reception.geometry().entries as u64 - 1;
-                match self.reception.newest().saturating_sub(history) >= self.next {
+                // The ring has one message more than the history: the one that the next would replace.
+                match self.reception.newest().saturating_sub(history) > self.next {
                     true => self.lapped(0),
                     false => self.lose_absent(), // or it is there after all
                 }
